@@ -1,0 +1,112 @@
+# What people type: `make demo`, `make test`. Each sets up what it needs, once; stamps keep the next call quick.
+#
+#   VENV=.venv        the virtual environment that is made and used
+#   TORCH=torch       what pip installs as torch, e.g. TORCH=torch==2.13.0
+#   PYTHON=python3    the interpreter the environment is made with (>= 3.10)
+#   PYGAN_CUDA=auto   1: the CUDA kernels must be built; 0: leave them out
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+
+BIN := $(abspath $(VENV))/bin
+# Not `python -m pip`, which would take the checkout's own egg-info for an installed package.
+PIP := $(BIN)/pip --disable-pip-version-check
+stamp = $(VENV)/.pygan-$(1)
+
+CPP_FILES = $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
+# What the extension module is made from. Python files are missing on purpose: the install is editable.
+BUILD_FILES := $(shell find csrc cmake tools/setup_helpers -type f -not -name '*.pyc') \
+    tools/pygan_build_backend.py setup.py pyproject.toml CMakeLists.txt
+
+# The module lies in the checkout, so with a second VENV or another choice of CUDA it is put there anew.
+CONFIGURATION := $(abspath $(VENV)) cuda=$(or $(PYGAN_CUDA),auto) archs=$(or $(TORCH_CUDA_ARCH_LIST),default)
+ifneq ($(CONFIGURATION),$(shell cat build/configuration 2>/dev/null))
+REBUILD := always
+endif
+# Another torch only when one is asked for: plain `make test` keeps the one that is there.
+ifneq ($(origin TORCH),file)
+ifneq ($(TORCH),$(shell cat $(call stamp,torch) 2>/dev/null))
+NEW_TORCH := always
+endif
+endif
+
+.PHONY: help demo test lint gpu-check build clean always
+
+help:
+	@echo 'make demo       train a GAN on handwritten digits; pictures and numbers in demo/'
+	@echo 'make test       run the tests (PYTEST_ARGS="-m \"not slow\"" for the quick ones)'
+	@echo 'make lint       ruff, clang-format and mypy'
+	@echo 'make gpu-check  on a machine with a GPU: its tests, compute-sanitizer, benchmarks; writes gpu-report.md'
+	@echo 'make build      only set up and build; make clean removes what was built'
+
+demo: $(call stamp,demo)
+	@mkdir -p demo
+	$(BIN)/python examples/digits.py --out demo $(DEMO_ARGS)
+
+test: $(call stamp,test)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(call stamp,lint)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(CPP_FILES)
+	$(BIN)/mypy
+
+gpu-check: $(call stamp,test)
+	$(BIN)/python tools/gpu_check.py --report gpu-report.md
+
+build: $(call stamp,built)
+
+clean:
+	rm -rf build dist demo gpu-report.md *.egg-info pygan/_C.*.so pygan/_C.json
+	rm -f $(call stamp,built)
+
+# --- set-up, step by step -----------------------------------------------------------------------------------
+
+$(call stamp,venv):
+	@$(PYTHON) tools/check_machine.py
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(call stamp,torch): $(call stamp,venv) $(NEW_TORCH)
+	$(PIP) install $(TORCH) numpy
+	@echo '$(TORCH)' > $@
+
+# torch from PyPI is a CUDA build, and its compiler can come from PyPI too, so that no system toolkit is needed.
+$(call stamp,compiler): $(call stamp,torch)
+	@wheels=$$($(BIN)/python tools/missing_compiler.py); \
+	if [ -n "$$wheels" ]; then \
+	    echo "No CUDA compiler for this torch was found; fetching $$wheels"; \
+	    $(PIP) install --quiet $$wheels || echo 'They cannot be had; see below for what is built.'; \
+	fi
+	@touch $@
+
+$(call stamp,built): $(call stamp,compiler) $(BUILD_FILES) $(REBUILD)
+	$(PIP) install --quiet 'setuptools>=77' 'cmake>=3.24' ninja
+	@echo 'Building the kernels; the first time this takes some minutes.'
+	@mkdir -p build && rm -f build/configuration
+	@$(PIP) install --verbose --no-build-isolation --no-deps --editable . > build/install.log 2>&1 \
+	    || { cat build/install.log; echo 'The build failed; its log is above and in build/install.log.'; exit 1; }
+	@grep -o 'pygan: .*' build/install.log
+	@echo '$(CONFIGURATION)' > build/configuration
+	@touch $@
+
+# The extras' packages alone: installing `.[demo]` would build once more.
+$(call stamp,demo): $(call stamp,built)
+	$(PIP) install --quiet $$($(BIN)/python tools/extra.py demo)
+	@touch $@
+
+$(call stamp,test): $(call stamp,built)
+	$(PIP) install --quiet $$($(BIN)/python tools/extra.py test)
+	@touch $@
+
+$(call stamp,lint): $(call stamp,torch) pyproject.toml
+	$(PIP) install --quiet $$($(BIN)/python tools/extra.py lint)
+	@touch $@

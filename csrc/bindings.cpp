@@ -1,0 +1,53 @@
+// The Python module pygan._C. Importing it registers the ops (torch.ops.pygan.*); the functions
+// here are what is no op: what was built, which kernels run, and hooks for the tests.
+#include <torch/csrc/utils/pybind.h>
+
+#include "build_config.h"
+#include "cpu/kernels.h"
+#include "ops/gan_loss.h"
+
+namespace py = pybind11;
+
+namespace {
+
+py::dict build_config() {
+  py::dict config;
+  config["version"] = PYGAN_VERSION;
+  config["torch"] = PYGAN_TORCH_VERSION;
+  config["cuda_archs"] = PYGAN_CUDA_ARCHS;
+  config["cuda_version"] = PYGAN_CUDA_VERSION;
+  config["cuda_reason"] = PYGAN_CUDA_REASON;
+  config["cxx"] = PYGAN_CXX_COMPILER;
+  return config;
+}
+
+std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
+  uint32_t w[4] = {counter[0], counter[1], counter[2], counter[3]};
+  pygan::philox4x32(w, key[0], key[1]);
+  return {w[0], w[1], w[2], w[3]};
+}
+
+// The gan_loss op without the boxing of torch.ops, which for two lists takes longer than the loss
+// of a small batch: the dispatcher, and so autograd, profiler and modes, all see the same call.
+std::tuple<at::Tensor, at::Tensor> gan_loss(const std::vector<at::Tensor>& logits,
+                                            const std::vector<int64_t>& roles, int64_t loss,
+                                            double label_smoothing, int64_t reduction,
+                                            bool statistics) {
+  const py::gil_scoped_release without_gil;
+  return pygan::ops::call_loss(logits, roles, loss, label_smoothing, reduction, statistics);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, m) {
+  m.def("build_config", build_config, "What this extension was built from and for.");
+  m.def("loss_names", [] {
+    return std::vector<std::string>(pygan::kLossNames, pygan::kLossNames + pygan::kLosses);
+  });
+  m.def("gan_loss", gan_loss, "torch.ops.pygan.gan_loss, called directly.");
+  m.def("cpu_capability", pygan::cpu::capability, "The instruction set whose kernels run.");
+  m.def("use_cpu_capability", pygan::cpu::use, py::arg("name"),
+        "Chooses the kernels of another instruction set, for tests and benchmarks.");
+  m.def("philox4x32", philox4x32, py::arg("counter"), py::arg("key"),
+        "The generator's four words, for known-answer tests.");
+}

@@ -1,0 +1,82 @@
+// Chooses the instruction set at run time.
+#include <atomic>
+#include <cstdlib>
+#include <stdexcept>
+
+#include "cpu/kernels.h"
+
+namespace pygan::cpu {
+
+#define PYGAN_DECLARE_ISA(isa)      \
+  namespace isa {                   \
+  void add_noise_kernels(Kernels&); \
+  void add_loss_kernels(Kernels&);  \
+  static Kernels table() {          \
+    Kernels kernels;                \
+    add_noise_kernels(kernels);     \
+    add_loss_kernels(kernels);      \
+    return kernels;                 \
+  }                                 \
+  }
+PYGAN_DECLARE_ISA(baseline)
+#if defined(PYGAN_CPU_X86)
+PYGAN_DECLARE_ISA(avx2)
+PYGAN_DECLARE_ISA(avx512)
+#endif
+
+const Kernels* kernels_of(const std::string& capability) {
+  static const Kernels baseline = baseline::table();
+  if (capability == "baseline") return &baseline;
+#if defined(PYGAN_CPU_X86)
+  static const Kernels avx2 = avx2::table(), avx512 = avx512::table();
+  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (capability == "avx2" && has_avx2) return &avx2;
+  if (capability == "avx512" && has_avx2 && __builtin_cpu_supports("avx512f") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl")) {
+    return &avx512;
+  }
+#endif
+  return nullptr;
+}
+
+namespace {
+
+struct Choice {
+  std::string name;
+  const Kernels* table;
+};
+
+Choice choice_of(const std::string& name, const char* who) {
+  const Kernels* table = kernels_of(name);
+  if (table == nullptr) {
+    throw std::runtime_error(std::string("pygan: ") + who +
+                             " must be baseline, avx2 or avx512, one that this machine and build "
+                             "support, got \"" +
+                             name + "\"");
+  }
+  return {name, table};
+}
+
+Choice first_choice() {
+  const char* asked = std::getenv("PYGAN_CPU_CAPABILITY");
+  if (asked != nullptr && *asked != '\0') return choice_of(asked, "PYGAN_CPU_CAPABILITY");
+  for (const char* name : {"avx512", "avx2"}) {
+    if (const Kernels* table = kernels_of(name)) return {name, table};
+  }
+  return choice_of("baseline", "");
+}
+
+// Replaced as a whole and never freed: a thread in the middle of a kernel keeps its table.
+std::atomic<const Choice*>& current() {
+  static std::atomic<const Choice*> choice{new Choice(first_choice())};
+  return choice;
+}
+
+}  // namespace
+
+std::string capability() { return current().load()->name; }
+const Kernels& kernels() { return *current().load()->table; }
+void use(const std::string& name) { current().store(new Choice(choice_of(name, "capability"))); }
+
+}  // namespace pygan::cpu

@@ -1,0 +1,41 @@
+// The CPU kernels as seen from outside: loops over raw pointers, compiled once per instruction set
+// (baseline, AVX2, AVX-512) into a table of functions each, one of which is chosen at run time.
+//
+//   const pygan::cpu::Kernels& k = pygan::cpu::kernels();
+//   k.instance_noise(args, begin, end);      // any thread may do any part of the work
+//
+// The bits of the results do not depend on the table chosen, on the number of threads, or on how
+// the work is cut: noise is a function of the element's index, and sums are cut by kChunk alone.
+#pragma once
+
+#include <string>
+
+#include "math/gan_loss.h"
+#include "math/noise.h"
+
+namespace pygan::cpu {
+
+struct Kernels {
+  // out[i] for begin <= i < end.
+  void (*instance_noise)(const NoiseArgs&, int64_t begin, int64_t end);
+  // Sum of grad[i] z[i] over begin <= i < end, at most kNoiseChunk elements.
+  double (*noise_dot)(const NoiseDotArgs&, int64_t begin, int64_t end);
+  // sums[kSums] over the logits begin <= i < end, at most kLossChunk of them; where the piece has
+  // an out, also out[i] = coefficient * first derivative.
+  void (*loss_sums)(const LossPiece&, const LossOptions&, int64_t begin, int64_t end, double* sums);
+  // out[i] = grad * coefficient * derivative(logits[i]) for begin <= i < end.
+  void (*loss_pointwise)(const LossPiece&, const LossOptions&, int64_t begin, int64_t end);
+};
+
+// The table of an instruction set by name (baseline, avx2, avx512); nullptr where the build lacks
+// it or the machine cannot run it.
+const Kernels* kernels_of(const std::string& capability);
+
+// What runs: the fastest that the machine can, or what PYGAN_CPU_CAPABILITY asks for (decided at
+// the first use), or what use() was last given. Both throw std::runtime_error where it cannot be
+// had.
+std::string capability();
+const Kernels& kernels();
+void use(const std::string& capability);
+
+}  // namespace pygan::cpu

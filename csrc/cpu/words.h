@@ -1,0 +1,92 @@
+// Philox words for many counters at once.
+//
+// The generator multiplies 32 x 32 -> 64 bits. The instruction for that (vpmuludq) takes the low
+// half of each 64-bit lane; GCC 12 does not find it and falls back on vpmullq (3 micro-ops, a third
+// of the speed), so the SIMD word type is spelled out: one counter per 64-bit lane, the even and
+// the odd counters in two registers, merged at the end. A round then costs 6 instructions for 8
+// counters with AVX-512. Measured on the whole noise kernel, one core: 1.35 G normals/s against
+// 0.40.
+#pragma once
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#include "math/philox.h"
+
+namespace pygan::cpu::PYGAN_CPU_ISA {
+
+// The upper halves of the lanes are never read: multiply() takes the low ones, a shift drops the
+// rest.
+#if defined(__AVX512F__)
+using Lanes = __m512i;
+inline constexpr int kLanes = 8;
+PYGAN_HD Lanes broadcast(uint64_t x) { return _mm512_set1_epi64(static_cast<int64_t>(x)); }
+PYGAN_HD Lanes even_counters(uint64_t first) {
+  return _mm512_add_epi64(broadcast(first), _mm512_set_epi64(14, 12, 10, 8, 6, 4, 2, 0));
+}
+PYGAN_HD Lanes multiply_low(Lanes a, Lanes b) { return _mm512_mul_epu32(a, b); }
+PYGAN_HD Lanes upper_half(Lanes a) { return _mm512_srli_epi64(a, 32); }
+PYGAN_HD Lanes xor3(Lanes a, Lanes b, Lanes c) { return _mm512_ternarylogic_epi64(a, b, c, 0x96); }
+PYGAN_HD void store_merged(uint32_t* to, Lanes even, Lanes odd) {
+  _mm512_storeu_si512(to, _mm512_mask_shuffle_epi32(even, 0xAAAA, odd, _MM_PERM_CCAA));
+}
+#elif defined(__AVX2__)
+using Lanes = __m256i;
+inline constexpr int kLanes = 4;
+PYGAN_HD Lanes broadcast(uint64_t x) { return _mm256_set1_epi64x(static_cast<int64_t>(x)); }
+PYGAN_HD Lanes even_counters(uint64_t first) {
+  return _mm256_add_epi64(broadcast(first), _mm256_set_epi64x(6, 4, 2, 0));
+}
+PYGAN_HD Lanes multiply_low(Lanes a, Lanes b) { return _mm256_mul_epu32(a, b); }
+PYGAN_HD Lanes upper_half(Lanes a) { return _mm256_srli_epi64(a, 32); }
+PYGAN_HD Lanes xor3(Lanes a, Lanes b, Lanes c) {
+  return _mm256_xor_si256(_mm256_xor_si256(a, b), c);
+}
+PYGAN_HD void store_merged(uint32_t* to, Lanes even, Lanes odd) {
+  const Lanes raised = _mm256_slli_epi64(odd, 32);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_blend_epi32(even, raised, 0xAA));
+}
+#endif
+
+#if defined(__AVX2__)
+struct Words {
+  Lanes even, odd;
+};
+PYGAN_HD Product<Words> multiply(uint32_t a, Words b) {
+  const Lanes m = broadcast(a);
+  const Words low{multiply_low(m, b.even), multiply_low(m, b.odd)};
+  return {{upper_half(low.even), upper_half(low.odd)}, low};
+}
+PYGAN_HD Words exclusive_or(Words a, Words b, uint32_t key) {
+  const Lanes k = broadcast(key);
+  return {xor3(a.even, b.even, k), xor3(a.odd, b.odd, k)};
+}
+#endif
+
+// w[k][i] = word k of counter first + i, for i < N. No carry may leave the counter's low 32 bits on
+// the way: first is a multiple of N, a power of two. (So the high word, and all that depends only
+// on it and the step, is the same for the whole block and computed once.)
+template <int N>
+PYGAN_HD void philox_words(uint64_t first, uint64_t step, uint64_t seed, uint32_t (&w)[4][N]) {
+  const auto key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
+#if defined(__AVX2__)
+  for (int i = 0; i < N; i += 2 * kLanes) {
+    const Lanes even = even_counters(first + i), odd = even_counters(first + i + 1);
+    const Lanes high = broadcast(first >> 32), low2 = broadcast(step),
+                high2 = broadcast(step >> 32);
+    Words block[4] = {{even, odd}, {high, high}, {low2, low2}, {high2, high2}};
+    philox4x32(block, key0, key1);
+    for (int k = 0; k < 4; ++k) store_merged(&w[k][i], block[k].even, block[k].odd);
+  }
+#else
+  for (int i = 0; i < N; ++i) {
+    uint32_t block[4] = {static_cast<uint32_t>(first) + i, static_cast<uint32_t>(first >> 32),
+                         static_cast<uint32_t>(step), static_cast<uint32_t>(step >> 32)};
+    philox4x32(block, key0, key1);
+    for (int k = 0; k < 4; ++k) w[k][i] = block[k];
+  }
+#endif
+}
+
+}  // namespace pygan::cpu::PYGAN_CPU_ISA

@@ -1,0 +1,38 @@
+// How kernels are launched, and the two words of CUDA that a host compiler cannot parse.
+//
+//   PYGAN_SHARED(double, partial, 8);                        // instead of __shared__ double
+//   partial[8] launch(kernel<T>, blocks, threads, stream, args...);     // instead of
+//   kernel<<<...>>>(args...)
+//
+// With PYGAN_SIMT the tests' emulator supplies both, and everything else that kernels use, so that
+// the very same kernels and launchers run under g++, with its sanitizers, on a machine without a
+// GPU.
+#pragma once
+
+#if defined(PYGAN_SIMT)
+#include "simt.h"
+#define __grid_constant__
+#else
+
+#include <cuda_runtime.h>
+
+#include <stdexcept>
+#include <string>
+
+#define PYGAN_SHARED(type, name, count) __shared__ type name[count]
+
+namespace pygan::cuda {
+
+template <class... P, class... A>
+void launch(void (*kernel)(P...), unsigned grid, unsigned block, cudaStream_t stream, A&&... args) {
+  kernel<<<grid, block, 0, stream>>>(static_cast<P>(args)...);
+  const cudaError_t error = cudaGetLastError();
+  if (error != cudaSuccess) {
+    throw std::runtime_error(std::string("pygan: CUDA launch failed: ") +
+                             cudaGetErrorString(error));
+  }
+}
+
+}  // namespace pygan::cuda
+
+#endif

@@ -1,0 +1,47 @@
+// The CUDA kernels as seen from outside: one function starts one kernel on a stream and returns.
+// No torch in here: raw device pointers and a stream. Shapes are given in brackets.
+#pragma once
+
+#include "math/gan_loss.h"
+#include "math/noise.h"
+
+struct CUstream_st;  // cudaStream_t is a pointer to it
+
+namespace pygan::cuda {
+
+using Stream = CUstream_st*;
+
+// Pieces that one launch takes: they travel as kernel arguments, of which there may be 4 KB.
+inline constexpr int kMaxPieces = 48;
+
+// Last-block counters (see reduce.cuh). Two kernels that may run at the same time need different
+// slots: `slot` is one of these, chosen by the caller per stream.
+inline constexpr unsigned kSlots = 1 << 16;
+
+// Blocks that a reduction over n elements starts: a function of n alone, not of the device, because
+// the partition decides the bits of a floating-point sum.
+unsigned loss_blocks(const LossPiece* pieces, int count);
+
+// totals[kTotals] fp64 over all pieces, loss[1] (math type) and, where options.statistics,
+// statistics[kStatistics] (math type). `partials` is scratch, [loss_blocks][kTotals] fp64.
+struct LossOutputs {
+  double* partials;
+  void* loss;        // [1]
+  void* statistics;  // [kStatistics] or null
+  bool discriminator;
+};
+void loss_sums(const LossPiece* pieces, int count, const LossOptions&, const LossOutputs&,
+               unsigned slot, Stream);
+
+// out[i] = grad * coefficient * derivative(logits[i]) for every piece.
+void loss_pointwise(const LossPiece* pieces, int count, const LossOptions&, Stream);
+
+// out = x scale + bias + sigma z. With `advance`, state[1], the step, is then one further.
+void instance_noise(const NoiseArgs&, int64_t* advance, unsigned slot, Stream);
+
+// sums[samples] (fp64) of grad z over each sample. `partials` is scratch,
+// [samples][noise_dot_chunks].
+int64_t noise_dot_chunks(const NoiseDotArgs&);
+void noise_dot(const NoiseDotArgs&, int64_t samples, double* partials, double* sums, Stream);
+
+}  // namespace pygan::cuda

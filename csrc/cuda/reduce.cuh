@@ -1,0 +1,65 @@
+// Deterministic sums over a block and over a grid, in one launch and without float atomics.
+//
+// Over the grid: each block leaves its partial sums in global memory, and the block that finishes
+// last, as a counter tells, adds them up in a fixed order. The counter wraps back to zero by itself
+// (atomicInc), so no memset is needed before the next launch; it lives in the module's own memory,
+// which the driver zeroes when it loads the module. Kernels that may overlap in time (other
+// streams, captured graphs) must use different slots.
+#pragma once
+
+#include "cuda/launch.cuh"
+#include "cuda/launchers.h"
+
+namespace pygan::cuda {
+
+inline constexpr int kThreads = 256;
+inline constexpr int kWarps = kThreads / 32;
+
+// Resident blocks to ask for: leaves 64 registers a thread (255 for fp64 math). Without it ptxas
+// aims for 40 to 48 and spills a few to local memory.
+template <class M>
+inline constexpr int kMinBlocks = sizeof(M) == 8 ? 1 : 4;
+
+static __device__ unsigned slots[kSlots];
+
+// The sum over a warp, in every lane. xor: each lane adds in the same tree, so all agree bit for
+// bit.
+__device__ __forceinline__ double warp_sum(double x) {
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) {
+    x += __shfl_xor_sync(0xffffffffu, x, distance);
+  }
+  return x;
+}
+
+// The sum over the block of N values a thread: in sums[0..N) of thread 0 .. N - 1's view, i.e. in
+// shared memory, valid for all threads after the call. `scratch` is [kWarps * N].
+template <int N>
+__device__ __forceinline__ void block_sum(const double (&value)[N], double* scratch) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+#pragma unroll
+  for (int k = 0; k < N; ++k) {
+    const double sum = warp_sum(value[k]);
+    if (lane == 0) scratch[warp * N + k] = sum;
+  }
+  __syncthreads();
+  if (threadIdx.x < N) {
+    double sum = 0;
+    for (int w = 0; w < kWarps; ++w) sum += scratch[w * N + threadIdx.x];
+    scratch[threadIdx.x] = sum;  // column threadIdx.x is read and written by this thread alone
+  }
+  __syncthreads();
+}
+
+// True in every thread of the block that comes last, false in all others. What any block wrote to
+// global memory before the call can be read by the last one after it. `flag` is shared, [1].
+__device__ __forceinline__ bool is_last_block(unsigned slot, unsigned* flag) {
+  __threadfence();  // this thread's writes before the count
+  __syncthreads();
+  if (threadIdx.x == 0) *flag = atomicInc(&slots[slot], gridDim.x - 1) == gridDim.x - 1;
+  __syncthreads();
+  if (*flag != 0) __threadfence();  // the count before reading the others' writes
+  return *flag != 0;
+}
+
+}  // namespace pygan::cuda

@@ -1,0 +1,90 @@
+// exp, softplus and sigmoid for the losses: stable for every finite argument, IEEE for the others.
+//
+// Polynomials: minimax in relative error (tools/minimax.py): 3e-9 / 5e-20 for exp, 5e-9 / 1.5e-18
+// for log1p (fp32 / fp64). Measured against fp64 / long double on 2e7 random arguments: exp within
+// 1 ulp, softplus and sigmoid within 2.5.
+#pragma once
+
+#include "math/hd.h"
+
+namespace pygan {
+
+// exp(x) for x <= 0. Below -104 (-746 in fp64) the result is 0, as it should be; NaN stays NaN.
+PYGAN_HD float exp_nonpositive(float x) {
+  const float clamped = x < -104.0f ? -104.0f : x;
+  // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits.
+  const float shifted = fma_(clamped, 0x1.715476p+0f, 0x1.8p+23f);
+  const float n = shifted - 0x1.8p+23f;
+  const float r =
+      fma_(n, -0x1.7f7d1cp-20f, fma_(n, -0x1.62e4p-1f, clamped));  // n ln 2 in two parts
+  const float tail = polynomial(r, 0x1.fffffcp-2f, 0x1.555492p-3f, 0x1.5558f2p-5f, 0x1.1239d4p-7f,
+                                0x1.6a244ep-10f);
+  const float e = fma_(r * r, tail, r) + 1.0f;
+  // 2^n in two factors, 2^(n + 64) and 2^-64: n reaches -150, and a subnormal result is rounded
+  // once.
+  const uint32_t scale = (bits_of(shifted) << 23) + ((127u + 64u) << 23);
+  return e * float_of(scale) * 0x1p-64f;
+}
+PYGAN_HD double exp_nonpositive(double x) {
+  const double clamped = x < -746.0 ? -746.0 : x;
+  const double shifted = fma_(clamped, 0x1.71547652b82fep+0, 0x1.8p+52);
+  const double n = shifted - 0x1.8p+52;
+  const double r = fma_(n, -0x1.ef35793c7673p-45, fma_(n, -0x1.62e42fefa38p-1, clamped));
+  const double tail = polynomial(
+      r, 0x1p-1, 0x1.555555555555bp-3, 0x1.5555555555503p-5, 0x1.111111110ec65p-7,
+      0x1.6c16c16c3043dp-10, 0x1.a01a01b37b3a9p-13, 0x1.a01a01369e56bp-16, 0x1.71ddf0286b205p-19,
+      0x1.27e5b43622405p-22, 0x1.af6bda625d954p-26, 0x1.1e3d31f73d0e6p-29);
+  const double e = fma_(r * r, tail, r) + 1.0;
+  const uint64_t scale = (bits_of(shifted) << 52) + ((1023ull + 64ull) << 52);
+  return e * double_of(scale) * 0x1p-64;
+}
+
+// log(1 + u) for 0 <= u <= 1.
+PYGAN_HD float log1p_unit(float u) {
+  return u * polynomial(u, 0x1p+0f, -0x1.ffffbep-2f, 0x1.554c8p-2f, -0x1.ff0f88p-3f, 0x1.92f698p-3f,
+                        -0x1.397564p-3f, 0x1.b25362p-4f, -0x1.d29ccep-5f, 0x1.453f1p-6f,
+                        -0x1.a93368p-9f);
+}
+PYGAN_HD double log1p_unit(double u) {
+  return u * polynomial(u, 0x1p+0, -0x1.fffffffffffe6p-2, 0x1.555555555445ep-2,
+                        -0x1.ffffffff75495p-3, 0x1.99999986c1beap-3, -0x1.555553c22c2bep-3,
+                        0x1.2492328375d5ap-3, -0x1.fffe3131de245p-4, 0x1.c70ebe1e8f852p-4,
+                        -0x1.994a4e0e461d7p-4, 0x1.72f6b7b173982p-4, -0x1.504e1a2dcd8d4p-4,
+                        0x1.2c84921d19826p-4, -0x1.022bad9217d5cp-4, 0x1.9be6dbe27c471p-5,
+                        -0x1.24eec6942ac90p-5, 0x1.63ab4b4b34c48p-6, -0x1.601010ff7a6f9p-7,
+                        0x1.0d5927e342390p-8, -0x1.28360e8cbc605p-10, 0x1.9e34b8a49090cp-13,
+                        -0x1.13750cd7be95ep-16);
+}
+
+PYGAN_HD float absolute(float x) { return float_of(bits_of(x) & 0x7fffffffu); }
+PYGAN_HD double absolute(double x) { return double_of(bits_of(x) & 0x7fffffffffffffffu); }
+template <class T>
+PYGAN_HD T positive_part(T x) {  // NaN stays NaN
+  return x < T(0) ? T(0) : x;
+}
+
+// log(1 + exp(x))
+template <class T>
+PYGAN_HD T softplus(T x) {
+  return positive_part(x) + log1p_unit(exp_nonpositive(-absolute(x)));
+}
+// 1 / (1 + exp(-x))
+template <class T>
+PYGAN_HD T sigmoid(T x) {
+  const T u = exp_nonpositive(-absolute(x));
+  return divide(x < T(0) ? u : T(1), T(1) + u);
+}
+// 1 / (1 + exp(x)), spelt so that the compiler sees the same exponential as in softplus(x).
+template <class T>
+PYGAN_HD T sigmoid_of_minus(T x) {
+  const T u = exp_nonpositive(-absolute(x));
+  return divide(x < T(0) ? T(1) : u, T(1) + u);
+}
+// sigmoid(x) sigmoid(-x), the derivative of sigmoid
+template <class T>
+PYGAN_HD T sigmoid_slope(T x) {
+  const T u = exp_nonpositive(-absolute(x));
+  return divide(u, (T(1) + u) * (T(1) + u));
+}
+
+}  // namespace pygan

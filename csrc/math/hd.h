@@ -1,0 +1,74 @@
+// What every formula in csrc/math is marked with: inline on the host, inline on the device.
+//
+// These headers are included by plain C++ (compiled once per instruction set), by nvcc, and by the
+// host emulator of the tests. They use no torch, no CUDA header, and no math library function but
+// fma and sqrt, which IEEE 754 defines exactly: so a result is the same bits wherever it is
+// computed (the build passes -ffp-contract=off / -fmad=false, and every fused multiply-add is
+// written out).
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#if defined(__CUDACC__)
+#define PYGAN_HD __host__ __device__ __forceinline__
+#define PYGAN_UNROLL _Pragma("unroll")
+#else
+// Always inlined: an out-of-line copy compiled for AVX-512 could otherwise be the one the linker
+// keeps for every caller (one definition rule) and crash a machine without it.
+#define PYGAN_HD inline __attribute__((always_inline))
+#define PYGAN_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+namespace pygan {
+
+PYGAN_HD uint32_t bits_of(float x) { return __builtin_bit_cast(uint32_t, x); }
+PYGAN_HD uint64_t bits_of(double x) { return __builtin_bit_cast(uint64_t, x); }
+PYGAN_HD float float_of(uint32_t bits) { return __builtin_bit_cast(float, bits); }
+PYGAN_HD double double_of(uint64_t bits) { return __builtin_bit_cast(double, bits); }
+
+PYGAN_HD float largest_finite(float) { return 0x1.fffffep+127f; }
+PYGAN_HD double largest_finite(double) { return 0x1.fffffffffffffp+1023; }
+
+PYGAN_HD float fma_(float a, float b, float c) { return fmaf(a, b, c); }
+PYGAN_HD double fma_(double a, double b, double c) { return fma(a, b, c); }
+
+// a / b for b in [1, 4]. Division in general takes a subroutine on the GPU for the ends of the
+// exponent range, and registers spilled around its call; this range has no ends. There: an
+// approximate reciprocal, Newton's steps and a correction by the remainder (within 1 ulp).
+// Elsewhere: a / b.
+PYGAN_HD float divide(float a, float b) {
+#if defined(__CUDA_ARCH__)
+  float r;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(b));
+  const float q = a * r;
+  return fma_(fma_(-b, q, a), r, q);
+#else
+  return a / b;
+#endif
+}
+PYGAN_HD double divide(double a, double b) {
+#if defined(__CUDA_ARCH__)
+  double r;
+  asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(r) : "d"(b));
+  r = fma_(fma_(-b, r, 1.0), r, r);
+  r = fma_(fma_(-b, r, 1.0), r, r);
+  const double q = a * r;
+  return fma_(fma_(-b, q, a), r, q);
+#else
+  return a / b;
+#endif
+}
+
+// c0 + c1 x + c2 x^2 + ... by Horner's rule, one fma a coefficient. Recursive rather than a loop
+// over an array: GCC 12 vectorises the caller's loop only when nothing is left in it to unroll.
+template <class T>
+PYGAN_HD T polynomial(T, T c0) {
+  return c0;
+}
+template <class T, class... C>
+PYGAN_HD T polynomial(T x, T c0, C... higher) {
+  return fma_(polynomial(x, higher...), x, c0);
+}
+
+}  // namespace pygan

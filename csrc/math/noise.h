@@ -1,0 +1,65 @@
+// Instance noise, element by element, and what a kernel needs to know to draw it.
+//
+//   out = fma(sigma, z, fma(x, scale, bias)),   z = normal(seed, step, offset + i)
+//
+// Version 1 of the noise stream; changing it is a breaking change. Element e of step s under `seed`
+// comes from Philox4x32-10 with key (seed low, seed high) and counter (c low, c high, s low, s
+// high), c = e / 4. Of the four words w0..w3, (w0, w1) give the Box-Muller pair z[4c], z[4c + 1]
+// (cosine first) and (w2, w3) give z[4c + 2], z[4c + 3]: one counter is four neighbours in memory,
+// which is one 16-byte vector of fp32.
+#pragma once
+
+#include "math/dtype.h"
+#include "math/normal.h"
+#include "math/philox.h"
+
+namespace pygan {
+
+struct NoiseArgs {
+  const void* x;  // [n] elements in memory order
+  void* out;      // [n]; may be x
+  Dtype x_dtype, out_dtype;
+  int64_t n;
+  const void* sigma;     // [ceil(n / sigma_stride)] or null: sigma_value then
+  bool sigma_is_double;  // else fp32
+  double sigma_value;
+  int64_t sigma_stride;  // elements that share a sigma: n, or the size of a sample
+  double scale, bias;
+  const int64_t* state;  // {seed, step}
+  uint64_t offset;       // of x[0] in the stream
+};
+
+// sums[k] = sum of grad[i] z[i] over sample k: the gradient of sigma.
+struct NoiseDotArgs {
+  const void* grad;  // [n]
+  Dtype dtype;
+  int64_t n, sigma_stride;
+  const int64_t* state;
+  uint64_t offset;
+};
+
+// Elements that are summed into one fp64 partial: the fixed partition that makes sums
+// deterministic.
+inline constexpr int64_t kNoiseChunk = 1 << 14;
+
+PYGAN_HD void counter_normals(uint64_t counter, uint64_t step, uint64_t seed, float (&z)[4]) {
+  uint32_t w[4] = {static_cast<uint32_t>(counter), static_cast<uint32_t>(counter >> 32),
+                   static_cast<uint32_t>(step), static_cast<uint32_t>(step >> 32)};
+  philox4x32(w, static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
+  const NormalPair a = normal_pair(w[0], w[1]), b = normal_pair(w[2], w[3]);
+  z[0] = a.z0, z[1] = a.z1, z[2] = b.z0, z[3] = b.z1;
+}
+
+template <class T>
+PYGAN_HD T add_noise(T x, T sigma, float z, T scale, T bias) {
+  return fma_(sigma, static_cast<T>(z), fma_(x, scale, bias));
+}
+
+template <class T>
+PYGAN_HD T sigma_at(const NoiseArgs& a, int64_t sample) {
+  if (a.sigma == nullptr) return static_cast<T>(a.sigma_value);
+  if (a.sigma_is_double) return static_cast<T>(static_cast<const double*>(a.sigma)[sample]);
+  return static_cast<T>(static_cast<const float*>(a.sigma)[sample]);
+}
+
+}  // namespace pygan

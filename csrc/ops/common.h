@@ -1,0 +1,55 @@
+// What the ops share: dtypes, memory order, and the messages of bad input.
+#pragma once
+
+#include <ATen/ATen.h>
+#include <torch/library.h>
+
+#include "math/dtype.h"
+
+#if !defined(PYGAN_WITH_CUDA)
+#include "build_config.h"
+#endif
+
+namespace pygan::ops {
+
+inline bool is_float(at::ScalarType type) {
+  return type == at::kFloat || type == at::kDouble || type == at::kHalf || type == at::kBFloat16;
+}
+// As Python prints it.
+inline std::string name_of(at::ScalarType type) {
+  return std::string("torch.").append(c10::getDtypeNames(type).first);
+}
+inline Dtype dtype_of(at::ScalarType type) {
+  switch (type) {
+    case at::kDouble:
+      return Dtype::float64;
+    case at::kHalf:
+      return Dtype::float16;
+    case at::kBFloat16:
+      return Dtype::bfloat16;
+    case at::kByte:
+      return Dtype::uint8;
+    default:
+      return Dtype::float32;
+  }
+}
+// fp32, or fp64 for fp64.
+inline at::ScalarType math_type(at::ScalarType type) {
+  return type == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+// x itself where its elements fill a block of memory without gaps or overlaps, in any order; else a
+// copy that does, in the layout that empty_like(x) has too.
+inline at::Tensor dense(const at::Tensor& x) {
+  return x.is_non_overlapping_and_dense() ? x : x.clone(at::MemoryFormat::Preserve);
+}
+
+// The CUDA kernels where the build has none: says why, instead of the dispatcher's long list.
+#if !defined(PYGAN_WITH_CUDA)
+[[noreturn]] inline void no_cuda(const char* op) {
+  TORCH_CHECK(false, op, ": argument must be on the CPU, because pygan was built without CUDA (",
+              PYGAN_CUDA_REASON, "), got a CUDA tensor; rebuild with PYGAN_CUDA=1");
+}
+#endif
+
+}  // namespace pygan::ops

@@ -1,0 +1,95 @@
+// From tensors to the CUDA launchers: device guard, current stream, scratch memory, counter slots.
+// In a build without CUDA the same functions say so.
+#include "ops/cuda_bridge.h"
+
+#if defined(PYGAN_WITH_CUDA)
+#include <c10/cuda/CUDAGraphsC10Utils.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include <atomic>
+#include <map>
+#include <mutex>
+#endif
+
+namespace pygan::ops {
+
+#if defined(PYGAN_WITH_CUDA)
+namespace {
+
+// A slot of the last-block counters that no other kernel uses at the same time: one a stream, since
+// the kernels of a stream run one after another. A captured kernel gets one for itself, because its
+// graph may be replayed on any stream.
+unsigned slot_for(const c10::cuda::CUDAStream& stream) {
+  constexpr unsigned kStreamSlots = 1024;
+  if (c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None) {
+    static std::atomic<unsigned> captured{0};
+    return kStreamSlots + captured++ % (cuda::kSlots - kStreamSlots);
+  }
+  static std::mutex mutex;
+  static std::map<std::pair<int, cudaStream_t>, unsigned> of_stream;
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto next = static_cast<unsigned>(of_stream.size()) % kStreamSlots;
+  return of_stream.try_emplace({stream.device_index(), stream.stream()}, next).first->second;
+}
+
+struct OnDevice {
+  explicit OnDevice(const at::Tensor& like)
+      : guard(like.device()), stream(c10::cuda::getCurrentCUDAStream()) {}
+  c10::cuda::CUDAGuard guard;
+  c10::cuda::CUDAStream stream;
+};
+
+at::Tensor scratch(int64_t doubles, const at::Tensor& like) {
+  return at::empty({doubles}, like.options().dtype(at::kDouble));
+}
+
+}  // namespace
+
+void sums_cuda(const LossPiece* pieces, int count, const LossOptions& options, bool discriminator,
+               void* loss, void* statistics, const at::Tensor& like) {
+  const OnDevice on(like);
+  const unsigned blocks = cuda::loss_blocks(pieces, count);
+  const int64_t columns = options.statistics ? kTotals : 1;
+  const at::Tensor partials = scratch(blocks > 1 ? blocks * columns : 0, like);
+  cuda::loss_sums(pieces, count, options,
+                  {partials.mutable_data_ptr<double>(), loss, statistics, discriminator},
+                  slot_for(on.stream), on.stream.stream());
+}
+
+void pointwise_cuda(const LossPiece* pieces, int count, const LossOptions& options,
+                    const at::Tensor& like) {
+  const OnDevice on(like);
+  cuda::loss_pointwise(pieces, count, options, on.stream.stream());
+}
+
+void instance_noise_cuda(const NoiseArgs& args, int64_t* advance, const at::Tensor& like) {
+  const OnDevice on(like);
+  cuda::instance_noise(args, advance, slot_for(on.stream), on.stream.stream());
+}
+
+void noise_dot_cuda(const NoiseDotArgs& args, int64_t samples, double* sums,
+                    const at::Tensor& like) {
+  const OnDevice on(like);
+  const at::Tensor partials = scratch(samples * cuda::noise_dot_chunks(args), like);
+  cuda::noise_dot(args, samples, partials.mutable_data_ptr<double>(), sums, on.stream.stream());
+}
+
+#else
+
+void sums_cuda(const LossPiece*, int, const LossOptions&, bool, void*, void*, const at::Tensor&) {
+  no_cuda("pygan.fused_losses");
+}
+void pointwise_cuda(const LossPiece*, int, const LossOptions&, const at::Tensor&) {
+  no_cuda("pygan.fused_losses");
+}
+void instance_noise_cuda(const NoiseArgs&, int64_t*, const at::Tensor&) {
+  no_cuda("pygan.instance_noise");
+}
+void noise_dot_cuda(const NoiseDotArgs&, int64_t, double*, const at::Tensor&) {
+  no_cuda("pygan.instance_noise");
+}
+
+#endif
+
+}  // namespace pygan::ops

@@ -1,0 +1,16 @@
+// The CUDA kernels as the ops call them: on the current stream of like's device. (No CUDA header
+// here: the ops are the same code in a build with and without CUDA.)
+#pragma once
+
+#include "cuda/launchers.h"
+#include "ops/common.h"
+
+namespace pygan::ops {
+
+void sums_cuda(const LossPiece* pieces, int count, const LossOptions&, bool discriminator,
+               void* loss, void* statistics, const at::Tensor& like);
+void pointwise_cuda(const LossPiece* pieces, int count, const LossOptions&, const at::Tensor& like);
+void instance_noise_cuda(const NoiseArgs&, int64_t* advance, const at::Tensor& like);
+void noise_dot_cuda(const NoiseDotArgs&, int64_t samples, double* sums, const at::Tensor& like);
+
+}  // namespace pygan::ops

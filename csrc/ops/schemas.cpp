@@ -1,0 +1,44 @@
+// The schema of every op. Implementations register themselves beside their code.
+#include <torch/library.h>
+
+TORCH_LIBRARY(pygan, m) {
+  // The loss over several tensors of logits, in one pass: roles[i] says what logits[i] is (0 real,
+  // 1 fake, for the discriminator; 2 fake, for the generator). reduction: 0 mean (of each tensor,
+  // then added), 1 sum. Returns the loss (0-d) and the statistics (9, or 0 if not asked for).
+  m.def(
+      "gan_loss(Tensor[] logits, int[] roles, int loss, float label_smoothing, int reduction, "
+      "bool statistics) -> (Tensor, Tensor)");
+  m.def(
+      "gan_loss_backward(Tensor grad, Tensor[] logits, int[] roles, int loss, "
+      "float label_smoothing, int reduction) -> Tensor[]");
+  // The terms of the loss (order 0) or their derivatives (1, 2), element by element.
+  m.def(
+      "gan_loss_terms(Tensor[] logits, int[] roles, int loss, float label_smoothing, int order) "
+      "-> Tensor[]");
+
+  // x scale + bias + sigma z, z from state = {seed, step} (int64) and the element's offset; then
+  // the step in `state` is one further. sigma is the tensor, or sigma_value without one.
+  m.def(
+      "instance_noise(Tensor x, Tensor? sigma, float sigma_value, Tensor(a!) state, int offset, "
+      "float scale, float bias, ScalarType? dtype) -> Tensor");
+  m.def(
+      "instance_noise.out(Tensor x, Tensor? sigma, float sigma_value, Tensor(a!) state, int "
+      "offset, "
+      "float scale, float bias, *, Tensor(b!) out) -> ()");
+  // The same without advancing, and differentiable in sigma. noise_advance gives it the state: a
+  // copy of the one that it moves on.
+  m.def(
+      "instance_noise_at(Tensor x, Tensor? sigma, float sigma_value, Tensor state, int offset, "
+      "float scale, float bias, ScalarType? dtype) -> Tensor");
+  m.def("noise_advance(Tensor(a!) state) -> Tensor");
+  // A state drawn from the generator, after the checks of instance_noise: bad input draws nothing.
+  m.def(
+      "noise_draw(Tensor x, Tensor? sigma, float sigma_value, float scale, float bias, "
+      "ScalarType? dtype, Tensor? out, Generator? generator) -> Tensor",
+      {at::Tag::nondeterministic_seeded});
+  // sum of grad z over everything (samples = -1: a 0-d result) or over each of `samples` samples,
+  // grad's elements being numbered in the memory order of a tensor with these strides.
+  m.def(
+      "noise_dot(Tensor grad, SymInt[] stride, Tensor state, int offset, SymInt samples) -> "
+      "Tensor");
+}

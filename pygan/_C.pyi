@@ -1,0 +1,28 @@
+"""The compiled extension: registers torch.ops.pygan.* and tells what it is (csrc/bindings.cpp)."""
+
+from torch import Tensor
+
+def build_config() -> dict[str, str]:
+    """What this extension was built from and for."""
+
+def loss_names() -> list[str]:
+    """The losses, in the order of their index in gan_loss."""
+
+def gan_loss(
+    logits: list[Tensor],
+    roles: list[int],
+    loss: int,
+    label_smoothing: float,
+    reduction: int,
+    statistics: bool,
+) -> tuple[Tensor, Tensor]:
+    """torch.ops.pygan.gan_loss, called directly."""
+
+def cpu_capability() -> str:
+    """The instruction set whose kernels run: baseline, avx2 or avx512."""
+
+def use_cpu_capability(name: str) -> None:
+    """Chooses the kernels of another instruction set, for tests and benchmarks."""
+
+def philox4x32(counter: list[int], key: list[int]) -> list[int]:
+    """The generator's four words, for known-answer tests."""

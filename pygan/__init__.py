@@ -1,0 +1,32 @@
+"""Fused GAN losses and instance noise for PyTorch.
+
+``pygan.fused_losses`` holds the discriminator and generator losses, ``pygan.instance_noise`` the noise,
+``pygan.GANTrainer`` the two steps of a GAN's training, ``pygan.reference`` the same in plain PyTorch, and
+``pygan.build_info()`` says what this build is and what runs.
+"""
+
+import torch  # before _C, which uses torch's libraries without linking to their folders
+
+__version__ = "0.1.0"
+
+from pygan._build import build_info, check_build
+
+check_build()
+
+from pygan import fused_losses, reference, schedules  # noqa: E402
+from pygan.modules import InstanceNoise  # noqa: E402
+from pygan.noise import NoiseStream, instance_noise  # noqa: E402
+from pygan.trainer import GANTrainer  # noqa: E402
+
+__all__ = [
+    "GANTrainer",
+    "InstanceNoise",
+    "NoiseStream",
+    "__version__",
+    "build_info",
+    "fused_losses",
+    "instance_noise",
+    "reference",
+    "schedules",
+]
+del torch

@@ -1,0 +1,79 @@
+"""InstanceNoise: instance noise as a module that anneals, saves its place in the stream, and is off in eval()."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pygan.noise import NoiseStream, instance_noise
+from pygan.schedules import Schedule
+
+__all__ = ["InstanceNoise"]
+
+
+class InstanceNoise(nn.Module):
+    """Adds sigma * N(0, I) to its input in training mode, and is the identity in `eval()`.
+
+    Applied to real *and* generated samples before the discriminator, it widens both distributions until they overlap,
+    so that the discriminator cannot separate them perfectly and its gradient means something (Sønderby et al. 2017,
+    Arjovsky and Bottou 2017). Every call draws the next step of one noise stream: the values depend on (seed, number
+    of the call, element index) alone, not on the device.
+
+        noise = pygan.InstanceNoise(pygan.schedules.Linear(0.5, 0.0, steps=10_000)).to(device)
+        logits = discriminator(noise(images))
+        noise.step()                             # anneal, once per iteration
+
+    Args:
+        schedule: a :class:`pygan.schedules.Schedule`; for a fixed value, ``schedules.Constant(0.1)``.
+        seed: 64-bit seed of the stream; None draws one from PyTorch's default generator, so that `torch.manual_seed`
+            reproduces a run.
+
+    `state_dict()` holds the seed and the step of the stream and the count of the schedule, so a resumed run draws what
+    the interrupted one would have drawn. (Saving reads the step back from the GPU: it synchronises.)
+    """
+
+    def __init__(self, schedule: Schedule, *, seed: int | None = None) -> None:
+        super().__init__()
+        if not isinstance(schedule, Schedule):
+            raise TypeError(
+                "InstanceNoise: schedule must be a pygan.schedules schedule (for a number: "
+                f"schedules.Constant(0.1)), got {type(schedule).__name__}"
+            )
+        self.schedule = schedule
+        if seed is None:
+            seed = int(torch.randint(2**63 - 1, (), dtype=torch.int64))
+        self._stream = NoiseStream(seed, device=schedule.sigma.device)
+
+    @property
+    def sigma(self) -> Tensor:
+        """The current standard deviation: the schedule's 0-d float32 tensor."""
+        return self.schedule.sigma
+
+    @property
+    def stream(self) -> NoiseStream:
+        """The stream that the calls draw from. It follows the input: its device is that of the last one."""
+        return self._stream
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (any shape and dtype) plus noise, in x's dtype if floating; x itself in eval()."""
+        if not self.training:
+            return x
+        if self._stream.state.device != x.device:
+            self._stream = _moved(self._stream, x.device)
+        return instance_noise(x, self.schedule.sigma, stream=self._stream)
+
+    def step(self) -> None:
+        """Anneal: move the schedule on by one step. Does not synchronise."""
+        self.schedule.step()
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return self._stream.state_dict()
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self._stream.load_state_dict(state)
+
+
+def _moved(stream: NoiseStream, device: torch.device) -> NoiseStream:
+    return NoiseStream(stream.seed, step=stream.step, offset=stream.offset, device=device)

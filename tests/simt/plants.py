@@ -1,0 +1,190 @@
+"""Bugs planted in copies of the project's real kernels, to prove that the emulator finds them.
+
+All bugs go into one copy, each behind a run-time switch (planted/bug.h), so that it is compiled once
+per build and not once per bug; with the switch at 0 the copy does what the original does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+from .toolchain import CSRC
+
+
+@dataclasses.dataclass(frozen=True)
+class Patch:
+    """Replaces the one occurrence of `snippet`. In the replacement, BUG(name) is true while that bug
+    is active."""
+
+    file: str
+    snippet: str
+    replacement: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Which program, in which build, must report a bug, and what its message must contain."""
+
+    program: str
+    mode: str
+    messages: tuple[str, ...]
+
+
+REDUCE, LOSS, NOISE = "cuda/reduce.cuh", "cuda/gan_loss.cuh", "cuda/instance_noise.cuh"
+
+PATCHES = [
+    Patch(
+        REDUCE,
+        "const double sum = warp_sum(value[k]);",
+        "const double sum = BUG(shuffle_in_branch) && value[k] == 0 ? 0 : warp_sum(value[k]);",
+    ),
+    Patch(
+        REDUCE,
+        "if (lane == 0) scratch[warp * N + k] = sum;",
+        "if (lane == 0 && !(BUG(shared_uninitialised) && sum == 0)) scratch[warp * N + k] = sum;",
+    ),
+    Patch(
+        REDUCE,
+        "  __syncthreads();\n  if (threadIdx.x < N) {",
+        "  if (!BUG(barrier_missing)) __syncthreads();\n  if (threadIdx.x < N) {",
+    ),
+    Patch(
+        REDUCE,
+        "is read and written by this thread alone\n  }\n  __syncthreads();",
+        "\n    if (BUG(barrier_in_branch)) __syncthreads();\n  }\n"
+        "  if (!BUG(barrier_in_branch)) __syncthreads();",
+    ),
+    Patch(
+        REDUCE,
+        "  __threadfence();  // this thread's writes",
+        "  if (!BUG(fence_missing)) __threadfence();  // this thread's writes",
+    ),
+    Patch(
+        REDUCE,
+        "if (*flag != 0) __threadfence();",
+        "if (*flag != 0 && !BUG(reader_fence_missing)) __threadfence();",
+    ),
+    Patch(
+        REDUCE,
+        "== gridDim.x - 1;\n  __syncthreads();",
+        "== gridDim.x - 1;\n  if (!BUG(flag_barrier_missing)) __syncthreads();",
+    ),
+    Patch(
+        REDUCE,
+        "*flag = atomicInc(&slots[slot], gridDim.x - 1) ==",
+        "*flag = (BUG(counter_not_reset) ? atomicAdd(&slots[slot], 1)"
+        " : atomicInc(&slots[slot], gridDim.x - 1)) ==",
+    ),
+    Patch(
+        LOSS,
+        "const int64_t end = first + kTile < piece.n ? first + kTile : piece.n;",
+        "const int64_t last = piece.n + (BUG(loss_tail_out_of_bounds) ? 1 : 0);\n"
+        "    const int64_t end = first + kTile < last ? first + kTile : last;",
+    ),
+    Patch(
+        LOSS,
+        "load(x, logits + i, 0, hi, is_aligned && hi == kVector);",
+        "load(x, logits + i, 0, hi, is_aligned && (hi == kVector || BUG(loss_tail_guard_missing)));",
+    ),
+    Patch(
+        LOSS,
+        "const bool is_aligned = aligned<T, kVector>(logits);",
+        "const bool is_aligned = BUG(loss_misaligned) || aligned<T, kVector>(logits);",
+    ),
+    Patch(
+        LOSS,
+        "const int64_t first = (tile - (p == 0 ? 0 : a.tile_end[p - 1])) * kTile;",
+        "const int64_t own_tile = tile - (p == 0 ? 0 : a.tile_end[p - 1]);\n"
+        "    const int64_t first = BUG(loss_index_overflow) ? static_cast<int>(own_tile) * kTile"
+        " : own_tile * kTile;",
+    ),
+    Patch(
+        NOISE,
+        "const int64_t end = a.n + skipped;",
+        "const int64_t end = a.n + skipped + (BUG(noise_tail_out_of_bounds) ? 1 : 0);",
+    ),
+    Patch(
+        NOISE,
+        "const bool whole = is_aligned && lo == 0 && hi == G;",
+        "const bool whole = is_aligned && lo == 0 && (hi == G || BUG(noise_tail_guard_missing));",
+    ),
+    Patch(
+        NOISE,
+        "const bool is_aligned = aligned<In, G>(x) && aligned<Out, G>(out);",
+        "const bool is_aligned = (BUG(noise_misaligned) || aligned<In, G>(x)) && aligned<Out, G>(out);",
+    ),
+    Patch(
+        NOISE,
+        "       i += stride) {",
+        "       i = BUG(noise_index_overflow) ? static_cast<int>(i) + static_cast<int>(stride)"
+        " : i + stride) {",
+    ),
+    Patch(
+        NOISE,
+        "advance != nullptr && is_last_block(slot, flag) && threadIdx.x == 0",
+        "advance != nullptr && (is_last_block(slot, flag) || BUG(step_advanced_early)) &&"
+        " threadIdx.x == 0",
+    ),
+]
+
+RACE = "ThreadSanitizer: data race"
+POISON = "the poison of uninitialised shared memory"
+
+
+def _asan(program: str, file: str) -> Report:
+    return Report(program, "asan", ("AddressSanitizer: use-after-poison", file))
+
+
+REPORTS: dict[str, list[Report]] = {
+    "loss_tail_out_of_bounds": [_asan("loss", "vector.cuh")],
+    "noise_tail_out_of_bounds": [_asan("noise", "vector.cuh")],
+    "loss_tail_guard_missing": [_asan("loss", "vector.cuh")],
+    "noise_tail_guard_missing": [_asan("noise", "vector.cuh")],
+    "barrier_missing": [
+        Report("loss", "tsan", (RACE, "reduce.cuh")),
+        Report("loss", "plain", (POISON,)),
+    ],
+    "flag_barrier_missing": [Report("loss", "tsan", (RACE, "reduce.cuh"))],
+    "fence_missing": [Report("loss", "tsan", (RACE, "gan_loss.cuh"))],
+    "reader_fence_missing": [Report("loss", "tsan", (RACE, "gan_loss.cuh"))],
+    "counter_not_reset": [Report("loss", "plain", ("loss: wrong result",))],
+    "step_advanced_early": [Report("noise", "tsan", (RACE, "instance_noise.cuh"))],
+    "barrier_in_branch": [Report("loss", "plain", ("divergent barrier", "reduce.cuh"))],
+    "shuffle_in_branch": [Report("loss", "plain", ("divergent warp operation", "reduce.cuh"))],
+    "shared_uninitialised": [Report("loss", "plain", (POISON,))],
+    "loss_misaligned": [Report("loss", "asan", ("misaligned address", "vector.cuh"))],
+    "noise_misaligned": [Report("noise", "asan", ("misaligned address", "vector.cuh"))],
+    "loss_index_overflow": [Report("loss", "asan", ("signed integer overflow", "gan_loss.cuh"))],
+    "noise_index_overflow": [
+        Report("noise", "asan", ("signed integer overflow", "instance_noise.cuh"))
+    ],
+}
+
+BUGS = ["none", *REPORTS]
+
+
+def patched_kernels(folder: Path) -> Path:
+    """Writes the patched copies; returns the folder to search for them before csrc/.
+
+    A snippet that does not occur exactly once is an error: when a kernel changes, its bug must be
+    planted anew rather than silently not at all.
+    """
+    for file in sorted({patch.file for patch in PATCHES}):
+        text = (CSRC / file).read_text()
+        for patch in PATCHES:
+            if patch.file != file:
+                continue
+            found = text.count(patch.snippet)
+            assert found == 1, f"{file} has {found} occurrences of the snippet\n{patch.snippet}"
+            replacement = re.sub(
+                r"BUG\((\w+)\)",
+                lambda bug: f"(planted_bug == {BUGS.index(bug[1])})",
+                patch.replacement,
+            )
+            text = text.replace(patch.snippet, replacement)
+        copy = folder / file
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(text)
+    return folder

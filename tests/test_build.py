@@ -1,0 +1,418 @@
+"""The build: what it reports, how it fails, what is found where, and the installation paths."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import venv
+from pathlib import Path
+
+import pytest
+import torch
+
+import pygan
+from pygan import _C
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import pygan_build_backend as backend  # noqa: E402
+from setup_helpers import cuda, extension, torch_info  # noqa: E402
+
+SERIES = ".".join(torch.__version__.split("+")[0].split(".")[:2])
+
+
+def python(*args, **kwargs):
+    """Runs this interpreter outside the checkout; returns what it printed and its status."""
+    return subprocess.run(
+        [sys.executable, *args], capture_output=True, text=True, **{"cwd": "/", **kwargs}
+    )
+
+
+# --- what the build says of itself ---------------------------------------------------------------
+
+
+def test_build_info():
+    info = pygan.build_info()
+    assert info["version"] == pygan.__version__
+    assert info["torch"].startswith(SERIES + ".")
+    assert info["torch_running"] == torch.__version__
+    assert info["cpu_capability"] in ("baseline", "avx2", "avx512")
+    assert info["threads"] == torch.get_num_threads()
+    assert len(info["devices"]) == torch.cuda.device_count()
+    assert info["cuda"] is bool(info["cuda_archs"]) is bool(info["cuda_version"])
+    assert info["cuda_reason"].startswith(
+        "CUDA kernels " + ("built: " if info["cuda"] else "left out: ")
+    )
+    assert re.fullmatch(r"\w+ \d+\.\d+\.\d+", info["compiler"])
+
+
+def test_report_names_every_entry():
+    report = python("-m", "pygan", cwd=ROOT)
+    assert report.returncode == 0, report.stderr
+    shown = dict(line.split(maxsplit=1) for line in report.stdout.splitlines())
+    assert list(shown) == list(pygan.build_info())
+    assert shown["version"] == pygan.__version__
+    assert shown["cuda_reason"] == pygan.build_info()["cuda_reason"]
+
+
+def test_metadata_pins_the_torch_series():
+    # Asked outside the checkout, whose egg-info is that of the last build of any kind.
+    code = "import importlib.metadata as m; print(*m.requires('pygan-fused'), sep='\\n')"
+    answer = python("-c", code)
+    assert answer.returncode == 0, answer.stderr
+    core = sorted(line for line in answer.stdout.splitlines() if "extra ==" not in line)
+    assert core == ["numpy", f"torch=={SERIES}.*"]
+
+
+# --- one OpenMP runtime --------------------------------------------------------------------------
+
+
+def test_extension_links_no_openmp_runtime():
+    if not shutil.which("readelf"):
+        pytest.skip("readelf is not installed")
+    listing = subprocess.run(
+        ["readelf", "-d", _C.__file__], capture_output=True, text=True, check=True
+    ).stdout
+    needed = re.findall(r"NEEDED.*\[(.+)\]", listing)
+    assert any(name.startswith("libtorch") for name in needed)
+    assert not [name for name in needed if re.search(r"omp", name)]
+    # No machine path may be left in what a wheel carries.
+    assert re.findall(r"(?:RUNPATH|RPATH).*\[(.+)\]", listing) == ["$ORIGIN/../torch/lib"]
+
+
+def test_one_thread_pool_in_the_process():
+    """The kernels run on PyTorch's threads: no second runtime is loaded and no further thread is started."""
+    code = """
+import os, torch, pygan
+torch.set_num_threads(2)
+x = torch.rand(1 << 22)
+(x + 1).exp()
+before = len(os.listdir("/proc/self/task"))
+pygan.instance_noise(x, 0.1)
+pygan.fused_losses.discriminator_loss(x, x)
+after = len(os.listdir("/proc/self/task"))
+maps = {os.path.realpath(line.split()[-1]) for line in open("/proc/self/maps") if "/" in line}
+print(before, after, *(path for path in maps if "omp" in os.path.basename(path)))
+"""
+    answer = python("-c", code, cwd=ROOT)
+    assert answer.returncode == 0, answer.stderr
+    before, after, *runtimes = answer.stdout.split()
+    assert len(runtimes) == 1, runtimes
+    assert before == after
+
+
+def test_wider_instruction_sets_stay_in_their_files():
+    """No AVX code may stand for a function that others call too, or an older CPU would meet it.
+
+    Of an inline function that several files emit (a weak symbol), the linker keeps any one copy.
+    """
+    objects = sorted(
+        str(path) for path in (ROOT / "build").glob("*/CMakeFiles/pygan_cpu_avx*.dir/csrc/cpu/*.o")
+    )
+    if not objects:
+        pytest.skip(
+            "no object files: this is not a checkout that was built, or not an x86-64 machine"
+        )
+    listing = subprocess.run(["nm", *objects], capture_output=True, text=True, check=True).stdout
+    assert re.search(r" T \w", listing)
+    assert not re.findall(r" [WVu] (\w+)", listing)
+
+
+# --- imports that cannot work say so in one line --------------------------------------------------
+
+
+def import_of_a_copy(tmp_path, built_for, module=b""):
+    """The last line printed by `import pygan` of a copy whose extension is replaced."""
+    package = tmp_path / "pygan"
+    shutil.copytree(ROOT / "pygan", package, ignore=shutil.ignore_patterns("_C.*", "__pycache__"))
+    if built_for:
+        (package / "_C.json").write_text(json.dumps(built_for))
+        (package / Path(_C.__file__).name).write_bytes(module)
+    answer = python("-c", "import pygan", env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert answer.returncode == 1
+    return answer.stderr.strip().splitlines()[-1]
+
+
+def test_import_with_another_torch(tmp_path):
+    line = import_of_a_copy(tmp_path, {"torch": "1.99.0", "cuda": None})
+    running = f"torch {torch.__version__} is running: reinstall it with `pip install"
+    assert line.startswith("ImportError: pygan was built for torch 1.99.0, but " + running)
+    assert "--force-reinstall --no-deps pygan-fused" in line
+
+
+def test_import_with_another_cuda(tmp_path):
+    line = import_of_a_copy(tmp_path, {"torch": f"{SERIES}.0+cu990", "cuda": "99.0"})
+    assert line.startswith(
+        f"ImportError: pygan was built for torch {SERIES}.0+cu990, but torch {torch.__version__} is running"
+    )
+
+
+def test_import_of_a_module_that_does_not_load(tmp_path):
+    line = import_of_a_copy(tmp_path, {"torch": torch.__version__, "cuda": None}, b"not a library")
+    assert line.startswith(
+        f"ImportError: pygan was built for torch {torch.__version__} and does not load with torch"
+    )
+
+
+def test_import_of_a_checkout_that_is_not_built(tmp_path):
+    line = import_of_a_copy(tmp_path, None)
+    assert line.startswith("ImportError: pygan's kernels are not built in")
+    assert "pip install -e . --no-build-isolation" in line
+
+
+# --- which CUDA compiler, which architectures ------------------------------------------------------
+
+
+def make_nvcc(root, version):
+    """A toolkit folder whose nvcc answers as the real one does."""
+    nvcc = root / "bin" / "nvcc"
+    nvcc.parent.mkdir(parents=True)
+    (root / "include").mkdir()
+    nvcc.write_text(
+        f"""#!/bin/sh
+case "$1" in
+--version) echo "Cuda compilation tools, release {version}, V{version}.88" ;;
+--dryrun) echo "#$ TOP={root}/bin/.." >&2 ;;
+--list-gpu-code) printf 'sm_75\\nsm_80\\nsm_90\\n' ;;
+esac
+"""
+    )
+    nvcc.chmod(0o755)
+    return nvcc
+
+
+def make_torch(version="2.14.1+cu130", toolkit="13.0", site_dirs=()):
+    return torch_info.TorchInfo(version, toolkit, (), "/lib", (), tuple(map(str, site_dirs)))
+
+
+@pytest.fixture
+def no_system_toolkit(monkeypatch):
+    """Hides the toolkit that the machine may have in the usual place."""
+    probe = cuda._probe
+    monkeypatch.setattr(
+        cuda, "_probe", lambda nvcc, by: None if by == "/usr/local/cuda" else probe(nvcc, by)
+    )
+
+
+def test_a_cpu_torch_leaves_cuda_out(tmp_path):
+    nvcc = make_nvcc(tmp_path / "cuda", "13.0")
+    environ = {"CUDA_HOME": str(nvcc.parents[1])}
+    config = cuda.configure(make_torch("2.13.0+cpu", None), environ)
+    assert not config.enabled
+    assert config.reason == "CUDA kernels left out: torch 2.13.0+cpu is a build without CUDA"
+    with pytest.raises(
+        cuda.CudaError, match=r"PYGAN_CUDA=1, but .* is a build without CUDA. Install a CUDA build"
+    ):
+        cuda.configure(make_torch("2.13.0+cpu", None), {**environ, "PYGAN_CUDA": "1"})
+
+
+@pytest.mark.usefixtures("no_system_toolkit")
+def test_no_compiler_names_what_was_looked_for():
+    environ = {"PATH": ""}
+    config = cuda.configure(make_torch(), environ)
+    assert not config.enabled
+    assert "needs an nvcc of CUDA 13, and CUDA_HOME, PATH, /usr/local/cuda" in config.reason
+    with pytest.raises(
+        cuda.CudaError, match=r"gave no nvcc at all. Install `pip install nvidia-cuda-nvcc==13.0.\*"
+    ):
+        cuda.configure(make_torch(), {**environ, "PYGAN_CUDA": "1"})
+    with pytest.raises(cuda.CudaError, match="Install the CUDA 12 toolkit in"):
+        cuda.configure(make_torch("2.9.0+cu128", "12.8"), {**environ, "PYGAN_CUDA": "1"})
+
+
+@pytest.mark.usefixtures("no_system_toolkit")
+def test_compiler_of_another_major_version_is_passed_over(tmp_path):
+    old = make_nvcc(tmp_path / "cuda-12", "12.8")
+    environ = {"PATH": str(old.parent)}
+    assert f"gave {old} is 12.8" in cuda.configure(make_torch(), environ).reason
+
+    site = tmp_path / "site-packages"
+    wheel = make_nvcc(site / "nvidia" / "cu13", "13.2")
+    (site / "nvidia" / "cu13" / "lib").mkdir()
+    cudart = site / "nvidia" / "cu13" / "lib" / "libcudart.so.13"
+    cudart.touch()
+    config = cuda.configure(make_torch(site_dirs=[site]), environ)
+    assert config.compiler.nvcc == wheel
+    assert config.compiler.found_by == "PyPI wheels"
+    assert config.cudart == cudart
+    assert config.include_dirs[0] == site / "nvidia" / "cu13" / "include"
+    assert config.reason.startswith(
+        "CUDA kernels built: torch 2.14.1+cu130 is a build for CUDA 13.0, and nvcc 13.2"
+    )
+
+
+def test_order_of_compilers_and_of_runtimes(tmp_path):
+    home = make_nvcc(tmp_path / "home", "13.1").parents[1]
+    path = make_nvcc(tmp_path / "path", "13.0").parent
+    site = tmp_path / "site-packages"
+    (site / "nvidia" / "cu13" / "include").mkdir(parents=True)
+    (home / "lib64").mkdir()
+    static = home / "lib64" / "libcudart_static.a"
+    static.touch()
+    environ = {"CUDA_HOME": str(home), "PATH": str(path)}
+    found = cuda.find_compilers([str(site)], environ)
+    assert [c.version for c in found[:2]] == ["13.1", "13.0"]
+    assert [c.found_by for c in found[:2]] == ["CUDA_HOME", "PATH"]
+    config = cuda.configure(make_torch(site_dirs=[site]), environ)
+    assert config.cudart == static  # nothing better in this tree
+    # The wheels' headers are on the path although the compiler is a system one, here without headers.
+    wheels = site / "nvidia" / "cu13" / "include"
+    assert config.include_dirs == (wheels, home / "include")
+    assert config.kernel_include_dirs == (wheels,)
+    (
+        home / "include" / "cuda_runtime.h"
+    ).touch()  # headers of its own: never mixed with the wheels'
+    assert cuda.configure(make_torch(site_dirs=[site]), environ).kernel_include_dirs == ()
+    # The defaults that this compiler knows, PTX with the newest.
+    assert config.archs == ("7.5", "8.0", "9.0+PTX")
+    assert cuda.configure(
+        make_torch(), {**environ, "TORCH_CUDA_ARCH_LIST": "8.6 12.0+PTX"}
+    ).archs == ("8.6", "12.0+PTX")
+
+
+def test_a_path_that_is_no_compiler(tmp_path):
+    broken = tmp_path / "bin" / "nvcc"
+    broken.parent.mkdir()
+    broken.write_text("#!/bin/sh\nexec /nonexistent/nvcc\n")
+    broken.chmod(0o755)
+    assert cuda._probe(broken, "PATH") is None
+    assert cuda._probe(tmp_path / "nothing", "PATH") is None
+
+
+def test_options_are_checked():
+    assert (
+        cuda.configure(make_torch(), {"PYGAN_CUDA": "0"}).reason
+        == "CUDA kernels left out: PYGAN_CUDA=0"
+    )
+    with pytest.raises(cuda.CudaError, match="PYGAN_CUDA must be auto, 1 or 0, got 'yes'"):
+        cuda.configure(make_torch(), {"PYGAN_CUDA": "yes"})
+    assert cuda.parse_archs("8.0;9.0a 12.0+PTX 8.0") == ("8.0", "9.0a", "12.0+PTX")
+    with pytest.raises(
+        cuda.CudaError, match=r"must look like 8\.0, 9\.0a or 12\.0\+PTX, got 'Ampere'"
+    ):
+        cuda.parse_archs("8.0;Ampere")
+    assert cuda.gencode_flags(["9.0a", "12.0+PTX"]) == [
+        "-gencode=arch=compute_90a,code=sm_90a",
+        "-gencode=arch=compute_120,code=[compute_120,sm_120]",
+    ]
+
+
+# --- the backend ------------------------------------------------------------------------------------
+
+
+def test_torch_is_required_for_the_build_only_where_it_is_missing(monkeypatch):
+    assert backend.get_requires_for_build_wheel() == []  # this environment has one
+    assert backend.get_requires_for_build_sdist() == []
+    monkeypatch.setattr(backend, "torch_is_installed", lambda: False)
+    assert backend.get_requires_for_build_wheel() == ["torch>=2.6"]
+
+
+def test_torch_is_found_behind_pips_isolation(tmp_path, monkeypatch):
+    """pip hides the environment by a PYTHONPATH whose sitecustomize drops site-packages; so does this."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys; sys.path[:] = [p for p in sys.path if 'site-packages' not in p]"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONNOUSERSITE", "1")
+    assert python("-c", "import torch").returncode == 1
+    assert torch_info.torch_is_installed()
+    assert torch_info.find_torch.__wrapped__().version == torch.__version__
+
+
+def test_no_torch_at_all_is_one_clear_line(monkeypatch):
+    monkeypatch.setattr(torch_info, "_ask", lambda code, env: python("-S", "-c", code))
+    with pytest.raises(
+        RuntimeError, match=r"No module named 'torch'.*Run `pip install torch` first"
+    ):
+        torch_info.find_torch.__wrapped__()
+
+
+def test_settings_survive_the_way_into_cmake(tmp_path):
+    values = {"PYGAN_A": 'semi;colons "quotes" $ORIGIN \\ @x@', "PYGAN_B": ""}
+    extension.write_settings(tmp_path / "settings.cmake", values)
+    show = 'include(settings.cmake)\nfile(WRITE a "${PYGAN_A}")\n'
+    (tmp_path / "show.cmake").write_text(show)
+    subprocess.run([extension.find_tool("cmake"), "-P", "show.cmake"], cwd=tmp_path, check=True)
+    assert (tmp_path / "a").read_text() == values["PYGAN_A"]
+
+
+# --- installing for real ------------------------------------------------------------------------------
+
+
+def make_sdist(folder):
+    code = "import sys, pygan_build_backend; print(pygan_build_backend.build_sdist(sys.argv[1]))"
+    path = {**os.environ, "PYTHONPATH": str(ROOT / "tools")}
+    answer = python("-c", code, str(folder), cwd=ROOT, env=path)
+    assert answer.returncode == 0, answer.stderr
+    return folder / answer.stdout.split()[-1]
+
+
+def test_sdist_holds_all_that_a_build_needs(tmp_path):
+    with tarfile.open(make_sdist(tmp_path)) as archive:
+        names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
+        metadata = (
+            archive.extractfile(next(n for n in archive.getnames() if n.endswith("/PKG-INFO")))
+            .read()
+            .decode()
+        )
+    wanted = {
+        "setup.py",
+        "pyproject.toml",
+        "CMakeLists.txt",
+        "LICENSE",
+        "README.md",
+        "Makefile",
+        "pygan/py.typed",
+    }
+    for folder in ("csrc", "cmake", "tools", "pygan"):
+        files = (
+            p for p in (ROOT / folder).rglob("*") if p.is_file() and p.suffix not in (".pyc", ".so")
+        )
+        wanted |= {str(p.relative_to(ROOT)) for p in files if p.name != extension.BUILT_FOR}
+    assert wanted <= names, wanted - names
+    assert not [n for n in names if n.endswith((".so", extension.BUILT_FOR, ".pyc"))]
+    assert "Requires-Dist: torch>=2.6" in metadata
+
+
+@pytest.mark.slow
+def test_isolated_install_of_the_sdist(tmp_path):
+    """pip's own isolation, against a torch that only the target environment has."""
+    home = tmp_path / "venv"
+    venv.create(home, with_pip=True)
+    site = next((home / "lib").glob("python*/site-packages"))
+    # One line of path instead of two more gigabytes: the environment sees this one's torch.
+    (site / "torch.pth").write_text(str(Path(torch.__file__).parents[1]) + "\n")
+    interpreter = str(home / "bin" / "python")
+    environ = {**{k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, "PYGAN_CUDA": "0"}
+    install = [
+        interpreter,
+        "-m",
+        "pip",
+        "install",
+        "--verbose",
+        "--no-deps",
+        str(make_sdist(tmp_path)),
+    ]
+    answer = subprocess.run(install, cwd=tmp_path, env=environ, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stdout[-4000:] + answer.stderr[-4000:]
+    assert f"pygan: building for torch {torch.__version__}" in answer.stdout
+    assert "pygan: CUDA kernels left out: PYGAN_CUDA=0" in answer.stdout
+    code = """
+import torch, pygan, importlib.metadata
+loss = pygan.fused_losses.generator_loss(torch.zeros(5))
+print(pygan.__file__, pygan.build_info()["cuda_reason"], loss.item(), sep="|")
+print(*importlib.metadata.requires("pygan-fused"), sep="|")
+"""
+    answer = subprocess.run(
+        [interpreter, "-c", code], cwd=tmp_path, env=environ, capture_output=True, text=True
+    )
+    assert answer.returncode == 0, answer.stderr
+    where, reason, value = answer.stdout.splitlines()[0].split("|")
+    assert Path(where).is_relative_to(site)
+    assert reason == "CUDA kernels left out: PYGAN_CUDA=0"
+    assert float(value) == pytest.approx(0.6931472)
+    assert f"torch=={SERIES}.*" in answer.stdout.splitlines()[1].split("|")

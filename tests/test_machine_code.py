@@ -1,0 +1,165 @@
+"""Reads the machine code of the CUDA kernels in this build, for every architecture: no GPU is needed.
+
+What is asserted is what makes the kernels fast and equal to the CPU's: 16-byte loads and stores in
+the vector paths, no local memory (hence no spills), and only exactly rounded arithmetic.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+import torch
+
+import pygan
+from pygan import _C
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
+
+from setup_helpers.cuda import DEFAULT_ARCHS
+
+INFO = pygan.build_info()
+ARCHS = ["sm_" + arch.removesuffix("+PTX").replace(".", "") for arch in INFO["cuda_archs"]]
+SIZES = {"double": 8, "float": 4, "half_t": 2, "bfloat16_t": 2, "unsigned char": 1, "uint8_t": 1}
+
+pytestmark = pytest.mark.skipif(not INFO["cuda"], reason=INFO["cuda_reason"])
+
+
+def find_cuobjdump():
+    """cuobjdump with nvdisasm beside it: the toolkit's, the wheels', or the pair in triton's wheel."""
+    site = Path(torch.__file__).parents[1]
+    folders = [Path(p) for p in os.environ.get("PATH", "").split(os.pathsep)]
+    folders += [Path("/usr/local/cuda/bin"), *sorted(site.glob("nvidia/cu*/bin"))]
+    folders += [site / "triton" / "backends" / "nvidia" / "bin"]
+    tools = ("cuobjdump", "nvdisasm")
+    return next((d for d in folders if all(os.access(d / t, os.X_OK) for t in tools)), None)
+
+
+def dump(*options):
+    """What cuobjdump prints for the extension module, with C++ names in plain text."""
+    folder = find_cuobjdump()
+    if folder is None:
+        pytest.skip(
+            "cuobjdump and nvdisasm were not found: pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm"
+        )
+    environ = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"}
+    command = [str(folder / "cuobjdump"), *options, _C.__file__]
+    text = subprocess.run(command, env=environ, capture_output=True, text=True, check=True).stdout
+    assert shutil.which("c++filt"), "binutils comes with g++"
+    return subprocess.run(
+        ["c++filt"], input=text, capture_output=True, text=True, check=True
+    ).stdout
+
+
+@pytest.fixture(scope="module")
+def sass():
+    """{architecture: {kernel: its instructions, as one text}}"""
+    kernels = defaultdict(dict)
+    for part in re.split(r"^arch = ", dump("--dump-sass"), flags=re.MULTILINE)[1:]:
+        arch = part.split(maxsplit=1)[0]
+        for function in re.split(r"^\s*Function : ", part, flags=re.MULTILINE)[1:]:
+            name, _, body = function.partition("\n")
+            kernels[arch][name] = body
+    return kernels
+
+
+@pytest.fixture(scope="module")
+def resources():
+    """{architecture: {kernel: {"STACK": bytes, "LOCAL": bytes, "REG": registers, ...}}}"""
+    usage = defaultdict(dict)
+    for part in re.split(r"^arch = ", dump("--dump-resource-usage"), flags=re.MULTILINE)[1:]:
+        arch = part.split(maxsplit=1)[0]
+        for name, numbers in re.findall(
+            r"^\s*Function (.+):\n\s*(\S.*)$", part, flags=re.MULTILINE
+        ):
+            usage[arch][name] = {k: int(v) for k, v in re.findall(r"(\w+):(\d+)", numbers)}
+    return usage
+
+
+@pytest.fixture(scope="module")
+def ptx():
+    """{kernel: its PTX}, of the architecture that the build carries PTX for."""
+    if not any(arch.endswith("+PTX") for arch in INFO["cuda_archs"]):
+        pytest.skip("this build carries no PTX: " + " ".join(INFO["cuda_archs"]))
+    text = dump("--dump-ptx")
+    return dict(re.findall(r"\.entry (.+?)\(\n\.param.*?\{\n(.*?)\n\}", text, flags=re.DOTALL))
+
+
+def arguments(kernel):
+    """The sizes of the types among a kernel's template arguments, in order."""
+    return [SIZES[t] for t in re.findall(r"\b(" + "|".join(SIZES) + r")\b", kernel.split("(")[0])]
+
+
+def has_16_byte(operation, body):
+    return re.search(rf"\b{operation}\.[\w.]*128\b", body) is not None
+
+
+def test_every_default_architecture_is_there():
+    if "TORCH_CUDA_ARCH_LIST" in os.environ or float(INFO["cuda_version"]) < 12.8:
+        pytest.skip("built for a list of the user's, or by a compiler that does not know them all")
+    assert tuple(INFO["cuda_archs"]) == DEFAULT_ARCHS
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_kernels_are_there(arch, sass, resources):
+    names = list(sass[arch])
+    assert sorted(names) == sorted(resources[arch])
+    for loss in pygan.fused_losses.LOSSES:
+        index = pygan.fused_losses.LOSSES.index(loss)
+        of_loss = [n for n in names if "gan_loss" in n and f"(pygan::Loss){index}" in n]
+        assert len(of_loss) >= 4, f"{loss}: {of_loss}"  # four dtypes
+    assert sum("instance_noise" in name for name in names) >= 16
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_no_local_memory(arch, sass, resources):
+    spilling = {
+        name: used for name, used in resources[arch].items() if used["STACK"] or used["LOCAL"]
+    }
+    assert not spilling
+    assert not [name for name, body in sass[arch].items() if re.search(r"\b(LDL|STL)\b", body)]
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_vector_paths_move_16_bytes(arch, sass):
+    checked = 0
+    for name, body in sass[arch].items():
+        if "gan_loss_sums" in name:
+            assert has_16_byte("LDG", body), name
+        elif "gan_loss_pointwise" in name:
+            assert has_16_byte("LDG", body), name
+            assert has_16_byte("STG", body), name
+        elif "instance_noise" in name:
+            size_in, size_out = arguments(name)
+            group = max(4, 16 // size_out)
+            assert has_16_byte("STG", body), name
+            # 4 bytes of uint8 or 8 of half are all there is to read for 16 bytes of output.
+            assert has_16_byte("LDG", body) == (size_in * group >= 16), name
+        else:
+            continue
+        checked += 1
+    assert checked >= 16
+
+
+def test_arithmetic_is_exactly_rounded(ptx):
+    """No approximation, no flush to zero, and no product and sum that the assembler might still fuse."""
+    noise = {name: body for name, body in ptx.items() if "noise" in name}
+    assert len(noise) >= 16
+    for name, body in noise.items():
+        operations = re.findall(r"^\s*(?:@%?\w+ )?([a-z]\w*(?:\.\w+)+)", body, flags=re.MULTILINE)
+        inexact = {o for o in operations if re.search(r"\.(approx|ftz|full)\b", o)}
+        assert not inexact, name
+        arithmetic = {
+            o
+            for o in operations
+            if re.match(r"(add|sub|mul|div|sqrt|rcp|fma|mad)\b.*\.f(32|64)$", o)
+        }
+        assert arithmetic
+        assert not {o for o in arithmetic if ".rn" not in o}, name
+    made = "\n".join(body for name, body in noise.items() if "instance_noise" in name)
+    assert "fma.rn.f32" in made
+    assert "sqrt.rn.f32" in made

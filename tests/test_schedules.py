@@ -1,0 +1,189 @@
+"""The schedules of sigma, and the module that applies them."""
+
+import copy
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import pygan
+from pygan.schedules import Constant, Cosine, Linear
+
+RAMPS = [Linear, Cosine]
+SIGMA = st.floats(0, 100)
+
+
+class NoSync(TorchDispatchMode):
+    """Fails on what would wait for a GPU: reading a value back to the host."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func is not torch.ops.aten._local_scalar_dense.default, "a value was read back"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("ramp", RAMPS)
+@settings(deadline=None, derandomize=True, max_examples=40)
+@given(start=SIGMA, end=SIGMA, steps=st.integers(1, 30))
+def test_ramps_go_from_start_to_end_and_stay(ramp, start, end, steps):
+    schedule = ramp(start, end, steps)
+    values = []
+    for _ in range(steps + 3):
+        values.append(schedule.sigma.item())
+        schedule.step()
+    assert values[0] == pytest.approx(start, rel=1e-6)
+    assert values[steps:] == [torch.tensor(end).item()] * 3
+    ordered = sorted(values, reverse=start > end)
+    assert values == pytest.approx(ordered, rel=1e-6)
+    assert schedule.count == steps + 3
+
+
+def test_half_way():
+    for ramp, quarter in ((Linear, 0.75), (Cosine, 0.5 * (1 + math.sqrt(0.5)))):
+        schedule = ramp(1.0, 0.0, 4)
+        schedule.step()
+        assert schedule.sigma.item() == pytest.approx(quarter)
+        schedule.step()
+        assert schedule.sigma.item() == pytest.approx(0.5)
+
+
+def test_constant():
+    schedule = Constant(0.25)
+    schedule.step()
+    assert schedule.sigma == 0.25
+
+
+def test_sigma_is_one_float32_buffer_written_in_place():
+    schedule = Linear(1.0, 0.0, 8)
+    sigma = schedule.sigma
+    assert sigma.shape == ()
+    assert sigma.dtype == torch.float32
+    with NoSync():
+        schedule.step()
+    assert schedule.sigma is sigma
+    assert sigma == 0.875
+    schedule.half()
+    assert schedule.sigma.dtype == torch.float32
+    assert schedule.sigma == 0.875
+
+
+@pytest.mark.parametrize("make", [lambda: Linear(1.0, 0.1, 10), lambda: Cosine(1.0, 0.1, 10)])
+def test_state_dict_resumes(make):
+    schedule, resumed = make(), make()
+    for _ in range(4):
+        schedule.step()
+    resumed.load_state_dict(copy.deepcopy(schedule.state_dict()))
+    assert resumed.sigma == schedule.sigma
+    schedule.step()
+    resumed.step()
+    assert resumed.sigma == schedule.sigma
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Constant(-0.1), "Constant: sigma must be a finite non-negative number, got -0.1"),
+        (lambda: Linear(math.nan, 0, 5), "Linear: start must be a finite non-negative number, got"),
+        (lambda: Cosine(1, math.inf, 5), "Cosine: end must be a finite non-negative number, got"),
+        (lambda: Linear(1, 0, 0), "Linear: steps must be a positive integer, got 0"),
+        (lambda: Linear(1, 0, 2.5), "Linear: steps must be a positive integer, got 2.5"),
+    ],
+)
+def test_schedule_errors(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_noise_is_the_op_on_its_own_stream():
+    noise = pygan.InstanceNoise(Linear(1.0, 0.0, 4), seed=7)
+    stream = pygan.NoiseStream(7)
+    x = torch.randn(3, 5)
+    for sigma in (1.0, 0.75, 0.5):
+        assert torch.equal(noise(x), pygan.instance_noise(x, sigma, stream=stream))
+        noise.step()
+    assert noise.stream.step == 3
+    assert noise.sigma == 0.25
+
+
+def test_noise_agrees_with_the_reference():
+    noise = pygan.InstanceNoise(Constant(0.5), seed=2**63 - 1)
+    x = torch.randn(9, 7)
+    for step in range(2):
+        expected = pygan.reference.instance_noise(x, 0.5, seed=2**63 - 1, step=step)
+        torch.testing.assert_close(noise(x), expected, rtol=1e-6, atol=2e-6)
+
+
+def test_eval_is_the_identity_and_draws_nothing():
+    noise = pygan.InstanceNoise(Constant(1.0), seed=1).eval()
+    x = torch.randn(4)
+    assert noise(x) is x
+    assert noise.stream.step == 0
+
+
+def test_manual_seed_reproduces_an_unseeded_module():
+    x = torch.zeros(8)
+    outs = []
+    for seed in (5, 5, 6):
+        torch.manual_seed(seed)
+        outs.append(pygan.InstanceNoise(Constant(1.0))(x))
+    assert torch.equal(outs[0], outs[1])
+    assert not torch.equal(outs[0], outs[2])
+
+
+def test_noise_resumes_from_a_checkpoint(tmp_path):
+    x = torch.zeros(8)
+    noise = pygan.InstanceNoise(Linear(1.0, 0.0, 10), seed=3)
+    for _ in range(3):
+        noise(x)
+        noise.step()
+    torch.save(noise.state_dict(), tmp_path / "noise.pt")
+    resumed = pygan.InstanceNoise(Linear(1.0, 0.0, 10), seed=99)
+    resumed.load_state_dict(torch.load(tmp_path / "noise.pt", weights_only=True))
+    assert resumed.sigma == noise.sigma
+    assert torch.equal(resumed(x), noise(x))
+    twin = copy.deepcopy(noise)
+    assert torch.equal(twin(x), noise(x))
+
+
+def test_gradient_passes_through():
+    noise = pygan.InstanceNoise(Constant(0.3), seed=1)
+    x = torch.randn(4, requires_grad=True)
+    noise(x).square().sum().backward()
+    expected = 2 * pygan.instance_noise(x.detach(), 0.3, stream=pygan.NoiseStream(1))
+    torch.testing.assert_close(x.grad, expected)
+
+
+def test_noise_wants_a_schedule():
+    with pytest.raises(
+        TypeError, match=r"schedule must be .* schedules.Constant\(0.1\).*, got float"
+    ):
+        pygan.InstanceNoise(0.1)
+
+
+def test_compiled_once_while_sigma_changes():
+    compiled = []
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    noise, twin = (pygan.InstanceNoise(Linear(0.5, 0.0, 9), seed=1) for _ in range(2))
+    function = torch.compile(noise, fullgraph=True, backend=backend)
+    x = torch.randn(4, 5)
+    for _ in range(4):
+        assert torch.equal(function(x), twin(x))
+        noise.step()
+        twin.step()
+    assert len(compiled) == 1
+
+
+@pytest.mark.cuda
+def test_noise_follows_its_input_to_the_gpu():
+    noise, twin = (pygan.InstanceNoise(Constant(0.5), seed=4) for _ in range(2))
+    x = torch.randn(33)
+    assert torch.equal(noise(x), twin(x))
+    on_gpu = noise.cuda()(x.cuda())
+    assert torch.equal(on_gpu.cpu(), twin(x))
+    assert noise.stream.step == 2

@@ -1,0 +1,449 @@
+"""GANTrainer against hand-written loops, wrong use of it, and the dynamics that instance noise is there to mend."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import pygan
+from pygan import fused_losses
+from pygan.schedules import Constant, Linear
+
+
+def networks(seed=0):
+    torch.manual_seed(seed)
+    generator = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 6))
+    discriminator = nn.Sequential(nn.Linear(6, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1))
+    return generator, discriminator
+
+
+def setup(seed=0, **options):
+    generator, discriminator = networks(seed)
+    optimizers = (
+        torch.optim.Adam(generator.parameters(), lr=1e-2),
+        torch.optim.Adam(discriminator.parameters(), lr=1e-2),
+    )
+    options = {"latent": 4, **options}
+    return pygan.GANTrainer(generator, discriminator, *optimizers, **options)
+
+
+def everything(trainer):
+    """All state that training may change, copied."""
+    parts = (trainer.generator, trainer.discriminator, trainer.g_optimizer, trainer.d_optimizer)
+    state = [copy.deepcopy(part.state_dict()) for part in parts]
+    flags = [p.requires_grad for part in parts[:2] for p in part.parameters()]
+    step = None if trainer.noise is None else trainer.noise.stream.step
+    return state, flags, step
+
+
+def assert_same(a, b):
+    torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("loss", fused_losses.LOSSES)
+@pytest.mark.parametrize("d_steps", [1, 3])
+def test_equals_a_hand_written_loop_bit_for_bit(loss, d_steps):
+    noise = pygan.InstanceNoise(Linear(0.5, 0.0, 3), seed=5)
+    trainer = setup(noise=noise, loss=loss, d_steps=d_steps, label_smoothing=0.1)
+    G, D = networks()
+    g_opt = torch.optim.Adam(G.parameters(), lr=1e-2)
+    d_opt = torch.optim.Adam(D.parameters(), lr=1e-2)
+    stream, sigma = pygan.NoiseStream(5), Linear(0.5, 0.0, 3)
+    data = torch.randn(5, d_steps, 16, 6)
+
+    def noisy(x):
+        return pygan.instance_noise(x, sigma.sigma, stream=stream)
+
+    expected = []
+    torch.manual_seed(1)
+    for batches in data:
+        latents = [torch.randn(16, 4) for _ in range(d_steps + 1)]
+        for real, z in zip(batches, latents, strict=False):
+            with torch.no_grad():
+                fake = G(z)
+            real, fake = noisy(real), noisy(fake)
+            d_loss, d = fused_losses.discriminator_loss(
+                D(real), D(fake), loss=loss, label_smoothing=0.1, return_stats=True
+            )
+            d_opt.zero_grad()
+            d_loss.backward()
+            d_opt.step()
+        g_loss, g = fused_losses.generator_loss(
+            D(noisy(G(latents[-1]))), loss=loss, return_stats=True
+        )
+        g_opt.zero_grad()
+        g_loss.backward()
+        g_opt.step()
+        sigma.step()
+        expected.append(torch.stack([d_loss, g_loss, d.d_real, d.jsd_bound, g.d_fake]).detach())
+
+    torch.manual_seed(1)
+    for batches, values in zip(data, expected, strict=True):
+        s = trainer.step(batches[0] if d_steps == 1 else list(batches))
+        noise.step()
+        assert_same(
+            torch.stack([s.d_loss, s.g_loss, s.d_real, s.jsd_bound, s.d_fake_after]), values
+        )
+    assert_same(trainer.generator.state_dict(), G.state_dict())
+    assert_same(trainer.discriminator.state_dict(), D.state_dict())
+    assert_same(trainer.g_optimizer.state_dict(), g_opt.state_dict())
+    assert_same(trainer.d_optimizer.state_dict(), d_opt.state_dict())
+    assert noise.stream.step == stream.step == 5 * (2 * d_steps + 1)
+
+
+def test_the_verbs_are_the_step():
+    whole, parts = setup(), setup()
+    real = torch.randn(16, 6)
+    queue = [torch.randn(16, 4) for _ in range(2)]
+    for trainer in (whole, parts):
+        latents = list(queue)
+        trainer.latent = lambda n, latents=latents: latents.pop(0)
+    stats = whole.step(real)
+    d_loss, d = parts.discriminator_step(real)
+    g_loss, g = parts.generator_step(16)
+    assert_same((d_loss, g_loss), (stats.d_loss, stats.g_loss))
+    assert_same((d.d_fake, g.d_fake), (stats.d_fake, stats.d_fake_after))
+    assert_same(everything(whole), everything(parts))
+
+
+def test_each_phase_trains_its_own_network_only():
+    trainer = setup()
+    seen = {}
+
+    def flags(module):
+        return [p.requires_grad for p in module.parameters()]
+
+    def watch(module, inputs, output):
+        seen.setdefault(module, []).append(flags(module))
+
+    G, D = trainer.generator, trainer.discriminator
+    G.register_forward_hook(watch)
+    D.register_forward_hook(watch)
+    before = copy.deepcopy(G.state_dict()["0.weight"]), copy.deepcopy(D.state_dict()["0.weight"])
+    trainer.discriminator_step(torch.randn(8, 6))
+    assert seen == {G: [[False] * 6], D: [[True] * 4] * 2}
+    assert all(p.grad is None for p in G.parameters())
+    assert torch.equal(G[0].weight, before[0])
+    assert not torch.equal(D[0].weight, before[1])
+    seen.clear()
+    trainer.d_optimizer.zero_grad()
+    before = copy.deepcopy(D.state_dict())
+    trainer.generator_step(8)
+    assert seen == {G: [[True] * 6], D: [[False] * 4]}
+    assert all(p.grad is None for p in D.parameters())
+    assert all(p.grad is not None for p in G.parameters())
+    assert_same(D.state_dict(), before)
+    assert flags(G) == [True] * 6
+    assert flags(D) == [True] * 4
+
+
+def test_the_users_frozen_layers_stay_frozen():
+    generator, discriminator = networks()
+    discriminator[0].requires_grad_(False)
+    trainer = pygan.GANTrainer(
+        generator,
+        discriminator,
+        torch.optim.SGD(generator.parameters(), lr=0.1),
+        torch.optim.SGD(discriminator[2].parameters(), lr=0.1),
+        latent=4,
+    )
+    before = discriminator[0].weight.clone()
+    trainer.step(torch.randn(8, 6))
+    assert [p.requires_grad for p in discriminator.parameters()] == [False, False, True, True]
+    assert torch.equal(discriminator[0].weight, before)
+
+
+@pytest.mark.parametrize("phase", ["discriminator", "generator"])
+def test_flags_come_back_after_an_exception(phase):
+    trainer = setup()
+    state, flags, _ = everything(trainer)
+
+    def fail(module, inputs):
+        raise RuntimeError("in the forward pass")
+
+    trainer.discriminator.register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="in the forward pass"):
+        trainer.discriminator_step(torch.randn(8, 6)) if phase == "discriminator" else (
+            trainer.generator_step(8)
+        )
+    new_state, new_flags, _ = everything(trainer)
+    assert new_flags == flags
+    assert_same(new_state[1:], state[1:])
+
+
+def test_generator_steps_once_after_k_discriminator_steps():
+    trainer = setup(d_steps=4)
+    calls = []
+    trainer.g_optimizer.register_step_post_hook(lambda *_: calls.append("G"))
+    trainer.d_optimizer.register_step_post_hook(lambda *_: calls.append("D"))
+    sizes = []
+    trainer.latent = lambda n: sizes.append(n) or torch.randn(n, 4)
+    for _ in range(2):
+        trainer.step([torch.randn(n, 6) for n in (8, 8, 8, 5)])
+    assert "".join(calls) == "DDDDG" * 2
+    assert sizes == [8, 8, 8, 5, 5] * 2
+
+
+def test_statistics_are_detached_scalars_of_one_dtype():
+    stats = setup(noise=pygan.InstanceNoise(Constant(0.1), seed=1)).step(torch.randn(8, 6))
+    for value in stats:
+        assert value.shape == ()
+        assert not value.requires_grad
+    values = dict(zip(stats._fields, torch.stack(stats).tolist(), strict=True))
+    assert values["jsd_bound"] == pytest.approx(math.log(2) - values["d_loss"] / 2, abs=1e-6)
+    assert 0 < values["d_fake_after"] < 1
+    assert values["nonfinite"] == values["g_nonfinite"] == 0
+
+
+def test_nonfinite_logits_are_counted():
+    trainer = setup()
+    real = torch.randn(8, 6)
+    real[3, 2] = math.inf
+    stats = trainer.step(real)
+    assert stats.nonfinite == 1
+    assert stats.g_nonfinite == 8  # the update was poisoned: the count says where it began
+
+
+def test_nothing_is_read_back():
+    class NoSync(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            assert func is not torch.ops.aten._local_scalar_dense.default, "a value was read back"
+            return func(*args, **(kwargs or {}))
+
+    trainer = setup(noise=pygan.InstanceNoise(Linear(0.5, 0, 9), seed=1), d_steps=2)
+    # Adam reads its own step count from the host; SGD shows what the trainer does.
+    trainer.d_optimizer = torch.optim.SGD(trainer.discriminator.parameters(), lr=0.1)
+    trainer.g_optimizer = torch.optim.SGD(trainer.generator.parameters(), lr=0.1)
+    with NoSync():
+        for _ in range(2):
+            trainer.step([torch.randn(8, 6)] * 2)
+            trainer.noise.step()
+        with pytest.raises(AssertionError, match="read back"):
+            torch.zeros(()).item()
+
+
+def test_latents_follow_the_generators_dtype():
+    generator, discriminator = (network.double() for network in networks())
+    trainer = pygan.GANTrainer(
+        generator,
+        discriminator,
+        torch.optim.Adam(generator.parameters()),
+        torch.optim.Adam(discriminator.parameters()),
+        latent=4,
+    )
+    assert trainer.step(torch.randn(8, 6, dtype=torch.float64)).d_loss.dtype == torch.float64
+
+
+def test_parameters_added_later_are_frozen_and_trained():
+    trainer = setup()
+    D = trainer.discriminator
+    D.append(nn.Linear(1, 1))
+    trainer.d_optimizer.add_param_group({"params": D[3].parameters()})
+    before = D[3].weight.clone()
+    trainer.discriminator_step(torch.randn(8, 6))
+    assert not torch.equal(D[3].weight, before)
+    trainer.d_optimizer.zero_grad()
+    trainer.generator_step(8)
+    assert D[3].weight.grad is None
+
+
+def optimizer_of(*modules):
+    return torch.optim.SGD([p for module in modules for p in module.parameters()], lr=0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (dict(d_steps=0), ValueError, "d_steps must be an int of at least 1, got 0"),
+        (dict(d_steps=1.5), ValueError, "d_steps must be an int of at least 1, got 1.5"),
+        (dict(latent=0), ValueError, "latent must be a positive int or a callable, got 0"),
+        (
+            dict(loss="hing"),
+            ValueError,
+            "loss must be one of non_saturating, minimax.*, got 'hing'",
+        ),
+        (dict(label_smoothing=-1), ValueError, "label_smoothing must be from 0 to 1, got -1"),
+        (dict(noise=0.1), TypeError, "noise must be a pygan.InstanceNoise or None, got float"),
+        (dict(generator="G"), TypeError, "generator must be an nn.Module, got str"),
+        (
+            dict(d_optimizer=None),
+            TypeError,
+            "d_optimizer must be a torch.optim.Optimizer, got None",
+        ),
+    ],
+)
+def test_wrong_arguments(change, error, message):
+    G, D = networks()
+    arguments = dict(
+        generator=G,
+        discriminator=D,
+        g_optimizer=optimizer_of(G),
+        d_optimizer=optimizer_of(D),
+        latent=4,
+    )
+    with pytest.raises(error, match="GANTrainer: " + message):
+        pygan.GANTrainer(**{**arguments, **change})
+
+
+def test_optimizers_must_hold_their_networks():
+    G, D = networks()
+    good = optimizer_of(G), optimizer_of(D)
+    cases = [
+        ((good[1], good[0]), "g_optimizer must hold all trainable parameters of the generator"),
+        ((optimizer_of(G[0]), good[1]), "g_optimizer must hold all .* without 4 of 6"),
+        ((good[0], optimizer_of(D[0])), "d_optimizer must hold all .* without 2 of 4"),
+        ((good[0], optimizer_of(G, D)), "d_optimizer must hold .* only, got 6 of the other"),
+        ((optimizer_of(G, D[2]), good[1]), "g_optimizer must hold .* only, got 2 of the other"),
+    ]
+    for optimizers, message in cases:
+        with pytest.raises(ValueError, match=message):
+            pygan.GANTrainer(G, D, *optimizers, latent=4)
+    with pytest.raises(ValueError, match="must not share parameters"):
+        pygan.GANTrainer(G, nn.Sequential(G, D), *good, latent=4)
+    trainable = optimizer_of(D)
+    D.requires_grad_(False)
+    with pytest.raises(ValueError, match="discriminator must have trainable parameters, got none"):
+        pygan.GANTrainer(G, D, good[0], trainable, latent=4)
+
+
+def wrong_latents(sizes):
+    sizes = iter(sizes)
+    return lambda n: torch.randn(next(sizes), 4)
+
+
+REAL = torch.randn(8, 6)
+
+
+@pytest.mark.parametrize(
+    ("options", "use", "error", "message"),
+    [
+        ({}, lambda t: t.step(REAL[:0]), ValueError, r"real must be a batch .* got shape \(0, 6\)"),
+        ({}, lambda t: t.step(REAL.sum()), ValueError, r"real must be a batch .* got shape \(\)"),
+        ({}, lambda t: t.step((REAL, REAL)), ValueError, r"one batch for each of the 1 .* got 2"),
+        ({}, lambda t: t.step((REAL, 3)), ValueError, r"one batch for each of the 1 .* got 2"),
+        ({}, lambda t: t.step([3]), TypeError, "real must be a tensor, got int"),
+        (
+            {},
+            lambda t: t.step(None),
+            TypeError,
+            "real must be a tensor or a sequence.* got NoneType",
+        ),
+        (dict(d_steps=2), lambda t: t.step(REAL), ValueError, r"each of the 2 .* got 1"),
+        (
+            dict(d_steps=2),
+            lambda t: t.step((REAL, REAL[:0])),
+            ValueError,
+            r"real must be a batch .* got shape \(0, 6\)",
+        ),
+        # The last of the latents is wrong: still nothing has been trained.
+        (
+            dict(d_steps=2, latent=wrong_latents([8, 8, 7])),
+            lambda t: t.step((REAL, REAL)),
+            ValueError,
+            r"latent\(8\) must return .* first dimension is 8, got shape \(7, 4\)",
+        ),
+        (
+            dict(latent=lambda n: None),
+            lambda t: t.discriminator_step(REAL),
+            ValueError,
+            r"latent\(8\) must return a tensor .* got NoneType",
+        ),
+        ({}, lambda t: t.generator_step(0), ValueError, "batch_size must be .* got 0"),
+        ({}, lambda t: t.discriminator_step([REAL]), TypeError, "real must be a tensor, got list"),
+    ],
+)
+def test_wrong_use_changes_nothing(options, use, error, message):
+    trainer = setup(noise=pygan.InstanceNoise(Constant(0.1), seed=1), **options)
+    before = everything(trainer)
+    with pytest.raises(error, match="GANTrainer.*" + message):
+        use(trainer)
+    assert_same(everything(trainer), before)
+
+
+class Point(nn.Module):
+    """The Dirac-GAN's generator (Mescheder et al. 2018): every sample is theta."""
+
+    def __init__(self, theta):
+        super().__init__()
+        self.theta = nn.Parameter(torch.tensor([[theta]]))
+
+    def forward(self, z):
+        return self.theta.expand(len(z), 1)
+
+
+def dirac_radius(sigma, *, time, learning_rate, samples):
+    """Distance to the equilibrium (0, 0) of (theta, psi) before and after, data at 0 and D(x) = psi x."""
+    generator, discriminator = Point(0.4), nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(discriminator.weight)
+    trainer = pygan.GANTrainer(
+        generator,
+        discriminator,
+        torch.optim.SGD(generator.parameters(), lr=learning_rate),
+        torch.optim.SGD(discriminator.parameters(), lr=learning_rate),
+        latent=1,
+        loss="minimax",  # of the two losses the one whose orbit is closed; the other decays, but only cubically
+        noise=pygan.InstanceNoise(Constant(sigma), seed=0),
+    )
+
+    def radius():
+        return math.hypot(generator.theta.item(), discriminator.weight.item())
+
+    start = radius()
+    real = torch.zeros(samples, 1)
+    for _ in range(round(time / learning_rate)):
+        trainer.step(real)
+    return start, radius()
+
+
+def test_dirac_gan_orbits_without_noise():
+    start, end = dirac_radius(0.0, time=20, learning_rate=0.05, samples=2)
+    assert end == pytest.approx(start, rel=0.05)
+
+
+def test_dirac_gan_converges_with_instance_noise_at_the_predicted_rate():
+    """The linearised dynamics have eigenvalues -s^2/4 +- sqrt(s^4/16 - 1/4): the radius decays as exp(-s^2 t / 4).
+    Measured over one half turn of its imaginary part, after which the phase is the same again."""
+    sigma = 1.0
+    half_turn = math.pi / math.sqrt(1 / 4 - sigma**4 / 16)
+    start, end = dirac_radius(sigma, time=half_turn, learning_rate=0.04, samples=4096)
+    assert end / start == pytest.approx(math.exp(-(sigma**2) / 4 * half_turn), rel=0.1)
+
+
+def test_compiled_networks():
+    plain = setup(noise=pygan.InstanceNoise(Constant(0.1), seed=1))
+    G, D = networks()
+    compiled = pygan.GANTrainer(
+        torch.compile(G, backend="aot_eager"),
+        torch.compile(D, backend="aot_eager"),
+        torch.optim.Adam(G.parameters(), lr=1e-2),
+        torch.optim.Adam(D.parameters(), lr=1e-2),
+        latent=4,
+        noise=pygan.InstanceNoise(Constant(0.1), seed=1),
+    )
+    for trainer in (plain, compiled):
+        torch.manual_seed(2)
+        for _ in range(3):
+            trainer.step(torch.randn(16, 6))
+    torch.testing.assert_close(G.state_dict(), plain.generator.state_dict())
+    torch.testing.assert_close(D.state_dict(), plain.discriminator.state_dict())
+
+
+@pytest.mark.cuda
+def test_a_step_on_the_gpu_never_synchronises():
+    trainer = setup(noise=pygan.InstanceNoise(Linear(0.5, 0, 9), seed=1))
+    trainer.generator.cuda()
+    trainer.discriminator.cuda()
+    trainer.noise.cuda()
+    real = torch.randn(8, 6, device="cuda")
+    trainer.step(real)  # the first step allocates and moves the stream
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            stats = trainer.step(real)
+            trainer.noise.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.stack(stats).isfinite().all()

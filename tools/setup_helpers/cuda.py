@@ -1,0 +1,216 @@
+"""Decides whether the CUDA kernels are built, with which compiler and for which architectures.
+
+The decision depends on the installed torch and on the compilers that are found, never on whether this
+machine has a GPU: wheels are built where there is none.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .torch_info import TorchInfo
+
+DEFAULT_ARCHS = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0+PTX")
+
+
+class CudaError(RuntimeError):
+    """The CUDA kernels were asked for (PYGAN_CUDA=1), or their options given, and it cannot be done."""
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """One nvcc that runs."""
+
+    nvcc: Path
+    version: str  # "13.0"
+    root: Path  # the folder that holds bin/ and include/
+    found_by: str  # "CUDA_HOME", "PATH", ...
+
+    @property
+    def major(self) -> str:
+        return self.version.split(".")[0]
+
+
+@dataclass(frozen=True)
+class CudaConfig:
+    """The decision; `reason` is one sentence and is kept in build_info()."""
+
+    reason: str
+    compiler: Compiler | None = None
+    archs: tuple[str, ...] = ()  # "8.0", "12.0+PTX"
+    include_dirs: tuple[Path, ...] = ()  # for C++ files that include torch's CUDA headers
+    kernel_include_dirs: tuple[Path, ...] = ()  # for nvcc, where it has no headers of its own
+    cudart: Path | None = None
+
+    @property
+    def enabled(self) -> bool:
+        return self.compiler is not None
+
+
+def _probe(nvcc: Path, found_by: str) -> Compiler | None:
+    """The compiler behind a path, or None where there is none that runs."""
+    if not nvcc.is_file():
+        return None
+    try:
+        banner = subprocess.run(
+            [str(nvcc), "--version"], capture_output=True, text=True, timeout=60
+        ).stdout
+        # nvcc may be a script or a link elsewhere, so it is asked where its toolkit is.
+        plan = subprocess.run(
+            [str(nvcc), "--dryrun", "-c", "-x", "cu", os.devnull, "-o", os.devnull],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    version = re.search(r"release (\d+\.\d+)", banner)
+    if not version:
+        return None
+    top = re.search(r"^#\$ TOP=(.+)$", plan.stderr, re.MULTILINE)
+    root = Path(top.group(1).strip()) if top else nvcc.parent.parent
+    return Compiler(nvcc, version.group(1), root.resolve(), found_by)
+
+
+def find_compilers(site_dirs: Iterable[str], environ: Mapping[str, str]) -> list[Compiler]:
+    """Every nvcc found, in order of preference: CUDA_HOME, PATH, /usr/local/cuda, PyPI's wheels."""
+    places = [
+        (Path(environ[v]) / "bin" / "nvcc", v) for v in ("CUDA_HOME", "CUDA_PATH") if environ.get(v)
+    ]
+    on_path = shutil.which("nvcc", path=environ.get("PATH", ""))
+    if on_path:
+        places.append((Path(on_path), "PATH"))
+    places.append((Path("/usr/local/cuda/bin/nvcc"), "/usr/local/cuda"))
+    for site in site_dirs:
+        places += [(nvcc, "PyPI wheels") for nvcc in sorted(Path(site).glob("nvidia/cu*/bin/nvcc"))]
+    found = {}
+    for nvcc, found_by in places:
+        compiler = _probe(nvcc, found_by)
+        if compiler:
+            found.setdefault(compiler.root, compiler)
+    return list(found.values())
+
+
+def wheel_requirements(cuda_version: str) -> list[str]:
+    """The PyPI packages that together are a compiler for torch's CUDA version ("13.0").
+
+    Empty before CUDA 13, whose wheels do not hold nvcc itself.
+    """
+    if int(cuda_version.split(".")[0]) < 13:
+        return []
+    pinned = [
+        f"{name}=={cuda_version}.*"
+        for name in ("nvidia-cuda-nvcc", "nvidia-cuda-crt", "nvidia-nvvm")
+    ]
+    return [*pinned, "nvidia-cuda-cccl"]
+
+
+def parse_archs(text: str) -> tuple[str, ...]:
+    """TORCH_CUDA_ARCH_LIST ("8.0;9.0a 12.0+PTX") as a tuple.
+
+    Raises:
+        CudaError: an entry is not major.minor, optionally followed by a or f and by +PTX.
+    """
+    archs = tuple(dict.fromkeys(a for a in re.split(r"[;,\s]+", text) if a))
+    for arch in archs:
+        if not re.fullmatch(r"\d+\.\d[af]?(\+PTX)?", arch):
+            raise CudaError(
+                f"TORCH_CUDA_ARCH_LIST: each entry must look like 8.0, 9.0a or 12.0+PTX, got {arch!r}"
+            )
+    return archs
+
+
+def _supported(compiler: Compiler, archs: Iterable[str]) -> tuple[str, ...]:
+    """Those of the default architectures that this compiler knows; PTX goes with the newest of them."""
+    known = subprocess.run(
+        [str(compiler.nvcc), "--list-gpu-code"], capture_output=True, text=True
+    ).stdout.split()
+    kept = [
+        a
+        for a in (arch.removesuffix("+PTX") for arch in archs)
+        if "sm_" + a.replace(".", "") in known
+    ]
+    return (*kept[:-1], kept[-1] + "+PTX") if kept else ()
+
+
+def _cudart(compiler: Compiler, wheel_dirs: Iterable[Path]) -> Path | None:
+    """The CUDA runtime to link: torch's own where it is a wheel, by full name, since wheels lack libcudart.so."""
+    folders = [d / "lib" for d in wheel_dirs] + [compiler.root / "lib64", compiler.root / "lib"]
+    names = (f"libcudart.so.{compiler.major}", "libcudart.so", "libcudart_static.a")
+    return next((d / n for n in names for d in folders if (d / n).is_file()), None)
+
+
+def configure(torch: TorchInfo, environ: Mapping[str, str]) -> CudaConfig:
+    """Decides as PYGAN_CUDA (auto, 1 or 0) says; see the README's table.
+
+    Raises:
+        CudaError: PYGAN_CUDA=1 and the kernels cannot be built, or an option cannot be understood.
+    """
+    wish = environ.get("PYGAN_CUDA", "auto") or "auto"
+    if wish not in ("auto", "1", "0"):
+        raise CudaError(f"PYGAN_CUDA must be auto, 1 or 0, got {wish!r}")
+    if wish == "0":
+        return CudaConfig("CUDA kernels left out: PYGAN_CUDA=0")
+
+    def no(why: str, remedy: str) -> CudaConfig:
+        if wish == "1":
+            raise CudaError(f"PYGAN_CUDA=1, but the CUDA kernels cannot be built: {why}. {remedy}")
+        return CudaConfig(f"CUDA kernels left out: {why}")
+
+    if torch.cuda is None:
+        return no(
+            f"torch {torch.version} is a build without CUDA",
+            "Install a CUDA build of torch (on Linux, plain `pip install torch`), then install pygan again.",
+        )
+    major = torch.cuda.split(".")[0]
+    compilers = find_compilers(torch.site_dirs, environ)
+    compiler = next((c for c in compilers if c.major == major), None)
+    if compiler is None:
+        seen = "; ".join(f"{c.nvcc} is {c.version}" for c in compilers) or "no nvcc at all"
+        wheels = wheel_requirements(torch.cuda)
+        install = f"`pip install {' '.join(wheels)}`" if wheels else f"the CUDA {major} toolkit"
+        return no(
+            f"torch {torch.version} needs an nvcc of CUDA {major}, and CUDA_HOME, PATH, /usr/local/cuda and "
+            f"the nvidia-cuda-nvcc wheel gave {seen}",
+            f"Install {install} in torch's environment or set CUDA_HOME.",
+        )
+
+    wheel_dirs = [
+        d for site in torch.site_dirs if (d := Path(site) / "nvidia" / f"cu{major}").is_dir()
+    ]
+    cudart = _cudart(compiler, wheel_dirs)
+    if cudart is None:
+        return no(
+            f"no libcudart beside {compiler.nvcc}",
+            f"Install `nvidia-cuda-runtime=={torch.cuda}.*`.",
+        )
+    # torch's CUDA headers include cusparse.h and others that belong to the wheels, so those come first
+    # for C++. nvcc gets them only if it came without headers: its code calls into crt/ of its own
+    # version, and does not compile with another's.
+    own = compiler.root / "include"
+    wheels = tuple(d / "include" for d in wheel_dirs if (d / "include").is_dir())
+    include_dirs = (*wheels, own) if own.is_dir() and own not in wheels else wheels
+    kernel_include_dirs = () if (own / "cuda_runtime.h").is_file() else wheels
+    listed = environ.get("TORCH_CUDA_ARCH_LIST", "")
+    archs = parse_archs(listed) if listed else _supported(compiler, DEFAULT_ARCHS)
+    reason = (
+        f"CUDA kernels built: torch {torch.version} is a build for CUDA {torch.cuda}, "
+        f"and nvcc {compiler.version} was found ({compiler.found_by}: {compiler.nvcc})"
+    )
+    return CudaConfig(reason, compiler, archs, include_dirs, kernel_include_dirs, cudart)
+
+
+def gencode_flags(archs: Iterable[str]) -> list[str]:
+    """nvcc's flags for the architectures: machine code for each, PTX where +PTX asks for it."""
+    flags = []
+    for arch in archs:
+        number = arch.removesuffix("+PTX").replace(".", "")
+        kinds = f"[compute_{number},sm_{number}]" if arch.endswith("+PTX") else f"sm_{number}"
+        flags.append(f"-gencode=arch=compute_{number},code={kinds}")
+    return flags

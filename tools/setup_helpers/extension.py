@@ -1,0 +1,140 @@
+"""Drives CMake and Ninja from setuptools: CMakeLists.txt is the only description of the build."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from setuptools import Extension
+from setuptools.command.build_ext import build_ext
+
+from . import cuda
+from .torch_info import TorchInfo, find_torch
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILT_FOR = "_C.json"  # beside the module: pygan/__init__.py reads it before it loads the module
+
+
+class CMakeExtension(Extension):
+    """An extension module that CMake builds; setuptools only carries the result."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, sources=[])
+
+
+def settings(torch: TorchInfo, config: cuda.CudaConfig, version: str) -> dict[str, str]:
+    """Everything that CMakeLists.txt is told, as the values of its PYGAN_* cache variables."""
+    compiler = config.compiler
+    return {
+        "PYGAN_VERSION": version,
+        "PYGAN_EXTENSION_SUFFIX": sysconfig.get_config_var("EXT_SUFFIX"),
+        "PYGAN_PYTHON_INCLUDE_DIR": sysconfig.get_paths()["include"],
+        "PYGAN_TORCH_VERSION": torch.version,
+        "PYGAN_TORCH_INCLUDE_DIRS": ";".join(torch.include_dirs),
+        "PYGAN_TORCH_LIB_DIR": torch.lib_dir,
+        "PYGAN_TORCH_DEFINITIONS": ";".join(torch.definitions),
+        "PYGAN_CUDA": "ON" if config.enabled else "OFF",
+        "PYGAN_CUDA_REASON": config.reason,
+        "PYGAN_CUDA_VERSION": compiler.version if compiler else "",
+        "PYGAN_CUDA_ARCHS": ";".join(config.archs),
+        "PYGAN_CUDA_GENCODE": ";".join(cuda.gencode_flags(config.archs)),
+        "PYGAN_CUDA_INCLUDE_DIRS": ";".join(map(str, config.include_dirs)),
+        "PYGAN_CUDA_KERNEL_INCLUDE_DIRS": ";".join(map(str, config.kernel_include_dirs)),
+        "PYGAN_CUDART": str(config.cudart or ""),
+        "PYGAN_NVCC": str(compiler.nvcc) if compiler else "",
+    }
+
+
+def write_settings(path: Path, values: dict[str, str]) -> None:
+    """Writes the values as an initial-cache script for `cmake -C`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [
+        f'set({name} [==[{value}]==] CACHE STRING "" FORCE)\n' for name, value in values.items()
+    ]
+    path.write_text("".join(lines))
+
+
+def find_tool(name: str) -> str:
+    """The path of cmake or ninja: from their PyPI packages where installed, else from PATH.
+
+    Raises:
+        RuntimeError: it is in neither place.
+    """
+    try:  # `pip install --no-build-isolation` does not put the environment's bin/ on PATH
+        package = importlib.import_module(name)
+        folder = getattr(package, "CMAKE_BIN_DIR", None) or getattr(package, "BIN_DIR", None)
+    except ImportError:
+        folder = None
+    found = (folder and shutil.which(name, path=folder)) or shutil.which(name)
+    if not found:
+        raise RuntimeError(
+            f"{name} is needed to build pygan and was not found. Run `pip install {name}`."
+        )
+    return found
+
+
+def parallel_jobs() -> int:
+    """MAX_JOBS if set, as for torch's own extensions; else one job per CPU and per 2 GB of memory."""
+    if os.environ.get("MAX_JOBS"):
+        return max(1, int(os.environ["MAX_JOBS"]))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(len(os.sched_getaffinity(0)), memory // 2**31))
+
+
+class CMakeBuild(build_ext):
+    """build_ext that configures, compiles and copies pygan._C, and says what was decided about CUDA."""
+
+    def build_extension(self, ext: CMakeExtension) -> None:
+        torch = find_torch()
+        config = cuda.configure(torch, os.environ)
+        print(
+            f"pygan: building for torch {torch.version}, Python {platform.python_version()}",
+            flush=True,
+        )
+        print(f"pygan: {config.reason}", flush=True)
+        if config.enabled:
+            print(f"pygan: CUDA architectures {' '.join(config.archs)}", flush=True)
+
+        # One folder per configuration, kept between builds: a second build compiles only what changed.
+        name = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}-torch-{torch.version}"
+        build = ROOT / "build" / (name + ("-cuda" if config.enabled else ""))
+        write_settings(
+            build / "settings.cmake", settings(torch, config, self.distribution.get_version())
+        )
+        cmake, ninja = find_tool("cmake"), find_tool("ninja")
+        configure = [
+            cmake,
+            "-S",
+            str(ROOT),
+            "-B",
+            str(build),
+            "-G",
+            "Ninja",
+            "-C",
+            str(build / "settings.cmake"),
+        ]
+        subprocess.run([*configure, f"-DCMAKE_MAKE_PROGRAM={ninja}"], check=True)
+        subprocess.run(
+            [cmake, "--build", str(build), "--parallel", str(parallel_jobs())], check=True
+        )
+
+        module = Path(self.get_ext_fullpath(ext.name)).resolve()
+        module.parent.mkdir(parents=True, exist_ok=True)
+        # Replaced, not overwritten: a process that has the old one mapped must not see it change.
+        module.unlink(missing_ok=True)
+        shutil.copy2(build / module.name, module)
+        built = {"torch": torch.version, "cuda": torch.cuda if config.enabled else None}
+        (module.parent / BUILT_FOR).write_text(json.dumps(built) + "\n")
+
+    def copy_extensions_to_source(self) -> None:
+        """For an editable install: the note about the build goes with the module."""
+        super().copy_extensions_to_source()
+        package = ROOT / self.extensions[0].name.split(".")[0]
+        shutil.copy2(Path(self.build_lib) / package.name / BUILT_FOR, package / BUILT_FOR)

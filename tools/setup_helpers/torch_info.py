@@ -1,0 +1,94 @@
+"""Finds the torch to build against and describes it.
+
+The question is asked in a child interpreter, never by importing torch into the build process: under
+pip's build isolation that process cannot see the environment that pip installs into, yet its
+interpreter *is* that environment's, so a child without pip's PYTHONPATH sees the torch that is there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+# Runs in the child. stdout carries one JSON line, last; torch may print warnings before it.
+_QUERY = """
+import json, sys, sysconfig
+import torch
+from torch.utils import cpp_extension as ext
+definitions = ["_GLIBCXX_USE_CXX11_ABI=%d" % torch.compiled_with_cxx11_abi()]
+for name in ("COMPILER_TYPE", "STDLIB", "BUILD_ABI"):  # up to torch 2.8 pybind11's internals are keyed by these
+    value = getattr(torch._C, "_PYBIND11_" + name, None)
+    if value is not None:
+        definitions.append('PYBIND11_%s="%s"' % (name, value))
+print(json.dumps({
+    "version": torch.__version__,
+    "cuda": torch.version.cuda,
+    "include_dirs": ext.include_paths(),
+    "lib_dir": ext.TORCH_LIB_PATH,
+    "definitions": definitions,
+    "site_dirs": [p for p in sys.path if p.rstrip("/").endswith(("site-packages", "dist-packages"))],
+}))
+"""
+
+
+@dataclass(frozen=True)
+class TorchInfo:
+    """The torch that the extension is compiled for."""
+
+    version: str  # "2.13.0+cpu"
+    cuda: str | None  # "13.0", or None for a build without CUDA
+    include_dirs: tuple[str, ...]
+    lib_dir: str
+    definitions: tuple[str, ...]  # preprocessor definitions its C++ ABI needs
+    site_dirs: tuple[str, ...]  # where its environment keeps packages (the nvidia-* wheels too)
+
+    @property
+    def series(self) -> str:
+        """The release series, "2.13": its C++ ABI holds within one series only."""
+        return ".".join(self.version.split("+")[0].split(".")[:2])
+
+
+def _environments() -> list[dict[str, str]]:
+    """The environments in which to look for torch: this one first, then the one behind pip's isolation."""
+    here = dict(os.environ)
+    behind = {k: v for k, v in here.items() if k not in ("PYTHONPATH", "PYTHONNOUSERSITE")}
+    return [here] if here == behind else [here, behind]
+
+
+def _ask(code: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    # From the root folder: a checkout's own `torch` folder, if any, must not be taken for the package.
+    return subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd="/", capture_output=True, text=True
+    )
+
+
+def torch_is_installed() -> bool:
+    """Whether some torch can be built against without fetching one into the build environment."""
+    code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is None)"
+    return any(_ask(code, env).returncode == 0 for env in _environments())
+
+
+@cache
+def find_torch() -> TorchInfo:
+    """Describes the torch to build against.
+
+    Raises:
+        RuntimeError: no torch can be imported; the message carries the reason of the last attempt.
+    """
+    reason = ""
+    for env in _environments():
+        answer = _ask(_QUERY, env)
+        if answer.returncode == 0:
+            fields = json.loads(answer.stdout.strip().splitlines()[-1])
+            lists = {k: tuple(v) for k, v in fields.items() if isinstance(v, list)}
+            return TorchInfo(**{**fields, **lists})
+        reason = (answer.stderr.strip().splitlines() or ["no message"])[-1]
+    raise RuntimeError(
+        f"pygan is built against an installed PyTorch, and {Path(sys.executable)} cannot import one ({reason}). "
+        "Run `pip install torch` first."
+    )
