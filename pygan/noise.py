@@ -123,8 +123,8 @@ def instance_noise(
     Args:
         x: float32, float64, float16, bfloat16 or uint8, any shape and strides.
         sigma: standard deviation: a number, a 0-d tensor, or one value per sample, shape (N,) for x of
-            shape (N, ...); tensors are float32 or float64. As a tensor it can change without a sync or a
-            recompilation.
+            shape (N, ...); tensors are float32 or float64. Under torch.compile a number is compiled in
+            (each new one recompiles); as a tensor sigma changes freely, and without a sync.
         stream: where the noise comes from; each call moves it on by one step. Without one, a seed is
             drawn from ``generator``, or else from PyTorch's default generator of x's device: then
             ``torch.manual_seed`` reproduces a run.
@@ -174,10 +174,10 @@ def instance_noise(
         _noise_out(x, tensor, value, state, offset, scale, bias, out=out)
         return out
     if tensor is not None and tensor.requires_grad and torch.is_grad_enabled():
-        # The gradient draws z again, from the state that is left behind here.
-        result = _noise_at(x, tensor, value, state.clone(), offset, scale, bias, dtype)
-        _advance(state)
-        return result
+        # The gradient draws z again, from the state that is left behind here. (Not from state.clone(),
+        # which torch.compile may take out.)
+        before = _advance(x, tensor, value, state, offset, scale, bias, dtype)
+        return _noise_at(x, tensor, value, before, offset, scale, bias, dtype)
     return _noise(x, tensor, value, state, offset, scale, bias, dtype)
 
 

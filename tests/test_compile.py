@@ -74,7 +74,7 @@ def op_calls(device):
             ops.instance_noise_at.default,
             (batch_last, each[0].detach().requires_grad_(), 0.0, state, 0, 2.0, 0.0, torch.float64),
         ),
-        "noise_advance": (ops.noise_advance.default, (state,)),
+        "noise_advance": (ops.noise_advance.default, (x, each, 0.0, state, 0, 1.0, 0.0, None)),
         "noise_dot": (ops.noise_dot.default, (x, x.stride(), state, 0, -1)),
         "noise_dot, in another order": (ops.noise_dot.default, (x, last.stride(), state, 5, 4)),
         "noise_draw": (ops.noise_draw.default, (x, each, 0.0, 1.0, 0.0, None, None, None)),

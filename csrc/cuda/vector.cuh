@@ -2,6 +2,8 @@
 // allows it.
 #pragma once
 
+#include <cstring>
+
 #include "cuda/launch.cuh"
 #include "math/dtype.h"
 
@@ -32,10 +34,17 @@ __device__ __forceinline__ void load(Vector<T, N>& to, const T* p, int lo, int h
   }
 }
 
+// The 16-byte stores are spelt out: nvcc 13 splits a plain vector store and merges the parts with
+// the stores of the tail (seen in the machine code of sm_75 to sm_90).
 template <class T, int N>
 __device__ __forceinline__ void store(T* p, const Vector<T, N>& from, int lo, int hi, bool whole) {
+  constexpr int kQuads = sizeof(T) * N / 16;
+  static_assert(sizeof(T) * N == 16 * kQuads);
   if (whole) {
-    *reinterpret_cast<Vector<T, N>*>(p) = from;
+    uint4 quads[kQuads];
+    memcpy(quads, from.v, sizeof(quads));
+#pragma unroll
+    for (int k = 0; k < kQuads; ++k) __stwb(reinterpret_cast<uint4*>(p) + k, quads[k]);
   } else {
 #pragma unroll
     for (int k = 0; k < N; ++k) {

@@ -19,7 +19,7 @@ PYGAN_HD float exp_nonpositive(float x) {
       fma_(n, -0x1.7f7d1cp-20f, fma_(n, -0x1.62e4p-1f, clamped));  // n ln 2 in two parts
   const float tail = polynomial(r, 0x1.fffffcp-2f, 0x1.555492p-3f, 0x1.5558f2p-5f, 0x1.1239d4p-7f,
                                 0x1.6a244ep-10f);
-  const float e = fma_(r * r, tail, r) + 1.0f;
+  const float e = fma_(r, fma_(r, tail, 1.0f), 1.0f);
   // 2^n in two factors, 2^(n + 64) and 2^-64: n reaches -150, and a subnormal result is rounded
   // once.
   const uint32_t scale = (bits_of(shifted) << 23) + ((127u + 64u) << 23);
@@ -34,7 +34,7 @@ PYGAN_HD double exp_nonpositive(double x) {
       r, 0x1p-1, 0x1.555555555555bp-3, 0x1.5555555555503p-5, 0x1.111111110ec65p-7,
       0x1.6c16c16c3043dp-10, 0x1.a01a01b37b3a9p-13, 0x1.a01a01369e56bp-16, 0x1.71ddf0286b205p-19,
       0x1.27e5b43622405p-22, 0x1.af6bda625d954p-26, 0x1.1e3d31f73d0e6p-29);
-  const double e = fma_(r * r, tail, r) + 1.0;
+  const double e = fma_(r, fma_(r, tail, 1.0), 1.0);
   const uint64_t scale = (bits_of(shifted) << 52) + ((1023ull + 64ull) << 52);
   return e * double_of(scale) * 0x1p-64;
 }

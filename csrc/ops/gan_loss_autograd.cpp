@@ -78,7 +78,8 @@ struct GanLossNode : torch::autograd::Node {
     const at::Tensor& grad = incoming[0];
     if (!grad.defined()) return out;
     if (!grads.empty() && !at::GradMode::is_enabled() && grad.is_cpu()) {
-      const double factor = grad.item<double>();
+      const double factor = grad.scalar_type() == at::kDouble ? *grad.const_data_ptr<double>()
+                                                              : *grad.const_data_ptr<float>();
       // What is handed out is the receiver's to write to: a second backward pass recomputes.
       if (factor == 1) return std::exchange(grads, {});
       // Half precision recomputes too: its gradients would be rounded a second time.

@@ -175,7 +175,10 @@ void instance_noise_out(const at::Tensor& x, const std::optional<at::Tensor>& si
   out.copy_(result);
 }
 
-at::Tensor noise_advance(at::Tensor& state) {
+at::Tensor noise_advance(const at::Tensor& x, const std::optional<at::Tensor>& sigma,
+                         double sigma_value, at::Tensor& state, int64_t offset, double scale,
+                         double bias, std::optional<at::ScalarType> dtype) {
+  check_noise(x, {sigma, sigma_value, state, offset, scale, bias}, dtype);
   at::Tensor before = state.clone();
   state.select(0, 1).add_(1);
   return before;
@@ -264,7 +267,12 @@ void instance_noise_out_meta(const at::Tensor& x, const std::optional<at::Tensor
   check_out(x, sigma, out);
   check_noise(x, {sigma, sigma_value, state, offset, scale, bias}, out.scalar_type());
 }
-at::Tensor noise_advance_meta(at::Tensor& state) { return at::empty_like(state); }
+at::Tensor noise_advance_meta(const at::Tensor& x, const std::optional<at::Tensor>& sigma,
+                              double sigma_value, at::Tensor& state, int64_t offset, double scale,
+                              double bias, std::optional<at::ScalarType> dtype) {
+  check_noise(x, {sigma, sigma_value, state, offset, scale, bias}, dtype);
+  return at::empty_like(state);
+}
 at::Tensor noise_draw_meta(const at::Tensor& x, const std::optional<at::Tensor>& sigma,
                            double sigma_value, double scale, double bias,
                            std::optional<at::ScalarType> dtype,

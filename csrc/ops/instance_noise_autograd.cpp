@@ -196,13 +196,21 @@ at::Tensor noise_dot(const at::Tensor& grad, c10::SymIntArrayRef stride, const a
   return NoiseDot::apply(grad, stride, state, offset, samples);
 }
 
-at::Tensor noise_advance(at::Tensor& state) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("pygan::noise_advance", "")
-                             .typed<at::Tensor(at::Tensor&)>();
+at::Tensor noise_advance(const at::Tensor& x, const OptionalTensor& sigma, double sigma_value,
+                         at::Tensor& state, int64_t offset, double scale, double bias,
+                         OptionalType dtype) {
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("pygan::noise_advance", "")
+          .typed<at::Tensor(const at::Tensor&, const OptionalTensor&, double, at::Tensor&, int64_t,
+                            double, double, OptionalType)>();
+  at::Tensor before;
+  {
+    const AutoDispatchBelowADInplaceOrView below;
+    before = op.call(x, sigma, sigma_value, state, offset, scale, bias, dtype);
+  }
   mark_written(state);
-  const AutoDispatchBelowADInplaceOrView below;
-  return op.call(state);
+  return before;
 }
 
 TORCH_LIBRARY_IMPL(pygan, Autograd, m) {

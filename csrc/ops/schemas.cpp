@@ -30,8 +30,12 @@ TORCH_LIBRARY(pygan, m) {
   m.def(
       "instance_noise_at(Tensor x, Tensor? sigma, float sigma_value, Tensor state, int offset, "
       "float scale, float bias, ScalarType? dtype) -> Tensor");
-  m.def("noise_advance(Tensor(a!) state) -> Tensor");
-  // A state drawn from the generator, after the checks of instance_noise: bad input draws nothing.
+  // Moves the state on and returns a copy of what it was, for instance_noise_at; after the checks
+  // of instance_noise, so that bad input moves nothing.
+  m.def(
+      "noise_advance(Tensor x, Tensor? sigma, float sigma_value, Tensor(a!) state, int offset, "
+      "float scale, float bias, ScalarType? dtype) -> Tensor");
+  // A state drawn from the generator, after the same checks.
   m.def(
       "noise_draw(Tensor x, Tensor? sigma, float sigma_value, float scale, float bias, "
       "ScalarType? dtype, Tensor? out, Generator? generator) -> Tensor",
