@@ -44,6 +44,14 @@ inline at::Tensor dense(const at::Tensor& x) {
   return x.is_non_overlapping_and_dense() ? x : x.clone(at::MemoryFormat::Preserve);
 }
 
+// Forward-mode derivatives, torch.func's transforms too, would silently come out as zero.
+inline void check_no_transform(const char* op, const at::Tensor& x) {
+  const bool transformed = x.key_set().has(c10::DispatchKey::FuncTorchGradWrapper);
+  TORCH_CHECK_NOT_IMPLEMENTED(!transformed && !x._fw_grad(/*level=*/0).defined(), op,
+                              ": forward-mode differentiation and the transforms of torch.func are "
+                              "not implemented; use torch.autograd.grad, or pygan.reference");
+}
+
 // The CUDA kernels where the build has none: says why, instead of the dispatcher's long list.
 #if !defined(PYGAN_WITH_CUDA)
 [[noreturn]] inline void no_cuda(const char* op) {

@@ -178,15 +178,10 @@ bool records(at::TensorList tensors) {
 std::tuple<at::Tensor, at::Tensor> gan_loss(at::TensorList logits, at::IntArrayRef roles,
                                             int64_t loss, double eps, int64_t reduction,
                                             bool statistics) {
+  for (const at::Tensor& x : logits) check_no_transform("pygan.fused_losses", x);
   if (!records(logits)) {
     const AutoDispatchBelowADInplaceOrView below;
     return call_loss(logits, roles, loss, eps, reduction, statistics);
-  }
-  for (const at::Tensor& x : logits) {
-    TORCH_CHECK_NOT_IMPLEMENTED(!x._fw_grad(/*level=*/0).defined(),
-                                "pygan.fused_losses: logits must not be dual tensors, because "
-                                "forward-mode differentiation is not implemented; use "
-                                "pygan.reference for it");
   }
   at::Tensor value, stats;
   std::vector<at::Tensor> grads;
@@ -225,6 +220,7 @@ std::vector<at::Tensor> gan_loss_backward(const at::Tensor& grad, at::TensorList
 
 std::vector<at::Tensor> gan_loss_terms(at::TensorList logits, at::IntArrayRef roles, int64_t loss,
                                        double eps, int64_t order) {
+  for (const at::Tensor& x : logits) check_no_transform("pygan.fused_losses", x);
   if (!records(logits)) {
     const AutoDispatchBelowADInplaceOrView below;
     return call_terms(logits, roles, loss, eps, order);

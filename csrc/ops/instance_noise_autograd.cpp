@@ -155,6 +155,7 @@ at::Tensor instance_noise(const at::Tensor& x, const OptionalTensor& sigma, doub
   TORCH_CHECK_NOT_IMPLEMENTED(!records(sigma),
                               "pygan::instance_noise: sigma must not require grad, because the "
                               "stream moves on; use noise_advance and instance_noise_at");
+  check_no_transform("pygan.instance_noise", x);
   at::Tensor out;
   if (records(x)) {
     out = InstanceNoise::apply(x, sigma, sigma_value, state, offset, scale, bias, dtype);
@@ -180,6 +181,7 @@ void instance_noise_out(const at::Tensor& x, const OptionalTensor& sigma, double
 at::Tensor instance_noise_at(const at::Tensor& x, const OptionalTensor& sigma, double sigma_value,
                              const at::Tensor& state, int64_t offset, double scale, double bias,
                              OptionalType dtype) {
+  check_no_transform("pygan.instance_noise", x);
   if (!records(x) && !records(sigma)) {
     const AutoDispatchBelowADInplaceOrView below;
     return call_noise_at(x, sigma, sigma_value, state, offset, scale, bias, dtype);
