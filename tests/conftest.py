@@ -1,9 +1,29 @@
-"""What all tests share: those marked `cuda` are skipped, and counted, where they cannot run."""
+"""What all tests share: fixtures, and that those marked `cuda` are skipped, and counted, where they cannot run."""
 
 import pytest
 import torch
 
 import pygan
+from pygan import _C
+
+# That a failed assertion in a helper shows its values too.
+pytest.register_assert_rewrite("helpers", "helpers_losses", "helpers_noise", "helpers_trainer")
+
+
+@pytest.fixture
+def restore():
+    """Puts the instruction set and the number of threads back."""
+    capability, threads = _C.cpu_capability(), torch.get_num_threads()
+    yield
+    _C.use_cpu_capability(capability)
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def fresh():
+    """Nothing compiled, and torch's generators seeded."""
+    torch._dynamo.reset()
+    torch.manual_seed(0)
 
 
 def _why_not_cuda() -> str:

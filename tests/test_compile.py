@@ -1,116 +1,14 @@
-"""The ops under torch.compile, fake tensors, autocast and opcheck: what the dispatcher was told is true.
-
-opcheck runs torch's own checks of a custom op: the schema against what the op really writes, the meta
-function against the shapes and strides of real results, and autograd under compilation.
-"""
+"""The ops under torch.compile, as one graph: the results, gradients and streams of eager."""
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.library import opcheck
+from helpers import DEVICES, FLOATS
 
 from pygan import NoiseStream, fused_losses, instance_noise
 from pygan.fused_losses import LOSSES, discriminator_loss, generator_loss
 
-ops = torch.ops.pygan
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 BACKENDS = ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
-FLOATS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
-
-
-@pytest.fixture(autouse=True)
-def fresh():
-    torch._dynamo.reset()
-    torch.manual_seed(0)
-
-
-# --- opcheck ---------------------------------------------------------------------------------------
-
-CHANNELS_LAST = torch.channels_last
-
-
-def op_calls(device):
-    """name -> (op, args, kwargs): every op that schemas.cpp registers."""
-    real = torch.randn(5, 3, device=device, requires_grad=True)
-    fake = torch.randn(7, device=device, requires_grad=True)
-    x = torch.randn(4, 3, 8, 8, device=device, requires_grad=True)
-    last = x.detach().to(memory_format=CHANNELS_LAST).requires_grad_()
-    batch_last = x.detach().permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2).requires_grad_()
-    number = torch.tensor(0.5, device=device)
-    each = torch.rand(4, device=device, requires_grad=True)
-    grad = torch.tensor(2.0, device=device, requires_grad=True)
-    state = torch.tensor([3, 4], device=device)
-    calls = {
-        "gan_loss": (ops.gan_loss.default, ([real, fake], [0, 1], 0, 0.1, 0, True)),
-        "gan_loss, strided": (
-            ops.gan_loss.default,
-            ([real.t(), fake[::2]], [0, 1], 0, 0.0, 1, False),
-        ),
-        "gan_loss, generator": (ops.gan_loss.default, ([fake], [2], 1, 0.0, 0, False)),
-        "gan_loss_backward": (
-            ops.gan_loss_backward.default,
-            (grad, [real.t(), fake[::2]], [0, 1], 0, 0.1, 0),
-        ),
-        "gan_loss_terms": (ops.gan_loss_terms.default, ([real.t(), fake], [0, 1], 0, 0.1, 0)),
-        "gan_loss_terms, slopes": (ops.gan_loss_terms.default, ([real[:, 1:]], [2], 1, 0.0, 1)),
-        "instance_noise": (ops.instance_noise.default, (x, None, 0.5, state, 0, 1.0, 0.0, None)),
-        "instance_noise, sigma": (
-            ops.instance_noise.default,
-            (last, number, 0.0, state, 0, 2.0, 0.0, torch.float16),
-        ),
-        "instance_noise, sigma per sample": (
-            ops.instance_noise.default,
-            (batch_last, each.detach(), 0.0, state, 9, 1.0, 0.0, None),
-        ),
-        "instance_noise_at": (
-            ops.instance_noise_at.default,
-            (x, each, 0.0, state, 0, 2.0, 0.0, None),
-        ),
-        "instance_noise_at, channels_last": (
-            ops.instance_noise_at.default,
-            (last, each, 0.0, state, 0, 2.0, 0.0, None),
-        ),
-        "instance_noise_at, batch last": (
-            ops.instance_noise_at.default,
-            (batch_last, each[0].detach().requires_grad_(), 0.0, state, 0, 2.0, 0.0, torch.float64),
-        ),
-        "noise_advance": (ops.noise_advance.default, (x, each, 0.0, state, 0, 1.0, 0.0, None)),
-        "noise_dot": (ops.noise_dot.default, (x, x.stride(), state, 0, -1)),
-        "noise_dot, in another order": (ops.noise_dot.default, (x, last.stride(), state, 5, 4)),
-        "noise_draw": (ops.noise_draw.default, (x, each, 0.0, 1.0, 0.0, None, None, None)),
-    }
-    calls = {name: (*call, {}) for name, call in calls.items()}
-    out = torch.empty(4, 3, 8, 8, device=device)
-    calls["instance_noise.out"] = (
-        ops.instance_noise.out,
-        (x.detach(), number.detach(), 0.0, state, 0, 2.0, 0.0),
-        {"out": out},
-    )
-    calls["instance_noise.out, strided"] = (
-        ops.instance_noise.out,
-        (last.detach(), None, 0.5, state, 0, 2.0, 0.0),
-        {"out": out.new_empty(4, 3, 8, 16)[..., ::2]},
-    )
-    return calls
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("name", op_calls("cpu"))
-def test_opcheck(name, device):
-    op, args, kwargs = op_calls(device)[name]
-    opcheck(op, args, kwargs)
-
-
-def test_every_op_is_checked():
-    registered = {
-        f"{schema.name.removeprefix('pygan::')}.{schema.overload_name}".rstrip(".")
-        for schema in torch._C._jit_get_all_schemas()
-        if schema.name.startswith("pygan::")
-    }
-    assert registered == {name.split(",")[0] for name in op_calls("cpu")}
-
-
-# --- torch.compile ---------------------------------------------------------------------------------
+pytestmark = pytest.mark.usefixtures("fresh")
 
 
 def compare(function, backend, *argument_lists):
@@ -174,7 +72,7 @@ def noise_arguments(kind, shape, device, layout):
     def make():
         x = torch.linspace(-1, 1, torch.Size(shape).numel(), device=device).view(shape)
         if layout == "channels_last":
-            x = x.contiguous(memory_format=CHANNELS_LAST)
+            x = x.contiguous(memory_format=torch.channels_last)
         sigma = {
             "float": 0.5,
             "0-d": torch.tensor(0.3, device=device),
@@ -317,85 +215,6 @@ def test_compiled_training_step(backend, device):
             assert stream.step == 2
             results.append([value, bound, nonfinite, *grads])
         torch.testing.assert_close(*results)
-
-
-# --- fake tensors and meta -------------------------------------------------------------------------
-
-LAYOUTS = {
-    "contiguous": lambda x: x,
-    "channels_last": lambda x: x.contiguous(memory_format=CHANNELS_LAST),
-    "batch last": lambda x: x.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2),
-    "sliced": lambda x: x[:, ::2],
-    "expanded": lambda x: x[:, :1].expand(x.shape),
-}
-
-
-def layout_of(tensors):
-    return [(tuple(t.shape), t.dtype, t.stride(), t.requires_grad) for t in tensors]
-
-
-def everything(x, each, stream):
-    """All that a user can call with x as images and as logits."""
-    results = [
-        instance_noise(x, 0.5, stream=stream),
-        instance_noise(x, each[0], stream=stream, dtype=torch.float16),
-        instance_noise(x, each, stream=stream),
-        instance_noise(x, each.detach(), stream=stream, dtype=torch.float64),
-    ]
-    value, stats = discriminator_loss(x, x[1:], return_stats=True)
-    results += [value, *stats, generator_loss(x, reduction="none")]
-    results += torch.autograd.grad(value, x)
-    results += torch.autograd.grad(sum(t.sum().float() for t in results[:3]), [x, each])
-    return results
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("kind", ["fake", "meta"])
-def test_meta_tells_shapes_dtypes_and_strides(kind, dtype, layout):
-    def arguments(device):
-        x = LAYOUTS[layout](torch.zeros(4, 6, 5, 7, dtype=dtype, device=device))
-        each = torch.zeros(4, device=device).requires_grad_()
-        return x.requires_grad_(), each, NoiseStream(1, device=device)
-
-    want = layout_of(everything(*arguments("cpu")))
-    if kind == "fake":
-        with FakeTensorMode():
-            got = layout_of(everything(*arguments("cpu")))
-    else:
-        got = layout_of(everything(*arguments("meta")))
-    assert got == want
-
-
-def test_fake_tensors_are_checked_like_real_ones():
-    with FakeTensorMode():
-        with pytest.raises(TypeError, match=r"pygan\.discriminator_loss: fake_logits must have"):
-            discriminator_loss(torch.zeros(3), torch.zeros(3).half())
-        with pytest.raises(
-            ValueError, match=r"pygan\.generator_loss: fake_logits must not be empty"
-        ):
-            generator_loss(torch.zeros(0))
-
-
-# --- autocast --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_autocast_leaves_the_ops_alone(dtype, device):
-    """The ops do 16-bit input right themselves: under autocast they take what comes, as outside."""
-    net = torch.nn.Linear(8, 1).to(device)
-    data = torch.linspace(-1, 1, 80, device=device).view(10, 8)
-    with torch.autocast(device, dtype):
-        noisy = instance_noise(data, 0.5, stream=NoiseStream(1, device=device))
-        assert noisy.dtype == torch.float32
-        logits = net(noisy)
-        assert logits.dtype == dtype
-        value, stats = generator_loss(logits, return_stats=True)
-    assert value.dtype == stats.d_fake.dtype == torch.float32
-    assert torch.equal(value, generator_loss(logits.detach()))
-    value.backward()
-    assert net.weight.grad.dtype == torch.float32 and net.weight.grad.abs().sum() > 0
 
 
 def test_loss_stats_cross_a_graph():

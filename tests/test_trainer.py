@@ -1,46 +1,17 @@
-"""GANTrainer against hand-written loops, wrong use of it, and the dynamics that instance noise is there to mend."""
+"""GANTrainer against hand-written loops: what each step trains, draws, returns and leaves alone."""
 
 import copy
 import math
 
 import pytest
 import torch
+from helpers_trainer import assert_same, everything, networks, setup
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import pygan
 from pygan import fused_losses
 from pygan.schedules import Constant, Linear
-
-
-def networks(seed=0):
-    torch.manual_seed(seed)
-    generator = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 6))
-    discriminator = nn.Sequential(nn.Linear(6, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1))
-    return generator, discriminator
-
-
-def setup(seed=0, **options):
-    generator, discriminator = networks(seed)
-    optimizers = (
-        torch.optim.Adam(generator.parameters(), lr=1e-2),
-        torch.optim.Adam(discriminator.parameters(), lr=1e-2),
-    )
-    options = {"latent": 4, **options}
-    return pygan.GANTrainer(generator, discriminator, *optimizers, **options)
-
-
-def everything(trainer):
-    """All state that training may change, copied."""
-    parts = (trainer.generator, trainer.discriminator, trainer.g_optimizer, trainer.d_optimizer)
-    state = [copy.deepcopy(part.state_dict()) for part in parts]
-    flags = [p.requires_grad for part in parts[:2] for p in part.parameters()]
-    step = None if trainer.noise is None else trainer.noise.stream.step
-    return state, flags, step
-
-
-def assert_same(a, b):
-    torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("loss", fused_losses.LOSSES)
@@ -248,168 +219,6 @@ def test_parameters_added_later_are_frozen_and_trained():
     trainer.d_optimizer.zero_grad()
     trainer.generator_step(8)
     assert D[3].weight.grad is None
-
-
-def optimizer_of(*modules):
-    return torch.optim.SGD([p for module in modules for p in module.parameters()], lr=0.1)
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        (dict(d_steps=0), ValueError, "d_steps must be an int of at least 1, got 0"),
-        (dict(d_steps=1.5), ValueError, "d_steps must be an int of at least 1, got 1.5"),
-        (dict(latent=0), ValueError, "latent must be a positive int or a callable, got 0"),
-        (
-            dict(loss="hing"),
-            ValueError,
-            "loss must be one of non_saturating, minimax.*, got 'hing'",
-        ),
-        (dict(label_smoothing=-1), ValueError, "label_smoothing must be from 0 to 1, got -1"),
-        (dict(noise=0.1), TypeError, "noise must be a pygan.InstanceNoise or None, got float"),
-        (dict(generator="G"), TypeError, "generator must be an nn.Module, got str"),
-        (
-            dict(d_optimizer=None),
-            TypeError,
-            "d_optimizer must be a torch.optim.Optimizer, got None",
-        ),
-    ],
-)
-def test_wrong_arguments(change, error, message):
-    G, D = networks()
-    arguments = dict(
-        generator=G,
-        discriminator=D,
-        g_optimizer=optimizer_of(G),
-        d_optimizer=optimizer_of(D),
-        latent=4,
-    )
-    with pytest.raises(error, match="GANTrainer: " + message):
-        pygan.GANTrainer(**{**arguments, **change})
-
-
-def test_optimizers_must_hold_their_networks():
-    G, D = networks()
-    good = optimizer_of(G), optimizer_of(D)
-    cases = [
-        ((good[1], good[0]), "g_optimizer must hold all trainable parameters of the generator"),
-        ((optimizer_of(G[0]), good[1]), "g_optimizer must hold all .* without 4 of 6"),
-        ((good[0], optimizer_of(D[0])), "d_optimizer must hold all .* without 2 of 4"),
-        ((good[0], optimizer_of(G, D)), "d_optimizer must hold .* only, got 6 of the other"),
-        ((optimizer_of(G, D[2]), good[1]), "g_optimizer must hold .* only, got 2 of the other"),
-    ]
-    for optimizers, message in cases:
-        with pytest.raises(ValueError, match=message):
-            pygan.GANTrainer(G, D, *optimizers, latent=4)
-    with pytest.raises(ValueError, match="must not share parameters"):
-        pygan.GANTrainer(G, nn.Sequential(G, D), *good, latent=4)
-    trainable = optimizer_of(D)
-    D.requires_grad_(False)
-    with pytest.raises(ValueError, match="discriminator must have trainable parameters, got none"):
-        pygan.GANTrainer(G, D, good[0], trainable, latent=4)
-
-
-def wrong_latents(sizes):
-    sizes = iter(sizes)
-    return lambda n: torch.randn(next(sizes), 4)
-
-
-REAL = torch.randn(8, 6)
-
-
-@pytest.mark.parametrize(
-    ("options", "use", "error", "message"),
-    [
-        ({}, lambda t: t.step(REAL[:0]), ValueError, r"real must be a batch .* got shape \(0, 6\)"),
-        ({}, lambda t: t.step(REAL.sum()), ValueError, r"real must be a batch .* got shape \(\)"),
-        ({}, lambda t: t.step((REAL, REAL)), ValueError, r"one batch for each of the 1 .* got 2"),
-        ({}, lambda t: t.step((REAL, 3)), ValueError, r"one batch for each of the 1 .* got 2"),
-        ({}, lambda t: t.step([3]), TypeError, "real must be a tensor, got int"),
-        (
-            {},
-            lambda t: t.step(None),
-            TypeError,
-            "real must be a tensor or a sequence.* got NoneType",
-        ),
-        (dict(d_steps=2), lambda t: t.step(REAL), ValueError, r"each of the 2 .* got 1"),
-        (
-            dict(d_steps=2),
-            lambda t: t.step((REAL, REAL[:0])),
-            ValueError,
-            r"real must be a batch .* got shape \(0, 6\)",
-        ),
-        # The last of the latents is wrong: still nothing has been trained.
-        (
-            dict(d_steps=2, latent=wrong_latents([8, 8, 7])),
-            lambda t: t.step((REAL, REAL)),
-            ValueError,
-            r"latent\(8\) must return .* first dimension is 8, got shape \(7, 4\)",
-        ),
-        (
-            dict(latent=lambda n: None),
-            lambda t: t.discriminator_step(REAL),
-            ValueError,
-            r"latent\(8\) must return a tensor .* got NoneType",
-        ),
-        ({}, lambda t: t.generator_step(0), ValueError, "batch_size must be .* got 0"),
-        ({}, lambda t: t.discriminator_step([REAL]), TypeError, "real must be a tensor, got list"),
-    ],
-)
-def test_wrong_use_changes_nothing(options, use, error, message):
-    trainer = setup(noise=pygan.InstanceNoise(Constant(0.1), seed=1), **options)
-    before = everything(trainer)
-    with pytest.raises(error, match="GANTrainer.*" + message):
-        use(trainer)
-    assert_same(everything(trainer), before)
-
-
-class Point(nn.Module):
-    """The Dirac-GAN's generator (Mescheder et al. 2018): every sample is theta."""
-
-    def __init__(self, theta):
-        super().__init__()
-        self.theta = nn.Parameter(torch.tensor([[theta]]))
-
-    def forward(self, z):
-        return self.theta.expand(len(z), 1)
-
-
-def dirac_radius(sigma, *, time, learning_rate, samples):
-    """Distance to the equilibrium (0, 0) of (theta, psi) before and after, data at 0 and D(x) = psi x."""
-    generator, discriminator = Point(0.4), nn.Linear(1, 1, bias=False)
-    nn.init.zeros_(discriminator.weight)
-    trainer = pygan.GANTrainer(
-        generator,
-        discriminator,
-        torch.optim.SGD(generator.parameters(), lr=learning_rate),
-        torch.optim.SGD(discriminator.parameters(), lr=learning_rate),
-        latent=1,
-        loss="minimax",  # of the two losses the one whose orbit is closed; the other decays, but only cubically
-        noise=pygan.InstanceNoise(Constant(sigma), seed=0),
-    )
-
-    def radius():
-        return math.hypot(generator.theta.item(), discriminator.weight.item())
-
-    start = radius()
-    real = torch.zeros(samples, 1)
-    for _ in range(round(time / learning_rate)):
-        trainer.step(real)
-    return start, radius()
-
-
-def test_dirac_gan_orbits_without_noise():
-    start, end = dirac_radius(0.0, time=20, learning_rate=0.05, samples=2)
-    assert end == pytest.approx(start, rel=0.05)
-
-
-def test_dirac_gan_converges_with_instance_noise_at_the_predicted_rate():
-    """The linearised dynamics have eigenvalues -s^2/4 +- sqrt(s^4/16 - 1/4): the radius decays as exp(-s^2 t / 4).
-    Measured over one half turn of its imaginary part, after which the phase is the same again."""
-    sigma = 1.0
-    half_turn = math.pi / math.sqrt(1 / 4 - sigma**4 / 16)
-    start, end = dirac_radius(sigma, time=half_turn, learning_rate=0.04, samples=4096)
-    assert end / start == pytest.approx(math.exp(-(sigma**2) / 4 * half_turn), rel=0.1)
 
 
 def test_compiled_networks():

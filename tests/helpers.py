@@ -1,0 +1,47 @@
+"""What several test files share: devices, dtypes, instruction sets and how an error is matched."""
+
+import re
+
+import pytest
+import torch
+
+from pygan import _C
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
+FLOATS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
+
+
+def math_type(*dtypes):
+    """What the kernels compute in."""
+    return torch.float64 if torch.float64 in dtypes else torch.float32
+
+
+def available_capabilities():
+    before = _C.cpu_capability()
+    names = []
+    for name in ("baseline", "avx2", "avx512"):
+        try:
+            _C.use_cpu_capability(name)
+        except RuntimeError:
+            continue
+        names.append(name)
+    _C.use_cpu_capability(before)
+    return names
+
+
+CAPABILITIES = available_capabilities()
+
+
+def each_way_to_run():
+    """Every instruction set with 1 and 2 threads; use with the fixture `restore`."""
+    for capability in CAPABILITIES:
+        for threads in (1, 2):
+            _C.use_cpu_capability(capability)
+            torch.set_num_threads(threads)
+            yield f"{capability}, {threads} threads"
+
+
+def raises(error, message, *pieces):
+    """The error with this beginning of the message, and these pieces later on the same line."""
+    pattern = "^" + ".*".join(re.escape(piece) for piece in (message, *pieces))
+    return pytest.raises(error, match=pattern)

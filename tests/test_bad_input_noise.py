@@ -1,0 +1,222 @@
+"""Bad input to instance_noise and NoiseStream: the error, its message from its beginning, and nothing changes.
+
+Each case is a call, the type of its error and the message, read from its beginning. A case that passes
+says: no output was written, no stream advanced, no generator drawn from.
+"""
+
+import math
+
+import pytest
+import torch
+from helpers import DEVICES, raises
+
+from pygan import NoiseStream, instance_noise
+
+# --- instance noise --------------------------------------------------------------------------------
+
+FLOATS = "must be float32, float64, float16 or bfloat16"
+SIGMA = "sigma must be finite and not negative, got "
+SIGMA_SHAPE = "sigma must be a number, a 0-d tensor or one value per sample of x, shape "
+
+
+def overlapping(device):
+    memory = torch.zeros(5, 3, device=device)
+    return {"x": memory[:4], "out": memory[1:]}
+
+
+# Arguments (of the device) that differ from a good call's; error; message after the op's name.
+NOISE_CASES = {
+    "x long": (lambda d: {"x": torch.zeros(4, 3, dtype=torch.long, device=d)}, TypeError,
+               "x must be float32, float64, float16, bfloat16 or uint8, got "),
+    "x bool": (lambda d: {"x": torch.zeros(4, 3, dtype=torch.bool, device=d)}, TypeError,
+               "x must be float32, float64, float16, bfloat16 or uint8, got "),
+    "x complex": (lambda d: {"x": torch.zeros(4, 3, dtype=torch.cfloat, device=d)}, TypeError,
+                  "x must be float32, float64, float16, bfloat16 or uint8, got "),
+    "x list": (lambda d: {"x": [1.0]}, TypeError, "x must be a tensor, got list"),
+    "sigma negative": (lambda d: {"sigma": -1.0}, ValueError, SIGMA, "-1"),
+    "sigma nan": (lambda d: {"sigma": math.nan}, ValueError, SIGMA, "nan"),
+    "sigma inf": (lambda d: {"sigma": math.inf}, ValueError, SIGMA, "inf"),
+    "sigma str": (lambda d: {"sigma": "0.5"}, TypeError, "sigma must be a", ", got str"),
+    "sigma None": (lambda d: {"sigma": None}, TypeError, "sigma must be a", ", got NoneType"),
+    "sigma list": (lambda d: {"sigma": [0.1, 0.2]}, TypeError, "sigma must be a", ", got list"),
+    "sigma too long": (lambda d: {"sigma": torch.ones(3, device=d)}, ValueError, SIGMA_SHAPE,
+                       "[4, 3]", ", got shape [3]"),
+    "sigma of one": (lambda d: {"sigma": torch.ones(1, device=d)}, ValueError, SIGMA_SHAPE,
+                     "[4, 3]", ", got shape [1]"),
+    "sigma 2-d": (lambda d: {"sigma": torch.ones(4, 1, device=d)}, ValueError, SIGMA_SHAPE,
+                  "[4, 3]", ", got shape [4, 1]"),
+    "sigma per sample of a 0-d x": (
+        lambda d: {"x": torch.zeros((), device=d), "sigma": torch.ones(1, device=d)}, ValueError,
+        SIGMA_SHAPE, "[]", ", got shape [1]"),
+    "sigma requires grad": (
+        lambda d: {"sigma": torch.ones(3, device=d, requires_grad=True)}, ValueError, SIGMA_SHAPE,
+        "[4, 3]", ", got shape [3]"),
+    "sigma half": (lambda d: {"sigma": torch.ones(4, device=d).half()}, TypeError,
+                   "sigma must be a float32 or float64 tensor, got "),
+    "sigma int": (lambda d: {"sigma": torch.tensor(1, device=d)}, TypeError,
+                  "sigma must be a float32 or float64 tensor, got "),
+    "sigma elsewhere": (lambda d: {"sigma": torch.ones(4, device="meta")}, ValueError,
+                        "sigma must be on the device of x, ", ", got meta"),
+    "scale inf": (lambda d: {"scale": math.inf}, ValueError, "scale must be finite, got inf"),
+    "bias nan": (lambda d: {"bias": math.nan}, ValueError, "bias must be finite, got nan"),
+    "scale str": (lambda d: {"scale": "2"}, TypeError, "scale must be a number, got str"),
+    "bias None": (lambda d: {"bias": None}, TypeError, "bias must be a number, got NoneType"),
+    "dtype int": (lambda d: {"dtype": torch.int32}, TypeError, f"dtype {FLOATS}, got "),
+    "dtype uint8": (lambda d: {"dtype": torch.uint8}, TypeError, f"dtype {FLOATS}, got "),
+    "dtype str": (lambda d: {"dtype": "float"}, TypeError, "dtype must be a torch.dtype, got str"),
+    "dtype and out": (
+        lambda d: {"dtype": torch.float64, "out": torch.zeros(4, 3, device=d)}, TypeError,
+        "dtype must be that of out, torch.float32, or None, got torch.float64"),
+    "out shape": (lambda d: {"out": torch.zeros(3, 4, device=d)}, ValueError,
+                  "out must have the shape of x, [4, 3], got [3, 4]"),
+    "out broadcast": (lambda d: {"out": torch.zeros(2, 4, 3, device=d)}, ValueError,
+                      "out must have the shape of x, [4, 3], got [2, 4, 3]"),
+    "out int": (lambda d: {"out": torch.zeros(4, 3, dtype=torch.int32, device=d)}, TypeError,
+                f"out {FLOATS}, got "),
+    "out elsewhere": (lambda d: {"out": torch.zeros(4, 3, device="meta")}, ValueError,
+                      "out must be on the device of x, ", ", got meta"),
+    "out number": (lambda d: {"out": 5}, TypeError, "out must be a tensor, got int"),
+    "out overlaps itself": (lambda d: {"out": torch.zeros(1, 3, device=d).expand(4, 3)},
+                            (ValueError, RuntimeError), "out must "),
+    "out overlaps x": (overlapping, (ValueError, RuntimeError), "out must "),
+    "out with x that requires grad": (
+        lambda d: {"x": torch.zeros(4, 3, device=d, requires_grad=True),
+                   "out": torch.zeros(4, 3, device=d)},
+        RuntimeError, "out must not be given where x, sigma or out require grad"),
+    "out with sigma that requires grad": (
+        lambda d: {"sigma": torch.ones((), device=d, requires_grad=True),
+                   "out": torch.zeros(4, 3, device=d)},
+        RuntimeError, "out must not be given where x, sigma or out require grad"),
+    "out that requires grad": (
+        lambda d: {"out": torch.zeros(4, 3, device=d, requires_grad=True)},
+        RuntimeError, "out must not be given where x, sigma or out require grad"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("source", ["stream", "generator", "default generator"])
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", NOISE_CASES)
+def test_noise(name, device, source):
+    change, error, *message = NOISE_CASES[name]
+    stream = NoiseStream(5, step=6, device=device)
+    generator = torch.Generator(device).manual_seed(7)
+    arguments = {"x": torch.ones(4, 3, device=device), "sigma": 0.5} | change(device)
+    if source != "default generator":
+        arguments[source] = {"stream": stream, "generator": generator}[source]
+    states = [torch.get_rng_state(), generator.get_state()]
+    if device == "cuda":
+        states.append(torch.cuda.get_rng_state())
+    tensors = [
+        t for t in arguments.values() if isinstance(t, torch.Tensor) and t.device.type != "meta"
+    ]
+    before = [t.detach().clone() for t in tensors]
+
+    x, sigma = arguments.pop("x"), arguments.pop("sigma")
+    with raises(error, "pygan.instance_noise: " + message[0], *message[1:]) as caught:
+        instance_noise(x, sigma, **arguments)
+    assert "\n" not in str(caught.value)
+
+    assert (stream.seed, stream.step) == (5, 6)
+    after = [torch.get_rng_state(), generator.get_state()]
+    if device == "cuda":
+        after.append(torch.cuda.get_rng_state())
+    for a, b in zip(states, after, strict=True):
+        assert torch.equal(a, b), "a generator was drawn from"
+    for a, b in zip(before, tensors, strict=True):
+        assert torch.equal(a, b), "something was written"
+
+
+SOURCES = {
+    "stream int": (
+        {"stream": 5}, TypeError, "stream must be a NoiseStream, got int"),
+    "stream state": (
+        {"stream": torch.tensor([1, 2])}, TypeError, "stream must be a NoiseStream, got Tensor"),
+    "generator int": ({"generator": 5}, TypeError, "generator must be a torch.Generator"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_noise_from_the_wrong_source(name):
+    arguments, error, message = SOURCES[name]
+    state = torch.get_rng_state()
+    with raises(error, "pygan.instance_noise: " + message):
+        instance_noise(torch.zeros(3), 0.5, **arguments)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_stream_and_generator():
+    stream, generator = NoiseStream(1), torch.Generator().manual_seed(1)
+    state = generator.get_state()
+    with raises(
+        ValueError, "pygan.instance_noise: generator must be None where a stream is given, got both"
+    ):
+        instance_noise(torch.zeros(3), 0.5, stream=stream, generator=generator)
+    assert stream.step == 0 and torch.equal(generator.get_state(), state)
+
+
+def test_stream_of_another_device():
+    stream = NoiseStream(1, device="meta")
+    with raises(
+        ValueError, "pygan.instance_noise: stream must be on the device of x, cpu, got meta"
+    ):
+        instance_noise(torch.zeros(3), 0.5, stream=stream)
+    stream = NoiseStream(1)
+    with raises(
+        ValueError, "pygan.instance_noise: stream must be on the device of x, meta, got cpu"
+    ):
+        instance_noise(torch.zeros(3, device="meta"), 0.5, stream=stream)
+    assert stream.step == 0
+
+
+def test_offset_that_somebody_spoilt():
+    stream = NoiseStream(1)
+    stream.offset = -4
+    with raises(ValueError, "pygan.instance_noise: offset must not be negative, got -4"):
+        instance_noise(torch.zeros(3), 0.5, stream=stream)
+    assert stream.step == 0
+
+
+# --- NoiseStream -----------------------------------------------------------------------------------
+
+STREAM_CASES = [
+    ({"seed": -1}, ValueError, "seed must be from 0 to 2**64 - 1, got -1"),
+    ({"seed": 2**64}, ValueError, f"seed must be from 0 to 2**64 - 1, got {2**64}"),
+    ({"seed": 1.5}, TypeError, "seed must be an int, got float"),
+    ({"seed": "1"}, TypeError, "seed must be an int, got str"),
+    ({"seed": None}, TypeError, "seed must be an int, got NoneType"),
+    ({"seed": True}, TypeError, "seed must be an int, got bool"),
+    ({"step": -1}, ValueError, "step must be from 0 to 2**64 - 1, got -1"),
+    ({"step": 2**64}, ValueError, f"step must be from 0 to 2**64 - 1, got {2**64}"),
+    ({"step": 1.0}, TypeError, "step must be an int, got float"),
+    ({"offset": -1}, ValueError, "offset must be from 0 to 2**63 - 1, got -1"),
+    ({"offset": 2**63}, ValueError, f"offset must be from 0 to 2**63 - 1, got {2**63}"),
+    ({"offset": 0.0}, TypeError, "offset must be an int, got float"),
+]
+
+
+@pytest.mark.parametrize(("change", "error", "message"), STREAM_CASES)
+def test_stream(change, error, message):
+    arguments = {"seed": 1, "step": 2, "offset": 3}
+    with raises(error, "pygan.NoiseStream: " + message):
+        NoiseStream(**(arguments | change))
+    # The same through a state_dict, and the stream stays what it was.
+    stream = NoiseStream(7, step=8, offset=9)
+    with raises(error, "pygan.NoiseStream: " + message):
+        stream.load_state_dict(arguments | change)
+    assert stream.state_dict() == {"seed": 7, "step": 8, "offset": 9}
+
+
+@pytest.mark.parametrize(
+    "state_dict",
+    [{}, {"seed": 1, "step": 2}, {"seed": 1, "step": 2, "offset": 3, "device": 4}],
+)
+def test_state_dict_keys(state_dict):
+    stream = NoiseStream(7, step=8, offset=9)
+    with pytest.raises((KeyError, ValueError)) as caught:
+        stream.load_state_dict(state_dict)
+    message = caught.value.args[0]
+    assert message.startswith(
+        "pygan.NoiseStream: state_dict must have the keys seed, step and offset, got "
+    )
+    assert message.endswith(str(sorted(state_dict)))
+    assert stream.state_dict() == {"seed": 7, "step": 8, "offset": 9}

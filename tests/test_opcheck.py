@@ -1,0 +1,94 @@
+"""Torch's own checks of a custom op, on every op: what the dispatcher was told is true.
+
+opcheck holds the schema against what the op really writes, the meta function against the shapes and
+strides of real results, and autograd under compilation.
+"""
+
+import pytest
+import torch
+from helpers import DEVICES
+from torch.library import opcheck
+
+ops = torch.ops.pygan
+pytestmark = pytest.mark.usefixtures("fresh")
+
+
+def op_calls(device):
+    """name -> (op, args, kwargs): every op that schemas.cpp registers."""
+    real = torch.randn(5, 3, device=device, requires_grad=True)
+    fake = torch.randn(7, device=device, requires_grad=True)
+    x = torch.randn(4, 3, 8, 8, device=device, requires_grad=True)
+    last = x.detach().to(memory_format=torch.channels_last).requires_grad_()
+    batch_last = x.detach().permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2).requires_grad_()
+    number = torch.tensor(0.5, device=device)
+    each = torch.rand(4, device=device, requires_grad=True)
+    grad = torch.tensor(2.0, device=device, requires_grad=True)
+    state = torch.tensor([3, 4], device=device)
+    calls = {
+        "gan_loss": (ops.gan_loss.default, ([real, fake], [0, 1], 0, 0.1, 0, True)),
+        "gan_loss, strided": (
+            ops.gan_loss.default,
+            ([real.t(), fake[::2]], [0, 1], 0, 0.0, 1, False),
+        ),
+        "gan_loss, generator": (ops.gan_loss.default, ([fake], [2], 1, 0.0, 0, False)),
+        "gan_loss_backward": (
+            ops.gan_loss_backward.default,
+            (grad, [real.t(), fake[::2]], [0, 1], 0, 0.1, 0),
+        ),
+        "gan_loss_terms": (ops.gan_loss_terms.default, ([real.t(), fake], [0, 1], 0, 0.1, 0)),
+        "gan_loss_terms, slopes": (ops.gan_loss_terms.default, ([real[:, 1:]], [2], 1, 0.0, 1)),
+        "instance_noise": (ops.instance_noise.default, (x, None, 0.5, state, 0, 1.0, 0.0, None)),
+        "instance_noise, sigma": (
+            ops.instance_noise.default,
+            (last, number, 0.0, state, 0, 2.0, 0.0, torch.float16),
+        ),
+        "instance_noise, sigma per sample": (
+            ops.instance_noise.default,
+            (batch_last, each.detach(), 0.0, state, 9, 1.0, 0.0, None),
+        ),
+        "instance_noise_at": (
+            ops.instance_noise_at.default,
+            (x, each, 0.0, state, 0, 2.0, 0.0, None),
+        ),
+        "instance_noise_at, channels_last": (
+            ops.instance_noise_at.default,
+            (last, each, 0.0, state, 0, 2.0, 0.0, None),
+        ),
+        "instance_noise_at, batch last": (
+            ops.instance_noise_at.default,
+            (batch_last, each[0].detach().requires_grad_(), 0.0, state, 0, 2.0, 0.0, torch.float64),
+        ),
+        "noise_advance": (ops.noise_advance.default, (x, each, 0.0, state, 0, 1.0, 0.0, None)),
+        "noise_dot": (ops.noise_dot.default, (x, x.stride(), state, 0, -1)),
+        "noise_dot, in another order": (ops.noise_dot.default, (x, last.stride(), state, 5, 4)),
+        "noise_draw": (ops.noise_draw.default, (x, each, 0.0, 1.0, 0.0, None, None, None)),
+    }
+    calls = {name: (*call, {}) for name, call in calls.items()}
+    out = torch.empty(4, 3, 8, 8, device=device)
+    calls["instance_noise.out"] = (
+        ops.instance_noise.out,
+        (x.detach(), number.detach(), 0.0, state, 0, 2.0, 0.0),
+        {"out": out},
+    )
+    calls["instance_noise.out, strided"] = (
+        ops.instance_noise.out,
+        (last.detach(), None, 0.5, state, 0, 2.0, 0.0),
+        {"out": out.new_empty(4, 3, 8, 16)[..., ::2]},
+    )
+    return calls
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", op_calls("cpu"))
+def test_opcheck(name, device):
+    op, args, kwargs = op_calls(device)[name]
+    opcheck(op, args, kwargs)
+
+
+def test_every_op_is_checked():
+    registered = {
+        f"{schema.name.removeprefix('pygan::')}.{schema.overload_name}".rstrip(".")
+        for schema in torch._C._jit_get_all_schemas()
+        if schema.name.startswith("pygan::")
+    }
+    assert registered == {name.split(",")[0] for name in op_calls("cpu")}

@@ -1,0 +1,59 @@
+"""GANTrainer on the Dirac-GAN: the dynamics that instance noise is there to mend."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import pygan
+from pygan.schedules import Constant
+
+
+class Point(nn.Module):
+    """The Dirac-GAN's generator (Mescheder et al. 2018): every sample is theta."""
+
+    def __init__(self, theta):
+        super().__init__()
+        self.theta = nn.Parameter(torch.tensor([[theta]]))
+
+    def forward(self, z):
+        return self.theta.expand(len(z), 1)
+
+
+def dirac_radius(sigma, *, time, learning_rate, samples):
+    """Distance to the equilibrium (0, 0) of (theta, psi) before and after, data at 0 and D(x) = psi x."""
+    generator, discriminator = Point(0.4), nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(discriminator.weight)
+    trainer = pygan.GANTrainer(
+        generator,
+        discriminator,
+        torch.optim.SGD(generator.parameters(), lr=learning_rate),
+        torch.optim.SGD(discriminator.parameters(), lr=learning_rate),
+        latent=1,
+        loss="minimax",  # of the two losses the one whose orbit is closed; the other decays, but only cubically
+        noise=pygan.InstanceNoise(Constant(sigma), seed=0),
+    )
+
+    def radius():
+        return math.hypot(generator.theta.item(), discriminator.weight.item())
+
+    start = radius()
+    real = torch.zeros(samples, 1)
+    for _ in range(round(time / learning_rate)):
+        trainer.step(real)
+    return start, radius()
+
+
+def test_dirac_gan_orbits_without_noise():
+    start, end = dirac_radius(0.0, time=20, learning_rate=0.05, samples=2)
+    assert end == pytest.approx(start, rel=0.05)
+
+
+def test_dirac_gan_converges_with_instance_noise_at_the_predicted_rate():
+    """The linearised dynamics have eigenvalues -s^2/4 +- sqrt(s^4/16 - 1/4): the radius decays as exp(-s^2 t / 4).
+    Measured over one half turn of its imaginary part, after which the phase is the same again."""
+    sigma = 1.0
+    half_turn = math.pi / math.sqrt(1 / 4 - sigma**4 / 16)
+    start, end = dirac_radius(sigma, time=half_turn, learning_rate=0.04, samples=4096)
+    assert end / start == pytest.approx(math.exp(-(sigma**2) / 4 * half_turn), rel=0.1)

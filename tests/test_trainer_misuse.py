@@ -1,0 +1,122 @@
+"""Wrong use of GANTrainer: one clear error, and nothing has been trained."""
+
+import pytest
+import torch
+from helpers_trainer import assert_same, everything, networks, setup
+from torch import nn
+
+import pygan
+from pygan.schedules import Constant
+
+
+def optimizer_of(*modules):
+    return torch.optim.SGD([p for module in modules for p in module.parameters()], lr=0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (dict(d_steps=0), ValueError, "d_steps must be an int of at least 1, got 0"),
+        (dict(d_steps=1.5), ValueError, "d_steps must be an int of at least 1, got 1.5"),
+        (dict(latent=0), ValueError, "latent must be a positive int or a callable, got 0"),
+        (
+            dict(loss="hing"),
+            ValueError,
+            "loss must be one of non_saturating, minimax.*, got 'hing'",
+        ),
+        (dict(label_smoothing=-1), ValueError, "label_smoothing must be from 0 to 1, got -1"),
+        (dict(noise=0.1), TypeError, "noise must be a pygan.InstanceNoise or None, got float"),
+        (dict(generator="G"), TypeError, "generator must be an nn.Module, got str"),
+        (
+            dict(d_optimizer=None),
+            TypeError,
+            "d_optimizer must be a torch.optim.Optimizer, got None",
+        ),
+    ],
+)
+def test_wrong_arguments(change, error, message):
+    G, D = networks()
+    arguments = dict(
+        generator=G,
+        discriminator=D,
+        g_optimizer=optimizer_of(G),
+        d_optimizer=optimizer_of(D),
+        latent=4,
+    )
+    with pytest.raises(error, match="GANTrainer: " + message):
+        pygan.GANTrainer(**{**arguments, **change})
+
+
+def test_optimizers_must_hold_their_networks():
+    G, D = networks()
+    good = optimizer_of(G), optimizer_of(D)
+    cases = [
+        ((good[1], good[0]), "g_optimizer must hold all trainable parameters of the generator"),
+        ((optimizer_of(G[0]), good[1]), "g_optimizer must hold all .* without 4 of 6"),
+        ((good[0], optimizer_of(D[0])), "d_optimizer must hold all .* without 2 of 4"),
+        ((good[0], optimizer_of(G, D)), "d_optimizer must hold .* only, got 6 of the other"),
+        ((optimizer_of(G, D[2]), good[1]), "g_optimizer must hold .* only, got 2 of the other"),
+    ]
+    for optimizers, message in cases:
+        with pytest.raises(ValueError, match=message):
+            pygan.GANTrainer(G, D, *optimizers, latent=4)
+    with pytest.raises(ValueError, match="must not share parameters"):
+        pygan.GANTrainer(G, nn.Sequential(G, D), *good, latent=4)
+    trainable = optimizer_of(D)
+    D.requires_grad_(False)
+    with pytest.raises(ValueError, match="discriminator must have trainable parameters, got none"):
+        pygan.GANTrainer(G, D, good[0], trainable, latent=4)
+
+
+def wrong_latents(sizes):
+    sizes = iter(sizes)
+    return lambda n: torch.randn(next(sizes), 4)
+
+
+REAL = torch.randn(8, 6)
+
+
+@pytest.mark.parametrize(
+    ("options", "use", "error", "message"),
+    [
+        ({}, lambda t: t.step(REAL[:0]), ValueError, r"real must be a batch .* got shape \(0, 6\)"),
+        ({}, lambda t: t.step(REAL.sum()), ValueError, r"real must be a batch .* got shape \(\)"),
+        ({}, lambda t: t.step((REAL, REAL)), ValueError, r"one batch for each of the 1 .* got 2"),
+        ({}, lambda t: t.step((REAL, 3)), ValueError, r"one batch for each of the 1 .* got 2"),
+        ({}, lambda t: t.step([3]), TypeError, "real must be a tensor, got int"),
+        (
+            {},
+            lambda t: t.step(None),
+            TypeError,
+            "real must be a tensor or a sequence.* got NoneType",
+        ),
+        (dict(d_steps=2), lambda t: t.step(REAL), ValueError, r"each of the 2 .* got 1"),
+        (
+            dict(d_steps=2),
+            lambda t: t.step((REAL, REAL[:0])),
+            ValueError,
+            r"real must be a batch .* got shape \(0, 6\)",
+        ),
+        # The last of the latents is wrong: still nothing has been trained.
+        (
+            dict(d_steps=2, latent=wrong_latents([8, 8, 7])),
+            lambda t: t.step((REAL, REAL)),
+            ValueError,
+            r"latent\(8\) must return .* first dimension is 8, got shape \(7, 4\)",
+        ),
+        (
+            dict(latent=lambda n: None),
+            lambda t: t.discriminator_step(REAL),
+            ValueError,
+            r"latent\(8\) must return a tensor .* got NoneType",
+        ),
+        ({}, lambda t: t.generator_step(0), ValueError, "batch_size must be .* got 0"),
+        ({}, lambda t: t.discriminator_step([REAL]), TypeError, "real must be a tensor, got list"),
+    ],
+)
+def test_wrong_use_changes_nothing(options, use, error, message):
+    trainer = setup(noise=pygan.InstanceNoise(Constant(0.1), seed=1), **options)
+    before = everything(trainer)
+    with pytest.raises(error, match="GANTrainer.*" + message):
+        use(trainer)
+    assert_same(everything(trainer), before)
