@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -60,20 +61,22 @@ class InstanceNoise(nn.Module):
         """x (any shape and dtype) plus noise, in x's dtype if floating; x itself in eval()."""
         if not self.training:
             return x
-        if self._stream.state.device != x.device:
-            self._stream = _moved(self._stream, x.device)
+        if self._stream.device != x.device:
+            self._stream.to(x.device)
         return instance_noise(x, self.schedule.sigma, stream=self._stream)
 
     def step(self) -> None:
         """Anneal: move the schedule on by one step. Does not synchronise."""
         self.schedule.step()
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> InstanceNoise:
+        # .to(), .cuda() and the like move the stream with the schedule; .half() must not convert it.
+        super()._apply(fn, recurse)
+        self._stream.to(fn(self._stream.state).device)
+        return self
+
     def get_extra_state(self) -> dict[str, Any]:
         return self._stream.state_dict()
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self._stream.load_state_dict(state)
-
-
-def _moved(stream: NoiseStream, device: torch.device) -> NoiseStream:
-    return NoiseStream(stream.seed, step=stream.step, offset=stream.offset, device=device)

@@ -36,6 +36,9 @@ class NoiseStream:
     The step lives in memory of ``device`` and is advanced by the kernel that draws, so a captured CUDA
     graph draws fresh noise at every replay, and nothing waits for the host.
 
+    Each call draws anew, a recomputation too: inside ``torch.utils.checkpoint`` use no stream, since
+    the checkpoint restores PyTorch's generators only.
+
     Args:
         seed: 0 to 2**64 - 1. Streams of different seeds are independent.
         step: of the first draw, 0 to 2**64 - 1.
@@ -84,6 +87,11 @@ class NoiseStream:
     def step(self) -> int:
         """The step of the next draw. Waits for the device."""
         return int(self.state[1]) % _WORD
+
+    def to(self, device: torch.device | str) -> "NoiseStream":
+        """Moves the state to another device, in place; returns self."""
+        self.state = self.state.to(device)
+        return self
 
     def state_dict(self) -> dict[str, int]:
         """Seed, step and offset as plain ints: the stream continues from them bit for bit."""

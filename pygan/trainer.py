@@ -72,8 +72,9 @@ class GANTrainer:
             at every use. The loop anneals it: ``noise.step()``.
 
     Raises:
-        TypeError, ValueError: an argument that is not as described. The steps raise them for wrong batches and latents;
-            then nothing has been changed: no parameter, no optimiser state, no noise drawn.
+        TypeError, ValueError: an argument that is not as described. The steps raise them for empty batches, a wrong
+            number of them and wrong latents; then nothing has been changed: no parameter, no optimiser state, no
+            noise drawn. (What only a network can find wrong, it finds after the noise has been drawn.)
 
     During each phase the parameters of the other network do not require gradients, whatever happens in it, and get
     their own flags back afterwards. Gradients are zeroed to None before each backward pass, and those of the last

@@ -220,3 +220,23 @@ def test_state_dict_keys(state_dict):
     )
     assert message.endswith(str(sorted(state_dict)))
     assert stream.state_dict() == {"seed": 7, "step": 8, "offset": 9}
+
+
+def test_out_must_not_hold_sigma():
+    y, stream = torch.rand(1000) + 0.5, NoiseStream(0)
+    before = y.clone()
+    with pytest.raises(
+        ValueError, match=r"^pygan.instance_noise: out must share no memory with sigma"
+    ):
+        instance_noise(y, y[0], stream=stream, out=y)
+    assert torch.equal(y, before)
+    assert stream.step == 0
+
+
+def test_forward_mode_sigma_is_refused():
+    stream = NoiseStream(0)
+    with torch.autograd.forward_ad.dual_level():
+        sigma = torch.autograd.forward_ad.make_dual(torch.tensor(0.5), torch.tensor(1.0))
+        with pytest.raises(NotImplementedError, match="^pygan.instance_noise: forward-mode"):
+            instance_noise(torch.zeros(3), sigma, stream=stream)
+    assert stream.step == 0

@@ -16,7 +16,9 @@ from helpers_losses import (
     ulp,
     wide,
 )
+from torch.testing._internal.two_tensor import TwoTensor
 
+from pygan import reference
 from pygan.fused_losses import LOSSES, discriminator_loss, generator_loss
 
 
@@ -176,3 +178,27 @@ def test_logits_overwritten_before_backward(device):
         assert "modified by an inplace operation" in str(error)  # noqa: PT017
     else:
         torch.testing.assert_close(grad, want)
+
+
+def test_lazily_negated_tensors():
+    """Logits and incoming gradients that are views with the negative bit set."""
+    z = torch.complex(torch.zeros(3), torch.tensor([2.0, -1.0, 0.5])).requires_grad_()
+    logits = z.conj().imag
+    assert logits.is_neg()
+    torch.testing.assert_close(
+        generator_loss(logits), reference.generator_loss(logits.resolve_neg())
+    )
+    x = torch.randn(5, requires_grad=True)
+    incoming = torch._neg_view(torch.tensor(1.0))
+    (grad,) = torch.autograd.grad(generator_loss(x), x, grad_outputs=incoming)
+    torch.testing.assert_close(grad, torch.sigmoid(-x.detach()) / 5)
+
+
+@pytest.mark.parametrize("plain_first", [True, False])
+def test_tensor_subclasses(plain_first):
+    plain, wrapped = torch.randn(4, requires_grad=True), TwoTensor(torch.ones(4), torch.ones(4))
+    pair = (plain, wrapped) if plain_first else (wrapped, plain)
+    value = discriminator_loss(*pair)
+    assert isinstance(value, TwoTensor)
+    want = reference.discriminator_loss(*(t if t is plain else t.a for t in pair))
+    torch.testing.assert_close(value.a, want)

@@ -86,3 +86,12 @@ def test_autocast_leaves_the_ops_alone(dtype, device):
     assert torch.equal(value, generator_loss(logits.detach()))
     value.backward()
     assert net.weight.grad.dtype == torch.float32 and net.weight.grad.abs().sum() > 0
+
+
+def test_strides_of_one_sample_with_its_own_sigma():
+    x = torch.randn(4, 3, 8, 8).to(memory_format=torch.channels_last)[::4]
+    sigma = torch.tensor([0.1])
+    real = instance_noise(x, sigma, stream=NoiseStream(0))
+    stream = NoiseStream(0, device="meta")
+    meta = instance_noise(x.to("meta"), sigma.to("meta"), stream=stream)
+    assert real.stride() == meta.stride() == x.stride()

@@ -187,3 +187,14 @@ def test_noise_follows_its_input_to_the_gpu():
     on_gpu = noise.cuda()(x.cuda())
     assert torch.equal(on_gpu.cpu(), twin(x))
     assert noise.stream.step == 2
+
+
+def test_noise_module_takes_its_stream_along():
+    noise = pygan.InstanceNoise(Constant(0.5), seed=3)
+    stream = noise.stream
+    noise.half()  # converts floating tensors, not the stream
+    assert noise.stream is stream
+    assert stream.state.dtype == torch.int64
+    noise.to("meta")
+    assert noise.stream is stream
+    assert stream.device.type == "meta"

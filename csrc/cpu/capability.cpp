@@ -24,17 +24,24 @@ PYGAN_DECLARE_ISA(avx2)
 PYGAN_DECLARE_ISA(avx512)
 #endif
 
+// The functions that fill a table are compiled for its instruction set too, so a table is made only
+// where the machine has been asked.
 const Kernels* kernels_of(const std::string& capability) {
-  static const Kernels baseline = baseline::table();
-  if (capability == "baseline") return &baseline;
+  if (capability == "baseline") {
+    static const Kernels table = baseline::table();
+    return &table;
+  }
 #if defined(PYGAN_CPU_X86)
-  static const Kernels avx2 = avx2::table(), avx512 = avx512::table();
   const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (capability == "avx2" && has_avx2) return &avx2;
+  if (capability == "avx2" && has_avx2) {
+    static const Kernels table = avx2::table();
+    return &table;
+  }
   if (capability == "avx512" && has_avx2 && __builtin_cpu_supports("avx512f") &&
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl")) {
-    return &avx512;
+    static const Kernels table = avx512::table();
+    return &table;
   }
 #endif
   return nullptr;

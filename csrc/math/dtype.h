@@ -89,8 +89,8 @@ PYGAN_HD T from_float(math_t<T> x) {
     // Below 2^-14: adding 1/2 puts units of 2^-24 into the last place, so the adder rounds.
     h = b < 0x38800000u ? bits_of(float_of(b) + 0.5f) - 0x3f000000u : h;
     h = b >= 0x477ff000u ? 0x7c00u : h;
-    h = b > 0x7f800000u ? 0x7fffu : h;
-    return {static_cast<uint16_t>(h | sign)};
+    // A NaN becomes the GPU's one NaN.
+    return {static_cast<uint16_t>(b > 0x7f800000u ? 0x7fffu : h | sign)};
 #endif
   } else {
     return x;

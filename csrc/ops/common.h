@@ -51,6 +51,17 @@ inline void check_no_transform(const char* op, const at::Tensor& x) {
                               ": forward-mode differentiation and the transforms of torch.func are "
                               "not implemented; use torch.autograd.grad, or pygan.reference");
 }
+inline void check_no_transform(const char* op, const std::optional<at::Tensor>& x) {
+  if (x.has_value()) check_no_transform(op, *x);
+}
+
+// Whether memory behind a CPU tensor may be read as it is: no subclass, fake tensor, wrapper of a
+// transform, or view that negates lazily.
+inline bool is_plain_cpu(const at::Tensor& x) {
+  return x.is_cpu() && x.layout() == at::kStrided && x.has_storage() && !x.is_neg() &&
+         !x._is_zerotensor() && !x.unsafeGetTensorImpl()->is_python_dispatch() &&
+         !x.key_set().has(c10::DispatchKey::Functionalize);
+}
 
 // The CUDA kernels where the build has none: says why, instead of the dispatcher's long list.
 #if !defined(PYGAN_WITH_CUDA)

@@ -15,6 +15,11 @@
 namespace pygan::ops {
 
 #if defined(PYGAN_WITH_CUDA)
+
+bool is_capturing() {
+  return c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None;
+}
+
 namespace {
 
 // A slot of the last-block counters that no other kernel uses at the same time: one a stream, since
@@ -22,7 +27,7 @@ namespace {
 // graph may be replayed on any stream.
 unsigned slot_for(const c10::cuda::CUDAStream& stream) {
   constexpr unsigned kStreamSlots = 1024;
-  if (c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None) {
+  if (is_capturing()) {
     static std::atomic<unsigned> captured{0};
     return kStreamSlots + captured++ % (cuda::kSlots - kStreamSlots);
   }
@@ -76,6 +81,8 @@ void noise_dot_cuda(const NoiseDotArgs& args, int64_t samples, double* sums,
 }
 
 #else
+
+bool is_capturing() { return false; }
 
 void sums_cuda(const LossPiece*, int, const LossOptions&, bool, void*, void*, const at::Tensor&) {
   no_cuda("pygan.fused_losses");

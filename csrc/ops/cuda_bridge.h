@@ -7,6 +7,9 @@
 
 namespace pygan::ops {
 
+// Whether the current stream is being captured into a CUDA graph.
+bool is_capturing();
+
 void sums_cuda(const LossPiece* pieces, int count, const LossOptions&, bool discriminator,
                void* loss, void* statistics, const at::Tensor& like);
 void pointwise_cuda(const LossPiece* pieces, int count, const LossOptions&, const at::Tensor& like);

@@ -28,6 +28,12 @@ void check_logits(at::TensorList logits, at::IntArrayRef roles, int64_t loss, in
               " roles");
   TORCH_CHECK(loss >= 0 && loss < kLosses, "pygan::gan_loss: loss must be an index below ", kLosses,
               ", got ", loss);
+  TORCH_CHECK(reduction == kMean || reduction == kSum,
+              "pygan::gan_loss: reduction must be 0 (mean) or 1 (sum), got ", reduction);
+  for (const int64_t role : roles) {
+    TORCH_CHECK(role >= 0 && role <= static_cast<int64_t>(Role::generator),
+                "pygan::gan_loss: roles must be 0 (real), 1 (fake) or 2 (generator), got ", role);
+  }
   const at::Tensor& first = logits[0];
   for (size_t i = 0; i < logits.size(); ++i) {
     const at::Tensor& x = logits[i];
@@ -190,6 +196,10 @@ std::vector<at::Tensor> gan_loss_backward(const at::Tensor& grad, at::TensorList
                                           at::IntArrayRef roles, int64_t loss,
                                           double label_smoothing, int64_t reduction) {
   check_logits(logits, roles, loss, reduction);
+  TORCH_CHECK(
+      grad.numel() == 1 && grad.device() == logits[0].device(),
+      "pygan::gan_loss_backward: grad must be one number on the device of the logits, got shape ",
+      grad.sizes(), " on ", grad.device());
   Tensors storage;
   Pieces pieces = pieces_of(logits, roles, reduction, storage);
   const at::Tensor scale = grad.to(math_type(logits[0].scalar_type()));
@@ -208,6 +218,8 @@ std::vector<at::Tensor> gan_loss_backward(const at::Tensor& grad, at::TensorList
 std::vector<at::Tensor> gan_loss_terms(at::TensorList logits, at::IntArrayRef roles, int64_t loss,
                                        double label_smoothing, int64_t order) {
   check_logits(logits, roles, loss, kSum);
+  TORCH_CHECK(order >= 0 && order <= 2, "pygan::gan_loss_terms: order must be 0, 1 or 2, got ",
+              order);
   Tensors storage;
   Pieces pieces = pieces_of(logits, roles, kSum, storage);
   LossOptions options = options_of(logits[0], loss, label_smoothing);

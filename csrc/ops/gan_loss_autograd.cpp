@@ -58,8 +58,8 @@ std::vector<at::Tensor> call_terms(at::TensorList logits, at::IntArrayRef roles,
 }
 
 bool keeps_grads(at::TensorList logits) {
-  return logits[0].is_cpu() && !c10::impl::TorchDispatchModeTLS::any_modes_set() &&
-         !logits[0].unsafeGetTensorImpl()->is_python_dispatch();
+  return !c10::impl::TorchDispatchModeTLS::any_modes_set() &&
+         std::all_of(logits.begin(), logits.end(), is_plain_cpu);
 }
 
 // A node of our own, and not a torch::autograd::Function, whose generic context costs as much as
@@ -77,7 +77,10 @@ struct GanLossNode : torch::autograd::Node {
     variable_list out(logits.size());
     const at::Tensor& grad = incoming[0];
     if (!grad.defined()) return out;
-    if (!grads.empty() && !at::GradMode::is_enabled() && grad.is_cpu()) {
+    check_no_transform("pygan.fused_losses", grad);
+    variable_list x;
+    for (const auto& saved : logits) x.push_back(saved.unpack());  // checks that they are unchanged
+    if (!grads.empty() && !at::GradMode::is_enabled() && is_plain_cpu(grad)) {
       const double factor = grad.scalar_type() == at::kDouble ? *grad.const_data_ptr<double>()
                                                               : *grad.const_data_ptr<float>();
       // What is handed out is the receiver's to write to: a second backward pass recomputes.
@@ -88,8 +91,6 @@ struct GanLossNode : torch::autograd::Node {
         return out;
       }
     }
-    variable_list x;
-    for (const auto& saved : logits) x.push_back(saved.unpack());
     return call_backward(grad, x, roles, loss, eps, reduction);
   }
 
@@ -211,6 +212,8 @@ std::tuple<at::Tensor, at::Tensor> gan_loss(at::TensorList logits, at::IntArrayR
 std::vector<at::Tensor> gan_loss_backward(const at::Tensor& grad, at::TensorList logits,
                                           at::IntArrayRef roles, int64_t loss, double eps,
                                           int64_t reduction) {
+  check_no_transform("pygan.fused_losses", grad);
+  for (const at::Tensor& x : logits) check_no_transform("pygan.fused_losses", x);
   if (!records(logits) && !records(grad)) {
     const AutoDispatchBelowADInplaceOrView below;
     return call_backward(grad, logits, roles, loss, eps, reduction);

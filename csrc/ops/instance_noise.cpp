@@ -68,19 +68,24 @@ void check_out(const at::Tensor& x, const std::optional<at::Tensor>& sigma, cons
                     ", got ", out.device());
 }
 
-void check_overlap(const at::Tensor& x, const at::Tensor& out) {
+void check_overlap(const at::Tensor& x, const std::optional<at::Tensor>& sigma,
+                   const at::Tensor& out) {
   TORCH_CHECK_VALUE(at::has_internal_overlap(out) != at::MemOverlap::Yes, kOp,
                     "out must not overlap itself, got strides ", out.strides());
   const at::MemOverlapStatus overlap = at::get_overlap_status(out, x);
   TORCH_CHECK_VALUE(overlap != at::MemOverlapStatus::Partial, kOp,
                     "out must be x or share no memory with it, got a partial overlap");
+  TORCH_CHECK_VALUE(
+      !sigma.has_value() || at::get_overlap_status(out, *sigma) == at::MemOverlapStatus::No, kOp,
+      "out must share no memory with sigma, got an overlap");
 }
 
 // x in memory with whole samples one after another where sigma is per sample; dense in any case.
 at::Tensor prepared(const at::Tensor& x, const Noise& noise) {
   const at::Tensor d = dense(x);
   const bool per_sample = noise.sigma.has_value() && noise.sigma->dim() == 1;
-  if (!per_sample || x.numel() == 0 || d.stride(0) * d.size(0) == d.numel()) return d;
+  if (!per_sample || x.numel() == 0 || x.size(0) == 1) return d;
+  if (d.stride(0) * d.size(0) == d.numel()) return d;
   return x.contiguous();
 }
 
@@ -101,7 +106,11 @@ Prepared prepare(const at::Tensor& x, const Noise& noise, at::ScalarType out) {
   a.sigma_stride = std::max<int64_t>(a.n, 1);
   if (noise.sigma.has_value()) {
     if (noise.sigma->is_cpu() && !x.is_cpu()) {
-      a.sigma_value = noise.sigma->item<double>();  // host memory: nothing to wait for
+      // Host memory: nothing to wait for. But a graph would keep today's value for ever.
+      TORCH_CHECK(
+          !is_capturing(), kOp,
+          "sigma must be on the device of x while a CUDA graph is captured, got a CPU tensor");
+      a.sigma_value = noise.sigma->item<double>();
     } else {
       p.sigma = noise.sigma->contiguous();
       a.sigma = p.sigma.const_data_ptr();
@@ -161,7 +170,7 @@ void instance_noise_out(const at::Tensor& x, const std::optional<at::Tensor>& si
                         double bias, at::Tensor& out) {
   const Noise noise{sigma, sigma_value, state, offset, scale, bias};
   check_out(x, sigma, out);
-  check_overlap(x, out);
+  check_overlap(x, sigma, out);
   check_noise(x, noise, out.scalar_type());
   Prepared p = prepare(x, noise, out.scalar_type());
   auto* advance = static_cast<int64_t*>(state.mutable_data_ptr());
@@ -190,7 +199,7 @@ at::Tensor noise_draw(const at::Tensor& x, const std::optional<at::Tensor>& sigm
                       std::optional<at::Generator> generator) {
   if (out.has_value()) {
     check_out(x, sigma, *out);
-    check_overlap(x, *out);
+    check_overlap(x, sigma, *out);
   }
   const auto options = x.options().dtype(at::kLong);
   check_noise(x, {sigma, sigma_value, at::empty({2}, options), 0, scale, bias}, dtype);
@@ -241,10 +250,10 @@ at::Tensor noisy_meta(const at::Tensor& x, const Noise& noise,
   check_noise(x, noise, dtype);
   const bool per_sample = noise.sigma.has_value() && noise.sigma->dim() == 1;
   const at::Tensor out = allocate(x, noise_dtype(x, dtype));
-  if (!per_sample || x.dim() == 0) return out;
+  if (!per_sample || x.dim() == 0 || x.sym_size(0) == 1) return out;
   // As prepared() does: samples must lie one after another.
   for (int64_t d = 1; d < x.dim(); ++d) {
-    if (out.sym_stride(d) > out.sym_stride(0)) {
+    if (x.sym_size(d) != 1 && out.sym_stride(d) > out.sym_stride(0)) {
       return at::empty_symint(x.sym_sizes(), out.options());
     }
   }

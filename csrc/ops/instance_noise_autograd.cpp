@@ -156,6 +156,7 @@ at::Tensor instance_noise(const at::Tensor& x, const OptionalTensor& sigma, doub
                               "pygan::instance_noise: sigma must not require grad, because the "
                               "stream moves on; use noise_advance and instance_noise_at");
   check_no_transform("pygan.instance_noise", x);
+  check_no_transform("pygan.instance_noise", sigma);
   at::Tensor out;
   if (records(x)) {
     out = InstanceNoise::apply(x, sigma, sigma_value, state, offset, scale, bias, dtype);
@@ -170,6 +171,8 @@ at::Tensor instance_noise(const at::Tensor& x, const OptionalTensor& sigma, doub
 void instance_noise_out(const at::Tensor& x, const OptionalTensor& sigma, double sigma_value,
                         at::Tensor& state, int64_t offset, double scale, double bias,
                         at::Tensor& out) {
+  check_no_transform("pygan.instance_noise", x);
+  check_no_transform("pygan.instance_noise", sigma);
   {
     const AutoDispatchBelowADInplaceOrView below;
     call_noise_out(x, sigma, sigma_value, state, offset, scale, bias, out);
@@ -182,6 +185,7 @@ at::Tensor instance_noise_at(const at::Tensor& x, const OptionalTensor& sigma, d
                              const at::Tensor& state, int64_t offset, double scale, double bias,
                              OptionalType dtype) {
   check_no_transform("pygan.instance_noise", x);
+  check_no_transform("pygan.instance_noise", sigma);
   if (!records(x) && !records(sigma)) {
     const AutoDispatchBelowADInplaceOrView below;
     return call_noise_at(x, sigma, sigma_value, state, offset, scale, bias, dtype);
@@ -191,6 +195,7 @@ at::Tensor instance_noise_at(const at::Tensor& x, const OptionalTensor& sigma, d
 
 at::Tensor noise_dot(const at::Tensor& grad, c10::SymIntArrayRef stride, const at::Tensor& state,
                      int64_t offset, c10::SymInt samples) {
+  check_no_transform("pygan.instance_noise", grad);
   if (!records(grad)) {
     const AutoDispatchBelowADInplaceOrView below;
     return call_dot(grad, stride, state, offset, samples);
@@ -206,6 +211,8 @@ at::Tensor noise_advance(const at::Tensor& x, const OptionalTensor& sigma, doubl
           .findSchemaOrThrow("pygan::noise_advance", "")
           .typed<at::Tensor(const at::Tensor&, const OptionalTensor&, double, at::Tensor&, int64_t,
                             double, double, OptionalType)>();
+  check_no_transform("pygan.instance_noise", x);
+  check_no_transform("pygan.instance_noise", sigma);
   at::Tensor before;
   {
     const AutoDispatchBelowADInplaceOrView below;
