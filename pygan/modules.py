@@ -71,7 +71,7 @@ class InstanceNoise(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> InstanceNoise:
         # .to(), .cuda() and the like move the stream with the schedule; .half() must not convert it.
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch has no annotation
         self._stream.to(fn(self._stream.state).device)
         return self
 

@@ -237,6 +237,6 @@ def test_forward_mode_sigma_is_refused():
     stream = NoiseStream(0)
     with torch.autograd.forward_ad.dual_level():
         sigma = torch.autograd.forward_ad.make_dual(torch.tensor(0.5), torch.tensor(1.0))
-        with pytest.raises(NotImplementedError, match="^pygan.instance_noise: forward-mode"):
+        with pytest.raises(NotImplementedError, match=r"^pygan.instance_noise: forward-mode"):
             instance_noise(torch.zeros(3), sigma, stream=stream)
     assert stream.step == 0
