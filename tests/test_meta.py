@@ -94,4 +94,5 @@ def test_strides_of_one_sample_with_its_own_sigma():
     real = instance_noise(x, sigma, stream=NoiseStream(0))
     with FakeTensorMode() as mode:
         fake = instance_noise(mode.from_tensor(x), mode.from_tensor(sigma), stream=NoiseStream(0))
-    assert real.stride() == fake.stride() == x.stride()
+    # The stride of a dimension of one element means nothing, and torch's own fake tensors differ in it.
+    assert real.stride()[1:] == fake.stride()[1:] == x.stride()[1:]
