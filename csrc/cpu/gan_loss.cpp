@@ -34,7 +34,8 @@ void term_block(const M* x, M* v, int64_t count, M eps) {
   }
 }
 
-// Four values are added in the math type before they join an fp64 lane: a quarter of the conversions.
+// Four values are added in the math type before they join an fp64 lane: a quarter of the
+// conversions.
 template <class Term, class M>
 void add_term_block(const M* x, double (&lanes)[kStrip], M eps) {
 #pragma GCC ivdep

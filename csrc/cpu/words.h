@@ -4,8 +4,8 @@
 // half of each 64-bit lane; GCC 12 does not find it and falls back on vpmullq (3 micro-ops, a third
 // of the speed), so the SIMD word type is spelled out: one counter per 64-bit lane, the even and
 // the odd counters in two registers, merged at the end. A round then costs 6 instructions for 8
-// counters with AVX-512. Measured on the whole noise kernel, one core: 1.35 G normals/s against
-// 0.40.
+// counters with AVX-512. Measured on the whole generator, one core of a slow machine: 0.94 G
+// normals/s against 0.40.
 #pragma once
 
 #if defined(__AVX2__)

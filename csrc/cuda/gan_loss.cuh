@@ -23,11 +23,11 @@ struct LossLaunch {
   __host__ __device__ int64_t tiles() const { return count == 0 ? 0 : tile_end[count - 1]; }
 };
 
-// Calls f(piece, i, vector, hi) for each vector of logits that this thread has in each of its block's
-// tiles: vector.v[k] is logit i + k, for k < hi. end_of_tile(piece) follows each tile. The vectors of
-// a tile are a loop, not unrolled: the terms of three roles, four times over, took more than twice as
-// long to compile and spilled. That enough warps are resident to keep the memory busy with one load
-// each is expected, not measured.
+// Calls f(piece, i, vector, hi) for each vector of logits that this thread has in each of its
+// block's tiles: vector.v[k] is logit i + k, for k < hi. end_of_tile(piece) follows each tile. The
+// vectors of a tile are a loop, not unrolled: the terms of three roles, four times over, took more
+// than twice as long to compile and spilled. That enough warps are resident to keep the memory busy
+// with one load each is expected, not measured.
 template <class T, class F, class E>
 __device__ __forceinline__ void for_each_vector(const LossLaunch& a, F&& f, E&& end_of_tile) {
   constexpr int kVector = 16 / sizeof(T);

@@ -62,9 +62,9 @@ bool keeps_grads(at::TensorList logits) {
          std::all_of(logits.begin(), logits.end(), is_plain_cpu);
 }
 
-// A node of our own, and not a torch::autograd::Function, whose generic context costs as much as the
-// rest of a small loss: with 64 logits, forward and backward took 95 us that way where this takes 68
-// (best of 3,000 on a slow machine; the backward pass of a.sum() + b.sum() likewise 67).
+// A node of our own, and not a torch::autograd::Function, whose generic context costs as much as
+// the rest of a small loss: with 64 logits, forward and backward took 95 us that way where this
+// takes 68 (best of 3,000 on a slow machine; the backward pass of a.sum() + b.sum() likewise 67).
 struct GanLossNode : torch::autograd::Node {
   std::vector<torch::autograd::SavedVariable> logits;
   std::vector<at::Tensor> grads;  // empty where they are recomputed
