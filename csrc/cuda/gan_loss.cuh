@@ -51,10 +51,10 @@ __device__ __forceinline__ void for_each_vector(const LossLaunch& a, F&& f, E&& 
 }
 
 template <class Term, class M>
-__device__ __forceinline__ void add_statistics(M (&sums)[kSums], M x) {
-  sums[kSumPlain] += Term::value(x, M(0));
+__device__ __forceinline__ void add_statistics(M (&sums)[kSums], M x, M u) {
+  sums[kSumPlain] += Term::value(x, u, M(0));
   sums[kSumLogit] += x;
-  sums[kSumProbability] += sigmoid(x);
+  sums[kSumProbability] += sigmoid(x, sigmoid_minus_abs(u));
   sums[kSumPositive] += x > M(0) ? M(1) : M(0);
   sums[kSumNegative] += x < M(0) ? M(1) : M(0);
   sums[kSumNonfinite] += absolute(x) <= largest_finite(M{}) ? M(0) : M(1);
@@ -96,8 +96,9 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks<math_t<T>>)
           for (int k = 0; k < static_cast<int>(16 / sizeof(T)); ++k) {
             if (k >= hi) break;
             const M logit = to_float(x.v[k]);
-            sums[kSumValue] += Term::value(logit, eps);
-            if constexpr (statistics) add_statistics<Term>(sums, logit);
+            const M u = exp_minus_abs(logit);
+            sums[kSumValue] += Term::value(logit, u, eps);
+            if constexpr (statistics) add_statistics<Term>(sums, logit, u);
           }
         });
       },

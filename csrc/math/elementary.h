@@ -39,23 +39,27 @@ PYGAN_HD double exp_nonpositive(double x) {
   return e * double_of(scale) * 0x1p-64;
 }
 
-// log(1 + u) for 0 <= u <= 1.
-PYGAN_HD float log1p_unit(float u) {
-  return u * polynomial(u, 0x1p+0f, -0x1.ffffbep-2f, 0x1.554c8p-2f, -0x1.ff0f88p-3f, 0x1.92f698p-3f,
-                        -0x1.397564p-3f, 0x1.b25362p-4f, -0x1.d29ccep-5f, 0x1.453f1p-6f,
-                        -0x1.a93368p-9f);
+// base + log(1 + u) for 0 <= u <= 1.
+PYGAN_HD float add_log1p(float base, float u) {
+  return fma_(
+      polynomial(u, 0x1p+0f, -0x1.ffffbep-2f, 0x1.554c8p-2f, -0x1.ff0f88p-3f, 0x1.92f698p-3f,
+                 -0x1.397564p-3f, 0x1.b25362p-4f, -0x1.d29ccep-5f, 0x1.453f1p-6f, -0x1.a93368p-9f),
+      u, base);
 }
-PYGAN_HD double log1p_unit(double u) {
-  return u * polynomial(u, 0x1p+0, -0x1.fffffffffffe6p-2, 0x1.555555555445ep-2,
-                        -0x1.ffffffff75495p-3, 0x1.99999986c1beap-3, -0x1.555553c22c2bep-3,
-                        0x1.2492328375d5ap-3, -0x1.fffe3131de245p-4, 0x1.c70ebe1e8f852p-4,
-                        -0x1.994a4e0e461d7p-4, 0x1.72f6b7b173982p-4, -0x1.504e1a2dcd8d4p-4,
-                        0x1.2c84921d19826p-4, -0x1.022bad9217d5cp-4, 0x1.9be6dbe27c471p-5,
-                        -0x1.24eec6942ac90p-5, 0x1.63ab4b4b34c48p-6, -0x1.601010ff7a6f9p-7,
-                        0x1.0d5927e342390p-8, -0x1.28360e8cbc605p-10, 0x1.9e34b8a49090cp-13,
-                        -0x1.13750cd7be95ep-16);
+PYGAN_HD double add_log1p(double base, double u) {
+  return fma_(
+      polynomial(u, 0x1p+0, -0x1.fffffffffffe6p-2, 0x1.555555555445ep-2, -0x1.ffffffff75495p-3,
+                 0x1.99999986c1beap-3, -0x1.555553c22c2bep-3, 0x1.2492328375d5ap-3,
+                 -0x1.fffe3131de245p-4, 0x1.c70ebe1e8f852p-4, -0x1.994a4e0e461d7p-4,
+                 0x1.72f6b7b173982p-4, -0x1.504e1a2dcd8d4p-4, 0x1.2c84921d19826p-4,
+                 -0x1.022bad9217d5cp-4, 0x1.9be6dbe27c471p-5, -0x1.24eec6942ac90p-5,
+                 0x1.63ab4b4b34c48p-6, -0x1.601010ff7a6f9p-7, 0x1.0d5927e342390p-8,
+                 -0x1.28360e8cbc605p-10, 0x1.9e34b8a49090cp-13, -0x1.13750cd7be95ep-16),
+      u, base);
 }
 
+PYGAN_HD float minus_absolute(float x) { return float_of(bits_of(x) | 0x80000000u); }
+PYGAN_HD double minus_absolute(double x) { return double_of(bits_of(x) | 0x8000000000000000u); }
 PYGAN_HD float absolute(float x) { return float_of(bits_of(x) & 0x7fffffffu); }
 PYGAN_HD double absolute(double x) { return double_of(bits_of(x) & 0x7fffffffffffffffu); }
 template <class T>
@@ -63,28 +67,34 @@ PYGAN_HD T positive_part(T x) {  // NaN stays NaN
   return x < T(0) ? T(0) : x;
 }
 
+// The two quantities of which the logistic functions of x are made, both without overflow:
+// u = exp(-|x|) and q = u / (1 + u) = sigmoid(-|x|).
+template <class T>
+PYGAN_HD T exp_minus_abs(T x) {
+  return exp_nonpositive(minus_absolute(x));
+}
+template <class T>
+PYGAN_HD T sigmoid_minus_abs(T u) {
+  return divide(u, T(1) + u);
+}
+
 // log(1 + exp(x))
 template <class T>
-PYGAN_HD T softplus(T x) {
-  return positive_part(x) + log1p_unit(exp_nonpositive(-absolute(x)));
+PYGAN_HD T softplus(T x, T u) {
+  return add_log1p(positive_part(x), u);
 }
-// 1 / (1 + exp(-x))
+// 1 / (1 + exp(-x)), its mirror image 1 / (1 + exp(x)), and the derivative of the first.
 template <class T>
-PYGAN_HD T sigmoid(T x) {
-  const T u = exp_nonpositive(-absolute(x));
-  return divide(x < T(0) ? u : T(1), T(1) + u);
+PYGAN_HD T sigmoid(T x, T q) {
+  return x < T(0) ? q : T(1) - q;
 }
-// 1 / (1 + exp(x)), spelt so that the compiler sees the same exponential as in softplus(x).
 template <class T>
-PYGAN_HD T sigmoid_of_minus(T x) {
-  const T u = exp_nonpositive(-absolute(x));
-  return divide(x < T(0) ? T(1) : u, T(1) + u);
+PYGAN_HD T sigmoid_of_minus(T x, T q) {
+  return x < T(0) ? T(1) - q : q;
 }
-// sigmoid(x) sigmoid(-x), the derivative of sigmoid
 template <class T>
-PYGAN_HD T sigmoid_slope(T x) {
-  const T u = exp_nonpositive(-absolute(x));
-  return divide(u, (T(1) + u) * (T(1) + u));
+PYGAN_HD T sigmoid_slope(T q) {
+  return q * (T(1) - q);
 }
 
 }  // namespace pygan

@@ -70,7 +70,10 @@ PYGAN_HD M common_factor(const LossPiece& piece, const LossOptions& options) {
 
 template <class Term, class M>
 PYGAN_HD M term_of_order(int order, M x, M eps) {
-  return order == 0 ? Term::value(x, eps) : order == 1 ? Term::d1(x, eps) : Term::d2(x, eps);
+  const M u = exp_minus_abs(x);
+  if (order == 0) return Term::value(x, u, eps);
+  const M q = sigmoid_minus_abs(u);
+  return order == 1 ? Term::d1(x, q, eps) : Term::d2(x, q, eps);
 }
 
 // N is kTotals, or 1 for the loss alone. (Constant indices in both branches: on the GPU the totals

@@ -2,7 +2,9 @@
 //
 // A *term* is what one logit contributes: its value and its first two derivatives, on adjacent
 // lines, as functions of the logit x and of eps, the one-sided label smoothing (Salimans et al.
-// 2016). A *loss* is three terms: for the discriminator on real and on fake logits, for the
+// 2016). What the logistic ones share is handed to them, so that a kernel evaluates it once for the
+// loss, the gradient and the statistics: u = exp(-|x|) to the value, q = sigmoid(-|x|) to the
+// derivatives. A *loss* is three terms: for the discriminator on real and on fake logits, for the
 // generator on fake logits. To add a loss, write its terms and add its line to PYGAN_LOSSES:
 // kernels, Python names, tests, benchmarks and documentation all iterate that list.
 #pragma once
@@ -17,52 +19,52 @@ namespace pygan {
 // With eps = 0, -log D(G(z)): the non-saturating generator (Goodfellow et al. 2014, section 3).
 struct LogisticReal {
   template <class T>
-  static PYGAN_HD T value(T x, T eps) {
+  static PYGAN_HD T value(T x, T u, T eps) {
     // Both softplus share log1p(exp(-|x|)). A linear part of weight 0 must not turn an infinite
     // logit into NaN.
     const T weight = x < T(0) ? T(1) - eps : eps;
     const T linear = weight == T(0) ? T(0) : weight * absolute(x);
-    return linear + log1p_unit(exp_nonpositive(-absolute(x)));
+    return add_log1p(linear, u);
   }
   template <class T>
-  static PYGAN_HD T d1(T x, T eps) {
-    return eps - sigmoid_of_minus(x);
+  static PYGAN_HD T d1(T x, T q, T eps) {
+    return eps - sigmoid_of_minus(x, q);
   }
   template <class T>
-  static PYGAN_HD T d2(T x, T) {
-    return sigmoid_slope(x);
+  static PYGAN_HD T d2(T, T q, T) {
+    return sigmoid_slope(q);
   }
 };
 
 // -log(1 - D)
 struct LogisticFake {
   template <class T>
-  static PYGAN_HD T value(T x, T) {
-    return softplus(x);
+  static PYGAN_HD T value(T x, T u, T) {
+    return softplus(x, u);
   }
   template <class T>
-  static PYGAN_HD T d1(T x, T) {
-    return sigmoid(x);
+  static PYGAN_HD T d1(T x, T q, T) {
+    return sigmoid(x, q);
   }
   template <class T>
-  static PYGAN_HD T d2(T x, T) {
-    return sigmoid_slope(x);
+  static PYGAN_HD T d2(T, T q, T) {
+    return sigmoid_slope(q);
   }
 };
 
 // log(1 - D): the generator of the minimax game, which saturates where D rejects its samples.
 struct Saturating {
   template <class T>
-  static PYGAN_HD T value(T x, T) {
-    return -softplus(x);
+  static PYGAN_HD T value(T x, T u, T) {
+    return -softplus(x, u);
   }
   template <class T>
-  static PYGAN_HD T d1(T x, T) {
-    return -sigmoid(x);
+  static PYGAN_HD T d1(T x, T q, T) {
+    return -sigmoid(x, q);
   }
   template <class T>
-  static PYGAN_HD T d2(T x, T) {
-    return -sigmoid_slope(x);
+  static PYGAN_HD T d2(T, T q, T) {
+    return -sigmoid_slope(q);
   }
 };
 
