@@ -27,6 +27,10 @@ struct TermFunctions {
   void (*derivatives[2])(const M* x, const M* q, M* v, int64_t count, M eps, M factor);
   // lanes += the values at x[0..kBlock).
   void (*add_block)(const M* x, const M* u, double (&lanes)[kStrip], M eps);
+  // The same, and q from u, and g[k] = factor * first derivative: the divider works beside the
+  // rest.
+  void (*add_block_with_grad)(const M* x, const M* u, M* q, double (&lanes)[kStrip], M eps,
+                              M factor, M* g);
 };
 
 template <class Term, class M>
@@ -64,6 +68,22 @@ void add_term_block(const M* x, const M* u, double (&lanes)[kStrip], M eps) {
   }
 }
 
+template <class Term, class M>
+void add_term_block_with_grad(const M* x, const M* u, M* q, double (&lanes)[kStrip], M eps,
+                              M factor, M* g) {
+  alignas(64) M sum[kStrip] = {};
+  for (int strip = 0; strip < kBlock; strip += kStrip) {
+#pragma GCC ivdep
+    for (int k = 0; k < kStrip; ++k) {
+      const int i = strip + k;
+      sum[k] += Term::value(x[i], u[i], eps);
+      q[i] = sigmoid_minus_abs(u[i]);
+      g[i] = factor * Term::d1(x[i], q[i], eps);
+    }
+  }
+  for (int k = 0; k < kStrip; ++k) lanes[k] += static_cast<double>(sum[k]);
+}
+
 template <class M>
 TermFunctions<M> term_functions(const LossPiece& piece, const LossOptions& options) {
   TermFunctions<M> functions;
@@ -72,14 +92,14 @@ TermFunctions<M> term_functions(const LossPiece& piece, const LossOptions& optio
       using Term = decltype(term);
       functions = {term_values<Term, M>,
                    {term_derivatives<Term, M, 1>, term_derivatives<Term, M, 2>},
-                   add_term_block<Term, M>};
+                   add_term_block<Term, M>,
+                   add_term_block_with_grad<Term, M>};
     });
   });
   return functions;
 }
 
-// u, and on request q, of x[0..count), and on to the end of the last strip. Together, because the
-// divider works beside the arithmetic of the exponential.
+// u and q of x[0..count), and on to the end of the last strip.
 template <class M>
 void exponentials(const M* x, M* u, int64_t count) {
   for (int64_t strip = 0; strip < count; strip += kStrip) {
@@ -88,13 +108,10 @@ void exponentials(const M* x, M* u, int64_t count) {
   }
 }
 template <class M>
-void exponentials(const M* x, M* u, M* q, int64_t count) {
+void sigmoids(const M* u, M* q, int64_t count) {
   for (int64_t strip = 0; strip < count; strip += kStrip) {
 #pragma GCC ivdep
-    for (int k = 0; k < kStrip; ++k) {
-      u[strip + k] = exp_minus_abs(x[strip + k]);
-      q[strip + k] = sigmoid_minus_abs(u[strip + k]);
-    }
+    for (int k = 0; k < kStrip; ++k) q[strip + k] = sigmoid_minus_abs(u[strip + k]);
   }
 }
 
@@ -184,19 +201,21 @@ void sums_of_range(const LossPiece& piece, const LossOptions& o, int64_t begin, 
   for (int64_t i = begin; i < end; i += kBlock) {
     const int64_t count = std::min<int64_t>(kBlock, end - i);
     const M* x = converted(logits + i, count, buffer);
-    const bool slopes = grad != nullptr || statistics;
-    slopes ? exponentials(x, u, q, count) : exponentials(x, u, count);
-    if (count == kBlock) {
-      term.add_block(x, u, lanes, eps);
+    exponentials(x, u, count);
+    M* g = grad == nullptr ? nullptr : destination(grad + i, count, v);
+    if (count == kBlock && grad != nullptr) {
+      term.add_block_with_grad(x, u, q, lanes, eps, factor, g);
     } else {
-      term.values(x, u, v, count, eps);
-      add_to_lanes(lanes, v, count);
+      if (count == kBlock) {
+        term.add_block(x, u, lanes, eps);
+      } else {
+        term.values(x, u, v, count, eps);
+        add_to_lanes(lanes, v, count);
+      }
+      if (grad != nullptr || statistics) sigmoids(u, q, count);
+      if (grad != nullptr) term.derivatives[0](x, q, g, count, eps, factor);
     }
-    if (grad != nullptr) {
-      M* g = destination(grad + i, count, v);
-      term.derivatives[0](x, q, g, count, eps, factor);
-      deliver(g, grad + i, count);
-    }
+    if (grad != nullptr) deliver(g, grad + i, count);
     if constexpr (statistics) {
       own.add(x, q, count);
       if (eps != 0) {
@@ -229,7 +248,8 @@ void pointwise_range(const LossPiece& piece, const LossOptions& o, int64_t begin
       exponentials(x, u, count);
       term.values(x, u, to, count, eps);
     } else {
-      exponentials(x, u, q, count);
+      exponentials(x, u, count);
+      sigmoids(u, q, count);
       term.derivatives[o.order - 1](x, q, to, count, eps, factor);
     }
     deliver(to, out + i, count);
