@@ -13,6 +13,7 @@ target_sources(
   PRIVATE csrc/bindings.cpp
           csrc/ops/schemas.cpp
           csrc/ops/gan_loss.cpp
+          csrc/ops/gan_loss_plan.cpp
           csrc/ops/gan_loss_autograd.cpp
           csrc/ops/instance_noise.cpp
           csrc/ops/instance_noise_autograd.cpp

@@ -1,22 +1,36 @@
 """The compiled extension: registers torch.ops.pygan.* and tells what it is (csrc/bindings.cpp)."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 def build_config() -> dict[str, str]:
     """What this extension was built from and for."""
 
-def loss_names() -> list[str]:
-    """The losses, in the order of their index in gan_loss."""
+def losses() -> list[tuple[str, int, bool]]:
+    """(name, compared: 0 no, 1 paired, 2 with the mean, whether it smooths), by the index in gan_loss."""
 
 def gan_loss(
     logits: list[Tensor],
     roles: list[int],
     loss: int,
     label_smoothing: float,
+    weights: Sequence[float],
     reduction: int,
     statistics: bool,
 ) -> tuple[Tensor, Tensor]:
     """torch.ops.pygan.gan_loss, called directly."""
+
+def gan_loss_and_grad(
+    logits: list[Tensor],
+    roles: list[int],
+    loss: int,
+    label_smoothing: float,
+    weights: Sequence[float],
+    reduction: int,
+    statistics: bool,
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """torch.ops.pygan.gan_loss_and_grad, called directly."""
 
 def cpu_capability() -> str:
     """The instruction set whose kernels run: baseline, avx2 or avx512."""

@@ -6,37 +6,60 @@ functions written in plain PyTorch.
 
 Logits are what the discriminator returns before any sigmoid, of any shape and any strides, in
 float32, float64, float16 or bfloat16; the math and the loss are in float32 (float64 for float64).
-First and second derivatives exist.
+Discriminators that judge at several scales return a list of tensors: hand the lists over, they are
+reduced to one loss. First and second derivatives exist.
+
+With :math:`s(t) = \\log(1 + e^t)`, real logits r, fake logits f and label smoothing ε:
+
+====================  ==========================================  ================================
+loss                  discriminator                               generator
+====================  ==========================================  ================================
+non_saturating        mean((1-ε) s(-r) + ε s(r)) + mean(s(f))     mean(s(-f))
+minimax               the same                                    mean(-s(f))
+hinge                 mean(relu(1-r)) + mean(relu(1+f))           mean(-f)
+least_squares         ½ mean((r-(1-ε))²) + ½ mean(f²)             ½ mean((f-1)²)
+wasserstein           mean(f) - mean(r)                           mean(-f)
+relativistic          mean(s(-(r-f)))                             mean(s(-(f-r)))
+relativistic_average  mean(s(-(r-mean(f)))) + mean(s(f-mean(r)))  the same, r and f exchanged
+====================  ==========================================  ================================
+
+Goodfellow et al. 2014 (equation 1; non_saturating: section 3), Lim and Ye 2017, Mao et al. 2017,
+Arjovsky et al. 2017, Jolicoeur-Martineau 2018; label smoothing: Salimans et al. 2016.
 """
 
-from numbers import Real
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from pygan import _C
+from pygan import _loss_arguments as arguments
+from pygan._loss_arguments import LOSSES
 
-__all__ = ["LOSSES", "LossStats", "discriminator_loss", "generator_loss"]
+__all__ = [
+    "LOSSES",
+    "LossAndGrad",
+    "LossStats",
+    "compares",
+    "discriminator_loss",
+    "discriminator_loss_and_grad",
+    "generator_loss",
+    "generator_loss_and_grad",
+]
 
-#: The names that ``loss=`` takes.
-LOSSES: tuple[str, ...] = tuple(_C.loss_names())
-
-_INDEX = {name: index for index, name in enumerate(LOSSES)}
-_REDUCTIONS = {"mean": 0, "sum": 1, "none": 2}
-_NONE = _REDUCTIONS["none"]
-# What a tensor of logits is to the op (csrc/math/losses.h, enum Role).
-_REAL, _FAKE, _GENERATOR = 0, 1, 2
+Logits: TypeAlias = Tensor | Sequence[Tensor]
 
 # Bound once: looking an overload up costs a microsecond a call.
 _gan_loss = torch.ops.pygan.gan_loss.default
+_gan_loss_and_grad = torch.ops.pygan.gan_loss_and_grad.default
 _gan_loss_terms = torch.ops.pygan.gan_loss_terms.default
 
 
 class LossStats(NamedTuple):
     """What the loss saw: detached 0-d tensors in the loss's dtype, on the logits' device.
 
-    Those of the real logits are NaN where none were given.
+    Over all logits of all scales. Those of the real logits are NaN where none were given.
     """
 
     real_logit: Tensor
@@ -55,136 +78,207 @@ class LossStats(NamedTuple):
     """Mean sign of the real logits, the overfitting measure r_t of Karras et al. 2020 (ADA)."""
     jsd_bound: Tensor
     """Lower bound of the Jensen-Shannon divergence in nats, log 2 - L/2 with L the discriminator's
-    logistic loss without smoothing (Goodfellow et al. 2014, theorem 1); NaN for the generator."""
+    loss without smoothing (Goodfellow et al. 2014, theorem 1); NaN for the generator, and for losses
+    other than non_saturating and minimax."""
     nonfinite: Tensor
     """Number of logits that are NaN or infinite."""
 
 
+class LossAndGrad(NamedTuple):
+    """A loss and its gradients, detached; for ``torch.autograd.backward(logits, grads)``."""
+
+    loss: Tensor
+    """0-d."""
+    grads: tuple[Any, ...]
+    """By each of the logits arguments, in their order: a tensor like it, or a list of tensors."""
+    stats: LossStats | None
+    """None unless asked for."""
+
+
+def compares(loss: str) -> bool:
+    """Whether this loss compares real with fake logits: its generator then needs both."""
+    return arguments.compared(arguments.index_of(loss)) != arguments.ALONE
+
+
 def discriminator_loss(
-    real_logits: Tensor,
-    fake_logits: Tensor,
+    real_logits: Logits,
+    fake_logits: Logits,
     *,
     loss: str = "non_saturating",
     label_smoothing: float = 0.0,
     reduction: str = "mean",
+    weights: Sequence[float] | None = None,
     return_stats: bool = False,
 ) -> Any:
-    r"""The discriminator's loss, :math:`-V(D, G)` of Goodfellow et al. 2014 (eq. 1) on logits.
-
-    With :math:`s(t) = \log(1 + e^t)`, real logits r, fake logits f and label smoothing ε:
-    ``mean((1-ε) s(-r) + ε s(r)) + mean(s(f))``, for ``non_saturating`` and ``minimax`` alike.
+    r"""The discriminator's loss, for ``non_saturating`` :math:`-V(D, G)` of Goodfellow et al. 2014
+    (eq. 1) on logits. The module's table has the others.
 
     Args:
-        real_logits: D's logits on real samples, any shape.
-        fake_logits: D's logits on generated samples, any shape; may differ in size.
+        real_logits: D's logits on real samples, any shape; or a list of such tensors, one a scale.
+        fake_logits: D's logits on generated samples, any shape; may differ in size (but for
+            ``relativistic``, which pairs them). A list where real_logits is one, of its length.
         loss: one of :data:`LOSSES`.
         label_smoothing: ε in [0, 1], one-sided: the real target is 1 - ε (Salimans et al. 2016, 3.4).
-        reduction: ``"mean"``, ``"sum"``, or ``"none"`` for the two tensors of terms.
+            For ``non_saturating``, ``minimax`` and ``least_squares``.
+        reduction: ``"mean"``, ``"sum"``, or ``"none"`` for the terms.
+        weights: for lists, a number by which to multiply the loss of each scale; default: 1. The
+            losses of the scales are added.
         return_stats: also return :class:`LossStats`, from the same pass.
 
     Returns:
-        The loss, a 0-d tensor; the pair ``(real_terms, fake_terms)`` in the logits' shapes for
-        ``reduction="none"``. With ``return_stats``, a tuple of that and the statistics.
+        The loss, a 0-d tensor. For ``reduction="none"``, the pair ``(real_terms, fake_terms)`` in the
+        logits' shapes, each a list where the logits are; for ``relativistic`` the terms of the
+        pairs alone. With ``return_stats``, a tuple of that and the statistics.
 
     Raises:
-        ValueError: unknown loss or reduction, ε out of range, empty logits under a mean, logits on
-            different devices.
-        TypeError: logits that are no floating tensors, or differ in dtype.
+        ValueError: unknown loss or reduction, ε out of range or not honoured by the loss, empty
+            logits under a mean, logits on different devices, shapes that cannot be paired, lists or
+            weights of different lengths.
+        TypeError: logits that are no floating tensors, or differ in dtype; weights that are no
+            numbers.
     """
     op = "pygan.discriminator_loss"
-    index, reduce = _options(op, loss, reduction, label_smoothing)
-    logits = [_tensor(op, "real_logits", real_logits), _tensor(op, "fake_logits", fake_logits)]
-    return _loss(logits, [_REAL, _FAKE], index, label_smoothing, reduce, return_stats)
+    call = arguments.parse(
+        op, False, loss, label_smoothing, reduction, weights, real_logits, fake_logits
+    )
+    return _loss(call, fake_logits, return_stats)
 
 
 def generator_loss(
-    fake_logits: Tensor,
+    fake_logits: Logits,
     *,
-    real_logits: Tensor | None = None,
+    real_logits: Logits | None = None,
     loss: str = "non_saturating",
     reduction: str = "mean",
+    weights: Sequence[float] | None = None,
     return_stats: bool = False,
 ) -> Any:
-    r"""The generator's loss on the discriminator's logits f of generated samples.
-
-    With :math:`s(t) = \log(1 + e^t)`: ``non_saturating``: ``mean(s(-f))`` = −log D(G(z)) (Goodfellow
-    et al. 2014, section 3); ``minimax``: ``mean(-s(f))`` = log(1 − D(G(z))) (eq. 1), whose gradient
-    vanishes where D rejects the samples.
+    r"""The generator's loss, for ``non_saturating`` −log D(G(z)) (Goodfellow et al. 2014, section 3).
+    The module's table has the others; the gradient of ``minimax`` vanishes where D rejects the
+    samples.
 
     Args:
-        fake_logits: D's logits on generated samples, any shape.
-        real_logits: D's logits on real samples, for losses that compare the two; the others take
-            none.
-        loss: one of :data:`LOSSES`.
-        reduction: ``"mean"``, ``"sum"``, or ``"none"`` for the tensor of terms.
-        return_stats: also return :class:`LossStats`, from the same pass.
+        fake_logits: D's logits on generated samples, any shape; or a list of such tensors.
+        real_logits: D's logits on real samples, for ``relativistic`` and ``relativistic_average``,
+            which compare the two; the others take none.
+        loss, reduction, weights, return_stats: as in :func:`discriminator_loss`.
 
     Returns:
-        The loss, a 0-d tensor; a tensor of fake_logits' shape for ``reduction="none"``. With
+        The loss, a 0-d tensor. For ``reduction="none"``, the terms in fake_logits' shape (a list
+        where it is one); for ``relativistic_average`` the pair ``(fake_terms, real_terms)``. With
         ``return_stats``, a tuple of that and the statistics.
 
     Raises:
-        ValueError: unknown loss or reduction, empty logits under a mean, real logits for a loss that
-            does not use them.
-        TypeError: logits that are no floating tensor.
+        ValueError, TypeError: as in :func:`discriminator_loss`; also real logits for a loss that does
+            not use them, and none for one that does.
     """
     op = "pygan.generator_loss"
-    index, reduce = _options(op, loss, reduction, 0.0)
-    if real_logits is not None:
-        raise ValueError(
-            f'{op}: real_logits must be None for loss="{loss}", which does not compare real and '
-            f"fake, got {_describe(real_logits)}"
-        )
-    logits = [_tensor(op, "fake_logits", fake_logits)]
-    return _loss(logits, [_GENERATOR], index, 0.0, reduce, return_stats)
+    call = arguments.parse(op, True, loss, 0.0, reduction, weights, real_logits, fake_logits)
+    return _loss(call, fake_logits, return_stats)
 
 
-def _loss(
-    logits: list[Tensor],
-    roles: list[int],
-    index: int,
-    label_smoothing: float,
-    reduce: int,
-    return_stats: bool,
-) -> Any:
-    if reduce != _NONE:
-        # Dynamo can trace the op alone; everybody else takes the shorter way to it.
-        gan_loss = _gan_loss if torch.compiler.is_compiling() else _C.gan_loss
-        value, stats = gan_loss(logits, roles, index, label_smoothing, reduce, return_stats)
-        return (value, LossStats(*stats.unbind())) if return_stats else value
-    terms = _gan_loss_terms(logits, roles, index, label_smoothing, 0)
-    result = terms[0] if len(terms) == 1 else tuple(terms)
-    if not return_stats:
-        return result
-    # A sum, which is defined for empty logits too.
-    stats = _gan_loss([x.detach() for x in logits], roles, index, label_smoothing, 1, True)[1]
-    return result, LossStats(*stats.unbind())
+def discriminator_loss_and_grad(
+    real_logits: Logits,
+    fake_logits: Logits,
+    *,
+    loss: str = "non_saturating",
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+    weights: Sequence[float] | None = None,
+    return_stats: bool = False,
+) -> LossAndGrad:
+    """:func:`discriminator_loss` and its gradients by real_logits and fake_logits in the same pass,
+    without autograd: the logits are left to the caller, who feeds the gradients to
+    ``torch.autograd.backward(logits, grads)``.
+
+    Args:
+        As in :func:`discriminator_loss`; reduction is ``"mean"`` or ``"sum"``.
+
+    Returns:
+        :class:`LossAndGrad`, its grads ``(d loss / d real_logits, d loss / d fake_logits)``.
+
+    Raises:
+        ValueError, TypeError: as in :func:`discriminator_loss`.
+    """
+    op = "pygan.discriminator_loss_and_grad"
+    call = arguments.parse(
+        op, False, loss, label_smoothing, reduction, weights, real_logits, fake_logits
+    )
+    return _loss_and_grad(op, call, fake_logits, return_stats)
 
 
-def _options(op: str, loss: Any, reduction: Any, label_smoothing: Any) -> tuple[int, int]:
-    index = _index(op, "loss", loss, _INDEX)
-    reduce = _index(op, "reduction", reduction, _REDUCTIONS)
-    if not isinstance(label_smoothing, (float, int, Real)):
-        kind = type(label_smoothing).__name__
-        raise TypeError(f"{op}: label_smoothing must be a number, got {kind}")
-    if not 0.0 <= float(label_smoothing) <= 1.0:
-        raise ValueError(f"{op}: label_smoothing must be from 0 to 1, got {label_smoothing}")
-    return index, reduce
+def generator_loss_and_grad(
+    fake_logits: Logits,
+    *,
+    real_logits: Logits | None = None,
+    loss: str = "non_saturating",
+    reduction: str = "mean",
+    weights: Sequence[float] | None = None,
+    return_stats: bool = False,
+) -> LossAndGrad:
+    """:func:`generator_loss` and its gradients, as :func:`discriminator_loss_and_grad`.
+
+    Returns:
+        :class:`LossAndGrad`, its grads ``(d loss / d fake_logits,)``, followed by
+        ``d loss / d real_logits`` where these are given.
+    """
+    op = "pygan.generator_loss_and_grad"
+    call = arguments.parse(op, True, loss, 0.0, reduction, weights, real_logits, fake_logits)
+    return _loss_and_grad(op, call, fake_logits, return_stats)
 
 
-def _index(op: str, argument: str, name: Any, known: dict[str, int]) -> int:
-    if not isinstance(name, str) or name not in known:
-        raise ValueError(f"{op}: {argument} must be one of {', '.join(known)}, got {name!r}")
-    return known[name]
+def _loss(call: arguments.Call, like: Logits, return_stats: bool) -> Any:
+    if call[-1] == arguments.NONE:
+        terms = _terms(call, like)
+        if not return_stats:
+            return terms
+        # A sum, which is defined for empty logits too.
+        logits = [x.detach() for x in call[0]]
+        numbers = _gan_loss(logits, *call[1:5], arguments.SUM, True)[1]
+        return terms, _stats(numbers)
+    # Dynamo can trace the op alone; everybody else takes the shorter way to it.
+    gan_loss = _gan_loss if torch.compiler.is_compiling() else _C.gan_loss
+    value, numbers = gan_loss(*call, return_stats)
+    return (value, _stats(numbers)) if return_stats else value
 
 
-def _tensor(op: str, argument: str, value: Any) -> Tensor:
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{op}: {argument} must be a tensor, got {_describe(value)}")
-    return value
+def _loss_and_grad(op: str, call: arguments.Call, like: Logits, return_stats: bool) -> LossAndGrad:
+    if call[-1] == arguments.NONE:
+        raise ValueError(f'{op}: reduction must be mean or sum, got "none"')
+    both = _gan_loss_and_grad if torch.compiler.is_compiling() else _C.gan_loss_and_grad
+    value, numbers, grads = both(*call, return_stats)
+    stats = _stats(numbers) if return_stats else None
+    return LossAndGrad(value, arguments.by_argument(grads, like), stats)
 
 
-def _describe(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
-    return type(value).__name__
+def _terms(call: arguments.Call, like: Logits) -> Any:
+    # Differences and means as autograd knows them; the form of the loss is the kernel's.
+    logits, roles, index, smoothing, weights, _ = call
+    scales = 1 if isinstance(like, Tensor) else len(like)
+    compared = arguments.compared(index)
+    if compared != arguments.ALONE:
+        arguments.check(call)
+        math = torch.float64 if logits[0].dtype == torch.float64 else torch.float32
+        first = [x.to(math) for x in logits[:scales]]
+        second = [x.to(math) for x in logits[scales:]]
+        if compared == arguments.PAIRED:
+            logits = [a - b for a, b in zip(first, second, strict=True)]
+            roles = roles[:scales]
+        else:
+            logits = [a - _mean(b) for a, b in zip(first, second, strict=True)]
+            logits += [b - _mean(a) for a, b in zip(first, second, strict=True)]
+    terms = _gan_loss_terms(logits, roles, index, smoothing, 0)
+    if weights:
+        terms = [t * weights[i % scales] for i, t in enumerate(terms)]
+    grouped = arguments.by_argument(terms, like)
+    return grouped if len(grouped) > 1 else grouped[0]
+
+
+def _mean(x: Tensor) -> Tensor:
+    # Not torch's, whose bits depend on the number of threads: what the Wasserstein generator maximises.
+    role, index = arguments.GENERATOR_FAKE, arguments.WASSERSTEIN
+    return -_gan_loss([x], [role], index, 0.0, [], arguments.MEAN, False)[0]
+
+
+def _stats(numbers: Tensor) -> LossStats:
+    return LossStats(*numbers.unbind()[: len(LossStats._fields)])

@@ -13,13 +13,16 @@ log 2 - L_D / 2 <= JSD(p_data || p_G) for every D (Goodfellow et al. 2014, secti
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pygan._reference_checks import scales_of, weights_of
+from pygan._reference_noise import instance_noise, normal, philox4x32
 from pygan.fused_losses import LossStats
 
 __all__ = [
@@ -38,27 +41,52 @@ def _softplus(t: Tensor) -> Tensor:
     return -F.logsigmoid(-t)
 
 
-def _cross_entropy(real: Tensor, fake: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+def _cross_entropy(r: Tensor, f: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     # As in Salimans et al. 2016. A term of weight 0 is left out, lest it be infinite and make a NaN.
-    weighted = ((1.0 - smoothing, -real), (smoothing, real))
-    real_terms = torch.stack([weight * _softplus(t) for weight, t in weighted if weight]).sum(0)
-    return real_terms, _softplus(fake)
+    weighted = ((1.0 - eps, -r), (eps, r))
+    return torch.stack([w * _softplus(t) for w, t in weighted if w]).sum(0), _softplus(f)
 
 
 class _Loss(NamedTuple):
-    """One GAN loss, per element; the reductions are common to all."""
+    """One GAN loss, element by element; reductions, scales and weights are common to all."""
 
-    discriminator: Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
-    """(real logits, fake logits, label smoothing) -> (terms of the real samples, terms of the fakes)."""
-    generator: Callable[[Tensor], Tensor]
-    """fake logits -> terms."""
+    discriminator: Callable[[Tensor, Tensor, float], tuple[Tensor, ...]]
+    """(r, f, label smoothing) -> (terms of the real samples, terms of the fakes), or one of both."""
+    generator: Callable[..., tuple[Tensor, ...]]
+    """(f) or, of a relativistic loss, (f, r) -> terms, those of the fakes first."""
+    smooths: bool = False
+    """Whether the loss has targets that label smoothing can soften."""
+    relativistic: bool = False
+    """Whether a sample is judged against samples of the other kind."""
 
 
 _TABLE: dict[str, _Loss] = {
     # Goodfellow et al. 2014, section 3: the generator maximises log D(G(z)).
-    "non_saturating": _Loss(_cross_entropy, lambda fake: _softplus(-fake)),
+    "non_saturating": _Loss(_cross_entropy, lambda f: (_softplus(-f),), smooths=True),
     # Goodfellow et al. 2014, equation 1: the generator minimises log(1 - D(G(z))), flat where D(G(z)) is near 0.
-    "minimax": _Loss(_cross_entropy, lambda fake: -_softplus(fake)),
+    "minimax": _Loss(_cross_entropy, lambda f: (-_softplus(f),), smooths=True),
+    # Lim and Ye 2017; Miyato et al. 2018: what is right by a margin of 1 teaches nothing more.
+    "hinge": _Loss(lambda r, f, _: ((1 - r).relu(), (1 + f).relu()), lambda f: (-f,)),
+    # Mao et al. 2017: regression on the targets 1 (real) and 0 (fake).
+    "least_squares": _Loss(
+        lambda r, f, eps: ((r - (1 - eps)).square() / 2, f.square() / 2),
+        lambda f: ((f - 1).square() / 2,),
+        smooths=True,
+    ),
+    # Arjovsky et al. 2017: a critic, not a classifier; something else must keep it Lipschitz.
+    "wasserstein": _Loss(lambda r, f, _: (-r, f), lambda f: (-f,)),
+    # Jolicoeur-Martineau 2019: each real sample against the fake one that it is paired with.
+    "relativistic": _Loss(
+        lambda r, f, _: (_softplus(-(r - f)),),
+        lambda f, r: (_softplus(-(f - r)),),
+        relativistic=True,
+    ),
+    # The same paper: each sample against the mean of the other kind; gradients flow into the means.
+    "relativistic_average": _Loss(
+        lambda r, f, _: (_softplus(-(r - f.mean())), _softplus(f - r.mean())),
+        lambda f, r: (_softplus(-(f - r.mean())), _softplus(r - f.mean())),
+        relativistic=True,
+    ),
 }
 
 _REDUCE: dict[str, Callable[[Tensor], Tensor]] = {"mean": torch.mean, "sum": torch.sum}
@@ -68,241 +96,146 @@ LOSSES: tuple[str, ...] = tuple(_TABLE)
 
 
 def discriminator_loss(
-    real_logits: Tensor,
-    fake_logits: Tensor,
+    real_logits: Tensor | Sequence[Tensor],
+    fake_logits: Tensor | Sequence[Tensor],
     *,
     loss: str = "non_saturating",
     label_smoothing: float = 0.0,
     reduction: str = "mean",
+    weights: Sequence[float] | None = None,
     return_stats: bool = False,
 ) -> Any:
-    """The discriminator's loss, to be minimised.
-
-    ``mean[(1 - eps) s(-r) + eps s(r)] + mean s(f)`` for ``non_saturating`` and ``minimax`` (they differ in the
-    generator only), with eps = ``label_smoothing`` applied to the real samples only (Salimans et al. 2016).
+    """The discriminator's loss, to be minimised; the formulas stand in the table above.
 
     Args:
-        real_logits, fake_logits: floating tensors of any shapes; their sizes may differ.
+        real_logits, fake_logits: floating tensors of any shapes, whose sizes may differ (except under
+            ``relativistic``); or two lists of as many tensors, one per scale, whose losses are added.
         loss: one of :data:`LOSSES`.
-        label_smoothing: in [0, 1]; the real target is 1 - eps.
-        reduction: ``"mean"`` or ``"sum"`` (of each tensor by itself; then the two are added), or ``"none"``.
-        return_stats: also return :class:`pygan.fused_losses.LossStats`.
+        label_smoothing: eps in [0, 1]; the real target is 1 - eps (Salimans et al. 2016). The losses without
+            targets (hinge, wasserstein, relativistic ones) take 0 only.
+        reduction: ``"mean"`` or ``"sum"`` (of each tensor by itself; then they are added), or ``"none"``.
+        weights: one finite number per scale, the factor of its loss; None: all 1.
+        return_stats: also return :class:`pygan.fused_losses.LossStats`, over the logits of all scales.
 
     Returns:
         A 0-d tensor, float64 for float64 logits and float32 otherwise; with ``reduction="none"`` the pair
-        (real terms, fake terms) in the shapes of the logits; and the statistics if asked for.
+        (real terms, fake terms) in the shapes of the logits (``relativistic``: one tensor, the terms of the
+        pairs), each a list if lists were given; and the statistics if asked for.
 
     Raises:
-        ValueError: unknown loss or reduction, smoothing out of range, or an empty tensor whose mean is asked for.
-        TypeError: logits that are not floating.
+        ValueError: unknown loss or reduction, smoothing out of range or not for this loss, an empty tensor whose
+            mean is asked for, lists or shapes that do not match, weights that do not fit.
+        TypeError: logits that are not floating tensors of one dtype, weights or smoothing that are no numbers.
     """
     op = "discriminator_loss"
-    _check(op, loss, reduction, real_logits=real_logits, fake_logits=fake_logits)
+    entry = _entry(op, loss, reduction)
+    if not isinstance(label_smoothing, Real):
+        kind = type(label_smoothing).__name__
+        raise TypeError(f"{op}: label_smoothing must be a number, got {kind}")
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"{op}: label_smoothing must be from 0 to 1, got {label_smoothing}")
-    dtype = _result_dtype(real_logits, fake_logits)
-    real, fake = real_logits.double(), fake_logits.double()
-    real_terms, fake_terms = _TABLE[loss].discriminator(real, fake, label_smoothing)
-    result: Any
-    if reduction == "none":
-        result = real_terms.to(dtype), fake_terms.to(dtype)
-    else:
-        result = (_REDUCE[reduction](real_terms) + _REDUCE[reduction](fake_terms)).to(dtype)
-    return (result, _stats(real, fake, dtype)) if return_stats else result
+    if label_smoothing and not entry.smooths:
+        raise ValueError(
+            f"{op}: label_smoothing must be 0 for loss={loss!r}, got {label_smoothing}"
+        )
+    real, fake = scales_of(op, loss, reduction, real_logits=real_logits, fake_logits=fake_logits)
+    terms = [entry.discriminator(r, f, label_smoothing) for r, f in zip(real, fake, strict=True)]
+    bounds = loss in ("non_saturating", "minimax")
+    stats = _stats(real, fake, bounds=bounds) if return_stats else None
+    return _result(op, fake_logits, terms, reduction, weights, stats)
 
 
 def generator_loss(
-    fake_logits: Tensor,
+    fake_logits: Tensor | Sequence[Tensor],
     *,
-    real_logits: Tensor | None = None,
+    real_logits: Tensor | Sequence[Tensor] | None = None,
     loss: str = "non_saturating",
     reduction: str = "mean",
+    weights: Sequence[float] | None = None,
     return_stats: bool = False,
 ) -> Any:
-    """The generator's loss, to be minimised.
-
-    ``mean s(-f)`` for ``non_saturating`` and ``mean -s(f)`` for ``minimax``.
+    """The generator's loss, to be minimised; the formulas stand in the table above.
 
     Args:
-        fake_logits: floating tensor of any shape.
-        real_logits: for losses that compare the two; those of this table do not and take None only.
-        loss, reduction, return_stats: as in :func:`discriminator_loss`.
+        fake_logits: floating tensor of any shape, or a list of them, one per scale.
+        real_logits: the same for the real samples, for the relativistic losses; the others take None only.
+        loss, reduction, weights, return_stats: as in :func:`discriminator_loss`.
 
     Returns:
-        A 0-d tensor (float64 for float64 logits, float32 otherwise), or terms in the shape of ``fake_logits`` with
-        ``reduction="none"``; and the statistics if asked for (those of the real samples and the JSD bound are NaN).
+        As :func:`discriminator_loss`; with ``reduction="none"``, terms in the shape of ``fake_logits``, or
+        (fake terms, real terms) for ``relativistic_average``. The statistics of real samples that were not given are
+        NaN, and so is the JSD bound.
 
     Raises:
         ValueError, TypeError: as in :func:`discriminator_loss`.
     """
     op = "generator_loss"
-    _check(op, loss, reduction, fake_logits=fake_logits)
-    if real_logits is not None:
+    entry = _entry(op, loss, reduction)
+    if entry.relativistic and real_logits is None:
+        raise ValueError(
+            f"{op}: real_logits must be given for loss={loss!r}, which compares them, got None"
+        )
+    if real_logits is not None and not entry.relativistic:
         raise ValueError(
             f"{op}: real_logits must be None for loss={loss!r}, which does not compare them, "
             f"got {type(real_logits).__name__}"
         )
-    dtype = _result_dtype(fake_logits)
-    fake = fake_logits.double()
-    terms = _TABLE[loss].generator(fake)
-    result = terms.to(dtype) if reduction == "none" else _REDUCE[reduction](terms).to(dtype)
-    return (result, _stats(None, fake, dtype)) if return_stats else result
+    given = {} if real_logits is None else {"real_logits": real_logits}
+    logits = scales_of(op, loss, reduction, fake_logits=fake_logits, **given)
+    terms = [entry.generator(*scale) for scale in zip(*logits, strict=True)]
+    real = logits[1] if given else []
+    stats = _stats(real, logits[0], bounds=False) if return_stats else None
+    return _result(op, fake_logits, terms, reduction, weights, stats)
 
 
-def philox4x32(counter: Tensor, key: Tensor) -> Tensor:
-    """Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
+def _result(
+    op: str,
+    logits: Any,
+    terms: list[tuple[Tensor, ...]],
+    reduction: str,
+    weights: Sequence[float] | None,
+    stats: LossStats | None,
+) -> Any:
+    listed = not isinstance(logits, Tensor)
+    dtype = (logits[0] if listed else logits).dtype
+    dtype = torch.float64 if dtype == torch.float64 else torch.float32
+    factors = weights_of(op, weights, listed, len(terms))
+    terms = [tuple(w * t for t in scale) for w, scale in zip(factors, terms, strict=True)]
+    result: Any
+    if reduction == "none":
+        kinds = [[t.to(dtype) for t in kind] for kind in zip(*terms, strict=True)]
+        results = tuple(kind if listed else kind[0] for kind in kinds)
+        result = results if len(results) > 1 else results[0]
+    else:
+        reduced = [_REDUCE[reduction](t) for scale in terms for t in scale]
+        result = torch.stack(reduced).sum().to(dtype)
+    return result if stats is None else (result, LossStats(*(s.to(dtype) for s in stats)))
 
-    Args:
-        counter: int64 tensor (..., 4) of 32-bit words, each in [0, 2^32).
-        key: int64 tensor (..., 2) of 32-bit words, broadcast against the counter.
 
-    Returns:
-        int64 tensor (..., 4) of 32-bit words.
-    """
-    c0, c1, c2, c3 = counter.unbind(-1)
-    k0, k1 = key.unbind(-1)
-    for _ in range(10):
-        hi0, lo0 = _multiply_32x32(c0, 0xD2511F53)
-        hi1, lo1 = _multiply_32x32(c2, 0xCD9E8D57)
-        c0, c1, c2, c3 = hi1 ^ c1 ^ k0, lo1, hi0 ^ c3 ^ k1, lo0
-        k0, k1 = (k0 + 0x9E3779B9) & _WORD, (k1 + 0xBB67AE85) & _WORD
-    return torch.stack((c0, c1, c2, c3), dim=-1)
-
-
-def normal(
-    seed: int, step: int, offset: int, n: int, *, device: torch.device | str | None = None
-) -> Tensor:
-    """Elements offset, ..., offset + n - 1 of the noise stream (seed, step), as exactly as float64 allows.
-
-    Element e belongs to counter c = e // 4, whose words w0..w3 are Philox4x32-10 of (c low, c high, step low, step
-    high) under the key (seed low, seed high). By Box and Muller (1958), with u = (w0 + 1/2) / 2^32 in (0, 1],
-
-    ``z[4c], z[4c + 1] = sqrt(-2 ln u) (cos, sin)(2 pi w1 / 2^32)``, and z[4c + 2], z[4c + 3] likewise from w2, w3.
-
-    u is rounded to float32 (w0 first, then the sum), which belongs to the definition of the stream; from there on
-    everything here is float64. The kernels' z is this number up to the float32 rounding of their own polynomials.
-
-    Args:
-        seed, step: 64-bit integers; a negative one stands for the same bits as an unsigned one.
-        offset, n: non-negative.
-
-    Returns:
-        float64 tensor (n,).
-    """
-    if offset < 0 or n < 0:
-        raise ValueError(f"normal: offset and n must be non-negative, got {offset} and {n}")
-    first = offset // 4
-    count = (offset + n + 3) // 4 - first
-    c = first + torch.arange(count, dtype=torch.int64, device=device)
-    counter = torch.stack(
-        (
-            c & _WORD,
-            c >> 32,
-            torch.full_like(c, step & _WORD),
-            torch.full_like(c, step >> 32 & _WORD),
-        ),
-        dim=-1,
+def _stats(real: list[Tensor], fake: list[Tensor], bounds: bool) -> LossStats:
+    """The statistics of all scales together. Comparisons with NaN are false; means carry it on (IEEE)."""
+    f = torch.cat([t.detach().flatten() for t in fake])
+    r = torch.cat([t.detach().flatten() for t in real]) if real else f[:0]  # whose means are NaN
+    nan = f.new_tensor(math.nan)
+    positive, negative = (r > 0).double(), (r < 0).double()
+    # From the unsmoothed loss whatever was optimised: a smoothed one is not -V and bounds nothing.
+    value = _softplus(-r).mean() + _softplus(f).mean()
+    return LossStats(
+        real_logit=r.mean(),
+        fake_logit=f.mean(),
+        d_real=r.sigmoid().mean(),
+        d_fake=f.sigmoid().mean(),
+        real_accuracy=positive.mean(),
+        fake_accuracy=(f < 0).double().mean(),
+        real_sign=(positive - negative).mean(),
+        jsd_bound=math.log(2.0) - value / 2.0 if bounds else nan,
+        nonfinite=(~torch.cat([r, f]).isfinite()).sum().double(),
     )
-    key = torch.tensor([seed & _WORD, seed >> 32 & _WORD], dtype=torch.int64, device=device)
-    words = philox4x32(counter, key)
-    u = words[:, 0::2].float() * 2.0**-32 + 2.0**-33  # (count, 2)
-    radius = torch.sqrt(-2.0 * torch.log(u.double()))
-    angle = words[:, 1::2].double() * (2.0 * math.pi / 2.0**32)
-    z = torch.stack((radius * torch.cos(angle), radius * torch.sin(angle)), dim=-1).flatten()
-    return z[offset - 4 * first :][:n]
 
 
-def instance_noise(
-    x: Tensor,
-    sigma: float | Tensor,
-    *,
-    seed: int,
-    step: int,
-    offset: int = 0,
-    scale: float = 1.0,
-    bias: float = 0.0,
-    dtype: torch.dtype | None = None,
-) -> Tensor:
-    """``x * scale + bias + sigma * z`` with z from :func:`normal` (instance noise: Sønderby et al. 2017, section 3.2;
-    Arjovsky and Bottou 2017).
-
-    The i-th element *in memory order* of the result (that of ``torch.empty_like(x)``) takes element offset + i of the
-    stream, so that a tensor and its channels-last copy get the same values at the same addresses.
-
-    Args:
-        x: tensor of any shape and dtype.
-        sigma: a number, a 0-d tensor, or one value per sample, shape (x.shape[0],).
-        seed, step, offset: see :func:`normal`.
-        dtype: floating dtype of the result; default: that of x if floating, else the default dtype.
-
-    Returns:
-        Tensor of x's shape, computed in float64 and rounded once to ``dtype``.
-    """
-    if dtype is None:
-        dtype = x.dtype if x.dtype.is_floating_point else torch.get_default_dtype()
-    memory = torch.empty_like(x, dtype=torch.float64)
-    z = normal(seed, step, offset, x.numel(), device=x.device).as_strided(
-        memory.shape, memory.stride()
-    )
-    if isinstance(sigma, Tensor):
-        sigma = sigma.double()
-        if sigma.dim() == 1:
-            sigma = sigma.view(-1, *[1] * (x.dim() - 1))
-    out = x.double() * scale + bias + sigma * z
-    return out.to(dtype)
-
-
-_WORD = 0xFFFFFFFF
-
-
-def _multiply_32x32(a: Tensor, b: int) -> tuple[Tensor, Tensor]:
-    """High and low word of the 64-bit product, by 16-bit halves so that nothing leaves int64."""
-    low, high = (a & 0xFFFF) * b, (a >> 16) * b
-    return (high + (low >> 16)) >> 16, (((high & 0xFFFF) << 16) + low) & _WORD
-
-
-def _result_dtype(*logits: Tensor) -> torch.dtype:
-    return torch.float64 if any(t.dtype == torch.float64 for t in logits) else torch.float32
-
-
-def _stats(real: Tensor | None, fake: Tensor, dtype: torch.dtype) -> LossStats:
-    """The statistics of one phase from float64 logits. Comparisons with NaN are false; means carry it on (IEEE)."""
-    fake = fake.detach()
-    nan = torch.full((), math.nan, dtype=torch.float64, device=fake.device)
-    nonfinite = (~fake.isfinite()).sum().double()
-    real_logit = d_real = real_accuracy = real_sign = jsd_bound = nan
-    if real is not None:
-        real = real.detach()
-        nonfinite = nonfinite + (~real.isfinite()).sum()
-        real_logit, d_real = real.mean(), real.sigmoid().mean()
-        positive, negative = (real > 0).double(), (real < 0).double()
-        real_accuracy, real_sign = positive.mean(), (positive - negative).mean()
-        # From the unsmoothed loss whatever was optimised: a smoothed one is not -V and bounds nothing.
-        value = _softplus(-real).mean() + _softplus(fake).mean()
-        jsd_bound = math.log(2.0) - value / 2.0
-    stats = LossStats(
-        real_logit=real_logit,
-        fake_logit=fake.mean(),
-        d_real=d_real,
-        d_fake=fake.sigmoid().mean(),
-        real_accuracy=real_accuracy,
-        fake_accuracy=(fake < 0).double().mean(),
-        real_sign=real_sign,
-        jsd_bound=jsd_bound,
-        nonfinite=nonfinite,
-    )
-    return LossStats(*(value.to(dtype) for value in stats))
-
-
-def _check(op: str, loss: str, reduction: str, **logits: Tensor) -> None:
-    if loss not in _TABLE:
+def _entry(op: str, loss: str, reduction: str) -> _Loss:
+    if not isinstance(loss, str) or loss not in _TABLE:
         raise ValueError(f"{op}: loss must be one of {', '.join(LOSSES)}, got {loss!r}")
-    if reduction != "none" and reduction not in _REDUCE:
+    if not isinstance(reduction, str) or reduction not in (*_REDUCE, "none"):
         raise ValueError(f"{op}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
-    for name, tensor in logits.items():
-        if not tensor.dtype.is_floating_point:
-            raise TypeError(f"{op}: {name} must be a floating tensor, got {tensor.dtype}")
-        if tensor.numel() == 0 and reduction == "mean":
-            raise ValueError(
-                f"{op}: {name} must not be empty (the mean is undefined), got shape {tuple(tensor.shape)}"
-            )
+    return _TABLE[loss]

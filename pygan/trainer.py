@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -59,8 +59,8 @@ class GANTrainer:
 
     Args:
         generator: module from latents (N, ...) to samples (N, ...).
-        discriminator: module from samples to logits, of any shape. Both may be wrapped by DistributedDataParallel
-            (each by itself) or by torch.compile.
+        discriminator: module from samples to logits, of any shape, or to a list of such. Both may be wrapped by
+            DistributedDataParallel (each by itself) or by torch.compile.
         g_optimizer, d_optimizer: each holds all trainable parameters of its network and none of the other's.
             Parameters added later are handed over as ever, by ``optimizer.add_param_group``; that is noticed.
         latent: an int for standard normal latents of shape (N, latent) in the dtype and on the device of the
@@ -111,6 +111,10 @@ class GANTrainer:
             raise ValueError(
                 f"GANTrainer: label_smoothing must be from 0 to 1, got {label_smoothing}"
             )
+        # Whether the loss smooths labels at all, the op says.
+        fused_losses.discriminator_loss(
+            torch.zeros(1), torch.zeros(1), loss=loss, label_smoothing=label_smoothing
+        )
         if not _is_positive_int(d_steps):
             raise ValueError(f"GANTrainer: d_steps must be an int of at least 1, got {d_steps!r}")
         if noise is not None and not isinstance(noise, InstanceNoise):
@@ -121,6 +125,7 @@ class GANTrainer:
         self.g_optimizer, self.d_optimizer = g_optimizer, d_optimizer
         self.latent, self.loss, self.label_smoothing = latent, loss, label_smoothing
         self.d_steps, self.noise = d_steps, noise
+        self._compares = fused_losses.compares(loss)
         self._refresh()
 
     def step(self, real: Tensor | Sequence[Tensor]) -> TrainStats:
@@ -135,7 +140,7 @@ class GANTrainer:
         self._refresh_if_changed()
         for batch, latent in zip(batches, latents[:-1], strict=True):
             d_loss, d = self._discriminator_step(batch, latent)
-        g_loss, g = self._generator_step(latents[-1])
+        g_loss, g = self._generator_step(latents[-1], batches[-1])
         return TrainStats(
             d_loss=d_loss,
             g_loss=g_loss,
@@ -159,15 +164,29 @@ class GANTrainer:
         self._refresh_if_changed()
         return self._discriminator_step(real, latent)
 
-    def generator_step(self, batch_size: int) -> tuple[Tensor, LossStats]:
-        """Update the generator once, on `batch_size` samples: (loss, statistics)."""
+    def generator_step(
+        self, batch_size: int, real: Tensor | None = None
+    ) -> tuple[Tensor, LossStats]:
+        """Update the generator once, on `batch_size` samples: (loss, statistics).
+
+        `real`, a batch (N, ...) of real samples, is for the relativistic losses, which compare with it; for the
+        pairing one N is batch_size.
+        """
         if not _is_positive_int(batch_size):
             raise ValueError(
                 f"GANTrainer.generator_step: batch_size must be an int of at least 1, got {batch_size!r}"
             )
+        if self._compares != (real is not None):
+            must = "a batch of real samples" if self._compares else "None"
+            raise ValueError(
+                f'GANTrainer.generator_step: real must be {must} for loss="{self.loss}", '
+                f"got {type(real).__name__}"
+            )
+        if real is not None:
+            _check_batch("generator_step", "real", real)
         latent = self._draw_latent(batch_size)
         self._refresh_if_changed()
-        return self._generator_step(latent)
+        return self._generator_step(latent, real)
 
     def _discriminator_step(self, real: Tensor, latent: Tensor) -> tuple[Tensor, LossStats]:
         with _frozen(self._g_parameters):
@@ -180,7 +199,7 @@ class GANTrainer:
             with _without_sync(self.discriminator):
                 real_logits = self.discriminator(real)
             fake_logits = self.discriminator(fake)
-            loss, stats = fused_losses.discriminator_loss(
+            result = fused_losses.discriminator_loss_and_grad(
                 real_logits,
                 fake_logits,
                 loss=self.loss,
@@ -188,11 +207,12 @@ class GANTrainer:
                 return_stats=True,
             )
             self.d_optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            _backward((real_logits, fake_logits), result.grads)
             self.d_optimizer.step()
-        return loss.detach(), stats
+        assert result.stats is not None
+        return result.loss, result.stats
 
-    def _generator_step(self, latent: Tensor) -> tuple[Tensor, LossStats]:
+    def _generator_step(self, latent: Tensor, real: Tensor | None) -> tuple[Tensor, LossStats]:
         with _frozen(self._d_parameters):
             fake = self.generator(latent)
             if self.noise is not None:
@@ -200,13 +220,20 @@ class GANTrainer:
             # The discriminator's parameters get no gradient here, which DistributedDataParallel must not wait for.
             with _without_sync(self.discriminator):
                 fake_logits = self.discriminator(fake)
-            loss, stats = fused_losses.generator_loss(
-                fake_logits, loss=self.loss, return_stats=True
+                real_logits = None
+                if self._compares:
+                    with torch.no_grad():
+                        real_logits = self.discriminator(
+                            real if self.noise is None else self.noise(real)
+                        )
+            result = fused_losses.generator_loss_and_grad(
+                fake_logits, real_logits=real_logits, loss=self.loss, return_stats=True
             )
             self.g_optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            _backward((fake_logits,), result.grads[:1])
             self.g_optimizer.step()
-        return loss.detach(), stats
+        assert result.stats is not None
+        return result.loss, result.stats
 
     def _draw_latent(self, batch_size: int) -> Tensor:
         if not callable(self.latent):
@@ -275,6 +302,16 @@ def _frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
     finally:
         for p in thawed:
             p.requires_grad_(True)
+
+
+def _backward(logits: tuple[Any, ...], grads: tuple[Any, ...]) -> None:
+    """Backward from logits, each a tensor or a list of tensors, whose gradients came with the loss."""
+    pairs = [
+        pair
+        for x, g in zip(logits, grads, strict=True)
+        for pair in ([(x, g)] if isinstance(x, Tensor) else zip(x, g, strict=True))
+    ]
+    torch.autograd.backward([x for x, _ in pairs], [g for _, g in pairs])
 
 
 def _without_sync(module: nn.Module) -> AbstractContextManager[None]:

@@ -7,7 +7,10 @@ import pygan
 from pygan import _C
 
 # That a failed assertion in a helper shows its values too.
-pytest.register_assert_rewrite("helpers", "helpers_losses", "helpers_noise", "helpers_trainer")
+pytest.register_assert_rewrite(
+    *("helpers", "helpers_compile", "helpers_cuda", "helpers_losses"),
+    *("helpers_noise", "helpers_trainer", "helpers_truth"),
+)
 
 
 @pytest.fixture

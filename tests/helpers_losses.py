@@ -1,128 +1,187 @@
-"""The fused losses' yardsticks: the same in plain PyTorch and in extended precision, and how wrong is too wrong.
+"""The fused losses as cases to call, their yardstick in plain PyTorch, and what compares the two.
 
-How wrong may a kernel be? At most twice as wrong as PyTorch's own eager expression, measured against the
-truth, plus one unit in the last place of the result (eager may hit the truth by luck). No tolerance
-here was chosen by looking at results. The truth is pygan.reference, which is fp64, and 80-bit arithmetic
-for fp64 itself.
+The truth is pygan.reference, which is fp64, and for fp64 itself the extended precision of helpers_truth.py, where
+it also says how errors are judged.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from helpers import math_type
+from helpers_truth import assert_as_good, reduced, wide, wide_truth
 from torch.nn import functional as F
 
-from pygan import reference
-from pygan.fused_losses import LossStats, discriminator_loss, generator_loss
+from pygan import fused_losses, reference
+from pygan.fused_losses import LOSSES, LossStats
 
+SMOOTHED = ("non_saturating", "minimax", "least_squares")
+RELATIVISTIC = ("relativistic", "relativistic_average")
 SMOOTHINGS = [0.0, 0.1]
+REDUCTIONS = ["mean", "sum", "none"]
 DRAWS = 3  # worst of several, lest one lucky draw decide
-ROLES = [["real", "fake"], ["generator"]]
+
+
+class Case(NamedTuple):
+    """One way to call a loss: everything but the logits and what is asked of them."""
+
+    loss: str
+    phase: str
+    smoothing: float = 0.0
+
+    def __str__(self):
+        return "-".join(str(x) for x in self if x)
+
+    @property
+    def roles(self):
+        """What the logits are, in the order in which the call takes them."""
+        if self.phase == "discriminator":
+            return ["real", "fake"]
+        return ["fake", "real"] if self.loss in RELATIVISTIC else ["fake"]
+
+    def call(self, inputs, module=fused_losses, suffix="", **options):
+        """module.discriminator_loss(*inputs) or generator_loss, the inputs being tensors or lists."""
+        function = getattr(module, f"{self.phase}_loss{suffix}")
+        if self.phase == "discriminator":
+            return function(*inputs, loss=self.loss, label_smoothing=self.smoothing, **options)
+        real = {"real_logits": inputs[1]} if len(inputs) > 1 else {}
+        return function(inputs[0], loss=self.loss, **real, **options)
+
+    def eager(self, inputs):
+        """The terms as one writes them in plain PyTorch, a list of one or two tensors."""
+        if self.loss in RELATIVISTIC:
+            # The generator's loss is the discriminator's with the parts exchanged, as the inputs are.
+            a, b = inputs
+            if self.loss == "relativistic":
+                return [F.softplus(b - a)]
+            return [F.softplus(b.mean() - a), F.softplus(b - a.mean())]
+        if self.phase == "generator":
+            (f,) = inputs
+            return [
+                {
+                    "non_saturating": lambda: F.softplus(-f),
+                    "minimax": lambda: -F.softplus(f),
+                    "hinge": lambda: -f,
+                    "least_squares": lambda: 0.5 * (f - 1) ** 2,
+                    "wasserstein": lambda: -f,
+                }[self.loss]()
+            ]
+        r, f = inputs
+        if self.loss == "hinge":
+            return [F.relu(1 - r), F.relu(1 + f)]
+        if self.loss == "wasserstein":
+            return [-r, f]
+        if self.loss == "least_squares":
+            return [0.5 * (r - (1 - self.smoothing)) ** 2, 0.5 * f**2]
+        if self.smoothing:
+            smooth = self.smoothing
+            return [(1 - smooth) * F.softplus(-r) + smooth * F.softplus(r), F.softplus(f)]
+        return [F.softplus(-r), F.softplus(f)]
+
+    def is_conditioned(self, reduction, order, weights=None):
+        """Whether rounding the result's parts cannot make its relative error large, for anyone.
+
+        Smoothing makes slopes, and values of least squares, cross 0; in a sum, linear terms cancel, and
+        so do scales of different signs."""
+        linear = self.loss == "wasserstein" or (self.loss, self.phase) == ("hinge", "generator")
+        cancels = linear or (weights and min(weights) < 0)
+        if order == 0 and reduction != "none" and cancels:
+            return False
+        return not self.smoothing or (order == 0 and self.loss != "least_squares")
+
+
+PHASES = ["discriminator", "generator"]
+CASES = [Case(loss, phase) for loss in LOSSES for phase in PHASES]
+CASES += [Case(loss, "discriminator", 0.1) for loss in SMOOTHED]
+
+
+def cases_of(loss):
+    return [case for case in CASES if case.loss == loss]
 
 
 # --- truth and yardstick ---------------------------------------------------------------------------
 
 
-def eager(roles, loss, smoothing, tensors):
-    """The terms as one writes them in plain PyTorch, one tensor of terms for each tensor of logits."""
-    terms = []
-    for role, x in zip(roles, tensors, strict=True):
-        if role == "real" and smoothing:
-            terms.append((1 - smoothing) * F.softplus(-x) + smoothing * F.softplus(x))
-        elif role == "real":
-            terms.append(F.softplus(-x))
-        elif role == "fake":
-            terms.append(F.softplus(x))
-        else:
-            terms.append({"non_saturating": F.softplus(-x), "minimax": -F.softplus(x)}[loss])
-    return terms
-
-
-def fused(roles, loss, smoothing, reduction, tensors, **kw):
-    if roles == ["generator"]:
-        return generator_loss(tensors[0], loss=loss, reduction=reduction, **kw)
-    return discriminator_loss(
-        *tensors, loss=loss, label_smoothing=smoothing, reduction=reduction, **kw
-    )
-
-
-def reference_of(roles, loss, smoothing, reduction, tensors, **kw):
-    if roles == ["generator"]:
-        return reference.generator_loss(tensors[0], loss=loss, reduction=reduction, **kw)
-    return reference.discriminator_loss(
-        *tensors, loss=loss, label_smoothing=smoothing, reduction=reduction, **kw
-    )
-
-
-def reduced(terms, reduction):
-    return sum(getattr(t, reduction)() for t in terms)
-
-
 def as_list(result):
-    return list(result) if isinstance(result, tuple) else [result]
+    """What reduction="none" returns, for tensors or lists of them, as one flat list; a loss as [loss]."""
+    if isinstance(result, torch.Tensor):
+        return [result]
+    return [t for part in result for t in as_list(part)]
 
 
-def wide(x, dtype):
-    """As numpy values in which results of `dtype` can be judged."""
-    values = x.detach().double().cpu().numpy()
-    return values.astype(np.longdouble) if dtype == torch.float64 else values
+def by_scale(inputs):
+    """The inputs of each scale: one scale where they are tensors."""
+    listed = not isinstance(inputs[0], torch.Tensor)
+    return [list(scale) for scale in zip(*inputs, strict=True)] if listed else [inputs]
 
 
-def wide_terms(role, loss, eps, x):
-    """Terms and slopes in numpy's extended precision, the truth for fp64."""
-    one = np.longdouble(1)
-
-    def softplus(t):
-        return np.maximum(t, 0) + np.log1p(np.exp(-np.abs(t)))
-
-    def sigmoid(t):
-        u = np.exp(-np.abs(t))
-        return np.where(t < 0, u, one) / (one + u)
-
-    eps = np.longdouble(eps)
-    if role == "real":
-        return (one - eps) * softplus(-x) + eps * softplus(x), eps - sigmoid(-x)
-    if role == "fake":
-        return softplus(x), sigmoid(x)
-    if loss == "non_saturating":
-        return softplus(-x), -sigmoid(-x)
-    return -softplus(x), -sigmoid(x)
+def combined(scales, factors, reduction):
+    """The results of each scale, weighted: all terms in the order of as_list, or the sum of the losses."""
+    if reduction == "none":
+        return [w * t for kind in zip(*scales, strict=True) for w, t in zip(factors, kind)]
+    return [sum(w * loss for w, (loss,) in zip(factors, scales, strict=True))]
 
 
-def ulp(values, dtype):
-    """The distance between neighbours of `dtype` at the magnitude of each value."""
-    info = torch.finfo(dtype)
-    _, exponent = np.frexp(np.abs(values))
-    smallest = math.frexp(info.tiny)[1]
-    one = np.asarray(values).dtype.type(1)
-    return np.ldexp(one, np.maximum(exponent, smallest) - 1) * info.eps
+def truth(case, reduction, inputs, weights=None):
+    """[results], [gradients of their sum], as numpy arrays."""
+    dtype = as_list(inputs)[0].dtype
+    if dtype == torch.float64:
+        scales = [wide_truth(case, reduction, scale) for scale in by_scale(inputs)]
+        factors = [np.longdouble(w) for w in weights or [1] * len(scales)]
+        # The gradients of a scale stand together in `scales`, those of an input in the result.
+        return (
+            combined([values for values, _ in scales], factors, reduction),
+            combined([slopes for _, slopes in scales], factors, "none"),
+        )
+    leaves = [
+        detached(x.double() if isinstance(x, torch.Tensor) else [t.double() for t in x])
+        for x in inputs
+    ]
+    results = as_list(case.call(leaves, reference, reduction=reduction, **weighted(weights)))
+    grads = torch.autograd.grad(sum(t.sum() for t in results), as_list(leaves))
+    return [wide(t, dtype) for t in results], [wide(t, dtype) for t in grads]
 
 
-def assert_as_good(got, rivals, want, *, relative, what):
-    """`got` is at most twice as wrong as each rival, plus one ulp: in the largest absolute error and,
-    where the result is well conditioned in every element (`relative`), in the largest error in ulps.
+def weighted(weights):
+    return {} if weights is None else {"weights": weights}
 
-    got, rivals and want are lists over draws of lists of arrays."""
-    dtype = got[0][0].dtype
-    unit = [ulp(w, dtype) for draw in want for w in draw]
-    truths = [w for draw in want for w in draw]
 
-    def errors(draws):
-        pairs = zip((t for draw in draws for t in draw), truths, strict=True)
-        return [np.abs(wide(t, dtype) - w) for t, w in pairs]
+def eager_results(case, reduction, inputs, weights, dtype):
+    """Results and gradients of the expression that one writes, evaluated in `dtype`."""
+    leaves = [detached(x) for x in inputs]
+    scales = [
+        reduced(case.eager([x.to(dtype) for x in scale]), reduction) for scale in by_scale(leaves)
+    ]
+    results = combined(scales, weights or [1] * len(scales), reduction)
+    grads = torch.autograd.grad(sum(t.float().sum() for t in results), as_list(leaves))
+    return [t.detach() for t in results], grads
 
-    def worst(arrays):
-        return max(float(a.max()) for a in arrays if a.size)
 
-    own = errors(got)
-    scaled = [e / u for e, u in zip(own, unit, strict=True)]
-    for name, rival in rivals.items():
-        theirs = errors(rival)
-        bound = 2 * worst(theirs) + worst(unit)
-        assert worst(own) <= bound, f"{what}: error {worst(own):.3g} > {bound:.3g} ({name})"
-        if relative:
-            bound = 2 * worst([e / u for e, u in zip(theirs, unit, strict=True)]) + 1
-            assert worst(scaled) <= bound, f"{what}: {worst(scaled):.3g} ulp > {bound:.3g} ({name})"
+def compare(case, draws, reductions=REDUCTIONS, weights=None):
+    """Values and gradients against the truth and the yardsticks, for a list of draws of inputs."""
+    dtype = as_list(draws[0])[0].dtype
+    upcast = math_type(dtype)
+    for reduction in reductions:
+        got, want, rivals = [], [], {"eager": [], "eager in the math's type": []}
+        for inputs in draws:
+            leaves = [detached(x) for x in inputs]
+            results = as_list(case.call(leaves, reduction=reduction, **weighted(weights)))
+            assert all(t.dtype == upcast for t in results)
+            grads = torch.autograd.grad(sum(t.sum() for t in results), as_list(leaves))
+            assert all(g.dtype == dtype for g in grads)
+            got.append(([t.detach() for t in results], grads))
+            want.append(truth(case, reduction, inputs, weights))
+            for rival, cast in zip(rivals.values(), (dtype, upcast), strict=True):
+                rival.append(eager_results(case, reduction, inputs, weights, cast))
+        for order in (0, 1):
+            assert_as_good(
+                [draw[order] for draw in got],
+                {name: [draw[order] for draw in rival] for name, rival in rivals.items()},
+                [draw[order] for draw in want],
+                relative=case.is_conditioned(reduction, order, weights),
+                what=f"{case}, {reduction}, order {order}",
+            )
 
 
 def logits_like(roles, shape, dtype, device, seed):
@@ -135,7 +194,13 @@ def logits_like(roles, shape, dtype, device, seed):
     ]
 
 
-def eager_stats(real, fake):
+def scales_like(case, shapes, dtype, device, seed):
+    """For each input of the case a list of logits, one tensor per shape."""
+    scales = [logits_like(case.roles, s, dtype, device, seed + k) for k, s in enumerate(shapes)]
+    return [list(tensors) for tensors in zip(*scales, strict=True)]
+
+
+def eager_stats(real, fake, bounds=True):
     """What people write to log the same, in the dtype of the logits."""
     value = F.softplus(-real).mean() + F.softplus(fake).mean()
     return LossStats(
@@ -146,7 +211,7 @@ def eager_stats(real, fake):
         (real > 0).to(real.dtype).mean(),
         (fake < 0).to(real.dtype).mean(),
         real.sign().mean(),
-        math.log(2) - value / 2,
+        math.log(2) - value / 2 if bounds else torch.full_like(value, math.nan),
         ((~real.isfinite()).sum() + (~fake.isfinite()).sum()).to(real.dtype),
     )
 
@@ -155,19 +220,26 @@ def eager_stats(real, fake):
 
 
 def results_of(real, fake, loss):
-    """Everything that a pair of logits gives, as one list of tensors."""
+    """Everything that a pair of logits, or of lists of them, gives, as one list of tensors."""
     out = []
-    for smoothing in SMOOTHINGS:
+    for case in cases_of(loss):
         for reduction in ("mean", "none"):
-            for roles, tensors in ((ROLES[0], [real, fake]), (ROLES[1], [fake])):
-                leaves = [x.detach().requires_grad_() for x in tensors]
-                result, stats = fused(roles, loss, smoothing, reduction, leaves, return_stats=True)
-                results = as_list(result)
-                alone = as_list(fused(roles, loss, smoothing, reduction, leaves))
-                assert_same_bits(results, alone, "the statistics change the loss")
-                out += [t.detach() for t in results] + list(stats)
-                out += torch.autograd.grad(sum(t.sum() for t in results), leaves)
+            inputs = [{"real": real, "fake": fake}[role] for role in case.roles]
+            inputs = [detached(x) for x in inputs]
+            result, stats = case.call(inputs, reduction=reduction, return_stats=True)
+            results = as_list(result)
+            alone = as_list(case.call(inputs, reduction=reduction))
+            assert_same_bits(results, alone, "the statistics change the loss")
+            out += [t.detach() for t in results] + list(stats)
+            out += torch.autograd.grad(sum(t.sum() for t in results), as_list(inputs))
     return out
+
+
+def detached(logits):
+    """New leaves of a tensor or a list of tensors."""
+    if isinstance(logits, torch.Tensor):
+        return logits.detach().requires_grad_()
+    return [x.detach().requires_grad_() for x in logits]
 
 
 def assert_same_bits(a, b, what=""):

@@ -44,17 +44,17 @@ LOSS_CASES = {
     "list": (
         lambda: discriminator_loss([1.0], F),
         TypeError,
-        "pygan.discriminator_loss: real_logits must be a tensor, got list",
+        "pygan.discriminator_loss: real_logits[0] must be a tensor, got float",
     ),
     "array": (
         lambda: discriminator_loss(R, F.numpy()),
         TypeError,
-        "pygan.discriminator_loss: fake_logits must be a tensor, got ndarray",
+        "pygan.discriminator_loss: fake_logits must be a tensor or a list of tensors, got ndarray",
     ),
     "None": (
         lambda: generator_loss(None),
         TypeError,
-        "pygan.generator_loss: fake_logits must be a tensor, got NoneType",
+        "pygan.generator_loss: fake_logits must be a tensor or a list of tensors, got NoneType",
     ),
     # devices
     "devices": (
@@ -155,7 +155,7 @@ LOSS_CASES = {
         lambda: generator_loss(F, real_logits=[1.0], loss="minimax"),
         ValueError,
         'pygan.generator_loss: real_logits must be None for loss="minimax"',
-        ", got list",
+        ", got a list of length 1",
     ),
 }
 

@@ -1,71 +1,14 @@
-"""The ops under torch.compile, as one graph: the results, gradients and streams of eager."""
+"""Instance noise, and a whole step, under torch.compile: the results, gradients and streams of eager."""
 
 import pytest
 import torch
-from helpers import DEVICES, FLOATS
+from helpers import DEVICES
+from helpers_compile import BACKENDS, compare
 
-from pygan import NoiseStream, fused_losses, instance_noise
-from pygan.fused_losses import LOSSES, discriminator_loss, generator_loss
+from pygan import NoiseStream, instance_noise
+from pygan.fused_losses import discriminator_loss
 
-BACKENDS = ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
 pytestmark = pytest.mark.usefixtures("fresh")
-
-
-def compare(function, backend, *argument_lists):
-    """function(*arguments) compiled as one graph against eager: results, and what it did to streams."""
-    compiled = torch.compile(function, fullgraph=True, dynamic=True, backend=backend)
-    for make in argument_lists:
-        pairs = []
-        for run in (compiled, function):
-            arguments = make()
-            results = run(*arguments)
-            results = list(results) if isinstance(results, tuple) else [results]
-            leaves = [t for t in arguments if isinstance(t, torch.Tensor) and t.requires_grad]
-            outputs, grads = [t for t in results if t.requires_grad], []
-            if outputs and leaves:
-                total = sum((t * (k + 1)).sum() for k, t in enumerate(outputs))
-                grads = list(torch.autograd.grad(total, leaves))
-            streams = [s.state_dict() for s in arguments if isinstance(s, NoiseStream)]
-            pairs.append((results + grads, streams))
-        (got, got_streams), (want, want_streams) = pairs
-        assert got_streams == want_streams
-        assert len(got) == len(want)
-        for k, (g, w) in enumerate(zip(got, want, strict=True)):
-            assert g.dtype == w.dtype and g.shape == w.shape
-            if k < len(results):  # compilation may choose other strides for gradients
-                assert g.stride() == w.stride()
-            assert torch.equal(g.detach().nan_to_num(7.0), w.detach().nan_to_num(7.0))
-
-
-def flat(result):
-    """(loss or terms, stats) as one tuple of tensors."""
-    value, stats = result
-    return (*(value if isinstance(value, tuple) else (value,)), *stats)
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("reduction", ["mean", "none"])
-@pytest.mark.parametrize("loss", LOSSES)
-def test_compiled_losses(loss, reduction, backend, device):
-    options = {"loss": loss, "reduction": reduction, "return_stats": True}
-
-    def discriminator(real, fake):
-        return flat(discriminator_loss(real, fake, label_smoothing=0.1, **options))
-
-    def generator(fake):
-        return flat(generator_loss(fake, **options))
-
-    def logits(dtype, *shapes):
-        return lambda: [
-            torch.linspace(-3, 4, a * b, dtype=dtype, device=device).view(a, b).t().requires_grad_()
-            for a, b in shapes
-        ]
-
-    dtypes = FLOATS if backend == "aot_eager" else FLOATS[:1]
-    sizes = [((6, 5), (3, 9)), ((7, 4), (20, 8)), ((70, 10), (4, 4))]
-    compare(discriminator, backend, *[logits(torch.float32, *shapes) for shapes in sizes])
-    compare(generator, backend, *[logits(dtype, (6, 5)) for dtype in dtypes])
 
 
 def noise_arguments(kind, shape, device, layout):
@@ -215,12 +158,3 @@ def test_compiled_training_step(backend, device):
             assert stream.step == 2
             results.append([value, bound, nonfinite, *grads])
         torch.testing.assert_close(*results)
-
-
-def test_loss_stats_cross_a_graph():
-    """LossStats, a named tuple, goes out of a compiled function as what it is."""
-    compiled = torch.compile(
-        lambda x: generator_loss(x, return_stats=True), fullgraph=True, backend="aot_eager"
-    )
-    _, stats = compiled(torch.ones(3))
-    assert isinstance(stats, fused_losses.LossStats) and stats.fake_logit.item() == 1

@@ -5,104 +5,92 @@ import pytest
 import torch
 from helpers import DEVICES, FLOATS, math_type
 from helpers_losses import (
-    ROLES,
-    SMOOTHINGS,
-    assert_as_good,
+    CASES,
+    REDUCTIONS,
+    as_list,
     assert_same_bits,
-    eager,
-    fused,
+    detached,
     logits_like,
-    reduced,
-    ulp,
-    wide,
+    scales_like,
 )
+from helpers_truth import assert_as_good, reduced, ulp, wide
 from torch.testing._internal.two_tensor import TwoTensor
 
 from pygan import reference
-from pygan.fused_losses import LOSSES, discriminator_loss, generator_loss
+from pygan.fused_losses import discriminator_loss, generator_loss
+
+WEIGHTS = [0.7, -2.0]
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("smoothing", SMOOTHINGS)
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-def test_gradcheck(reduction, smoothing, loss, device):
-    for roles in ROLES:
-        leaves = logits_like(roles, (3, 2), torch.float64, device, 5)
-        leaves = [x.t() if i else x for i, x in enumerate(leaves)]  # one of them strided
-        leaves = [x.requires_grad_() for x in leaves]
+@pytest.mark.parametrize("listed", [False, True], ids=["tensors", "lists"])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_gradcheck(case, reduction, listed, device):
+    shapes = [(3, 2), (2,)] if listed else [(3, 2)]
+    inputs = scales_like(case, shapes, torch.float64, device, 5)
+    inputs[-1][0] = inputs[-1][0].t().contiguous().t()  # one of them strided
+    if case.loss != "relativistic":
+        inputs[0][0] = inputs[0][0][:2]  # which pairs, and needs equal shapes
+    leaves = [x.requires_grad_() for x in as_list(inputs)]
+    options = {"reduction": reduction, **({"weights": WEIGHTS} if listed else {})}
 
-        def function(*tensors, roles=roles):
-            return fused(roles, loss, smoothing, reduction, list(tensors))
+    def function(*tensors):
+        parts = [tensors[i : i + len(shapes)] for i in range(0, len(tensors), len(shapes))]
+        return tuple(as_list(case.call(parts if listed else tensors, **options)))
 
-        assert torch.autograd.gradcheck(function, leaves)
-        assert torch.autograd.gradgradcheck(function, leaves)
+    assert torch.autograd.gradcheck(function, leaves)
+    assert torch.autograd.gradgradcheck(function, leaves)
+
+
+def second_derivative(function, leaves, vectors, dtype):
+    """d/dx of (gradient . v), as zeros where the gradient is a constant."""
+    slopes = torch.autograd.grad(function(), leaves, create_graph=True)
+    total = sum((g.to(dtype) * v.to(dtype)).sum() for g, v in zip(slopes, vectors, strict=True))
+    if not total.requires_grad:
+        return [torch.zeros_like(x) for x in leaves]
+    return torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_second_derivatives_of_every_dtype(dtype, device):
-    """d/dx of (gradient . v), against the reference's, twice eager's error at most."""
-    x, v = logits_like(["real", "fake"], (257,), dtype, device, 3)
+def test_second_derivatives_of_every_dtype(dtype, case, device):
+    """Against the reference's, twice eager's error at most."""
+    inputs = logits_like(case.roles, (257,), dtype, device, 3)
+    vectors = logits_like(case.roles, (257,), dtype, device, 4)
+    upcast = math_type(dtype)
 
-    def second(function, cast):
-        leaf = x.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(function(leaf.to(cast)), leaf, create_graph=True)
-        (result,) = torch.autograd.grad((slope.to(cast) * v.to(cast)).sum(), leaf)
-        return result
-
-    for loss in LOSSES:
-        got = second(lambda t, loss=loss: generator_loss(t, loss=loss), dtype)
-        assert got.dtype == dtype
-        sign = -1 if loss == "minimax" else 1
-        double = x.double()
-        slope = torch.sigmoid(double) * torch.sigmoid(-double) * sign * v.double() / x.numel()
-        rival = second(
-            lambda t, loss=loss: eager(["generator"], loss, 0.0, [t])[0].mean(), math_type(dtype)
-        )
-        assert_as_good(
-            [[got]], {"eager": [[rival]]}, [[wide(slope, dtype)]], relative=False, what=loss
-        )
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_third_derivative_says_that_it_does_not_exist(reduction, device):
-    x = torch.randn(5, dtype=torch.float64, device=device, requires_grad=True)
-    value = generator_loss(x, reduction=reduction).sum()
-    (first,) = torch.autograd.grad(value, x, create_graph=True)
-    (second,) = torch.autograd.grad(first.pow(2).sum(), x, create_graph=True)
-    with pytest.raises(
-        NotImplementedError, match=r"pygan\.fused_losses: derivatives must be .* got a third"
-    ):
-        torch.autograd.grad(second.sum(), x)
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("loss", LOSSES)
-def test_gradient_penalty_through_a_discriminator(loss, device):
-    """An R1-like penalty on the loss's own gradient w.r.t. the images, trained through."""
-    torch.manual_seed(0)
-    net = torch.nn.Sequential(
-        torch.nn.Conv2d(1, 3, 3), torch.nn.Tanh(), torch.nn.Flatten(), torch.nn.Linear(3 * 16, 1)
+    leaves = [detached(x) for x in inputs]
+    got = second_derivative(lambda: case.call(leaves), leaves, vectors, dtype)
+    assert all(g.dtype == dtype for g in got)
+    plain = [detached(x) for x in inputs]
+    rival = second_derivative(
+        lambda: reduced(case.eager([x.to(upcast) for x in plain]), "mean")[0],
+        plain,
+        vectors,
+        dtype,
     )
-    net = net.double().to(device)
-    real, fake = torch.randn(2, 4, 1, 6, 6, dtype=torch.float64, device=device)
+    doubles = [detached(x.double()) for x in inputs]
+    want = second_derivative(lambda: case.call(doubles, reference), doubles, vectors, torch.float64)
+    want = [[wide(w, dtype) for w in want]]
+    assert_as_good([got], {"eager": [rival]}, want, relative=False, what=str(case))
 
-    def gradients(function):
-        images = real.clone().requires_grad_()
-        value = function(net(images), net(fake))
-        (slope,) = torch.autograd.grad(value, images, create_graph=True)
-        total = value + 10 * slope.pow(2).sum((1, 2, 3)).mean()
-        return [value, total, *torch.autograd.grad(total, list(net.parameters()))]
 
-    got = gradients(lambda r, f: discriminator_loss(r, f, loss=loss, label_smoothing=0.1))
-
-    def plain(r, f):
-        terms = eager(ROLES[0], loss, 0.1, [r, f])
-        return reduced(terms, "mean")
-
-    torch.testing.assert_close(got, gradients(plain))
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_third_derivative_says_that_it_does_not_exist(reduction, case, device):
+    leaves = [detached(x) for x in logits_like(case.roles, (5,), torch.float64, device, 1)]
+    for inputs in (leaves, [[x] for x in leaves]):
+        value = sum(t.sum() for t in as_list(case.call(inputs, reduction=reduction)))
+        first = torch.autograd.grad(value, leaves, create_graph=True)
+        square = sum(g.pow(2).sum() for g in first)
+        second = torch.autograd.grad(square, leaves, create_graph=True)
+        with pytest.raises(
+            NotImplementedError, match=r"pygan\.fused_losses: derivatives must be .* got a third"
+        ):
+            torch.autograd.grad(sum(g.sum() for g in second), leaves)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -7,64 +7,106 @@ import pytest
 import torch
 from helpers import DEVICES, FLOATS, math_type
 from helpers_losses import (
+    CASES,
     DRAWS,
+    REDUCTIONS,
     SMOOTHINGS,
-    assert_as_good,
     eager_stats,
     logits_like,
-    ulp,
-    wide,
-    wide_terms,
+    scales_like,
 )
+from helpers_truth import assert_as_good, ulp, wide, wide_sigmoid, wide_softplus
 
 from pygan import reference
 from pygan.fused_losses import LossStats, discriminator_loss, generator_loss
 
+LOGISTIC = ("non_saturating", "minimax")
+
 
 def true_stats(real, fake):
     """The same in extended precision, for finite logits."""
-    (real_terms, real_slope), (fake_terms, fake_slope) = (
-        wide_terms(role, "", 0.0, wide(x, torch.float64))
-        for role, x in (("real", real), ("fake", fake))
-    )
     r, f = (wide(x, torch.float64) for x in (real, fake))
-    bound = np.log(np.longdouble(2)) - (real_terms.mean() + fake_terms.mean()) / 2
-    means = [r.mean(), f.mean(), 1 + real_slope.mean(), fake_slope.mean()]
+    bound = np.log(np.longdouble(2)) - (wide_softplus(-r).mean() + wide_softplus(f).mean()) / 2
+    means = [r.mean(), f.mean(), wide_sigmoid(r).mean(), wide_sigmoid(f).mean()]
     shares = [(r > 0).mean(), (f < 0).mean(), (r > 0).mean() - (r < 0).mean()]
     return LossStats(*[np.asarray(x, np.longdouble) for x in (*means, *shares, bound, 0)])
 
 
+def flat(logits):
+    """All logits of all scales."""
+    if isinstance(logits, torch.Tensor):
+        return logits.detach().flatten()
+    return torch.cat([x.detach().flatten() for x in logits])
+
+
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+@pytest.mark.parametrize(
+    "shapes", [[()], [(65,)], [(257,)], [(8193,)], [(3, 50), (), (900,)]], ids=str
+)
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-def test_stats(reduction, dtype, smoothing, device):
-    for size in (1, 65, 257, 8193):
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_stats(case, dtype, shapes, device):
+    known = {"fake_logit", "d_fake", "fake_accuracy", "nonfinite"}
+    if "real" in case.roles:
+        known |= {"real_logit", "d_real", "real_accuracy", "real_sign"}
+    if case.phase == "discriminator" and case.loss in LOGISTIC:
+        known |= {"jsd_bound"}
+    for reduction in REDUCTIONS if shapes == [(257,)] else ["mean"]:
         got, rival, want = [], [], []
         for seed in range(DRAWS):
-            real, fake = logits_like(["real", "fake"], (size,), dtype, device, seed)
-            options = {"label_smoothing": smoothing, "reduction": reduction, "return_stats": True}
-            _, stats = discriminator_loss(real.requires_grad_(), fake.requires_grad_(), **options)
+            inputs = scales_like(case, shapes, dtype, device, 10 * seed)
+            given = inputs if len(shapes) > 1 else [x[0].requires_grad_() for x in inputs]
+            _, stats = case.call(given, reduction=reduction, return_stats=True)
             assert isinstance(stats, LossStats)
             for field in stats:
                 assert field.dtype == math_type(dtype) and field.shape == ()
-                assert not field.requires_grad and field.device == real.device
-            got.append(list(stats))
-            upcast = [x.detach().to(math_type(dtype)) for x in (real, fake)]
-            rival.append(list(eager_stats(*upcast)))
+                assert not field.requires_grad and field.device == inputs[0][0].device
+            assert {k for k, v in stats._asdict().items() if not v.isnan()} == known
+            logits = dict(zip(case.roles, (flat(x) for x in inputs), strict=True))
+            pair = [logits.get("real", logits["fake"]), logits["fake"]]
+            got.append(stats)
+            rival.append(eager_stats(*[x.to(math_type(dtype)) for x in pair]))
             if dtype == torch.float64:
-                want.append(list(true_stats(real, fake)))
+                want.append(true_stats(*pair))
             else:
-                _, truths = reference.discriminator_loss(*[x.double() for x in upcast], **options)
-                want.append([wide(t, dtype) for t in truths])
-        for k, name in enumerate(LossStats._fields):
+                doubles = [x.double() for x in pair]
+                _, truths = reference.discriminator_loss(*doubles, return_stats=True)
+                want.append(LossStats(*[wide(t, dtype) for t in truths]))
+            missing = len(case.roles) == 1  # and then "real" stood for the fake ones above
+            nonfinite = want[-1].nonfinite
+            assert stats.nonfinite.item() == nonfinite / (2 if missing else 1)
+        for name in known - {"nonfinite"}:
             assert_as_good(
-                [[draw[k]] for draw in got],
-                {"eager": [[draw[k]] for draw in rival]},
-                [[draw[k]] for draw in want],
+                [[getattr(draw, name)] for draw in got],
+                {"eager": [[getattr(draw, name)] for draw in rival]},
+                [[getattr(draw, name)] for draw in want],
                 relative=False,
-                what=f"{name}, {size}",
+                what=f"{name}, {shapes}, {reduction}",
             )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("listed", [False, True], ids=["tensors", "lists"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_statistics_are_those_of_the_reference(case, listed, device):
+    """NaN, infinities and zeros among the logits, and what is counted where."""
+    special = torch.tensor(
+        [math.nan, math.inf, -math.inf, 0.0, -0.0, 2.0, -3.0, 1e4], device=device
+    )
+    inputs = logits_like(case.roles, (40,), torch.float32, device, 0)
+    for bad in (slice(3, 8), slice(0, 1), slice(1, 3), slice(1, 2), slice(2, 3), slice(0, 8)):
+        for x in inputs:
+            x[:8] = 1.0
+            x[: special[bad].numel()] = special[bad]
+        given = [list(x.split([2, 30, 8])) for x in inputs] if listed else inputs
+        weights = {"weights": [1.0, 0.0, -2.0]} if listed else {}
+        _, got = case.call(given, return_stats=True, **weights)
+        _, want = case.call(given, reference, return_stats=True, **weights)
+        for name, g, w in zip(LossStats._fields, got, want, strict=True):
+            torch.testing.assert_close(
+                g, w, equal_nan=True, msg=lambda m, name=name: f"{name}: {m}"
+            )
+        assert got.nonfinite.item() == sum((~x.isfinite()).sum().item() for x in inputs)
 
 
 @pytest.mark.parametrize("device", DEVICES)

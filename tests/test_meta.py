@@ -3,6 +3,7 @@
 import pytest
 import torch
 from helpers import DEVICES, FLOATS
+from helpers_losses import CASES, as_list
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pygan import NoiseStream, instance_noise
@@ -57,8 +58,50 @@ def test_meta_tells_shapes_dtypes_and_strides(kind, dtype, layout):
     assert got == want
 
 
+def losses(x):
+    """All that the losses return for x and others of its shape in another layout."""
+    y = x.detach().flip(3).contiguous().requires_grad_()
+    results = []
+    for case in CASES:
+        inputs = [{"real": x, "fake": y}[role] for role in case.roles]
+        lists = [[t, t[1:]] for t in inputs]
+        value, stats = case.call(inputs, return_stats=True)
+        results += [value, *stats, case.call(lists, weights=[1.0, 0.5])]
+        results += as_list(case.call(lists, reduction="none", weights=[1.0, 0.5]))
+        results += torch.autograd.grad(value, inputs)
+        for given in (inputs, lists):
+            got = case.call(given, suffix="_and_grad", return_stats=True)
+            results += [got.loss, *as_list(got.grads), *got.stats]
+    return results
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("kind", ["fake", "meta"])
+def test_meta_of_the_losses(kind, dtype, layout):
+    def logits(device):
+        x = LAYOUTS[layout](torch.zeros(4, 6, 5, 7, dtype=dtype, device=device))
+        return x.detach().requires_grad_()
+
+    want = layout_of(losses(logits("cpu")))
+    if kind == "fake":
+        with FakeTensorMode():
+            got = layout_of(losses(logits("cpu")))
+    else:
+        got = layout_of(losses(logits("meta")))
+    assert got == want
+
+
 def test_fake_tensors_are_checked_like_real_ones():
     with FakeTensorMode():
+        with pytest.raises(
+            ValueError, match=r"pygan\.discriminator_loss: fake_logits must have the"
+        ):
+            discriminator_loss(torch.zeros(3), torch.zeros(2), loss="relativistic")
+        with pytest.raises(
+            ValueError, match=r"pygan\.discriminator_loss: label_smoothing must be 0"
+        ):
+            discriminator_loss(torch.zeros(3), torch.zeros(2), loss="hinge", label_smoothing=0.1)
         with pytest.raises(TypeError, match=r"pygan\.discriminator_loss: fake_logits must have"):
             discriminator_loss(torch.zeros(3), torch.zeros(3).half())
         with pytest.raises(

@@ -7,36 +7,71 @@ strides of real results, and autograd under compilation.
 import pytest
 import torch
 from helpers import DEVICES
+from helpers_losses import RELATIVISTIC, SMOOTHED
 from torch.library import opcheck
+
+from pygan.fused_losses import LOSSES
 
 ops = torch.ops.pygan
 pytestmark = pytest.mark.usefixtures("fresh")
 
 
-def op_calls(device):
-    """name -> (op, args, kwargs): every op that schemas.cpp registers."""
+def loss_calls(device):
+    """name -> (op, args): the loss ops over the family. roles: 0 real, 1 fake; 2 fake, 3 real of the
+    generator. Statistics that are NaN would differ from themselves: only one loss has none."""
     real = torch.randn(5, 3, device=device, requires_grad=True)
     fake = torch.randn(7, device=device, requires_grad=True)
+    # Of real's shape, but not of its strides.
+    other = torch.randn(3, 5, device=device).t().requires_grad_()
+    more = [torch.randn(4, device=device, requires_grad=True) for _ in range(2)]
+    grad = torch.tensor(2.0, device=device, requires_grad=True)
+    calls = {}
+    for loss, name in enumerate(LOSSES):
+        eps = 0.1 if name in SMOOTHED else 0.0
+        pair = [real, other if name == "relativistic" else fake]
+        kinds = {"": (pair, [0, 1], loss, eps, [])}
+        known = name == "non_saturating"
+        if known or name in RELATIVISTIC:  # the others are called no differently
+            lists = [pair[0], more[0], pair[1], more[1]]
+            kinds[", lists"] = (lists, [0, 0, 1, 1], loss, eps, [0.5, -1.0])
+            generator = ([fake], [2]) if known else (pair[::-1], [2, 3])
+            kinds[", generator"] = (*generator, loss, 0.0, [])
+        for kind, arguments in kinds.items():
+            logits, *rest = arguments
+            detached = [x.detach() for x in logits]
+            means = ops.gan_loss.default(detached, *rest, 1, False)[1]
+            named = {
+                "gan_loss": (*arguments, 0, known and not kind),
+                "gan_loss_and_grad": (detached, *rest, 0, known and not kind),
+                "gan_loss_backward": (grad, logits, means, *rest, 1),
+            }
+            for op, args in named.items():
+                calls[f"{op}, {name}{kind}"] = (getattr(ops, op).default, args)
+            if name in RELATIVISTIC:
+                calls[f"gan_loss_backward, {name}{kind}, without a graph"] = (
+                    ops.gan_loss_backward.default,
+                    (grad.detach(), detached, means, *rest, 1),
+                )
+        for order in (0, 1, 2):
+            logits = [real.t(), fake[::2]] if order < 2 else [real.detach().t(), fake.detach()[::2]]
+            calls[f"gan_loss_terms, {name}, {order}"] = (
+                ops.gan_loss_terms.default,
+                (logits, [0, 1], loss, eps, order),
+            )
+    strided = ([real.t(), fake[::2]], [0, 1], 0, 0.0, [], 1, False)
+    calls["gan_loss, strided"] = (ops.gan_loss.default, strided)
+    return calls
+
+
+def op_calls(device):
+    """name -> (op, args, kwargs): every op that schemas.cpp registers."""
     x = torch.randn(4, 3, 8, 8, device=device, requires_grad=True)
     last = x.detach().to(memory_format=torch.channels_last).requires_grad_()
     batch_last = x.detach().permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2).requires_grad_()
     number = torch.tensor(0.5, device=device)
     each = torch.rand(4, device=device, requires_grad=True)
-    grad = torch.tensor(2.0, device=device, requires_grad=True)
     state = torch.tensor([3, 4], device=device)
     calls = {
-        "gan_loss": (ops.gan_loss.default, ([real, fake], [0, 1], 0, 0.1, 0, True)),
-        "gan_loss, strided": (
-            ops.gan_loss.default,
-            ([real.t(), fake[::2]], [0, 1], 0, 0.0, 1, False),
-        ),
-        "gan_loss, generator": (ops.gan_loss.default, ([fake], [2], 1, 0.0, 0, False)),
-        "gan_loss_backward": (
-            ops.gan_loss_backward.default,
-            (grad, [real.t(), fake[::2]], [0, 1], 0, 0.1, 0),
-        ),
-        "gan_loss_terms": (ops.gan_loss_terms.default, ([real.t(), fake], [0, 1], 0, 0.1, 0)),
-        "gan_loss_terms, slopes": (ops.gan_loss_terms.default, ([real[:, 1:]], [2], 1, 0.0, 1)),
         "instance_noise": (ops.instance_noise.default, (x, None, 0.5, state, 0, 1.0, 0.0, None)),
         "instance_noise, sigma": (
             ops.instance_noise.default,
@@ -63,7 +98,7 @@ def op_calls(device):
         "noise_dot, in another order": (ops.noise_dot.default, (x, last.stride(), state, 5, 4)),
         "noise_draw": (ops.noise_draw.default, (x, each, 0.0, 1.0, 0.0, None, None, None)),
     }
-    calls = {name: (*call, {}) for name, call in calls.items()}
+    calls = {name: (*call, {}) for name, call in (loss_calls(device) | calls).items()}
     out = torch.empty(4, 3, 8, 8, device=device)
     calls["instance_noise.out"] = (
         ops.instance_noise.out,

@@ -18,7 +18,9 @@ from pygan.schedules import Constant, Linear
 @pytest.mark.parametrize("d_steps", [1, 3])
 def test_equals_a_hand_written_loop_bit_for_bit(loss, d_steps):
     noise = pygan.InstanceNoise(Linear(0.5, 0.0, 3), seed=5)
-    trainer = setup(noise=noise, loss=loss, d_steps=d_steps, label_smoothing=0.1)
+    smoothing = 0.1 if loss in ("non_saturating", "minimax", "least_squares") else 0.0
+    compares = fused_losses.compares(loss)
+    trainer = setup(noise=noise, loss=loss, d_steps=d_steps, label_smoothing=smoothing)
     G, D = networks()
     g_opt = torch.optim.Adam(G.parameters(), lr=1e-2)
     d_opt = torch.optim.Adam(D.parameters(), lr=1e-2)
@@ -37,13 +39,16 @@ def test_equals_a_hand_written_loop_bit_for_bit(loss, d_steps):
                 fake = G(z)
             real, fake = noisy(real), noisy(fake)
             d_loss, d = fused_losses.discriminator_loss(
-                D(real), D(fake), loss=loss, label_smoothing=0.1, return_stats=True
+                D(real), D(fake), loss=loss, label_smoothing=smoothing, return_stats=True
             )
             d_opt.zero_grad()
             d_loss.backward()
             d_opt.step()
+        fake_logits = D(noisy(G(latents[-1])))
+        with torch.no_grad():
+            real_logits = D(noisy(batches[-1])) if compares else None
         g_loss, g = fused_losses.generator_loss(
-            D(noisy(G(latents[-1]))), loss=loss, return_stats=True
+            fake_logits, real_logits=real_logits, loss=loss, return_stats=True
         )
         g_opt.zero_grad()
         g_loss.backward()
@@ -62,7 +67,43 @@ def test_equals_a_hand_written_loop_bit_for_bit(loss, d_steps):
     assert_same(trainer.discriminator.state_dict(), D.state_dict())
     assert_same(trainer.g_optimizer.state_dict(), g_opt.state_dict())
     assert_same(trainer.d_optimizer.state_dict(), d_opt.state_dict())
-    assert noise.stream.step == stream.step == 5 * (2 * d_steps + 1)
+    assert noise.stream.step == stream.step == 5 * (2 * d_steps + 1 + compares)
+
+
+class TwoScales(nn.Module):
+    """A discriminator that returns a list: (N, 1) logits, and (N, 3)."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.heads = nn.ModuleList([nn.Linear(6, 1), nn.Linear(6, 3)])
+
+    def forward(self, x):
+        return [head(x) for head in self.heads]
+
+
+@pytest.mark.parametrize("loss", ["least_squares", "relativistic_average"])
+def test_a_discriminator_that_returns_a_list(loss):
+    G, D = networks()[0], TwoScales()
+    D2 = copy.deepcopy(D)
+    d_opt, d2_opt = (torch.optim.SGD(d.parameters(), lr=0.1) for d in (D, D2))
+    trainer = pygan.GANTrainer(
+        G, D, torch.optim.SGD(G.parameters(), lr=0.1), d_opt, latent=4, loss=loss
+    )
+    real, latent = torch.randn(16, 6), torch.randn(16, 4)
+    trainer.latent = lambda n: latent
+    with torch.no_grad():
+        fake = G(latent)
+    d_loss, _ = trainer.discriminator_step(real)
+    want = fused_losses.discriminator_loss(D2(real), D2(fake), loss=loss)
+    d2_opt.zero_grad()
+    want.backward()
+    d2_opt.step()
+    assert_same(d_loss, want.detach())
+    torch.testing.assert_close(D.state_dict(), D2.state_dict())
+    before = copy.deepcopy(G.state_dict())
+    trainer.generator_step(16, real if fused_losses.compares(loss) else None)
+    assert any(not torch.equal(a, b) for a, b in zip(before.values(), G.parameters(), strict=True))
 
 
 def test_the_verbs_are_the_step():

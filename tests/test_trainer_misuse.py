@@ -111,6 +111,19 @@ REAL = torch.randn(8, 6)
             r"latent\(8\) must return a tensor .* got NoneType",
         ),
         ({}, lambda t: t.generator_step(0), ValueError, "batch_size must be .* got 0"),
+        ({}, lambda t: t.generator_step(8, REAL), ValueError, "real must be None .* got Tensor"),
+        (
+            dict(loss="relativistic"),
+            lambda t: t.generator_step(8),
+            ValueError,
+            "real must be a batch of real samples .* got NoneType",
+        ),
+        (
+            dict(loss="relativistic_average"),
+            lambda t: t.generator_step(8, REAL[:0]),
+            ValueError,
+            r"real must be a batch .* got shape \(0, 6\)",
+        ),
         ({}, lambda t: t.discriminator_step([REAL]), TypeError, "real must be a tensor, got list"),
     ],
 )
@@ -120,3 +133,8 @@ def test_wrong_use_changes_nothing(options, use, error, message):
     with pytest.raises(error, match="GANTrainer.*" + message):
         use(trainer)
     assert_same(everything(trainer), before)
+
+
+def test_a_loss_that_cannot_smooth():
+    with pytest.raises(ValueError, match='label_smoothing must be 0 for loss="hinge"'):
+        setup(loss="hinge", label_smoothing=0.1)

@@ -40,7 +40,9 @@ def stages() -> list[tuple[str, list[str] | None]]:
         # Graph capture needs the caching allocator, which is off under the sanitizer (see main).
         command = [*PYTEST, "-m", "cuda and not slow", "-k", "not graph"]
         plan.append((f"compute-sanitizer {tool}", sanitizer and [sanitizer, *options, *command]))
-    plan.append(("Benchmarks", [sys.executable, "benchmarks/against_eager.py", "--device", "cuda"]))
+    for name in ("noise", "losses"):
+        command = [sys.executable, f"benchmarks/{name}.py", "--device", "cuda"]
+        plan.append((f"Benchmark: {name}", command))
     return plan
 
 

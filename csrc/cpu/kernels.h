@@ -20,8 +20,8 @@ struct Kernels {
   void (*instance_noise)(const NoiseArgs&, int64_t begin, int64_t end);
   // Sum of grad[i] z[i] over begin <= i < end, at most kNoiseChunk elements.
   double (*noise_dot)(const NoiseDotArgs&, int64_t begin, int64_t end);
-  // sums[kSums] over the logits begin <= i < end, at most kLossChunk of them; where the piece has
-  // an out, also out[i] = coefficient * first derivative.
+  // sums[2 kSums] over the logits begin <= i < end, at most kLossChunk of them, and over what they
+  // are paired with; where the piece has an out, also out[i] = coefficient * first derivative.
   void (*loss_sums)(const LossPiece&, const LossOptions&, int64_t begin, int64_t end, double* sums);
   // out[i] = grad * coefficient * derivative(logits[i]) for begin <= i < end.
   void (*loss_pointwise)(const LossPiece&, const LossOptions&, int64_t begin, int64_t end);

@@ -22,13 +22,6 @@ LossLaunch describe(const LossPiece* pieces, int count, const LossOptions& optio
   return launch;
 }
 
-template <class F>
-void with_loss_and_type(const LossOptions& options, F&& f) {
-  with_loss(options.loss, [&](auto loss) {
-    with_floating_type(options.dtype, [&](auto type) { f(loss, type); });
-  });
-}
-
 }  // namespace
 
 unsigned loss_blocks(const LossPiece* pieces, int count) {
@@ -38,15 +31,18 @@ unsigned loss_blocks(const LossPiece* pieces, int count) {
 }
 
 void loss_sums(const LossPiece* pieces, int count, const LossOptions& options,
-               const LossOutputs& out, unsigned slot, Stream stream) {
+               const LossScratch& scratch, Stream stream) {
   const LossLaunch a = describe(pieces, count, options);
   const unsigned blocks = loss_blocks(pieces, count);
-  with_loss_and_type(options, [&](auto loss, auto type) {
+  const bool grads = std::any_of(pieces, pieces + count,
+                                 [](const LossPiece& piece) { return piece.out != nullptr; });
+  with_floating_type(options.dtype, [&](auto type) {
     using T = decltype(type);
-    constexpr Loss kLoss = decltype(loss)::value;
-    const auto kernel = options.statistics ? gan_loss_sums_kernel<kLoss, T, true>
-                                           : gan_loss_sums_kernel<kLoss, T, false>;
-    launch(kernel, blocks, kThreads, stream, a, out, slot);
+    const auto kernel = options.statistics ? grads ? gan_loss_sums_kernel<T, With::both>
+                                                   : gan_loss_sums_kernel<T, With::statistics>
+                        : grads            ? gan_loss_sums_kernel<T, With::grads>
+                                           : gan_loss_sums_kernel<T, With::nothing>;
+    launch(kernel, blocks, kThreads, stream, a, scratch);
   });
 }
 
@@ -55,9 +51,8 @@ void loss_pointwise(const LossPiece* pieces, int count, const LossOptions& optio
   if (a.tiles() == 0) return;
   // No sum, so no partition to keep: a block a tile.
   const auto blocks = static_cast<unsigned>(std::min<int64_t>(a.tiles(), 0x7fffffff));
-  with_loss_and_type(options, [&](auto loss, auto type) {
-    launch(gan_loss_pointwise_kernel<decltype(loss)::value, decltype(type)>, blocks, kThreads,
-           stream, a);
+  with_floating_type(options.dtype, [&](auto type) {
+    launch(gan_loss_pointwise_kernel<decltype(type)>, blocks, kThreads, stream, a);
   });
 }
 

@@ -22,16 +22,14 @@ inline constexpr unsigned kSlots = 1 << 16;
 // the partition decides the bits of a floating-point sum.
 unsigned loss_blocks(const LossPiece* pieces, int count);
 
-// totals[kTotals] fp64 over all pieces, loss[1] (math type) and, where options.statistics,
-// statistics[kStatistics] (math type). `partials` is scratch, [loss_blocks][kTotals] fp64.
-struct LossOutputs {
-  double* partials;
-  void* loss;        // [1]
-  void* statistics;  // [kStatistics] or null
-  bool discriminator;
+// The loss over all pieces, and what LossOutputs asks for beside it; the gradients into the pieces'
+// outs, where they have some.
+struct LossScratch {
+  double* partials;  // [loss_blocks][kTotals]
+  unsigned slot;
+  LossOutputs out;
 };
-void loss_sums(const LossPiece* pieces, int count, const LossOptions&, const LossOutputs&,
-               unsigned slot, Stream);
+void loss_sums(const LossPiece* pieces, int count, const LossOptions&, const LossScratch&, Stream);
 
 // out[i] = grad * coefficient * derivative(logits[i]) for every piece.
 void loss_pointwise(const LossPiece* pieces, int count, const LossOptions&, Stream);

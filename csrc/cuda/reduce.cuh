@@ -15,10 +15,12 @@ namespace pygan::cuda {
 inline constexpr int kThreads = 256;
 inline constexpr int kWarps = kThreads / 32;
 
-// Resident blocks to ask for: leaves 64 registers a thread (255 for fp64 math). Without it ptxas
-// aims for 40 to 48 and spills a few to local memory.
-template <class M>
-inline constexpr int kMinBlocks = sizeof(M) == 8 ? 1 : 4;
+// Resident blocks to ask for: leaves 64 registers a thread (128 where statistics are summed up as
+// well, 255 for fp64 math). Without it ptxas aims for 40 to 48 and spills a few to local memory.
+template <class M, bool statistics = false>
+inline constexpr int kMinBlocks = sizeof(M) == 8 ? 1
+                                  : statistics   ? 2
+                                                 : 4;
 
 static __device__ unsigned slots[kSlots];
 

@@ -63,6 +63,10 @@ PYGAN_HD double minus_absolute(double x) { return double_of(bits_of(x) | 0x80000
 PYGAN_HD float absolute(float x) { return float_of(bits_of(x) & 0x7fffffffu); }
 PYGAN_HD double absolute(double x) { return double_of(bits_of(x) & 0x7fffffffffffffffu); }
 template <class T>
+PYGAN_HD bool is_finite(T x) {
+  return absolute(x) <= largest_finite(T{});
+}
+template <class T>
 PYGAN_HD T positive_part(T x) {  // NaN stays NaN
   return x < T(0) ? T(0) : x;
 }
@@ -78,23 +82,10 @@ PYGAN_HD T sigmoid_minus_abs(T u) {
   return divide(u, T(1) + u);
 }
 
-// log(1 + exp(x))
-template <class T>
-PYGAN_HD T softplus(T x, T u) {
-  return add_log1p(positive_part(x), u);
-}
-// 1 / (1 + exp(-x)), its mirror image 1 / (1 + exp(x)), and the derivative of the first.
+// 1 / (1 + exp(-x))
 template <class T>
 PYGAN_HD T sigmoid(T x, T q) {
   return x < T(0) ? q : T(1) - q;
-}
-template <class T>
-PYGAN_HD T sigmoid_of_minus(T x, T q) {
-  return x < T(0) ? T(1) - q : q;
-}
-template <class T>
-PYGAN_HD T sigmoid_slope(T q) {
-  return q * (T(1) - q);
 }
 
 }  // namespace pygan

@@ -1,5 +1,10 @@
 // What a kernel needs to know to compute a GAN loss over several tensors of logits, the sums that
 // it returns, and how the loss and its statistics follow from them.
+//
+// relativistic_average takes two passes: a logit is compared with the mean of the other kind, so
+// the first sums the logits, and the second the terms; it also sums their slopes s, which the
+// gradient needs, because every logit is in the mean that the other kind sees: d loss / d r_i = c_r
+// s(r_i - mean f) - C_f / n_r, with C_f the sum of c_f s(f_j - mean r).
 #pragma once
 
 #include "math/dtype.h"
@@ -7,21 +12,36 @@
 
 namespace pygan {
 
-// One tensor of logits. The discriminator's loss over (real, fake) is two pieces in one launch;
-// lists of tensors are more of them.
+// One tensor of logits, or two that are paired. The discriminator's loss over (real, fake) is two
+// pieces in one launch; lists of tensors are more of them.
 struct LossPiece {
   const void* logits;  // [n] of LossOptions::dtype
-  void* out;           // [n]: the pointwise kernel's result; the CPU's sums: the gradient, or null
+  const void* other;   // [n] or null: paired with, and subtracted from, the logits
+  void* out;           // [n]: derivatives. Null in sums: the loss alone
+  void* other_out;     // [n], with other: those by it, which are minus the same
   int64_t n;
-  double coefficient;  // of this piece's terms in the loss: 1 / n for a mean
+  double coefficient;  // of the sum of form(mirror x) in the loss: +-weight / n for a mean
+  double eps;
+  Form form;
+  int mirror;
   Role role;
 };
 
+// Numbers that relativistic_average keeps per pair of tensors (math type): [kMeans].
+enum MeanOf { kMeanReal, kMeanFake, kSlopeReal, kSlopeFake, kMeans };
+
+// What sums() is after.
+enum class Sums : int {
+  loss,   // the loss, and the gradients where the pieces have an out
+  means,  // the first pass of relativistic_average: kMeanReal and kMeanFake
+};
+
 struct LossOptions {
-  Loss loss;
   Dtype dtype;      // of the logits: float32, float64, float16, bfloat16
-  double eps;       // one-sided label smoothing
-  bool statistics;  // sums only: also those of the logits themselves
+  bool bounds_jsd;  // of the loss, see there
+  bool statistics;  // also sum up the logits themselves
+  Sums sums;
+  const void* means;  // [kMeans] of the one pair of tensors that is compared to means, or null
   // Pointwise only:
   int order;         // 0: the term, 1 and 2: its derivatives
   const void* grad;  // [1] of the math type, or null: multiplies every element
@@ -31,6 +51,7 @@ struct LossOptions {
 // Sums over one piece.
 enum Sum {
   kSumValue,
+  kSumSlope,
   // Of the logits themselves:
   kSumPlain,  // the value without label smoothing
   kSumLogit,
@@ -61,45 +82,78 @@ enum Statistic {
 // deterministic.
 inline constexpr int64_t kLossChunk = 1 << 13;
 
-// What the pointwise kernel multiplies every element of a piece by.
+// The mean of the other kind, which a logit is compared with; 0 where there is none.
 template <class M>
-PYGAN_HD M common_factor(const LossPiece& piece, const LossOptions& options) {
-  const M grad = options.grad == nullptr ? M(1) : *static_cast<const M*>(options.grad);
-  return static_cast<M>(piece.coefficient) * grad;
+PYGAN_HD M center_of(const LossPiece& piece, const LossOptions& o) {
+  return o.means == nullptr
+             ? M(0)
+             : static_cast<const M*>(o.means)[is_real(piece.role) ? kMeanFake : kMeanReal];
+}
+// What the gradient loses through that mean.
+template <class M>
+PYGAN_HD M shift_of(const LossPiece& piece, const LossOptions& o) {
+  return o.means == nullptr
+             ? M(0)
+             : static_cast<const M*>(o.means)[is_real(piece.role) ? kSlopeFake : kSlopeReal] /
+                   static_cast<M>(piece.n);
 }
 
-template <class Term, class M>
-PYGAN_HD M term_of_order(int order, M x, M eps) {
+// What derivatives of order k are multiplied by: coefficient mirror^k.
+template <class M>
+PYGAN_HD M factor_of(const LossPiece& piece, int order) {
+  return static_cast<M>(order == 1 ? piece.coefficient * piece.mirror : piece.coefficient);
+}
+
+template <class F, class M>
+PYGAN_HD M form_of_order(int order, M x, M eps) {
   const M u = exp_minus_abs(x);
-  if (order == 0) return Term::value(x, u, eps);
+  if (order == 0) return F::value(x, u, eps);
   const M q = sigmoid_minus_abs(u);
-  return order == 1 ? Term::d1(x, q, eps) : Term::d2(x, q, eps);
+  return order == 1 ? F::d1(x, q, eps) : F::d2(x, q, eps);
 }
 
-// N is kTotals, or 1 for the loss alone. (Constant indices in both branches: on the GPU the totals
-// stay in registers.)
+// Adds the sums over (part of) a piece, or over what it is paired with. N is kTotals, or 1 for the
+// loss alone. (Constant indices in both branches: on the GPU the totals stay in registers.)
 template <int N, class M>
-PYGAN_HD void add_to_totals(double (&totals)[N], const M (&sums)[kSums], const LossPiece& piece) {
-  totals[0] += piece.coefficient * static_cast<double>(sums[kSumValue]);
+PYGAN_HD void add_to_totals(double (&totals)[N], const M* sums, const LossPiece& piece,
+                            bool is_other) {
+  if (!is_other) totals[0] += piece.coefficient * static_cast<double>(sums[kSumValue]);
   if constexpr (N == kTotals) {
-    if (piece.role == Role::real) {
-      for (int k = 0; k < kSums; ++k) totals[1 + k] += static_cast<double>(sums[k]);
+    const double slope = piece.coefficient * piece.mirror;
+    if (is_real(piece.role) != is_other) {
+      for (int k = 0; k < kSums; ++k) {
+        totals[1 + k] += (k == kSumSlope ? slope : 1) * static_cast<double>(sums[k]);
+      }
     } else {
-      for (int k = 0; k < kSums; ++k) totals[1 + kSums + k] += static_cast<double>(sums[k]);
+      for (int k = 0; k < kSums; ++k) {
+        totals[1 + kSums + k] += (k == kSumSlope ? slope : 1) * static_cast<double>(sums[k]);
+      }
     }
   }
 }
 
+// What becomes of the totals. Several launches may follow each other for one loss: `carry` then
+// takes the totals from one to the next.
+struct LossOutputs {
+  void* loss;         // [1] of the math type
+  void* statistics;   // [kStatistics] of the math type, or null
+  void* means;        // [kMeans] of the math type, or null
+  double* carry;      // [kTotals] or null
+  bool first, last;   // launch of the loss
+  double real, fake;  // how many logits of each kind in all launches; for Sums::means, in this one
+  bool discriminator;
+};
+
 // statistics[kStatistics] from the totals over `real` and `fake` many logits; NaN where one has no
-// meaning: the mean of no logits, the JSD bound without a discriminator's loss.
+// meaning: the mean of no logits, the JSD bound for a loss that gives none.
 //
 // The bound is log 2 - L / 2 in nats, L the discriminator's plain mean loss (without smoothing),
 // since V(D, G) = -L <= -2 log 2 + 2 JSD (Goodfellow et al. 2014, theorem 1).
 template <class M>
-PYGAN_HD void finish_statistics(const double* totals, double real, double fake, bool discriminator,
-                                M* statistics) {
+PYGAN_HD void finish_statistics(const double* totals, const LossOutputs& out, bool bounds_jsd) {
   const double* r = totals + 1;
   const double* f = totals + 1 + kSums;
+  const double real = out.real, fake = out.fake;
   const double plain = r[kSumPlain] / real + f[kSumPlain] / fake;
   const double values[kStatistics] = {
       r[kSumLogit] / real,
@@ -109,10 +163,41 @@ PYGAN_HD void finish_statistics(const double* totals, double real, double fake, 
       r[kSumPositive] / real,
       f[kSumNegative] / fake,
       (r[kSumPositive] - r[kSumNegative]) / real,
-      discriminator ? 0.6931471805599453 - plain / 2 : double_of(0x7ff8000000000000u),
+      out.discriminator && bounds_jsd ? 0.6931471805599453 - plain / 2
+                                      : double_of(0x7ff8000000000000u),
       r[kSumNonfinite] + f[kSumNonfinite],
   };
+  auto* statistics = static_cast<M*>(out.statistics);
   for (int k = 0; k < kStatistics; ++k) statistics[k] = static_cast<M>(values[k]);
+}
+
+// The last step, for one thread: what the caller asked for, from the totals (kTotals, or 1 for the
+// loss alone).
+template <int N, class M>
+PYGAN_HD void finish_loss(double* totals, const LossOptions& options, const LossOutputs& out) {
+  if constexpr (N == kTotals) {
+    auto* means = static_cast<M*>(out.means);
+    if (options.sums == Sums::means) {
+      means[kMeanReal] = static_cast<M>(totals[1 + kSumLogit] / out.real);
+      means[kMeanFake] = static_cast<M>(totals[1 + kSums + kSumLogit] / out.fake);
+      return;
+    }
+    if (means != nullptr) {
+      means[kSlopeReal] = static_cast<M>(totals[1 + kSumSlope]);
+      means[kSlopeFake] = static_cast<M>(totals[1 + kSums + kSumSlope]);
+    }
+  }
+  if (out.carry != nullptr) {
+    for (int k = 0; k < N; ++k) {
+      if (!out.first) totals[k] += out.carry[k];
+      out.carry[k] = totals[k];
+    }
+  }
+  if (!out.last) return;
+  *static_cast<M*>(out.loss) = static_cast<M>(totals[0]);
+  if constexpr (N == kTotals) {
+    if (out.statistics != nullptr) finish_statistics<M>(totals, out, options.bounds_jsd);
+  }
 }
 
 }  // namespace pygan

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ATen/ATen.h>
+#include <ATen/EmptyTensor.h>
 #include <torch/library.h>
 
 #include "math/dtype.h"
@@ -42,6 +43,14 @@ inline at::ScalarType math_type(at::ScalarType type) {
 // copy that does, in the layout that empty_like(x) has too.
 inline at::Tensor dense(const at::Tensor& x) {
   return x.is_non_overlapping_and_dense() ? x : x.clone(at::MemoryFormat::Preserve);
+}
+
+// at::empty_strided on like's device. On the CPU without the dispatcher, whose share of a small
+// loss's four allocations is a tenth of its time.
+inline at::Tensor empty_on(const at::Tensor& like, at::IntArrayRef sizes, at::IntArrayRef strides,
+                           at::ScalarType type) {
+  if (like.is_cpu()) return at::detail::empty_strided_cpu(sizes, strides, type);
+  return at::empty_strided(sizes, strides, like.options().dtype(type));
 }
 
 // Forward-mode derivatives, torch.func's transforms too, would silently come out as zero.

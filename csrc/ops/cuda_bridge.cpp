@@ -51,21 +51,22 @@ at::Tensor scratch(int64_t doubles, const at::Tensor& like) {
 
 }  // namespace
 
-void sums_cuda(const LossPiece* pieces, int count, const LossOptions& options, bool discriminator,
-               void* loss, void* statistics, const at::Tensor& like) {
+void sums_cuda(c10::ArrayRef<LossPiece> pieces, const LossOptions& options, const LossOutputs& out,
+               const at::Tensor& like) {
   const OnDevice on(like);
-  const unsigned blocks = cuda::loss_blocks(pieces, count);
+  const int count = static_cast<int>(pieces.size());
+  const unsigned blocks = cuda::loss_blocks(pieces.data(), count);
   const int64_t columns = options.statistics ? kTotals : 1;
   const at::Tensor partials = scratch(blocks > 1 ? blocks * columns : 0, like);
-  cuda::loss_sums(pieces, count, options,
-                  {partials.mutable_data_ptr<double>(), loss, statistics, discriminator},
-                  slot_for(on.stream), on.stream.stream());
+  cuda::loss_sums(pieces.data(), count, options,
+                  {partials.mutable_data_ptr<double>(), slot_for(on.stream), out},
+                  on.stream.stream());
 }
 
-void pointwise_cuda(const LossPiece* pieces, int count, const LossOptions& options,
+void pointwise_cuda(c10::ArrayRef<LossPiece> pieces, const LossOptions& options,
                     const at::Tensor& like) {
   const OnDevice on(like);
-  cuda::loss_pointwise(pieces, count, options, on.stream.stream());
+  cuda::loss_pointwise(pieces.data(), static_cast<int>(pieces.size()), options, on.stream.stream());
 }
 
 void instance_noise_cuda(const NoiseArgs& args, int64_t* advance, const at::Tensor& like) {
@@ -84,10 +85,11 @@ void noise_dot_cuda(const NoiseDotArgs& args, int64_t samples, double* sums,
 
 bool is_capturing() { return false; }
 
-void sums_cuda(const LossPiece*, int, const LossOptions&, bool, void*, void*, const at::Tensor&) {
+void sums_cuda(c10::ArrayRef<LossPiece>, const LossOptions&, const LossOutputs&,
+               const at::Tensor&) {
   no_cuda("pygan.fused_losses");
 }
-void pointwise_cuda(const LossPiece*, int, const LossOptions&, const at::Tensor&) {
+void pointwise_cuda(c10::ArrayRef<LossPiece>, const LossOptions&, const at::Tensor&) {
   no_cuda("pygan.fused_losses");
 }
 void instance_noise_cuda(const NoiseArgs&, int64_t*, const at::Tensor&) {

@@ -10,9 +10,9 @@ namespace pygan::ops {
 // Whether the current stream is being captured into a CUDA graph.
 bool is_capturing();
 
-void sums_cuda(const LossPiece* pieces, int count, const LossOptions&, bool discriminator,
-               void* loss, void* statistics, const at::Tensor& like);
-void pointwise_cuda(const LossPiece* pieces, int count, const LossOptions&, const at::Tensor& like);
+void sums_cuda(c10::ArrayRef<LossPiece> pieces, const LossOptions&, const LossOutputs&,
+               const at::Tensor& like);
+void pointwise_cuda(c10::ArrayRef<LossPiece> pieces, const LossOptions&, const at::Tensor& like);
 void instance_noise_cuda(const NoiseArgs&, int64_t* advance, const at::Tensor& like);
 void noise_dot_cuda(const NoiseDotArgs&, int64_t samples, double* sums, const at::Tensor& like);
 

@@ -1,4 +1,4 @@
-// The gan_loss ops: checks, allocation, and the three backends (CPU, CUDA, meta).
+// The gan_loss ops: allocation, and the launches on the three backends (CPU, CUDA, meta).
 #include "ops/gan_loss.h"
 
 #include <ATen/Parallel.h>
@@ -8,283 +8,297 @@
 namespace pygan::ops {
 namespace {
 
-const char* op_name(at::IntArrayRef roles) {
-  const bool generator = std::any_of(roles.begin(), roles.end(), [](int64_t role) {
-    return static_cast<Role>(role) == Role::generator;
-  });
-  return generator ? "pygan.generator_loss" : "pygan.discriminator_loss";
-}
-const char* argument_name(int64_t role) {
-  return static_cast<Role>(role) == Role::real ? "real_logits" : "fake_logits";
+LossOptions options_of(const at::Tensor& logits, const LossArgs& args) {
+  LossOptions options{};
+  options.dtype = dtype_of(logits.scalar_type());
+  options.bounds_jsd = args.info().bounds_jsd();
+  return options;
 }
 
-}  // namespace
+// --- the two kernels, per device ---
 
-void check_logits(at::TensorList logits, at::IntArrayRef roles, int64_t loss, int64_t reduction) {
-  const char* op = op_name(roles);
-  TORCH_CHECK(logits.size() == roles.size() && !logits.empty() && logits.size() <= kMaxPieces,
-              "pygan::gan_loss: logits must be 1 to ", kMaxPieces,
-              " tensors with a role each, got ", logits.size(), " tensors and ", roles.size(),
-              " roles");
-  TORCH_CHECK(loss >= 0 && loss < kLosses, "pygan::gan_loss: loss must be an index below ", kLosses,
-              ", got ", loss);
-  TORCH_CHECK(reduction == kMean || reduction == kSum,
-              "pygan::gan_loss: reduction must be 0 (mean) or 1 (sum), got ", reduction);
-  for (const int64_t role : roles) {
-    TORCH_CHECK(role >= 0 && role <= static_cast<int64_t>(Role::generator),
-                "pygan::gan_loss: roles must be 0 (real), 1 (fake) or 2 (generator), got ", role);
-  }
-  const at::Tensor& first = logits[0];
-  for (size_t i = 0; i < logits.size(); ++i) {
-    const at::Tensor& x = logits[i];
-    const char* argument = argument_name(roles[i]);
-    TORCH_CHECK_TYPE(is_float(x.scalar_type()), op, ": ", argument,
-                     " must be float32, float64, float16 or bfloat16, got ",
-                     name_of(x.scalar_type()));
-    TORCH_CHECK_TYPE(x.scalar_type() == first.scalar_type(), op, ": ", argument,
-                     " must have the dtype of ", argument_name(roles[0]), ", ",
-                     name_of(first.scalar_type()), ", got ", name_of(x.scalar_type()));
-    TORCH_CHECK_VALUE(x.device() == first.device(), op, ": ", argument,
-                      " must be on the device of ", argument_name(roles[0]), ", ", first.device(),
-                      ", got ", x.device());
-    TORCH_CHECK_VALUE(reduction != kMean || x.sym_numel() != 0, op, ": ", argument,
-                      " must not be empty for reduction=\"mean\", got shape ", x.sym_sizes());
-  }
+using Pieces = c10::ArrayRef<LossPiece>;
+
+int64_t chunks_of(const LossPiece& piece) { return (piece.n + kLossChunk - 1) / kLossChunk; }
+
+int64_t count_chunks(Pieces pieces) {
+  int64_t chunks = 0;
+  for (const LossPiece& piece : pieces) chunks += chunks_of(piece);
+  return chunks;
 }
 
-namespace {
-
-using Pieces = c10::SmallVector<LossPiece, 2>;
-using Tensors = c10::SmallVector<at::Tensor, 2>;
-
-// Pieces over tensors that `storage` then keeps alive; outs may be empty.
-Pieces pieces_of(at::TensorList logits, at::IntArrayRef roles, int64_t reduction,
-                 Tensors& storage) {
-  Pieces pieces;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    storage.push_back(dense(logits[i]));
-    const int64_t n = logits[i].numel();
-    pieces.push_back({storage.back().const_data_ptr(), nullptr, n,
-                      reduction == kMean ? 1.0 / static_cast<double>(n) : 1.0,
-                      static_cast<Role>(roles[i])});
-  }
-  return pieces;
+// Chunks that a thread takes at least: those of about four full ones' logits, however small they
+// are. Waking another thread costs about half of what these take.
+int64_t grain_of(Pieces pieces, int64_t chunks) {
+  int64_t logits = 1;
+  for (const LossPiece& piece : pieces) logits += piece.n;
+  return std::max<int64_t>(1, 4 * kLossChunk * chunks / logits);
 }
-
-LossOptions options_of(const at::Tensor& logits, int64_t loss, double label_smoothing) {
-  return {static_cast<Loss>(loss), dtype_of(logits.scalar_type()),
-          label_smoothing,
-          /*statistics=*/false,    /*order=*/0,
-          /*grad=*/nullptr,        /*out_is_math=*/false};
-}
-
-// --- the two kernels, per device
-// -------------------------------------------------------------------
-
-struct Sums {
-  void* loss;
-  void* statistics;
-};
-
-// Chunks below this many run on the calling thread: waking another costs about what they take.
-constexpr int64_t kSerialChunks = 2;
 
 // Calls f(piece, chunk, begin, end) for every chunk of every piece, chunks being numbered through.
 template <class F>
-void for_each_chunk(const Pieces& pieces, F&& f) {
-  int64_t chunks = 0;
-  for (const LossPiece& piece : pieces) chunks += (piece.n + kLossChunk - 1) / kLossChunk;
-  at::parallel_for(0, chunks, kSerialChunks, [&](int64_t first, int64_t last) {
+void for_each_chunk(Pieces pieces, int64_t chunks, F&& f) {
+  at::parallel_for(0, chunks, grain_of(pieces, chunks), [&](int64_t first, int64_t last) {
     int64_t before = 0;  // chunks of the pieces before this one
     for (const LossPiece& piece : pieces) {
-      const int64_t own = (piece.n + kLossChunk - 1) / kLossChunk;
+      const int64_t own = chunks_of(piece);
       for (int64_t c = std::max(first, before); c < std::min(last, before + own); ++c) {
         const int64_t begin = (c - before) * kLossChunk;
         f(piece, c, begin, std::min(begin + kLossChunk, piece.n));
       }
       before += own;
+      if (before >= last) return;
     }
   });
 }
 
-template <class M>
-void sums_cpu(const Pieces& pieces, const LossOptions& options, bool discriminator,
-              const Sums& out) {
-  int64_t chunks = 0;
-  for (const LossPiece& piece : pieces) chunks += (piece.n + kLossChunk - 1) / kLossChunk;
-  c10::SmallVector<std::array<double, kSums>, 8> partial(chunks);
+template <int N, class M>
+void sums_cpu(Pieces pieces, const LossOptions& options, const LossOutputs& out) {
+  const int64_t chunks = count_chunks(pieces);
+  std::vector<std::array<double, 2 * kSums>> partial(chunks);
   const cpu::Kernels& kernels = cpu::kernels();
-  for_each_chunk(pieces, [&](const LossPiece& piece, int64_t c, int64_t begin, int64_t end) {
-    kernels.loss_sums(piece, options, begin, end, partial[c].data());
-  });
-  double totals[kTotals] = {}, real = 0, fake = 0;
+  for_each_chunk(pieces, chunks,
+                 [&](const LossPiece& piece, int64_t c, int64_t begin, int64_t end) {
+                   kernels.loss_sums(piece, options, begin, end, partial[c].data());
+                 });
+  double totals[N] = {};
   auto next = partial.begin();
   for (const LossPiece& piece : pieces) {
-    double sums[kSums] = {};
-    for (int64_t i = 0; i < piece.n; i += kLossChunk, ++next) {
-      for (int k = 0; k < kSums; ++k) sums[k] += (*next)[k];
+    double sums[2 * kSums] = {};
+    for (int64_t c = chunks_of(piece); c > 0; --c, ++next) {
+      for (int k = 0; k < 2 * kSums; ++k) sums[k] += (*next)[k];
     }
-    add_to_totals(totals, sums, piece);
-    (piece.role == Role::real ? real : fake) += static_cast<double>(piece.n);
+    add_to_totals(totals, sums, piece, false);
+    if (piece.other != nullptr) add_to_totals(totals, sums + kSums, piece, true);
   }
-  *static_cast<M*>(out.loss) = static_cast<M>(totals[0]);
-  if (options.statistics) {
-    finish_statistics(totals, real, fake, discriminator, static_cast<M*>(out.statistics));
-  }
+  finish_loss<N, M>(totals, options, out);
 }
 
-void pointwise_cpu(const Pieces& pieces, const LossOptions& options) {
-  const cpu::Kernels& kernels = cpu::kernels();
-  for_each_chunk(pieces, [&](const LossPiece& piece, int64_t, int64_t begin, int64_t end) {
-    kernels.loss_pointwise(piece, options, begin, end);
-  });
-}
-
-void sums(const Pieces& pieces, const LossOptions& options, bool discriminator, const Sums& out,
+void sums(Pieces pieces, const LossOptions& options, const LossOutputs& out,
           const at::Tensor& like) {
-  if (like.is_cpu()) {
-    if (like.scalar_type() == at::kDouble) {
-      return sums_cpu<double>(pieces, options, discriminator, out);
+  if (!like.is_cpu()) return sums_cuda(pieces, options, out, like);
+  const bool wide = like.scalar_type() == at::kDouble;
+  if (options.statistics) {
+    return wide ? sums_cpu<kTotals, double>(pieces, options, out)
+                : sums_cpu<kTotals, float>(pieces, options, out);
+  }
+  wide ? sums_cpu<1, double>(pieces, options, out) : sums_cpu<1, float>(pieces, options, out);
+}
+
+void pointwise(Pieces pieces, const LossOptions& options, const at::Tensor& like) {
+  if (!like.is_cpu()) return pointwise_cuda(pieces, options, like);
+  const cpu::Kernels& kernels = cpu::kernels();
+  for_each_chunk(pieces, count_chunks(pieces),
+                 [&](const LossPiece& piece, int64_t, int64_t begin, int64_t end) {
+                   kernels.loss_pointwise(piece, options, begin, end);
+                 });
+}
+
+// --- several launches, where one cannot take everything ---
+
+// Pieces that one launch takes: those of one comparison with a mean, or as many as fit.
+size_t group_size(const LossPlan& plan, const LossArgs& args) {
+  if (args.to_mean()) return 2;
+  return plan.logits[0].is_cpu() ? plan.pieces.size() : cuda::kMaxPieces;
+}
+
+// numbers: the statistics, then kMeans for each comparison with a mean.
+void run_sums(const LossPlan& plan, const LossArgs& args, bool statistics, const at::Tensor& loss,
+              const at::Tensor& numbers) {
+  const at::Tensor& like = plan.logits[0];
+  const size_t size = group_size(plan, args), count = plan.pieces.size();
+  auto* const data = static_cast<char*>(numbers.mutable_data_ptr());
+  const auto at_index = [&](size_t i) { return data + i * numbers.element_size(); };
+  LossOptions options = options_of(like, args);
+  options.statistics = statistics || args.to_mean();
+  LossOutputs out{};
+  out.loss = loss.mutable_data_ptr();
+  out.statistics = statistics ? data : nullptr;
+  out.discriminator = args.discriminator();
+  double real, fake;
+  plan.count(0, count, real, fake);
+  at::Tensor carry;
+  if (count > size) {
+    carry = at::empty({kTotals}, like.options().dtype(at::kDouble));
+    out.carry = carry.mutable_data_ptr<double>();
+  }
+  for (size_t first = 0; first < count; first += size) {
+    const size_t last = std::min(first + size, count);
+    const Pieces pieces(plan.pieces.data() + first, last - first);
+    if (args.to_mean()) {
+      out.means = at_index((statistics ? size_t{kStatistics} : 0) + first / 2 * kMeans);
+      plan.count(first, last, out.real, out.fake);
+      options.sums = Sums::means;
+      options.means = nullptr;
+      sums(pieces, options, out, like);
+      options.sums = Sums::loss;
+      options.means = out.means;
     }
-    return sums_cpu<float>(pieces, options, discriminator, out);
+    out.real = real;
+    out.fake = fake;
+    out.first = first == 0;
+    out.last = last == count;
+    sums(pieces, options, out, like);
   }
-  sums_cuda(pieces.data(), static_cast<int>(pieces.size()), options, discriminator, out.loss,
-            out.statistics, like);
 }
 
-void pointwise(const Pieces& pieces, const LossOptions& options, const at::Tensor& like) {
-  if (like.is_cpu()) return pointwise_cpu(pieces, options);
-  pointwise_cuda(pieces.data(), static_cast<int>(pieces.size()), options, like);
-}
-
-// --- the ops, CPU and CUDA alike
-// -------------------------------------------------------------------
-
-using LossAndStatistics = std::tuple<at::Tensor, at::Tensor>;
-
-LossAndStatistics allocate(at::TensorList logits, bool statistics) {
-  const auto options = logits[0].options().dtype(math_type(logits[0].scalar_type()));
-  return {at::empty({}, options), at::empty({statistics ? int64_t{kStatistics} : 0}, options)};
-}
-
-// The loss; and its gradients into `grads` where that is given (CPU).
-LossAndStatistics loss_of(at::TensorList logits, at::IntArrayRef roles, int64_t loss,
-                          double label_smoothing, int64_t reduction, bool statistics,
-                          std::vector<at::Tensor>* grads) {
-  check_logits(logits, roles, loss, reduction);
-  Tensors storage;
-  Pieces pieces = pieces_of(logits, roles, reduction, storage);
-  LossOptions options = options_of(logits[0], loss, label_smoothing);
-  options.statistics = statistics;
-  const auto [value, stats] = allocate(logits, statistics);
-  for (size_t i = 0; grads != nullptr && i < pieces.size(); ++i) {
-    grads->push_back(at::empty_like(storage[i]));
-    pieces[i].out = grads->back().mutable_data_ptr();
+void run_pointwise(const LossPlan& plan, const LossArgs& args, LossOptions options,
+                   const at::Tensor& means) {
+  const size_t size = group_size(plan, args), count = plan.pieces.size();
+  for (size_t first = 0; first < count; first += size) {
+    if (means.defined()) {
+      options.means = static_cast<const char*>(means.const_data_ptr()) +
+                      first / 2 * kMeans * means.element_size();
+    }
+    pointwise({plan.pieces.data() + first, std::min(size, count - first)}, options, plan.logits[0]);
   }
-  const bool discriminator = static_cast<Role>(roles.back()) == Role::fake;
-  sums(pieces, options, discriminator,
-       {value.mutable_data_ptr(), statistics ? stats.mutable_data_ptr() : nullptr}, logits[0]);
-  return {value, stats};
 }
 
-LossAndStatistics gan_loss(at::TensorList logits, at::IntArrayRef roles, int64_t loss,
-                           double label_smoothing, int64_t reduction, bool statistics) {
-  return loss_of(logits, roles, loss, label_smoothing, reduction, statistics, nullptr);
+// --- the ops, CPU and CUDA alike ---
+
+using Numbers = std::tuple<at::Tensor, at::Tensor>;
+using NumbersAndGrads = std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>>;
+
+Numbers allocate(at::TensorList logits, const LossArgs& args, bool statistics) {
+  const auto type = math_type(logits[0].scalar_type());
+  int64_t numbers = statistics ? int64_t{kStatistics} : 0;
+  if (args.to_mean()) numbers += static_cast<int64_t>(logits.size()) / 2 * kMeans;
+  return {empty_on(logits[0], {}, {}, type), empty_on(logits[0], {numbers}, {1}, type)};
+}
+
+at::Tensor means_in(const at::Tensor& numbers, bool statistics) {
+  return statistics ? numbers.slice(0, kStatistics) : numbers;
+}
+
+Numbers gan_loss(at::TensorList logits, at::IntArrayRef roles, int64_t loss, double label_smoothing,
+                 c10::ArrayRef<double> weights, int64_t reduction, bool statistics) {
+  const LossArgs args{roles, loss, label_smoothing, weights, reduction};
+  check_loss(logits, args);
+  const LossPlan plan(logits, args);
+  const auto [value, numbers] = allocate(logits, args, statistics);
+  run_sums(plan, args, statistics, value, numbers);
+  return {value, numbers};
+}
+
+NumbersAndGrads gan_loss_and_grad(at::TensorList logits, at::IntArrayRef roles, int64_t loss,
+                                  double label_smoothing, c10::ArrayRef<double> weights,
+                                  int64_t reduction, bool statistics) {
+  const LossArgs args{roles, loss, label_smoothing, weights, reduction};
+  check_loss(logits, args);
+  LossPlan plan(logits, args);
+  const auto [value, numbers] = allocate(logits, args, statistics);
+  std::vector<at::Tensor> grads;
+  if (!args.to_mean()) {
+    grads = plan.allocate_outs(logits[0].scalar_type());
+    run_sums(plan, args, statistics, value, numbers);
+    plan.restore_layout(logits, grads);
+    return {value, numbers, std::move(grads)};
+  }
+  run_sums(plan, args, statistics, value, numbers);
+  grads = plan.allocate_outs(logits[0].scalar_type());
+  LossOptions options = options_of(logits[0], args);
+  options.order = 1;
+  run_pointwise(plan, args, options, means_in(numbers, statistics));
+  return {value, numbers, std::move(grads)};
 }
 
 std::vector<at::Tensor> gan_loss_backward(const at::Tensor& grad, at::TensorList logits,
-                                          at::IntArrayRef roles, int64_t loss,
-                                          double label_smoothing, int64_t reduction) {
-  check_logits(logits, roles, loss, reduction);
+                                          const at::Tensor& means, at::IntArrayRef roles,
+                                          int64_t loss, double label_smoothing,
+                                          c10::ArrayRef<double> weights, int64_t reduction) {
+  const LossArgs args{roles, loss, label_smoothing, weights, reduction};
+  check_loss(logits, args);
   TORCH_CHECK(
       grad.numel() == 1 && grad.device() == logits[0].device(),
       "pygan::gan_loss_backward: grad must be one number on the device of the logits, got shape ",
       grad.sizes(), " on ", grad.device());
-  Tensors storage;
-  Pieces pieces = pieces_of(logits, roles, reduction, storage);
+  const int64_t numbers = args.to_mean() ? static_cast<int64_t>(logits.size()) / 2 * kMeans : 0;
+  TORCH_CHECK(means.numel() == numbers && means.is_contiguous(),
+              "pygan::gan_loss_backward: means must be ", numbers, " numbers of gan_loss, got ",
+              means.numel());
+  LossPlan plan(logits, args);
   const at::Tensor scale = grad.to(math_type(logits[0].scalar_type()));
-  LossOptions options = options_of(logits[0], loss, label_smoothing);
+  LossOptions options = options_of(logits[0], args);
   options.order = 1;
   options.grad = scale.const_data_ptr();
-  std::vector<at::Tensor> out;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    out.push_back(at::empty_like(storage[i]));
-    pieces[i].out = out[i].mutable_data_ptr();
-  }
-  pointwise(pieces, options, logits[0]);
-  return out;
+  auto grads = plan.allocate_outs(logits[0].scalar_type());
+  run_pointwise(plan, args, options, args.to_mean() ? means : at::Tensor());
+  plan.restore_layout(logits, grads);
+  return grads;
 }
 
 std::vector<at::Tensor> gan_loss_terms(at::TensorList logits, at::IntArrayRef roles, int64_t loss,
                                        double label_smoothing, int64_t order) {
-  check_logits(logits, roles, loss, kSum);
+  const LossArgs args{roles, loss, label_smoothing, {}, kSum};
+  check_logits(logits, args);
   TORCH_CHECK(order >= 0 && order <= 2, "pygan::gan_loss_terms: order must be 0, 1 or 2, got ",
               order);
-  Tensors storage;
-  Pieces pieces = pieces_of(logits, roles, kSum, storage);
-  LossOptions options = options_of(logits[0], loss, label_smoothing);
+  LossPlan plan = LossPlan::of_terms(logits, args);
+  LossOptions options = options_of(logits[0], args);
   options.order = static_cast<int>(order);
   options.out_is_math = true;
+  auto terms = plan.allocate_outs(math_type(logits[0].scalar_type()));
+  run_pointwise(plan, args, options, {});
+  return terms;
+}
+
+// --- meta ---
+
+Numbers gan_loss_meta(at::TensorList logits, at::IntArrayRef roles, int64_t loss,
+                      double label_smoothing, c10::ArrayRef<double> weights, int64_t reduction,
+                      bool statistics) {
+  const LossArgs args{roles, loss, label_smoothing, weights, reduction};
+  check_loss(logits, args);
+  return allocate(logits, args, statistics);
+}
+
+std::vector<at::Tensor> like_each(at::TensorList logits, bool math) {
   std::vector<at::Tensor> out;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    out.push_back(at::empty_like(storage[i],
-                                 storage[i].options().dtype(math_type(storage[i].scalar_type()))));
-    pieces[i].out = out[i].mutable_data_ptr();
+  for (const at::Tensor& x : logits) {
+    const auto type = math ? math_type(x.scalar_type()) : x.scalar_type();
+    out.push_back(at::empty_like(x, x.options().dtype(type)));
   }
-  pointwise(pieces, options, logits[0]);
   return out;
 }
 
-// --- meta
-// ------------------------------------------------------------------------------------------
-
-LossAndStatistics gan_loss_meta(at::TensorList logits, at::IntArrayRef roles, int64_t loss, double,
-                                int64_t reduction, bool statistics) {
-  check_logits(logits, roles, loss, reduction);
-  return allocate(logits, statistics);
+NumbersAndGrads gan_loss_and_grad_meta(at::TensorList logits, at::IntArrayRef roles, int64_t loss,
+                                       double label_smoothing, c10::ArrayRef<double> weights,
+                                       int64_t reduction, bool statistics) {
+  auto [value, numbers] =
+      gan_loss_meta(logits, roles, loss, label_smoothing, weights, reduction, statistics);
+  return {value, numbers, like_each(logits, false)};
 }
 
 std::vector<at::Tensor> gan_loss_backward_meta(const at::Tensor&, at::TensorList logits,
-                                               at::IntArrayRef, int64_t, double, int64_t) {
-  std::vector<at::Tensor> out;
-  for (const at::Tensor& x : logits) out.push_back(at::empty_like(x));
-  return out;
+                                               const at::Tensor&, at::IntArrayRef, int64_t, double,
+                                               c10::ArrayRef<double>, int64_t) {
+  return like_each(logits, false);
 }
 
 std::vector<at::Tensor> gan_loss_terms_meta(at::TensorList logits, at::IntArrayRef roles,
-                                            int64_t loss, double, int64_t) {
-  check_logits(logits, roles, loss, kSum);
-  std::vector<at::Tensor> out;
-  for (const at::Tensor& x : logits) {
-    out.push_back(at::empty_like(x, x.options().dtype(math_type(x.scalar_type()))));
-  }
-  return out;
+                                            int64_t loss, double label_smoothing, int64_t) {
+  check_logits(logits, {roles, loss, label_smoothing, {}, kSum});
+  return like_each(logits, true);
 }
 
 TORCH_LIBRARY_IMPL(pygan, CPU, m) {
   m.impl("gan_loss", gan_loss);
+  m.impl("gan_loss_and_grad", gan_loss_and_grad);
   m.impl("gan_loss_backward", gan_loss_backward);
   m.impl("gan_loss_terms", gan_loss_terms);
 }
 TORCH_LIBRARY_IMPL(pygan, CUDA, m) {
   m.impl("gan_loss", gan_loss);
+  m.impl("gan_loss_and_grad", gan_loss_and_grad);
   m.impl("gan_loss_backward", gan_loss_backward);
   m.impl("gan_loss_terms", gan_loss_terms);
 }
 TORCH_LIBRARY_IMPL(pygan, Meta, m) {
   m.impl("gan_loss", gan_loss_meta);
+  m.impl("gan_loss_and_grad", gan_loss_and_grad_meta);
   m.impl("gan_loss_backward", gan_loss_backward_meta);
   m.impl("gan_loss_terms", gan_loss_terms_meta);
 }
 
 }  // namespace
-
-LossAndGrads gan_loss_and_grads_cpu(at::TensorList logits, at::IntArrayRef roles, int64_t loss,
-                                    double label_smoothing, int64_t reduction, bool statistics) {
-  LossAndGrads result;
-  std::tie(result.loss, result.statistics) =
-      loss_of(logits, roles, loss, label_smoothing, reduction, statistics, &result.grads);
-  return result;
-}
-
 }  // namespace pygan::ops

@@ -1,8 +1,9 @@
 // First and second derivatives of the gan_loss ops.
 //
-// gan_loss -> gan_loss_backward (a fused kernel) -> a composition of gan_loss_terms, which is its
-// own rule: the derivative of the terms of order k is those of order k + 1, up to 2. A third
-// derivative of the loss does not exist here and says so.
+// gan_loss -> gan_loss_backward: a fused kernel, or, where a second derivative is asked for, a
+// composition of gan_loss_terms and PyTorch's ops. gan_loss_terms is its own rule: the derivative
+// of the terms of order k is those of order k + 1, up to 2. A third derivative of the loss does not
+// exist here and says so.
 //
 // Keep gradients in the forward pass, or recompute them from the logits in the backward pass?
 // Counted in tensors of N logits moved: keeping reads 1 and writes 1, then scales them by the
@@ -18,18 +19,6 @@
 #include "ops/gan_loss.h"
 
 namespace pygan::ops {
-
-std::tuple<at::Tensor, at::Tensor> call_loss(at::TensorList logits, at::IntArrayRef roles,
-                                             int64_t loss, double eps, int64_t reduction,
-                                             bool statistics) {
-  static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("pygan::gan_loss", "")
-          .typed<std::tuple<at::Tensor, at::Tensor>(at::TensorList, at::IntArrayRef, int64_t,
-                                                    double, int64_t, bool)>();
-  return op.call(logits, roles, loss, eps, reduction, statistics);
-}
-
 namespace {
 
 using at::AutoDispatchBelowADInplaceOrView;
@@ -37,28 +26,54 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
 
+template <class Signature>
+c10::TypedOperatorHandle<Signature> op(const char* name) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
+}
+
 std::vector<at::Tensor> call_backward(const at::Tensor& grad, at::TensorList logits,
-                                      at::IntArrayRef roles, int64_t loss, double eps,
-                                      int64_t reduction) {
-  static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("pygan::gan_loss_backward", "")
-          .typed<std::vector<at::Tensor>(const at::Tensor&, at::TensorList, at::IntArrayRef,
-                                         int64_t, double, int64_t)>();
-  return op.call(grad, logits, roles, loss, eps, reduction);
+                                      const at::Tensor& means, const LossArgs& args) {
+  static const auto backward =
+      op<std::vector<at::Tensor>(const at::Tensor&, at::TensorList, const at::Tensor&,
+                                 at::IntArrayRef, int64_t, double, c10::ArrayRef<double>, int64_t)>(
+          "pygan::gan_loss_backward");
+  return backward.call(grad, logits, means, args.roles, args.loss, args.label_smoothing,
+                       args.weights, args.reduction);
 }
 
-std::vector<at::Tensor> call_terms(at::TensorList logits, at::IntArrayRef roles, int64_t loss,
-                                   double eps, int64_t order) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("pygan::gan_loss_terms", "")
-                             .typed<std::vector<at::Tensor>(at::TensorList, at::IntArrayRef,
-                                                            int64_t, double, int64_t)>();
-  return op.call(logits, roles, loss, eps, order);
+std::vector<at::Tensor> call_terms(at::TensorList logits, const LossArgs& args, int64_t order) {
+  static const auto terms =
+      op<std::vector<at::Tensor>(at::TensorList, at::IntArrayRef, int64_t, double, int64_t)>(
+          "pygan::gan_loss_terms");
+  return terms.call(logits, args.roles, args.loss, args.label_smoothing, order);
 }
 
-bool keeps_grads(at::TensorList logits) {
-  return !c10::impl::TorchDispatchModeTLS::any_modes_set() &&
+}  // namespace
+
+std::tuple<at::Tensor, at::Tensor> call_loss(at::TensorList logits, const LossArgs& args,
+                                             bool statistics) {
+  static const auto loss = op<std::tuple<at::Tensor, at::Tensor>(
+      at::TensorList, at::IntArrayRef, int64_t, double, c10::ArrayRef<double>, int64_t, bool)>(
+      "pygan::gan_loss");
+  return loss.call(logits, args.roles, args.loss, args.label_smoothing, args.weights,
+                   args.reduction, statistics);
+}
+
+std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>> call_loss_and_grad(
+    at::TensorList logits, const LossArgs& args, bool statistics) {
+  static const auto loss_and_grad = op<std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>>(
+      at::TensorList, at::IntArrayRef, int64_t, double, c10::ArrayRef<double>, int64_t, bool)>(
+      "pygan::gan_loss_and_grad");
+  return loss_and_grad.call(logits, args.roles, args.loss, args.label_smoothing, args.weights,
+                            args.reduction, statistics);
+}
+
+namespace {
+
+// Half precision too: a gradient that is not 1 recomputes. Not what compares with a mean, whose
+// gradients take a pass of their own anyway.
+bool keeps_grads(at::TensorList logits, const LossArgs& args) {
+  return !args.to_mean() && !c10::impl::TorchDispatchModeTLS::any_modes_set() &&
          std::all_of(logits.begin(), logits.end(), is_plain_cpu);
 }
 
@@ -67,10 +82,12 @@ bool keeps_grads(at::TensorList logits) {
 // takes 68 (best of 3,000 on a slow machine; the backward pass of a.sum() + b.sum() likewise 67).
 struct GanLossNode : torch::autograd::Node {
   std::vector<torch::autograd::SavedVariable> logits;
+  at::Tensor means;
   std::vector<at::Tensor> grads;  // empty where they are recomputed
   c10::SmallVector<int64_t, 2> roles;
+  c10::SmallVector<double, 2> weights;
   int64_t loss, reduction;
-  double eps;
+  double label_smoothing;
 
   variable_list apply(variable_list&& incoming) override {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -91,7 +108,7 @@ struct GanLossNode : torch::autograd::Node {
         return out;
       }
     }
-    return call_backward(grad, x, roles, loss, eps, reduction);
+    return call_backward(grad, x, means, {roles, loss, label_smoothing, weights, reduction});
   }
 
   void release_variables() override {
@@ -103,52 +120,13 @@ struct GanLossNode : torch::autograd::Node {
   std::string name() const override { return "GanLossBackward"; }
 };
 
-struct GanLossBackward : Function<GanLossBackward> {
-  static variable_list forward(AutogradContext* ctx, const at::Tensor& grad, at::TensorList logits,
-                               at::IntArrayRef roles, int64_t loss, double eps, int64_t reduction) {
-    const AutoDispatchBelowADInplaceOrView below;
-    variable_list saved = logits.vec();
-    saved.push_back(grad);
-    ctx->save_for_backward(std::move(saved));
-    ctx->saved_data["settings"] = c10::ivalue::Tuple::create(roles, loss, eps, reduction);
-    return call_backward(grad, logits, roles, loss, eps, reduction);
-  }
-
-  // With v the gradient of out[i] = grad c term'(x): sum c v term'(x) to grad, grad c v term''(x)
-  // to x.
-  static variable_list backward(AutogradContext* ctx, const variable_list& vectors) {
-    const variable_list saved = ctx->get_saved_variables();
-    const at::Tensor& grad = saved.back();
-    const auto settings = ctx->saved_data["settings"].toTuple();
-    const auto roles = settings->elements()[0].toIntVector();
-    const int64_t loss = settings->elements()[1].toInt();
-    const double eps = settings->elements()[2].toDouble();
-    const bool mean = settings->elements()[3].toInt() == kMean;
-    const at::TensorList logits(saved.data(), roles.size());
-    const auto slopes = call_terms(logits, roles, loss, eps, 1);
-    const auto curvatures = call_terms(logits, roles, loss, eps, 2);
-    variable_list out(1 + roles.size() + 4);
-    for (size_t i = 0; i < roles.size(); ++i) {
-      if (!vectors[i].defined()) continue;
-      const at::Tensor& x = saved[i];
-      const auto weight = [&](const at::Tensor& t) { return mean ? t.div(x.sym_numel()) : t; };
-      const at::Tensor v = vectors[i].to(math_type(x.scalar_type()));
-      const at::Tensor to_grad = weight((v * slopes[i]).sum());
-      out[0] = out[0].defined() ? out[0] + to_grad : to_grad;
-      out[1 + i] = (v * curvatures[i] * weight(grad)).to(x.scalar_type());
-    }
-    if (out[0].defined()) out[0] = out[0].to(grad.scalar_type());
-    return out;
-  }
-};
-
 struct GanLossTerms : Function<GanLossTerms> {
   static variable_list forward(AutogradContext* ctx, at::TensorList logits, at::IntArrayRef roles,
-                               int64_t loss, double eps, int64_t order) {
+                               int64_t loss, double label_smoothing, int64_t order) {
     const AutoDispatchBelowADInplaceOrView below;
     ctx->save_for_backward(logits.vec());
-    ctx->saved_data["settings"] = c10::ivalue::Tuple::create(roles, loss, eps, order);
-    return call_terms(logits, roles, loss, eps, order);
+    ctx->saved_data["settings"] = c10::ivalue::Tuple::create(roles, loss, label_smoothing, order);
+    return call_terms(logits, {roles, loss, label_smoothing, {}, kSum}, order);
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
@@ -159,8 +137,9 @@ struct GanLossTerms : Function<GanLossTerms> {
                                 "pygan.fused_losses: derivatives must be of first or second order, "
                                 "got a third; use pygan.reference for it");
     const variable_list logits = ctx->get_saved_variables();
-    const auto slopes =
-        call_terms(logits, s[0].toIntVector(), s[1].toInt(), s[2].toDouble(), order + 1);
+    const auto roles = s[0].toIntVector();
+    const double smoothing = s[2].toDouble();
+    const auto slopes = call_terms(logits, {roles, s[1].toInt(), smoothing, {}, kSum}, order + 1);
     variable_list out(logits.size() + 4);
     for (size_t i = 0; i < logits.size(); ++i) {
       if (grads[i].defined()) out[i] = (grads[i] * slopes[i]).to(logits[i].scalar_type());
@@ -176,63 +155,133 @@ bool records(at::TensorList tensors) {
                      [](const at::Tensor& t) { return t.requires_grad(); });
 }
 
-std::tuple<at::Tensor, at::Tensor> gan_loss(at::TensorList logits, at::IntArrayRef roles,
-                                            int64_t loss, double eps, int64_t reduction,
-                                            bool statistics) {
+void check_no_transforms(at::TensorList logits) {
   for (const at::Tensor& x : logits) check_no_transform("pygan.fused_losses", x);
+}
+
+std::tuple<at::Tensor, at::Tensor> gan_loss(at::TensorList logits, at::IntArrayRef roles,
+                                            int64_t loss, double label_smoothing,
+                                            c10::ArrayRef<double> weights, int64_t reduction,
+                                            bool statistics) {
+  check_no_transforms(logits);
+  const LossArgs args{roles, loss, label_smoothing, weights, reduction};
   if (!records(logits)) {
     const AutoDispatchBelowADInplaceOrView below;
-    return call_loss(logits, roles, loss, eps, reduction, statistics);
+    return call_loss(logits, args, statistics);
   }
-  at::Tensor value, stats;
+  at::Tensor value, numbers;
   std::vector<at::Tensor> grads;
   {
     const AutoDispatchBelowADInplaceOrView below;
-    if (keeps_grads(logits)) {
-      auto result = gan_loss_and_grads_cpu(logits, roles, loss, eps, reduction, statistics);
-      value = std::move(result.loss);
-      stats = std::move(result.statistics);
-      grads = std::move(result.grads);
+    if (keeps_grads(logits, args)) {
+      std::tie(value, numbers, grads) = call_loss_and_grad(logits, args, statistics);
     } else {
-      std::tie(value, stats) = call_loss(logits, roles, loss, eps, reduction, statistics);
+      std::tie(value, numbers) = call_loss(logits, args, statistics);
     }
   }
   const auto node = c10::make_intrusive<GanLossNode>();
   node->set_next_edges(torch::autograd::collect_next_edges(logits));
   for (const at::Tensor& x : logits) node->logits.emplace_back(x, /*is_output=*/false);
+  node->means = numbers;
+  if (statistics) {
+    const AutoDispatchBelowADInplaceOrView below;
+    node->means = numbers.slice(0, kStatistics);
+  }
   node->grads = std::move(grads);
   node->roles.assign(roles.begin(), roles.end());
+  node->weights.assign(weights.begin(), weights.end());
   node->loss = loss;
   node->reduction = reduction;
-  node->eps = eps;
+  node->label_smoothing = label_smoothing;
   torch::autograd::set_history(value, node);
-  return {value, stats};
+  return {value, numbers};
+}
+
+std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>> gan_loss_and_grad(
+    at::TensorList logits, at::IntArrayRef roles, int64_t loss, double label_smoothing,
+    c10::ArrayRef<double> weights, int64_t reduction, bool statistics) {
+  check_no_transforms(logits);
+  const AutoDispatchBelowADInplaceOrView below;
+  return call_loss_and_grad(logits, {roles, loss, label_smoothing, weights, reduction}, statistics);
+}
+
+// The sum or mean of x, not by at::sum, whose bits depend on the number of threads: what the
+// Wasserstein generator maximises.
+at::Tensor reduced(const at::Tensor& x, Reduction reduction) {
+  constexpr auto linear = [](const Loss& loss) {
+    return loss.compared == Compared::alone && loss.generator == Form::Linear;
+  };
+  static const int64_t index =
+      std::find_if(std::begin(kLosses), std::end(kLosses), linear) - std::begin(kLosses);
+  const int64_t role = static_cast<int64_t>(Role::generator_fake);
+  return -std::get<0>(call_loss(x, {role, index, 0, {}, reduction}, false));
+}
+
+// The gradients as differentiable functions of the logits and of grad.
+std::vector<at::Tensor> composed_backward(const at::Tensor& grad, at::TensorList logits,
+                                          const LossArgs& args) {
+  variable_list seen(logits.size());  // what the form is a function of, in the math type
+  const auto math = math_type(logits[0].scalar_type());
+  const auto all = comparisons(args);
+  for (const auto& [first, second, weight] : all) {
+    seen[first] = logits[first].to(math);
+    if (second < 0) continue;
+    seen[second] = logits[second].to(math);
+    const at::Tensor a = seen[first], b = seen[second];
+    const bool to_mean = args.to_mean();
+    seen[first] = a - (to_mean ? reduced(b, kMean) : b);
+    // The second of a pair contributes no term of its own: its slope is not asked for below.
+    if (to_mean) seen[second] = b - reduced(a, kMean);
+  }
+  const auto slopes = call_terms(seen, args, 1);
+  std::vector<at::Tensor> out(logits.size());
+  const auto share = [&](int64_t i, double weight) {
+    const at::Tensor scaled = slopes[i] * grad.to(math) * weight;
+    return args.reduction == kMean ? scaled.div(logits[i].sym_numel()) : scaled;
+  };
+  for (const auto& [first, second, weight] : all) {
+    out[first] = share(first, weight);
+    if (second < 0) continue;
+    if (!args.to_mean()) {
+      out[second] = -out[first];
+      continue;
+    }
+    const at::Tensor a = out[first], b = share(second, weight);
+    out[first] = a - reduced(b, kSum).div(logits[first].sym_numel());
+    out[second] = b - reduced(a, kSum).div(logits[second].sym_numel());
+  }
+  for (size_t i = 0; i < out.size(); ++i) out[i] = out[i].to(logits[i].scalar_type());
+  return out;
 }
 
 std::vector<at::Tensor> gan_loss_backward(const at::Tensor& grad, at::TensorList logits,
-                                          at::IntArrayRef roles, int64_t loss, double eps,
-                                          int64_t reduction) {
+                                          const at::Tensor& means, at::IntArrayRef roles,
+                                          int64_t loss, double label_smoothing,
+                                          c10::ArrayRef<double> weights, int64_t reduction) {
   check_no_transform("pygan.fused_losses", grad);
-  for (const at::Tensor& x : logits) check_no_transform("pygan.fused_losses", x);
-  if (!records(logits) && !records(grad)) {
-    const AutoDispatchBelowADInplaceOrView below;
-    return call_backward(grad, logits, roles, loss, eps, reduction);
+  check_no_transforms(logits);
+  const LossArgs args{roles, loss, label_smoothing, weights, reduction};
+  if (records(logits) || records(grad)) {
+    check_loss(logits, args);
+    return composed_backward(grad, logits, args);
   }
-  return GanLossBackward::apply(grad, logits, roles, loss, eps, reduction);
+  const AutoDispatchBelowADInplaceOrView below;
+  return call_backward(grad, logits, means, args);
 }
 
 std::vector<at::Tensor> gan_loss_terms(at::TensorList logits, at::IntArrayRef roles, int64_t loss,
-                                       double eps, int64_t order) {
-  for (const at::Tensor& x : logits) check_no_transform("pygan.fused_losses", x);
+                                       double label_smoothing, int64_t order) {
+  check_no_transforms(logits);
   if (!records(logits)) {
     const AutoDispatchBelowADInplaceOrView below;
-    return call_terms(logits, roles, loss, eps, order);
+    return call_terms(logits, {roles, loss, label_smoothing, {}, kSum}, order);
   }
-  return GanLossTerms::apply(logits, roles, loss, eps, order);
+  return GanLossTerms::apply(logits, roles, loss, label_smoothing, order);
 }
 
 TORCH_LIBRARY_IMPL(pygan, Autograd, m) {
   m.impl("gan_loss", gan_loss);
+  m.impl("gan_loss_and_grad", gan_loss_and_grad);
   m.impl("gan_loss_backward", gan_loss_backward);
   m.impl("gan_loss_terms", gan_loss_terms);
 }

@@ -1,17 +1,25 @@
 // The schema of every op. Implementations register themselves beside their code.
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
 TORCH_LIBRARY(pygan, m) {
   // The loss over several tensors of logits, in one pass: roles[i] says what logits[i] is (0 real,
-  // 1 fake, for the discriminator; 2 fake, for the generator). reduction: 0 mean (of each tensor,
-  // then added), 1 sum. Returns the loss (0-d) and the statistics (9, or 0 if not asked for).
+  // 1 fake, for the discriminator; 2 fake, 3 real, for the generator), the k-th of a kind belonging
+  // to scale k. weights: one number a scale, or none: all 1. reduction: 0 mean (of each tensor,
+  // then added), 1 sum. Returns the loss (0-d), and as one tensor the statistics (9, if asked for)
+  // and what the backward pass of relativistic_average needs (4 a scale).
   m.def(
-      "gan_loss(Tensor[] logits, int[] roles, int loss, float label_smoothing, int reduction, "
-      "bool statistics) -> (Tensor, Tensor)");
+      "gan_loss(Tensor[] logits, int[] roles, int loss, float label_smoothing, float[] weights, "
+      "int reduction, bool statistics) -> (Tensor, Tensor)");
+  // The same, and the gradients by the logits. Not differentiable itself.
   m.def(
-      "gan_loss_backward(Tensor grad, Tensor[] logits, int[] roles, int loss, "
-      "float label_smoothing, int reduction) -> Tensor[]");
-  // The terms of the loss (order 0) or their derivatives (1, 2), element by element.
+      "gan_loss_and_grad(Tensor[] logits, int[] roles, int loss, float label_smoothing, "
+      "float[] weights, int reduction, bool statistics) -> (Tensor, Tensor, Tensor[])");
+  m.def(
+      "gan_loss_backward(Tensor grad, Tensor[] logits, Tensor means, int[] roles, int loss, "
+      "float label_smoothing, float[] weights, int reduction) -> Tensor[]");
+  // The terms of the loss (order 0) or their derivatives (1, 2), element by element. Of losses that
+  // compare, the logits must already be the differences.
   m.def(
       "gan_loss_terms(Tensor[] logits, int[] roles, int loss, float label_smoothing, int order) "
       "-> Tensor[]");
@@ -45,4 +53,19 @@ TORCH_LIBRARY(pygan, m) {
   m.def(
       "noise_dot(Tensor grad, SymInt[] stride, Tensor state, int offset, SymInt samples) -> "
       "Tensor");
+}
+
+// vmap has no rule for these, and a loop over the batch would be slower than what it replaces.
+void refuse_vmap(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack*) {
+  TORCH_CHECK_NOT_IMPLEMENTED(false, op.schema().name(),
+                              ": torch.func.vmap is not implemented; call it on the whole batch "
+                              "(a loss with reduction=\"none\"), or use pygan.reference");
+}
+
+TORCH_LIBRARY_IMPL(pygan, FuncTorchBatched, m) {
+  for (const char* name :
+       {"gan_loss", "gan_loss_and_grad", "gan_loss_backward", "gan_loss_terms", "instance_noise",
+        "instance_noise.out", "instance_noise_at", "noise_advance", "noise_draw", "noise_dot"}) {
+    m.impl(name, torch::CppFunction::makeFromBoxedFunction<&refuse_vmap>());
+  }
 }

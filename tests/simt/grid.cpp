@@ -29,6 +29,7 @@ Grid grid;
 Block slots[kResidentBlocks];
 std::vector<unsigned> only_blocks;
 char launch_key, finish_key;
+unsigned launch_count = 0;
 
 void start_block(Block& block, unsigned index) {
   block.index = index;
@@ -148,6 +149,7 @@ void run_grid(unsigned grid_size, unsigned block_size, void (*kernel)(const void
     bad_launch("the grid must have 1 to 2^31 - 1 blocks", grid_size, site);
   if (block_size < 1 || block_size > 1024)
     bad_launch("the block must have 1 to 1024 threads", block_size, site);
+  ++launch_count;
   host_thread();
   choose_policy();
   grid.kernel = kernel;
@@ -171,6 +173,8 @@ void run_grid(unsigned grid_size, unsigned block_size, void (*kernel)(const void
   for (Block& block : slots) block.threads.clear();
   grid.running = false;
 }
+
+unsigned launches() { return launch_count; }
 
 void run_only_blocks(std::initializer_list<unsigned> blocks) { only_blocks = blocks; }
 

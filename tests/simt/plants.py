@@ -95,6 +95,23 @@ PATCHES = [
     ),
     Patch(
         LOSS,
+        "load(y, other + i, 0, hi, other_is_aligned && hi == kVector);",
+        "load(y, other + i, 0, hi,"
+        " other_is_aligned && (hi == kVector || BUG(loss_other_guard_missing)));",
+    ),
+    Patch(
+        LOSS,
+        "const bool other_is_aligned = aligned<T, kVector>(other);",
+        "const bool other_is_aligned = BUG(loss_other_misaligned) || aligned<T, kVector>(other);",
+    ),
+    Patch(
+        LOSS,
+        "store(out + i, v, 0, hi, aligned<Out, N>(out) && hi == N);",
+        "store(out + i, v, 0, hi, (BUG(loss_store_misaligned) || aligned<Out, N>(out)) &&"
+        " (hi == N || BUG(loss_store_guard_missing)));",
+    ),
+    Patch(
+        LOSS,
         "const int64_t first = (tile - (p == 0 ? 0 : a.tile_end[p - 1])) * kTile;",
         "const int64_t own_tile = tile - (p == 0 ? 0 : a.tile_end[p - 1]);\n"
         "    const int64_t first = BUG(loss_index_overflow) ? static_cast<int>(own_tile) * kTile"
@@ -141,12 +158,15 @@ REPORTS: dict[str, list[Report]] = {
     "loss_tail_out_of_bounds": [_asan("loss", "vector.cuh")],
     "noise_tail_out_of_bounds": [_asan("noise", "vector.cuh")],
     "loss_tail_guard_missing": [_asan("loss", "vector.cuh")],
+    "loss_other_guard_missing": [_asan("loss", "vector.cuh")],
+    "loss_store_guard_missing": [_asan("loss", "vector.cuh")],
     "noise_tail_guard_missing": [_asan("noise", "vector.cuh")],
     "barrier_missing": [
         Report("loss", "tsan", (RACE, "reduce.cuh")),
         Report("loss", "plain", (POISON,)),
     ],
-    "flag_barrier_missing": [Report("loss", "tsan", (RACE, "reduce.cuh"))],
+    # On the flag, or on the sums of a thread that took the flag for another's.
+    "flag_barrier_missing": [Report("loss", "tsan", (RACE, "gan_loss_sums_kernel"))],
     "fence_missing": [Report("loss", "tsan", (RACE, "gan_loss.cuh"))],
     "reader_fence_missing": [Report("loss", "tsan", (RACE, "gan_loss.cuh"))],
     "counter_not_reset": [Report("loss", "plain", ("loss: wrong result",))],
@@ -155,6 +175,8 @@ REPORTS: dict[str, list[Report]] = {
     "shuffle_in_branch": [Report("loss", "plain", ("divergent warp operation", "reduce.cuh"))],
     "shared_uninitialised": [Report("loss", "plain", (POISON,))],
     "loss_misaligned": [Report("loss", "asan", ("misaligned address", "vector.cuh"))],
+    "loss_other_misaligned": [Report("loss", "asan", ("misaligned address", "vector.cuh"))],
+    "loss_store_misaligned": [Report("loss", "asan", ("misaligned address", "vector.cuh"))],
     "noise_misaligned": [Report("noise", "asan", ("misaligned address", "vector.cuh"))],
     "loss_index_overflow": [Report("loss", "asan", ("signed integer overflow", "gan_loss.cuh"))],
     "noise_index_overflow": [

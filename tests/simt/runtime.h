@@ -48,6 +48,9 @@ void atomic_leave(const void* address);
 void run_grid(unsigned grid, unsigned block, void (*kernel)(const void*), const void* call,
               Site site);
 
+// Grids that were run so far.
+unsigned launches();
+
 // The interleaving: the same seed gives the same run. Starts as 1.
 void set_seed(std::uint64_t seed);
 // Later launches execute only these blocks of their grid (those that exist); an empty list: all of

@@ -22,19 +22,21 @@ struct Block;
 
 // One CUDA thread: a fiber and a TSan identity. Both are reused by later blocks in the same slot.
 struct Thread {
-  ucontext_t context{};
+  void* registers[5];  // to go on with, see switch_to()
+  Block* block = nullptr;
+  unsigned index = 0;  // threadIdx.x
+  State state = State::exited;
+  unsigned run_slot = 0;          // its position in the list of runnable threads
+  unsigned priority = 0;          // of its warp in this block; see pick()
+  unsigned long long result = 0;  // of its last warp operation
+  Site site{"", 0};               // where it waits
   void* stack = nullptr;
   std::size_t stack_size = 0;
   void* asan_stack = nullptr;
   Identity identity = nullptr;
   FenceClocks fences;
-  Block* block = nullptr;
-  unsigned index = 0;  // threadIdx.x
-  State state = State::exited;
-  Site site{"", 0};               // where it waits
-  unsigned run_slot = 0;          // its position in the list of runnable threads
-  unsigned priority = 0;          // of its warp in this block; see pick()
-  unsigned long long result = 0;  // of its last warp operation
+  bool has_begun = false;
+  ucontext_t context{};  // to begin with; last, for what is needed all the time to lie together
 };
 
 // A warp operation that some of its lanes have reached.
@@ -49,6 +51,7 @@ struct PendingWarpOp {
 
 struct Warp {
   PendingWarpOp pending[32];  // more cannot be: each holds a lane
+  unsigned open = 0;          // which of them have lanes that wait
 };
 
 struct SharedArray {

@@ -140,7 +140,7 @@ def _replace(target: Path, command: Sequence[object]) -> None:
 def build(name: str, sources: Sequence[Source], mode: str, folder: Path) -> Path:
     """Compiles and links a program; returns its path. Two compilers run at a time."""
     # The runtime is never instrumented: TSan would see the emulator's own bookkeeping.
-    everything = [*sources, *(Source(path, sanitized=False) for path in RUNTIME)]
+    everything = [*sources, *(Source(path, ("-O2",), sanitized=False) for path in RUNTIME)]
     with ThreadPoolExecutor(max_workers=2) as pool:
         objects = list(pool.map(lambda source: _object(source, mode, folder), everything))
     program = folder / f"{name}-{mode}-{_digest(*(o.name.encode() for o in objects))}"

@@ -6,7 +6,9 @@ namespace simt {
 
 namespace {
 
-bool same(Site a, Site b) { return a.line == b.line && __builtin_strcmp(a.file, b.file) == 0; }
+bool same(Site a, Site b) {
+  return a.line == b.line && (a.file == b.file || __builtin_strcmp(a.file, b.file) == 0);
+}
 
 unsigned lane_of(const Thread& thread) { return thread.index % 32; }
 Warp& warp_of(const Thread& thread) { return thread.block->warps[thread.index / 32]; }
@@ -59,16 +61,14 @@ void check_mask(unsigned mask, WarpOp op, Site site) {
 // here.
 PendingWarpOp& join(unsigned mask, WarpOp op, Site site) {
   Thread& me = self();
+  Warp& warp = warp_of(me);
   PendingWarpOp* own = nullptr;
-  for (PendingWarpOp& other : warp_of(me).pending) {
-    if (other.arrived == 0) {
-      if (own == nullptr) own = &other;
-      continue;
-    }
+  for (unsigned open = warp.open; open != 0 && own == nullptr; open &= open - 1) {
+    PendingWarpOp& other = warp.pending[__builtin_ctz(open)];
     if ((other.mask >> lane_of(me) & 1) == 0) continue;
     if (other.mask == mask && other.op == op && same(other.site, site)) {
       own = &other;
-      break;
+      continue;
     }
     if ((other.arrived & mask) == 0) continue;
     if (other.mask != mask)
@@ -79,9 +79,16 @@ PendingWarpOp& join(unsigned mask, WarpOp op, Site site) {
          "calls a %s at %s:%d while lanes of its mask wait in a %s at %s:%d", name_of(op),
          site.file, site.line, name_of(other.op), other.site.file, other.site.line);
   }
-  own->mask = mask;
-  own->op = op;
-  own->site = site;
+  if (own == nullptr) {
+    check_mask(mask, op, site);  // once: later, whoever leaves is told that he is waited for
+    const int slot = __builtin_ctz(~warp.open);
+    warp.open |= 1u << slot;
+    own = &warp.pending[slot];
+    own->mask = mask;
+    own->op = op;
+    own->site = site;
+    own->arrived = 0;
+  }
   own->arrived |= 1u << lane_of(me);
   return *own;
 }
@@ -124,8 +131,10 @@ unsigned long long result_of(const PendingWarpOp& pending, int lane) {
 
 void check_not_expected_in_warp_operation(const char* instead) {
   const Thread& me = self();
-  for (const PendingWarpOp& pending : warp_of(me).pending) {
-    if (pending.arrived != 0 && (pending.mask >> lane_of(me) & 1) != 0)
+  const Warp& warp = warp_of(me);
+  for (unsigned open = warp.open; open != 0; open &= open - 1) {
+    const PendingWarpOp& pending = warp.pending[__builtin_ctz(open)];
+    if ((pending.mask >> lane_of(me) & 1) != 0)
       fail("divergent warp operation",
            "%s, but lanes of its warp wait for it in a %s at %s:%d with mask 0x%08x", instead,
            name_of(pending.op), pending.site.file, pending.site.line, pending.mask);
@@ -160,7 +169,6 @@ void barrier(Site site) {
 unsigned long long warp_operation(WarpOp op, unsigned mask, unsigned long long value, int lane,
                                   int width, Site site) {
   Thread& me = self();
-  check_mask(mask, op, site);
   PendingWarpOp& pending = join(mask, op, site);
   const unsigned my_lane = lane_of(me);
   pending.values[my_lane] = value;
@@ -179,7 +187,8 @@ unsigned long long warp_operation(WarpOp op, unsigned mask, unsigned long long v
     if (op == WarpOp::sync) acquire_for(other, &pending.sync_key);
     if (&other != &me) wake(other);
   }
-  pending.arrived = 0;
+  Warp& warp = warp_of(me);
+  warp.open &= ~(1u << (&pending - warp.pending));
   yield(site);
   return me.result;
 }

@@ -7,92 +7,144 @@
 
 namespace loss_grids {
 
-using pygan::Dtype;
-using pygan::Loss;
-using pygan::LossOptions;
+using pygan::Form;
+using pygan::LossPiece;
 using pygan::Role;
 using pygan::cuda::kThreads;
 using pygan::cuda::kTile;
 using pygan::cuda::LossLaunch;
+using pygan::cuda::With;
+using reference::Sum;
 
-constexpr Loss kLoss = Loss::non_saturating;
-
-inline pygan::LossPiece piece(const void* logits, int64_t n, Role role) {
-  pygan::LossPiece piece{};
+// The logistic form with mirror 1, as non_saturating sees real logits and relativistic the pairs.
+inline LossPiece piece(const float* logits, float* out, int64_t n) {
+  LossPiece piece{};
   piece.logits = logits;
+  piece.out = out;
   piece.n = n;
-  piece.coefficient = n == 0 ? 0 : 1.0 / double(n);
-  piece.role = role;
+  piece.coefficient = 1.0 / double(n);
+  piece.form = Form::Logistic;
+  piece.mirror = 1;
+  piece.role = Role::real;
   return piece;
 }
 
-inline LossLaunch launch_of(std::initializer_list<pygan::LossPiece> pieces) {
+inline LossLaunch launch_of(std::initializer_list<LossPiece> pieces) {
   LossLaunch launch{};
   int64_t tiles = 0;
-  for (const pygan::LossPiece& one : pieces) {
+  for (const LossPiece& one : pieces) {
     launch.pieces[launch.count] = one;
     launch.tile_end[launch.count++] = tiles += (one.n + kTile - 1) / kTile;
   }
-  launch.options.loss = kLoss;
-  launch.options.dtype = Dtype::float32;
-  return launch;
-}
-
-inline LossLaunch derivatives(const float* logits, float* out, int64_t n) {
-  LossLaunch launch = launch_of({piece(logits, n, Role::real)});
-  launch.pieces[0].out = out;
-  launch.pieces[0].coefficient = 1;
+  launch.options.dtype = pygan::Dtype::float32;
   launch.options.order = 1;
   return launch;
 }
 
-inline void add_terms(reference::Sum& sum, harness::Buffer<float>& logits, Role role) {
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    const reference::Sum term = reference::term(kLoss, role, 0, logits[i], 0);
-    sum.add(term.value / logits.size(), term.magnitude / logits.size());
+// Real and fake logits for one loss that compares them and one that does not, and their gradients.
+struct Logits {
+  harness::Buffer<float> real, fake, real_grad, fake_grad;
+
+  Logits(int64_t n, std::size_t offset, std::uint64_t seed)
+      : real(n, offset), fake(n, offset + 1), real_grad(n, offset + 2), fake_grad(n, offset) {
+    harness::Random random(seed);
+    for (int64_t i = 0; i < n; ++i) real[i] = reference::random_logit<float>(random);
+    for (int64_t i = 0; i < n; ++i) fake[i] = reference::random_logit<float>(random);
+    spoil();
   }
+
+  int64_t size() const { return static_cast<int64_t>(real.size()); }
+  void spoil() {
+    std::memset(real_grad.data(), 0xff, real.size() * sizeof(float));
+    std::memset(fake_grad.data(), 0xff, fake.size() * sizeof(float));
+  }
+
+  LossLaunch apart() {
+    LossLaunch launch = launch_of({piece(real.data(), real_grad.data(), size()),
+                                   piece(fake.data(), fake_grad.data(), size())});
+    launch.pieces[1].mirror = -1;
+    launch.pieces[1].role = Role::fake;
+    return launch;
+  }
+  LossLaunch paired() {
+    LossLaunch launch = launch_of({piece(real.data(), real_grad.data(), size())});
+    launch.pieces[0].other = fake.data();
+    launch.pieces[0].other_out = fake_grad.data();
+    return launch;
+  }
+
+  // The loss; its gradient must be right.
+  Sum check(bool pairs) {
+    const auto& loss = reference::definition_of(pairs ? "relativistic" : "non_saturating");
+    const reference::Real n = size();
+    Sum sum;
+    for (int64_t i = 0; i < size(); ++i) {
+      const auto x = reference::exactly(real[i]), y = reference::exactly(fake[i]);
+      const auto by_x = reference::variable(real[i]), by_y = reference::variable(fake[i]);
+      Sum x_grad, y_grad;
+      sum.add(loss.real(by_x, y, 0), 0, 1 / n);
+      x_grad.add(loss.real(by_x, y, 0), 1, 1 / n);
+      if (!pairs) sum.add(loss.fake(by_y, x, 0), 0, 1 / n);
+      y_grad.add(pairs ? loss.real(x, by_y, 0) : loss.fake(by_y, x, 0), 1, 1 / n);
+      reference::check_element<float, float>("derivative", i, real_grad[i], x_grad);
+      reference::check_element<float, float>("derivative of the other", i, fake_grad[i], y_grad);
+    }
+    return sum;
+  }
+};
+
+inline Sum mean_of(harness::Buffer<float>& logits) {
+  Sum mean;
+  for (std::size_t i = 0; i < logits.size(); ++i)
+    mean.add(reference::Real(logits[i]) / logits.size());
+  return mean;
 }
 
-// Twice with the same slot: the kernel must leave its counter ready for the next launch.
-inline void check_sums(int64_t n, std::size_t offset, unsigned grid, std::uint64_t seed) {
-  harness::Buffer<float> real(n, offset), fake(n + 3, offset + 1), loss(1);
-  harness::Buffer<float> statistics(pygan::kStatistics);
-  harness::Buffer<double> partials(grid * pygan::kTotals);
-  harness::Random random(seed);
-  for (int64_t i = 0; i < n; ++i) real[i] = reference::random_logit<float>(random);
-  for (int64_t i = 0; i < n + 3; ++i) fake[i] = reference::random_logit<float>(random);
-  reference::Sum expected;
-  add_terms(expected, real, Role::real);
-  add_terms(expected, fake, Role::fake);
-  LossLaunch arguments =
-      launch_of({piece(real.data(), n, Role::real), piece(fake.data(), n + 3, Role::fake)});
-  arguments.options.statistics = true;
+// Twice with the same slot: the kernel must leave its counter ready for the next launch. The second
+// time, the loss goes on from what the first handed over: it is twice the loss.
+template <With with>
+void check_sums(Logits& logits, bool pairs, unsigned grid) {
+  harness::Buffer<float> loss(1), statistics(pygan::kStatistics);
+  harness::Buffer<double> partials(grid * pygan::kTotals), carry(pygan::kTotals);
+  const LossLaunch arguments = pairs ? logits.paired() : logits.apart();
+  constexpr bool with_statistics = pygan::cuda::kWithStatistics<with>;
   for (int round = 0; round < 2; ++round) {
     loss[0] = -1;
-    pygan::cuda::launch(
-        pygan::cuda::gan_loss_sums_kernel<kLoss, float, true>, grid, kThreads, nullptr, arguments,
-        pygan::cuda::LossOutputs{partials.data(), loss.data(), statistics.data(), true}, 3u);
+    logits.spoil();
+    pygan::cuda::LossScratch scratch{partials.data(), 3, {}};
+    scratch.out.loss = loss.data();
+    scratch.out.statistics = with_statistics ? statistics.data() : nullptr;
+    scratch.out.carry = carry.data();
+    scratch.out.first = round == 0;
+    scratch.out.last = true;
+    scratch.out.real = scratch.out.fake = double((1 + round) * logits.size());
+    pygan::cuda::launch(pygan::cuda::gan_loss_sums_kernel<float, with>, grid, kThreads, nullptr,
+                        arguments, scratch);
+    const Sum once = logits.check(pairs);
+    Sum expected;
+    expected.add(once, 1 + round);
     reference::check_sum("loss", loss[0], expected);
+    if (!with_statistics) continue;
+    reference::check_sum("real_logit", statistics[pygan::kRealLogit], mean_of(logits.real));
+    reference::check_sum("fake_logit", statistics[pygan::kFakeLogit], mean_of(logits.fake));
   }
 }
 
-inline void check_pointwise(int64_t n, std::size_t offset, unsigned grid, std::uint64_t seed) {
-  harness::Buffer<float> logits(n, offset), out(n, offset);
-  harness::Random random(seed);
-  for (int64_t i = 0; i < n; ++i) logits[i] = reference::random_logit<float>(random);
-  pygan::cuda::launch(pygan::cuda::gan_loss_pointwise_kernel<kLoss, float>, grid, kThreads, nullptr,
-                      derivatives(logits.data(), out.data(), n));
-  for (int64_t i = 0; i < n; ++i)
-    reference::check_element<float, float>("derivative", i, out[i],
-                                           reference::term(kLoss, Role::real, 1, logits[i], 0));
+inline void check_pointwise(Logits& logits, bool pairs, unsigned grid) {
+  logits.spoil();
+  pygan::cuda::launch(pygan::cuda::gan_loss_pointwise_kernel<float>, grid, kThreads, nullptr,
+                      pairs ? logits.paired() : logits.apart());
+  logits.check(pairs);
 }
 
 inline void check_small(std::uint64_t seed) {
   for (int64_t n : {1, 257, 12'391})
     for (unsigned grid : {1u, 2u, 7u}) {
       simt::set_seed(seed++);
-      check_sums(n, seed % 4, grid, seed);
-      check_pointwise(n, seed % 4, grid, seed);
+      Logits logits(n, seed % 4, seed);
+      check_sums<With::both>(logits, seed % 2 == 0, grid);
+      check_sums<With::grads>(logits, seed % 2 == 1, grid);
+      check_pointwise(logits, seed % 2 == 0, grid);
     }
 }
 
@@ -100,10 +152,11 @@ inline void check_small(std::uint64_t seed) {
 inline void check_huge() {
   constexpr int64_t n = (int64_t{1} << 31) + 5;
   harness::VirtualBuffer<float> logits(n), out(n);
-  const LossLaunch arguments = derivatives(logits.data(), out.data(), n);
+  LossLaunch arguments = launch_of({piece(logits.data(), out.data(), n)});
+  arguments.pieces[0].coefficient = 1;
   const auto grid = static_cast<unsigned>(arguments.tiles());
   simt::run_only_blocks({0, grid - 1});
-  pygan::cuda::launch(pygan::cuda::gan_loss_pointwise_kernel<kLoss, float>, grid, kThreads, nullptr,
+  pygan::cuda::launch(pygan::cuda::gan_loss_pointwise_kernel<float>, grid, kThreads, nullptr,
                       arguments);
   simt::run_only_blocks({});
   for (int64_t i : {int64_t{0}, int64_t{kTile - 1}, n - 5, n - 1})

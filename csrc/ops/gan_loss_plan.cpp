@@ -1,0 +1,198 @@
+// Checks of a GAN loss's arguments, and the pieces of work that follow from them.
+#include "ops/gan_loss.h"
+
+namespace pygan::ops {
+namespace {
+
+const char* op_name(const LossArgs& args) {
+  return args.discriminator() ? "pygan.discriminator_loss" : "pygan.generator_loss";
+}
+
+// "fake_logits", or "fake_logits[2]" where there are several.
+std::string argument_name(at::IntArrayRef roles, size_t i) {
+  const bool real = is_real(static_cast<Role>(roles[i]));
+  size_t before = 0, all = 0;
+  for (size_t k = 0; k < roles.size(); ++k) {
+    if (is_real(static_cast<Role>(roles[k])) != real) continue;
+    before += k < i;
+    ++all;
+  }
+  const std::string name = real ? "real_logits" : "fake_logits";
+  return all > 1 ? c10::str(name, "[", before, "]") : name;
+}
+
+c10::SmallVector<int64_t, 2> indices_of(const LossArgs& args, bool real) {
+  c10::SmallVector<int64_t, 2> indices;
+  for (size_t i = 0; i < args.roles.size(); ++i) {
+    if (is_real(static_cast<Role>(args.roles[i])) == real) {
+      indices.push_back(static_cast<int64_t>(i));
+    }
+  }
+  return indices;
+}
+
+void check_args(at::TensorList logits, const LossArgs& args) {
+  TORCH_CHECK(logits.size() == args.roles.size() && !logits.empty(),
+              "pygan::gan_loss: logits must be tensors with a role each, got ", logits.size(),
+              " tensors and ", args.roles.size(), " roles");
+  TORCH_CHECK(args.loss >= 0 && args.loss < kLossCount,
+              "pygan::gan_loss: loss must be an index below ", kLossCount, ", got ", args.loss);
+  TORCH_CHECK(args.reduction == kMean || args.reduction == kSum,
+              "pygan::gan_loss: reduction must be 0 (mean) or 1 (sum), got ", args.reduction);
+  for (const int64_t role : args.roles) {
+    TORCH_CHECK(role >= 0 && role <= static_cast<int64_t>(Role::generator_real) &&
+                    (role <= static_cast<int64_t>(Role::fake)) == args.discriminator(),
+                "pygan::gan_loss: roles must be 0 (real) and 1 (fake) for the discriminator, 2 "
+                "(fake) and 3 (real) for the generator, got ",
+                args.roles);
+  }
+}
+
+}  // namespace
+
+void check_logits(at::TensorList logits, const LossArgs& args) {
+  check_args(logits, args);
+  const char* op = op_name(args);
+  const at::Tensor& first = logits[0];
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const at::Tensor& x = logits[i];
+    if (is_float(x.scalar_type()) && x.scalar_type() == first.scalar_type() &&
+        x.device() == first.device()) {
+      continue;
+    }
+    const std::string argument = argument_name(args.roles, i);
+    TORCH_CHECK_TYPE(is_float(x.scalar_type()), op, ": ", argument,
+                     " must be float32, float64, float16 or bfloat16, got ",
+                     name_of(x.scalar_type()));
+    TORCH_CHECK_TYPE(x.scalar_type() == first.scalar_type(), op, ": ", argument,
+                     " must have the dtype of ", argument_name(args.roles, 0), ", ",
+                     name_of(first.scalar_type()), ", got ", name_of(x.scalar_type()));
+    TORCH_CHECK_VALUE(x.device() == first.device(), op, ": ", argument,
+                      " must be on the device of ", argument_name(args.roles, 0), ", ",
+                      first.device(), ", got ", x.device());
+  }
+}
+
+void check_loss(at::TensorList logits, const LossArgs& args) {
+  check_logits(logits, args);
+  const char* op = op_name(args);
+  const Loss& loss = args.info();
+  TORCH_CHECK_VALUE(args.label_smoothing == 0 || (args.discriminator() && loss.smooths()), op,
+                    ": label_smoothing must be 0 for loss=\"", loss.name,
+                    "\", which has no labels to smooth, got ", args.label_smoothing);
+  const auto real = indices_of(args, true), fake = indices_of(args, false);
+  TORCH_CHECK(!fake.empty() &&
+                  (real.size() == fake.size() ||
+                   (!args.discriminator() && real.empty() && loss.compared == Compared::alone)),
+              "pygan::gan_loss: there must be a real tensor for each fake one, got ", real.size(),
+              " and ", fake.size());
+  TORCH_CHECK_VALUE(args.weights.empty() || args.weights.size() == fake.size(), op,
+                    ": weights must hold one number for each of the ", fake.size(),
+                    " scale(s), got ", args.weights.size());
+  if (args.reduction == kMean || args.to_mean()) {
+    for (size_t i = 0; i < logits.size(); ++i) {
+      if (logits[i].sym_numel() != 0) continue;
+      TORCH_CHECK_VALUE(args.reduction != kMean, op, ": ", argument_name(args.roles, i),
+                        " must not be empty for reduction=\"mean\", got shape ",
+                        logits[i].sym_sizes());
+      TORCH_CHECK_VALUE(false, op, ": ", argument_name(args.roles, i),
+                        " must not be empty for loss=\"", loss.name,
+                        "\", which takes its mean, got shape ", logits[i].sym_sizes());
+    }
+  }
+  if (loss.compared != Compared::paired) return;
+  for (size_t k = 0; k < fake.size(); ++k) {
+    const at::Tensor &r = logits[real[k]], &f = logits[fake[k]];
+    TORCH_CHECK_VALUE(r.sym_sizes() == f.sym_sizes(), op, ": ", argument_name(args.roles, fake[k]),
+                      " must have the shape of ", argument_name(args.roles, real[k]),
+                      " for loss=\"", loss.name, "\", which pairs them, ", r.sym_sizes(), ", got ",
+                      f.sym_sizes(), "; loss=\"relativistic_average\" takes any two sizes");
+  }
+}
+
+c10::SmallVector<Compare, 2> comparisons(const LossArgs& args) {
+  const auto real = indices_of(args, true), fake = indices_of(args, false);
+  const auto weight = [&](size_t k) { return args.weights.empty() ? 1.0 : args.weights[k]; };
+  c10::SmallVector<Compare, 2> all;
+  if (args.info().compared != Compared::alone) {
+    for (size_t k = 0; k < fake.size(); ++k) {
+      const auto [first, second] =
+          args.discriminator() ? std::pair(real[k], fake[k]) : std::pair(fake[k], real[k]);
+      all.push_back({first, second, weight(k)});
+    }
+    return all;
+  }
+  for (size_t k = 0; k < real.size(); ++k) all.push_back({real[k], -1, weight(k)});
+  for (size_t k = 0; k < fake.size(); ++k) all.push_back({fake[k], -1, weight(k)});
+  return all;
+}
+
+LossPlan::LossPlan(at::TensorList tensors, const LossArgs& args) {
+  for (const at::Tensor& x : tensors) logits.push_back(dense(x));
+  const auto add = [&](int64_t i, int64_t other, double weight) {
+    const auto role = static_cast<Role>(args.roles[i]);
+    const Term term = term_of(args.info(), role, args.label_smoothing);
+    const int64_t n = logits[i].numel();
+    const double share = args.reduction == kMean ? 1.0 / static_cast<double>(n) : 1.0;
+    pieces.push_back({logits[i].const_data_ptr(),
+                      other < 0 ? nullptr : logits[other].const_data_ptr(), nullptr, nullptr, n,
+                      term.sign * weight * share, term.eps, term.form, term.mirror, role});
+    indices_.emplace_back(i, other);
+  };
+  for (const auto& [first, second, weight] : comparisons(args)) {
+    if (args.info().compared == Compared::paired) {
+      if (logits[first].strides() != logits[second].strides()) {
+        logits[first] = logits[first].contiguous();
+        logits[second] = logits[second].contiguous();
+        reordered_ = true;
+      }
+      add(first, second, weight);
+    } else {
+      add(first, -1, weight);
+      if (second >= 0) add(second, -1, weight);
+    }
+  }
+}
+
+LossPlan LossPlan::of_terms(at::TensorList tensors, const LossArgs& args) {
+  LossPlan plan;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const auto role = static_cast<Role>(args.roles[i]);
+    const Term term = term_of(args.info(), role, args.label_smoothing);
+    plan.logits.push_back(dense(tensors[i]));
+    plan.pieces.push_back({plan.logits[i].const_data_ptr(), nullptr, nullptr, nullptr,
+                           plan.logits[i].numel(), static_cast<double>(term.sign), term.eps,
+                           term.form, term.mirror, role});
+    plan.indices_.emplace_back(i, -1);
+  }
+  return plan;
+}
+
+std::vector<at::Tensor> LossPlan::allocate_outs(at::ScalarType type) {
+  std::vector<at::Tensor> outs;
+  for (const at::Tensor& x : logits) outs.push_back(empty_on(x, x.sizes(), x.strides(), type));
+  for (size_t p = 0; p < pieces.size(); ++p) {
+    const auto [i, other] = indices_[p];
+    pieces[p].out = outs[i].mutable_data_ptr();
+    if (other >= 0) pieces[p].other_out = outs[other].mutable_data_ptr();
+  }
+  return outs;
+}
+
+void LossPlan::restore_layout(at::TensorList tensors, std::vector<at::Tensor>& outs) const {
+  for (size_t i = 0; reordered_ && i < outs.size(); ++i) {
+    outs[i] = at::empty_like(tensors[i]).copy_(outs[i]);
+  }
+}
+
+void LossPlan::count(size_t first, size_t last, double& real, double& fake) const {
+  real = fake = 0;
+  for (size_t p = first; p < last; ++p) {
+    const auto n = static_cast<double>(pieces[p].n);
+    const bool paired = pieces[p].other != nullptr;
+    if (is_real(pieces[p].role) || paired) real += n;
+    if (!is_real(pieces[p].role) || paired) fake += n;
+  }
+}
+
+}  // namespace pygan::ops

@@ -1,0 +1,164 @@
+"""What the functions of :mod:`pygan.fused_losses` were called with, checked and as the ops take it."""
+
+import math
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from pygan import _C
+
+_TABLE = _C.losses()
+LOSSES: tuple[str, ...] = tuple(name for name, _, _ in _TABLE)
+"""The names that ``loss=`` takes."""
+
+_INDEX = {name: index for index, name in enumerate(LOSSES)}
+_REDUCTIONS = {"mean": 0, "sum": 1, "none": 2}
+MEAN, SUM, NONE = _REDUCTIONS.values()
+# What a logit is compared with (csrc/math/losses.h, enum Compared).
+ALONE, PAIRED, TO_MEAN = 0, 1, 2
+# What a tensor of logits is to the op (enum Role).
+_REAL, _FAKE, GENERATOR_FAKE, _GENERATOR_REAL = 0, 1, 2, 3
+WASSERSTEIN = _INDEX["wasserstein"]
+
+# The arguments of gan_loss: logits (all of the first argument, then all of the second), roles, loss,
+# label_smoothing, weights, reduction. A plain tuple: one with names takes a microsecond of a small loss.
+Call: TypeAlias = tuple[list[Tensor], list[int], int, float, tuple[float, ...], int]
+
+
+def compared(index: int) -> int:
+    return _TABLE[index][1]
+
+
+def index_of(loss: Any, op: str = "pygan.fused_losses") -> int:
+    return _choice(op, "loss", loss, _INDEX)
+
+
+def parse(
+    op: str,
+    generator: bool,
+    loss: Any,
+    label_smoothing: Any,
+    reduction: Any,
+    weights: Any,
+    real_logits: Any,
+    fake_logits: Any,
+) -> Call:
+    """Everything but what the op itself checks: dtypes, devices and sizes."""
+    index = index_of(loss, op)
+    reduce = _choice(op, "reduction", reduction, _REDUCTIONS)
+    smoothing = _number(op, "label_smoothing", label_smoothing)
+    if smoothing != 0.0:
+        _check_smoothing(op, loss, index, smoothing)
+    fake = _tensors(op, "fake_logits", fake_logits)
+    scales = len(fake)
+    numbers = () if weights is None else _weights(op, weights, fake_logits)
+    if generator and _TABLE[index][1] == ALONE:
+        if real_logits is not None:
+            raise ValueError(
+                f'{op}: real_logits must be None for loss="{loss}", which does not compare real and '
+                f"fake, got {_describe(real_logits)}"
+            )
+        return fake, [GENERATOR_FAKE] * scales, index, smoothing, numbers, reduce
+    if generator and real_logits is None:
+        raise ValueError(
+            f'{op}: real_logits must be given for loss="{loss}", which compares fake with real '
+            "logits, got None"
+        )
+    real = _tensors(op, "real_logits", real_logits)
+    if isinstance(real_logits, Tensor) != isinstance(fake_logits, Tensor) or len(real) != scales:
+        raise ValueError(
+            f"{op}: real_logits and fake_logits must both be tensors, or lists of the same "
+            f"length, got {_describe(real_logits)} and {_describe(fake_logits)}"
+        )
+    if generator:
+        roles = [GENERATOR_FAKE] * scales + [_GENERATOR_REAL] * scales
+        return fake + real, roles, index, smoothing, numbers, reduce
+    roles = [_REAL] * scales + [_FAKE] * scales
+    return real + fake, roles, index, smoothing, numbers, reduce
+
+
+def check(call: Call) -> None:
+    """What gan_loss would refuse, for terms that are made without it."""
+    logits = [x.detach() for x in call[0]]
+    if all(x.device == logits[0].device for x in logits):
+        logits = [torch.empty_like(x, device="meta") for x in logits]
+    torch.ops.pygan.gan_loss.default(logits, *call[1:5], SUM, False)
+
+
+def by_argument(tensors: Sequence[Tensor], like: Any) -> tuple[Any, ...]:
+    """Tensors in the order of a call's logits, as the arguments were: tensors, or lists like `like`."""
+    if isinstance(like, Tensor):
+        return tuple(tensors)
+    scales = len(like)
+    return tuple(list(tensors[i : i + scales]) for i in range(0, len(tensors), scales))
+
+
+def _check_smoothing(op: str, loss: str, index: int, smoothing: float) -> None:
+    if not 0.0 <= smoothing <= 1.0:
+        raise ValueError(f"{op}: label_smoothing must be from 0 to 1, got {smoothing}")
+    if not _TABLE[index][2]:
+        raise ValueError(
+            f'{op}: label_smoothing must be 0 for loss="{loss}", which has no labels to smooth, '
+            f"got {smoothing}"
+        )
+
+
+def _choice(op: str, argument: str, name: Any, known: dict[str, int]) -> int:
+    if not isinstance(name, str) or name not in known:
+        raise ValueError(f"{op}: {argument} must be one of {', '.join(known)}, got {name!r}")
+    return known[name]
+
+
+def _tensors(op: str, argument: str, value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(
+            f"{op}: {argument} must be a tensor or a list of tensors, got {_describe(value)}"
+        )
+    if not value:
+        raise ValueError(f"{op}: {argument} must hold at least one tensor, got an empty list")
+    for k, tensor in enumerate(value):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{op}: {argument}[{k}] must be a tensor, got {_describe(tensor)}")
+    return list(value)
+
+
+def _weights(op: str, weights: Any, fake_logits: Any) -> tuple[float, ...]:
+    if isinstance(fake_logits, Tensor):
+        raise ValueError(
+            f"{op}: weights must be None unless the logits are lists, got {_describe(weights)}"
+        )
+    if not isinstance(weights, (list, tuple)):
+        raise TypeError(
+            f"{op}: weights must be a list of numbers, one for each scale, got {_describe(weights)}"
+        )
+    scales = len(fake_logits)
+    if len(weights) != scales:
+        raise ValueError(
+            f"{op}: weights must hold one number for each of the {scales} scale(s), got {len(weights)}"
+        )
+    numbers = tuple(_number(op, f"weights[{k}]", weight) for k, weight in enumerate(weights))
+    for k, number in enumerate(numbers):
+        if not -math.inf < number < math.inf:
+            raise ValueError(f"{op}: weights[{k}] must be finite, got {number}")
+    return numbers
+
+
+def _number(op: str, argument: str, value: Any) -> float:
+    if isinstance(value, float):
+        return value
+    if not isinstance(value, (int, Real)):
+        raise TypeError(f"{op}: {argument} must be a number, got {_describe(value)}")
+    return float(value)
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, (list, tuple)):
+        return f"a {type(value).__name__} of length {len(value)}"
+    return type(value).__name__

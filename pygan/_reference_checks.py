@@ -1,0 +1,71 @@
+"""What :mod:`pygan.reference` does not take, and says so before anything is computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+from torch import Tensor
+
+
+def scales_of(op: str, loss: str, reduction: str, **logits: Any) -> list[list[Tensor]]:
+    """Each argument as a list of float64 tensors, one per scale."""
+    (first, one), *others = logits.items()
+    for name, other in others:
+        if isinstance(one, Tensor) != isinstance(other, Tensor):
+            raise ValueError(
+                f"{op}: {name} must be a tensor or a list as {first} is, "
+                f"got {type(other).__name__} and {type(one).__name__}"
+            )
+    lists = {name: [x] if isinstance(x, Tensor) else x for name, x in logits.items()}
+    for name, tensors in lists.items():
+        if not isinstance(tensors, (list, tuple)) or not all(
+            isinstance(t, Tensor) for t in tensors
+        ):
+            raise TypeError(
+                f"{op}: {name} must be a tensor or a list of them, got {type(tensors).__name__}"
+            )
+        if not tensors or len(tensors) != len(lists[first]):
+            raise ValueError(
+                f"{op}: {name} must have one tensor per scale, as many as {first}, at least one, "
+                f"got {len(tensors)} and {len(lists[first])}"
+            )
+        for t in tensors:
+            if not t.dtype.is_floating_point:
+                raise TypeError(f"{op}: {name} must be a floating tensor, got {t.dtype}")
+            if t.dtype != lists[first][0].dtype:
+                raise TypeError(
+                    f"{op}: {name} must have the dtype of {first}, {lists[first][0].dtype}, got {t.dtype}"
+                )
+            if t.numel() == 0 and (reduction == "mean" or loss == "relativistic_average"):
+                raise ValueError(
+                    f"{op}: {name} must not be empty (the mean is undefined), got shape {tuple(t.shape)}"
+                )
+    shapes = [[tuple(t.shape) for t in tensors] for tensors in lists.values()]
+    if loss == "relativistic" and shapes[0] != shapes[1]:
+        raise ValueError(
+            f"{op}: real_logits and fake_logits must have the same shape for loss={loss!r}, "
+            f"got {shapes[0]} and {shapes[1]}"
+        )
+    return [[t.double() for t in tensors] for tensors in lists.values()]
+
+
+def weights_of(op: str, weights: Any, listed: bool, scales: int) -> list[float]:
+    if weights is None:
+        return [1.0] * scales
+    if not listed:
+        raise ValueError(f"{op}: weights must be None unless the logits are lists, got {weights!r}")
+    if isinstance(weights, str) or not isinstance(weights, Sequence):
+        raise TypeError(
+            f"{op}: weights must be a sequence of numbers, got {type(weights).__name__}"
+        )
+    if not all(isinstance(w, Real) for w in weights):
+        raise TypeError(f"{op}: weights must be numbers, got {weights!r}")
+    if len(weights) != scales or not all(math.isfinite(w) for w in weights):
+        raise ValueError(
+            f"{op}: weights must be one finite number per scale, of which there are {scales}, "
+            f"got {weights!r}"
+        )
+    return [float(w) for w in weights]

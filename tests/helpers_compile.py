@@ -1,0 +1,36 @@
+"""What the tests of torch.compile share: one graph against eager."""
+
+import pytest
+import torch
+
+from pygan import NoiseStream
+
+BACKENDS = ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
+
+
+def compare(function, backend, *argument_lists):
+    """function(*arguments) compiled as one graph against eager: results, and what it did to streams."""
+    compiled = torch.compile(function, fullgraph=True, dynamic=True, backend=backend)
+    for make in argument_lists:
+        pairs = []
+        for run in (compiled, function):
+            arguments = make()
+            results = run(*arguments)
+            results = list(results) if isinstance(results, tuple) else [results]
+            leaves = [t for t in arguments if isinstance(t, torch.Tensor) and t.requires_grad]
+            outputs, grads = [t for t in results if t.requires_grad], ()
+            if outputs and leaves:
+                total = sum((t * (k + 1)).sum() for k, t in enumerate(outputs))
+                grads = torch.autograd.grad(
+                    total, leaves, allow_unused=True, materialize_grads=True
+                )
+            streams = [s.state_dict() for s in arguments if isinstance(s, NoiseStream)]
+            pairs.append(([*results, *grads], streams))
+        (got, got_streams), (want, want_streams) = pairs
+        assert got_streams == want_streams
+        assert len(got) == len(want)
+        for k, (g, w) in enumerate(zip(got, want, strict=True)):
+            assert g.dtype == w.dtype and g.shape == w.shape
+            if k < len(results):  # compilation may choose other strides for gradients
+                assert g.stride() == w.stride()
+            assert torch.equal(g.detach().nan_to_num(7.0), w.detach().nan_to_num(7.0))

@@ -1,0 +1,143 @@
+// What a call of a loss must give: the loss, the gradient and the statistics, in long double, from
+// the definitions in reference.h.
+#pragma once
+
+#include <array>
+
+#include "loss_problem.h"
+
+namespace loss_problem {
+
+using reference::Jet;
+using reference::Sum;
+using reference::Term;
+
+// All logits of a kind.
+struct Kind {
+  Real count = 0;
+  Sum plain, logit, probability, positive, negative;
+
+  void add(Real x, bool is_real) {
+    const Jet logit_of_x = reference::variable(x);
+    count += 1;
+    plain.add(reference::softplus(is_real ? -logit_of_x : logit_of_x), 0, 1);
+    logit.add(x);
+    probability.add(reference::sigmoid(x));
+    positive.add(x > 0);
+    negative.add(x < 0);
+  }
+};
+
+struct Expected {
+  Sum loss;
+  std::vector<std::vector<Sum>> grads;                  // [tensors][n]
+  std::vector<std::array<Sum, pygan::kMeans>> of_mean;  // [scales], where the loss takes a mean
+  Kind real, fake;
+};
+
+class Expectation {
+ public:
+  // eps: as the math type has it.
+  Expectation(const Call& call, Real eps, const std::vector<const Logits*>& tensors)
+      : call_(call), eps_(eps) {
+    for (const Logits* x : tensors) {
+      result.grads.emplace_back(x->size());
+      for (const Real value : x->values)
+        (x->is_real() ? result.real : result.fake).add(value, x->is_real());
+    }
+    for (std::size_t t = 0; t < tensors.size(); t += call.kinds()) {
+      const auto* x = &tensors[t];
+      auto* grads = &result.grads[t];
+      switch (call.against()) {
+        case Against::nothing:
+          for (std::size_t k = 0; k < call.kinds(); ++k) add_alone(*x[k], grads[k]);
+          break;
+        case Against::paired:
+          add_pairs(*x[0], *x[1], grads[0], grads[1]);
+          break;
+        case Against::mean:
+          add_to_mean(*x[0], *x[1], grads[0], grads[1]);
+          break;
+      }
+    }
+  }
+
+  Expected result;
+
+ private:
+  Term term_of(const Logits& x) const { return call_.definition().of(x.role); }
+
+  void add_alone(const Logits& x, std::vector<Sum>& grad) {
+    const Term term = term_of(x);
+    for (int64_t i = 0; i < x.size(); ++i) {
+      const Jet by_x = term(reference::variable(x.values[i]), {}, eps_);
+      result.loss.add(by_x, 0, x.factor());
+      grad[i].add(by_x, 1, x.factor());
+    }
+  }
+
+  void add_pairs(const Logits& x, const Logits& y, std::vector<Sum>& grad_x,
+                 std::vector<Sum>& grad_y) {
+    const Term term = term_of(x);
+    for (int64_t i = 0; i < x.size(); ++i) {
+      const Jet by_x = term(reference::variable(x.values[i]), reference::exactly(y.values[i]), 0);
+      const Jet by_y = term(reference::exactly(x.values[i]), reference::variable(y.values[i]), 0);
+      result.loss.add(by_x, 0, x.factor());
+      grad_x[i].add(by_x, 1, x.factor());
+      grad_y[i].add(by_y, 1, x.factor());
+    }
+  }
+
+  void add_to_mean(const Logits& x, const Logits& y, std::vector<Sum>& grad_x,
+                   std::vector<Sum>& grad_y) {
+    const Sum mean_x = mean_of(x), mean_y = mean_of(y);
+    const Sum by_mean_y = add_against(x, mean_y, grad_x),
+              by_mean_x = add_against(y, mean_x, grad_y);
+    for (Sum& one : grad_x) one.add(by_mean_x, 1 / Real(x.size()));
+    for (Sum& one : grad_y) one.add(by_mean_y, 1 / Real(y.size()));
+    std::array<Sum, pygan::kMeans> numbers;
+    numbers[x.is_real() ? pygan::kMeanReal : pygan::kMeanFake] = mean_x;
+    numbers[y.is_real() ? pygan::kMeanReal : pygan::kMeanFake] = mean_y;
+    // A difference is compared: by the logit and by the mean the slope is the same but for the
+    // sign.
+    numbers[x.is_real() ? pygan::kSlopeReal : pygan::kSlopeFake].add(by_mean_y, -1);
+    numbers[y.is_real() ? pygan::kSlopeReal : pygan::kSlopeFake].add(by_mean_x, -1);
+    result.of_mean.push_back(numbers);
+  }
+
+  static Sum mean_of(const Logits& x) {
+    Sum mean;
+    for (int64_t i = 0; i < x.size(); ++i) mean.add(x.values[i] / x.size());
+    return mean;
+  }
+
+  // The terms of x against the mean of the others; the derivative of their sum by that mean.
+  Sum add_against(const Logits& x, const Sum& mean, std::vector<Sum>& grad) {
+    const Term term = term_of(x);
+    // Also its own error, of up to 16 additions.
+    const Real magnitude = 2 * mean.magnitude;
+    const Jet center = reference::constant(mean.value, magnitude);
+    Jet variable_center = reference::variable(mean.value);
+    variable_center.magnitude[0] = magnitude;
+    Sum by_mean;
+    for (int64_t i = 0; i < x.size(); ++i) {
+      const Jet by_x = term(reference::variable(x.values[i]), center, 0);
+      result.loss.add(by_x, 0, x.factor());
+      grad[i].add(by_x, 1, x.factor());
+      by_mean.add(term(reference::exactly(x.values[i]), variable_center, 0), 1, x.factor());
+    }
+    return by_mean;
+  }
+
+  const Call& call_;
+  const Real eps_;
+};
+
+template <class T>
+Expected expect(const Problem<T>& problem) {
+  std::vector<const Logits*> tensors;
+  for (const auto& tensor : problem.tensors) tensors.push_back(&tensor);
+  return Expectation(problem.call, pygan::math_t<T>(problem.call.eps), tensors).result;
+}
+
+}  // namespace loss_problem

@@ -1,0 +1,166 @@
+"""discriminator_loss_and_grad and generator_loss_and_grad: what autograd gives, without a graph."""
+
+import pytest
+import torch
+from helpers import DEVICES, FLOATS
+from helpers_losses import (
+    CASES,
+    DRAWS,
+    as_list,
+    assert_same_bits,
+    cases_of,
+    detached,
+    eager_results,
+    logits_like,
+    scales_like,
+    truth,
+    weighted,
+)
+from helpers_truth import assert_as_good
+
+from pygan import fused_losses
+from pygan.fused_losses import (
+    LOSSES,
+    LossStats,
+    discriminator_loss_and_grad,
+    generator_loss_and_grad,
+)
+
+SHAPES = [(5,), (3, 171), (), (9001,)]
+WEIGHTS = [0.3, 2.0, 1.0, -0.5]
+
+
+def inputs_of(case, kind, dtype, device, seed=0):
+    if kind == "tensors":
+        return logits_like(case.roles, (9001,), dtype, device, seed)
+    return scales_like(case, SHAPES, dtype, device, seed)
+
+
+KINDS = [("tensors", None), ("lists", None), ("lists", WEIGHTS)]
+IDS = ["tensors", "lists", "weights"]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("kind", "weights"), KINDS, ids=IDS)
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_equals_autograd(loss, dtype, kind, weights, device):
+    for case in cases_of(loss):
+        for reduction in ("mean", "sum"):
+            options = {"reduction": reduction, **weighted(weights)}
+            inputs = inputs_of(case, kind, dtype, device)
+            leaves = [detached(x) for x in inputs]
+            got = case.call(inputs, suffix="_and_grad", **options)
+            assert isinstance(got, fused_losses.LossAndGrad) and got.stats is None
+            value, stats = case.call(leaves, return_stats=True, **options)
+            assert_same_bits([got.loss], [value.detach()])
+            again = case.call(leaves, suffix="_and_grad", return_stats=True, **options)
+            assert isinstance(again.stats, LossStats)
+            assert_same_bits([again.loss, *again.stats], [value.detach(), *stats])
+            # An input for an input, a list for a list.
+            assert isinstance(got.grads, tuple) and len(got.grads) == len(inputs)
+            for grad, given in zip(got.grads, inputs, strict=True):
+                assert isinstance(grad, torch.Tensor if kind == "tensors" else list)
+                for g, x in zip(as_list(grad), as_list(given), strict=True):
+                    assert g.dtype == x.dtype and g.shape == x.shape and g.device == x.device
+            assert_same_bits(as_list(got.grads), as_list(again.grads))
+            if device == "cpu":
+                grads = torch.autograd.grad(value, as_list(leaves))
+                assert_same_bits(as_list(got.grads), grads, f"{case}, {reduction}")
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("kind", "weights"), KINDS, ids=IDS)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_gradients_are_as_good_as_eager_ones(dtype, kind, weights, device):
+    for case in CASES:
+        got, rival, want = [], [], []
+        for seed in range(DRAWS):
+            inputs = inputs_of(case, kind, dtype, device, 10 * seed)
+            result = case.call(inputs, suffix="_and_grad", **weighted(weights))
+            got.append(as_list(result.grads))
+            rival.append(
+                eager_results(
+                    case, "mean", inputs, weights, torch.promote_types(dtype, torch.float32)
+                )[1]
+            )
+            want.append(truth(case, "mean", inputs, weights)[1])
+        relative = case.is_conditioned("mean", 1, weights)
+        assert_as_good(got, {"eager": rival}, want, relative=relative, what=str(case))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("kind", ["tensors", "lists"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_no_graph_is_recorded(case, kind, device):
+    """Whether the logits require grad or not, in any mode; nothing of theirs changes."""
+    inputs = inputs_of(case, kind, torch.float32, device)
+    want = case.call(inputs, suffix="_and_grad", return_stats=True)
+    leaves = [detached(x) for x in inputs]
+    derived = [[t * 1 for t in x] if isinstance(x, list) else x * 1 for x in leaves]
+    for given in (leaves, derived):
+        before = [t._version for t in as_list(given)]
+        for mode in (torch.enable_grad, torch.no_grad, torch.inference_mode):
+            with mode():
+                got = case.call(given, suffix="_and_grad", return_stats=True)
+            tensors = [got.loss, *as_list(got.grads), *got.stats]
+            assert not any(t.requires_grad or t.grad_fn for t in tensors)
+            with torch.inference_mode():  # where tensors of inference mode may be read
+                assert_same_bits(tensors, [want.loss, *as_list(want.grads), *want.stats])
+        assert [t._version for t in as_list(given)] == before
+    assert all(t.grad is None for t in as_list(leaves))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_gradients_are_the_receivers_to_write_to(case, device):
+    inputs = inputs_of(case, "lists", torch.float32, device)
+    first = case.call(inputs, suffix="_and_grad")
+    kept = [g.clone() for g in as_list(first.grads)]
+    for g in as_list(first.grads):
+        g.fill_(7.0)
+    assert_same_bits(kept, as_list(case.call(inputs, suffix="_and_grad").grads))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_gradients_have_the_strides_that_autograd_gives(device):
+    x = torch.randn(4, 3, 5, 6, device=device)
+    for y in (
+        x.to(memory_format=torch.channels_last),
+        x.permute(3, 0, 2, 1),
+        x[:, :, ::2],
+        x[:, :1].expand(4, 7, 5, 6),
+    ):
+        got = discriminator_loss_and_grad(y, y.flip(0), loss="relativistic")
+        assert got.grads[0].stride() == torch.empty_like(y).stride()
+        leaf = detached(y)
+        value = fused_losses.discriminator_loss(leaf, y.flip(0), loss="relativistic")
+        (want,) = torch.autograd.grad(value, leaf)
+        assert torch.equal(got.grads[0], want)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_backward_from_where_the_logits_came(device):
+    """What it is for: the gradients go straight into the networks."""
+    torch.manual_seed(0)
+    net = torch.nn.Linear(3, 1).to(device)
+    data = torch.randn(2, 8, 3, device=device)
+    real, fake = net(data[0]), net(data[1])
+    loss, grads, stats = discriminator_loss_and_grad(real, fake, loss="hinge", return_stats=True)
+    torch.autograd.backward([real, fake], list(grads))
+    got = [p.grad for p in net.parameters()]
+    value = fused_losses.discriminator_loss(net(data[0]), net(data[1]), loss="hinge")
+    assert torch.equal(loss, value) and stats.nonfinite.item() == 0
+    for g, w in zip(got, torch.autograd.grad(value, list(net.parameters())), strict=True):
+        torch.testing.assert_close(g, w)
+    assert len(generator_loss_and_grad(fake).grads) == 1
+    both = generator_loss_and_grad(fake, real_logits=real, loss="relativistic_average")
+    assert len(both.grads) == 2
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_of_nothing(device):
+    empty = torch.zeros(0, 2, device=device)
+    got = generator_loss_and_grad([empty, empty], reduction="sum", return_stats=True)
+    assert got.loss.item() == 0 and [g.shape for g in got.grads[0]] == [(0, 2)] * 2
+    assert got.stats.fake_logit.isnan() and got.stats.nonfinite.item() == 0
