@@ -219,11 +219,11 @@ def eager_stats(real, fake, bounds=True):
 # --- the same bits ---------------------------------------------------------------------------------
 
 
-def results_of(real, fake, loss):
+def results_of(real, fake, loss, reductions=("mean", "none")):
     """Everything that a pair of logits, or of lists of them, gives, as one list of tensors."""
     out = []
     for case in cases_of(loss):
-        for reduction in ("mean", "none"):
+        for reduction in reductions:
             inputs = [{"real": real, "fake": fake}[role] for role in case.roles]
             inputs = [detached(x) for x in inputs]
             result, stats = case.call(inputs, reduction=reduction, return_stats=True)
