@@ -7,7 +7,8 @@ functions written in plain PyTorch.
 Logits are what the discriminator returns before any sigmoid, of any shape and any strides, in
 float32, float64, float16 or bfloat16; the math and the loss are in float32 (float64 for float64).
 Discriminators that judge at several scales return a list of tensors: hand the lists over, they are
-reduced to one loss. First and second derivatives exist.
+reduced to one loss. First and second derivatives exist. Under ``torch.compile``, ``label_smoothing``
+and ``weights`` are constants of the graph, as any number given to an op is: a new value compiles anew.
 
 With :math:`s(t) = \\log(1 + e^t)`, real logits r, fake logits f and label smoothing ε:
 

@@ -8,8 +8,10 @@ from pygan import NoiseStream
 BACKENDS = ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
 
 
-def compare(function, backend, *argument_lists):
-    """function(*arguments) compiled as one graph against eager: results, and what it did to streams."""
+def compare(function, backend, *argument_lists, exact=True):
+    """function(*arguments) compiled as one graph against eager: results, and what it did to streams.
+
+    exact: the same bits, which holds where all arithmetic is in our ops and inductor fuses none."""
     compiled = torch.compile(function, fullgraph=True, dynamic=True, backend=backend)
     for make in argument_lists:
         pairs = []
@@ -33,4 +35,8 @@ def compare(function, backend, *argument_lists):
             assert g.dtype == w.dtype and g.shape == w.shape
             if k < len(results):  # compilation may choose other strides for gradients
                 assert g.stride() == w.stride()
-            assert torch.equal(g.detach().nan_to_num(7.0), w.detach().nan_to_num(7.0))
+            g, w = (t.detach().nan_to_num(7.0) for t in (g, w))
+            if exact:
+                assert torch.equal(g, w)
+            else:
+                torch.testing.assert_close(g, w)

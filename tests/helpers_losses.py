@@ -94,6 +94,8 @@ class Case(NamedTuple):
 PHASES = ["discriminator", "generator"]
 CASES = [Case(loss, phase) for loss in LOSSES for phase in PHASES]
 CASES += [Case(loss, "discriminator", 0.1) for loss in SMOOTHED]
+# Without the discriminator of minimax, which is that of non_saturating.
+DISTINCT = [case for case in CASES if (case.loss, case.phase) != ("minimax", "discriminator")]
 
 
 def cases_of(loss):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers import DEVICES, FLOATS
 from helpers_compile import BACKENDS, compare
-from helpers_losses import CASES, as_list, cases_of
+from helpers_losses import CASES, RELATIVISTIC, as_list, cases_of
 from torch._dynamo.testing import CompileCounter, CompileCounterWithBackend
 
 from pygan import fused_losses
@@ -54,11 +54,16 @@ def test_compiled_losses(loss, reduction, backend, device):
     sizes = [((6, 5), (3, 9)), ((7, 4), (20, 8))]
     if loss == "relativistic":
         sizes = [(a, a) for a, _ in sizes]
-    four = (*sizes[0], (9, 2), (9, 2))
-    compare(lists, backend, logits(torch.float32, device, *four))
-    if reduction == "mean":
-        compare(tensors, backend, *[logits(torch.float32, device, *s) for s in sizes])
-        compare(lists_of_generator, backend, logits(torch.float32, device, *four))
+    fours = [logits(torch.float32, device, *s, (9, 2), (9, 2)) for s in sizes]
+    compared = loss in ("non_saturating", *RELATIVISTIC)  # the others are traced no differently
+    # Terms of means are torch's own functions around our op.
+    exact = not (reduction == "none" and loss == "relativistic_average" and backend == "inductor")
+    if reduction == "mean" or compared:
+        compare(lists, backend, *fours, exact=exact)
+    if reduction == "none" or compared:
+        compare(tensors, backend, logits(torch.float32, device, *sizes[0]), exact=exact)
+    if reduction == "mean" and compared:
+        compare(lists_of_generator, backend, fours[0])
 
 
 @pytest.mark.parametrize("device", DEVICES)

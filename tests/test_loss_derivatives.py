@@ -27,11 +27,11 @@ WEIGHTS = [0.7, -2.0]
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_gradcheck(case, reduction, listed, device):
-    shapes = [(3, 2), (2,)] if listed else [(3, 2)]
+    shapes = [(2, 1), (1,)] if listed else [(3, 2)]
     inputs = scales_like(case, shapes, torch.float64, device, 5)
     inputs[-1][0] = inputs[-1][0].t().contiguous().t()  # one of them strided
     if case.loss != "relativistic":
-        inputs[0][0] = inputs[0][0][:2]  # which pairs, and needs equal shapes
+        inputs[0][0] = inputs[0][0][:-1]  # which pairs, and needs equal shapes
     leaves = [x.requires_grad_() for x in as_list(inputs)]
     options = {"reduction": reduction, **({"weights": WEIGHTS} if listed else {})}
 
@@ -126,60 +126,65 @@ def test_upstream_gradient_is_a_factor(factor, create_graph, dtype, device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("listed", [False, True], ids=["tensors", "lists"])
+@pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_a_retained_graph_gives_the_same_gradients_again(dtype, device):
+def test_a_retained_graph_gives_the_same_gradients_again(dtype, case, listed, device):
     """Whoever got the first gradient may overwrite it."""
-    real, fake = (
-        x.requires_grad_() for x in logits_like(["real", "fake"], (500,), dtype, device, 4)
-    )
-    value = discriminator_loss(real, fake, label_smoothing=0.1)
-    first = torch.autograd.grad(value, (real, fake), retain_graph=True)
+    leaves = [detached(x) for x in logits_like(case.roles, (500,), dtype, device, 4)]
+    # In a list the leaf itself, so that its gradient is not added up from several.
+    inputs = [[x, x.detach()[:9]] for x in leaves] if listed else leaves
+    value = case.call(inputs)
+    first = torch.autograd.grad(value, leaves, retain_graph=True)
     kept = [g.clone() for g in first]
     for g in first:
         g.zero_()
-    assert_same_bits(kept, torch.autograd.grad(value, (real, fake), retain_graph=True))
-    doubled = torch.autograd.grad(2 * value, (real, fake), retain_graph=True)
+    assert_same_bits(kept, torch.autograd.grad(value, leaves, retain_graph=True))
+    doubled = torch.autograd.grad(2 * value, leaves, retain_graph=True)
     if dtype != torch.float16:  # whose subnormals are rounded more finely when doubled
         assert_same_bits([2 * g for g in kept], doubled)
-    nothing = torch.autograd.grad(0 * value, (real, fake), retain_graph=True)
+    nothing = torch.autograd.grad(0 * value, leaves, retain_graph=True)
     assert not any(g.any() for g in nothing)
-    (only_fake,) = torch.autograd.grad(value, fake, retain_graph=True)
-    assert torch.equal(only_fake, kept[1])
+    (only_last,) = torch.autograd.grad(value, leaves[-1], retain_graph=True)
+    assert torch.equal(only_last, kept[-1])
     value.backward()
-    assert_same_bits(kept, [real.grad, fake.grad])
+    assert_same_bits(kept, [x.grad for x in leaves])
     with pytest.raises(RuntimeError, match="backward through the graph a second time"):
         value.backward()
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_logits_overwritten_before_backward(device):
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_logits_overwritten_before_backward(case, device):
     """Either the gradient of what the loss saw, or torch's error; never that of other logits."""
-    x = torch.linspace(-2, 2, 50, device=device, requires_grad=True)
-    logits = x * 1
-    value = generator_loss(logits)
-    want = -torch.sigmoid(-logits.detach()) / 50
+    leaves = [detached(x) for x in logits_like(case.roles, (50,), torch.float32, device, 1)]
+    want = torch.autograd.grad(case.call(leaves), leaves)
+    logits = [x * 1 for x in leaves]
+    value = case.call([[x] for x in logits])
     with torch.no_grad():
-        logits.fill_(3.0)
+        logits[-1].fill_(3.0)
     try:
-        (grad,) = torch.autograd.grad(value, x)
+        grads = torch.autograd.grad(value, leaves)
     except RuntimeError as error:
         assert "modified by an inplace operation" in str(error)  # noqa: PT017
     else:
-        torch.testing.assert_close(grad, want)
+        torch.testing.assert_close(grads, want)
 
 
-def test_lazily_negated_tensors():
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_lazily_negated_tensors(case):
     """Logits and incoming gradients that are views with the negative bit set."""
     z = torch.complex(torch.zeros(3), torch.tensor([2.0, -1.0, 0.5])).requires_grad_()
-    logits = z.conj().imag
-    assert logits.is_neg()
-    torch.testing.assert_close(
-        generator_loss(logits), reference.generator_loss(logits.resolve_neg())
-    )
-    x = torch.randn(5, requires_grad=True)
+    lazy = [z.conj().imag, z.conj().imag * 1][: len(case.roles)]
+    assert lazy[0].is_neg()
+    plain = [x.detach().resolve_neg() for x in lazy]
+    for inputs in (lazy, [[x] for x in lazy]):
+        torch.testing.assert_close(case.call(inputs), case.call(plain, reference))
+    leaves = [detached(x) for x in plain]
     incoming = torch._neg_view(torch.tensor(1.0))
-    (grad,) = torch.autograd.grad(generator_loss(x), x, grad_outputs=incoming)
-    torch.testing.assert_close(grad, torch.sigmoid(-x.detach()) / 5)
+    got = torch.autograd.grad(case.call(leaves), leaves, grad_outputs=incoming)
+    want = torch.autograd.grad(-case.call(leaves, reference), leaves)
+    torch.testing.assert_close(got, want)
 
 
 @pytest.mark.parametrize("plain_first", [True, False])

@@ -7,9 +7,8 @@ import pytest
 import torch
 from helpers import DEVICES, FLOATS, each_way_to_run, math_type
 from helpers_losses import (
-    CASES,
+    DISTINCT,
     RELATIVISTIC,
-    SMOOTHED,
     SMOOTHINGS,
     Case,
     as_list,
@@ -83,14 +82,16 @@ def assert_twice_eager(errors):
     assert own <= 2 * rival + 1, f"{own} > 2 * {rival} + 1 ulp"
 
 
-ALL_CASES = [*CASES, *(Case(loss, "discriminator", 1.0) for loss in SMOOTHED)]
+SMOOTH = [Case(loss, "discriminator", 1.0) for loss in ("non_saturating", "least_squares")]
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("case", ALL_CASES, ids=str)
+@pytest.mark.parametrize("case", [*DISTINCT, *SMOOTH], ids=str)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", EXTREMES)
 def test_extremes(name, dtype, case, device):
+    if name in ("+inf", "-inf", "nan") and dtype in (torch.float64, torch.bfloat16):
+        pytest.skip("the mix has them for every dtype")
     x = torch.tensor(EXTREMES[name], dtype=torch.float64).to(dtype).to(device)
     others = [x.flip(0)]
     if case.loss in RELATIVISTIC:  # tame logits, which are judged against extreme ones
@@ -107,7 +108,7 @@ ALONE = [1e4, -1e4, 65504.0, -65504.0, 2.0**-24, -1e-45, 0.0, 88.8, -104.5, INF,
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", DISTINCT, ids=str)
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_extremes_alone_and_in_lists(dtype, case, device):
     """One logit, and each of them as a scale, which reaches the gradients of no other."""

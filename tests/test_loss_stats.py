@@ -8,6 +8,7 @@ import torch
 from helpers import DEVICES, FLOATS, math_type
 from helpers_losses import (
     CASES,
+    DISTINCT,
     DRAWS,
     REDUCTIONS,
     SMOOTHINGS,
@@ -44,8 +45,10 @@ def flat(logits):
     "shapes", [[()], [(65,)], [(257,)], [(8193,)], [(3, 50), (), (900,)]], ids=str
 )
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", DISTINCT, ids=str)
 def test_stats(case, dtype, shapes, device):
+    if dtype != torch.float32 and shapes in ([()], [(257,)]):
+        pytest.skip("every size for fp32")
     known = {"fake_logit", "d_fake", "fake_accuracy", "nonfinite"}
     if "real" in case.roles:
         known |= {"real_logit", "d_real", "real_accuracy", "real_sign"}

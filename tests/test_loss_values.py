@@ -5,7 +5,9 @@ import torch
 from helpers import DEVICES, FLOATS, math_type
 from helpers_losses import (
     CASES,
+    DISTINCT,
     DRAWS,
+    REDUCTIONS,
     RELATIVISTIC,
     assert_same_bits,
     cases_of,
@@ -20,7 +22,7 @@ from pygan.fused_losses import LOSSES, discriminator_loss
 
 # Around a strip of SIMD lanes (64), a block (256) and a chunk of the sums (8192).
 SIZES = [1, 3, 63, 64, 65, 255, 256, 257, 8191, 8192, 8193, 100_003]
-ODD_SIZES = [1, 65, 257, 8193, 100_003]
+FEW_SIZES = [1, 65, 8193, 100_003]
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -28,12 +30,14 @@ ODD_SIZES = [1, 65, 257, 8193, 100_003]
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("size", SIZES)
 def test_values_and_gradients(size, dtype, loss, device):
-    if dtype != torch.float32 and size not in ODD_SIZES:
+    if dtype != torch.float32 and size not in FEW_SIZES:
         pytest.skip("every size for fp32, one of each kind for the others")
     for case in cases_of(loss):
+        if size not in (1, 65) and case not in DISTINCT:
+            continue
         draws = [logits_like(case.roles, (size,), dtype, device, seed) for seed in range(DRAWS)]
         if size < 10_000:
-            compare(case, draws)
+            compare(case, draws, REDUCTIONS if size < 256 else ["mean", "none"])
         elif case.smoothing or not any(c.smoothing for c in cases_of(loss)):
             compare(case, draws, ["mean"])
 

@@ -24,6 +24,8 @@ from setup_helpers.cuda import DEFAULT_ARCHS
 
 INFO = pygan.build_info()
 ARCHS = ["sm_" + arch.removesuffix("+PTX").replace(".", "") for arch in INFO["cuda_archs"]]
+FLOATS = ("float", "double", "pygan::half_t", "pygan::bfloat16_t")
+WITH = ("nothing", "grads", "statistics", "both")  # what gan_loss_sums_kernel does beside the loss
 SIZES = {"double": 8, "float": 4, "half_t": 2, "bfloat16_t": 2, "unsigned char": 1, "uint8_t": 1}
 
 pytestmark = pytest.mark.skipif(not INFO["cuda"], reason=INFO["cuda_reason"])
@@ -94,8 +96,22 @@ def arguments(kernel):
     return [SIZES[t] for t in re.findall(r"\b(" + "|".join(SIZES) + r")\b", kernel.split("(")[0])]
 
 
-def has_16_byte(operation, body):
-    return re.search(rf"\b{operation}\.[\w.]*128\b", body) is not None
+def sums_kernels(names):
+    """{kernel: (the type of the logits, what is done beside the loss)}"""
+    pattern = r"\bgan_loss_sums_kernel<([\w:]+), \(pygan::cuda::With\)(\d)>"
+    found = {name: re.search(pattern, name) for name in names}
+    return {name: (m[1], WITH[int(m[2])]) for name, m in found.items() if m}
+
+
+def pointwise_kernels(names):
+    """{kernel: the type of the logits}"""
+    found = {name: re.search(r"\bgan_loss_pointwise_kernel<([\w:]+)>", name) for name in names}
+    return {name: m[1] for name, m in found.items() if m}
+
+
+def of_16_bytes(operation, body):
+    """How many such loads (LDG) or stores (STG) there are."""
+    return len(re.findall(rf"\b{operation}\.[\w.]*128\b", body))
 
 
 def test_every_default_architecture_is_there():
@@ -108,10 +124,11 @@ def test_every_default_architecture_is_there():
 def test_kernels_are_there(arch, sass, resources):
     names = list(sass[arch])
     assert sorted(names) == sorted(resources[arch])
-    for loss in pygan.fused_losses.LOSSES:
-        index = pygan.fused_losses.LOSSES.index(loss)
-        of_loss = [n for n in names if "gan_loss" in n and f"(pygan::Loss){index}" in n]
-        assert len(of_loss) >= 4, f"{loss}: {of_loss}"  # four dtypes
+    # A loss is data to them, so none has kernels of its own.
+    sums, pointwise = sums_kernels(names), pointwise_kernels(names)
+    assert sorted(sums.values()) == sorted((t, w) for t in FLOATS for w in WITH)
+    assert sorted(pointwise.values()) == sorted(FLOATS)
+    assert sum("gan_loss" in name for name in names) == len(sums) + len(pointwise)
     assert sum("instance_noise" in name for name in names) >= 16
 
 
@@ -125,24 +142,43 @@ def test_no_local_memory(arch, sass, resources):
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_vector_paths_move_16_bytes(arch, sass):
-    checked = 0
-    for name, body in sass[arch].items():
-        if "gan_loss_sums" in name:
-            assert has_16_byte("LDG", body), name
-        elif "gan_loss_pointwise" in name:
-            assert has_16_byte("LDG", body), name
-            assert has_16_byte("STG", body), name
-        elif "instance_noise" in name:
-            size_in, size_out = arguments(name)
-            group = max(4, 16 // size_out)
-            assert has_16_byte("STG", body), name
-            # 4 bytes of uint8 or 8 of half are all there is to read for 16 bytes of output.
-            assert has_16_byte("LDG", body) == (size_in * group >= 16), name
-        else:
-            continue
-        checked += 1
-    assert checked >= 16
+def test_losses_move_16_bytes(arch, sass):
+    for name, (_, beside) in sums_kernels(sass[arch]).items():
+        body = sass[arch][name]
+        assert of_16_bytes("LDG", body) >= 2, (
+            name
+        )  # the logits, and those that they are paired with
+        stores = 2 if beside in ("grads", "both") else 0  # the gradient by either
+        assert of_16_bytes("STG", body) >= stores, name
+    for name, logits in pointwise_kernels(sass[arch]).items():
+        body = sass[arch][name]
+        assert of_16_bytes("LDG", body) >= 2, name
+        # The same two, and terms in the math type: two vectors for one of 16-bit logits.
+        assert of_16_bytes("STG", body) >= (4 if SIZES[logits.split("::")[-1]] == 2 else 3), name
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_loss_and_gradient_are_one_kernel(arch, sass):
+    """The kernel that stores the gradient is also the one whose last block adds up the loss."""
+    both = {n for n, (_, beside) in sums_kernels(sass[arch]).items() if beside in ("grads", "both")}
+    assert len(both) == 2 * len(FLOATS)
+    for name in both:
+        body = sass[arch][name]
+        assert of_16_bytes("STG", body) >= 2, name
+        assert re.search(r"\bATOMG?\.[\w.]*INC\b", body), name
+        assert re.search(r"\bSHFL\.", body), name
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_noise_moves_16_bytes(arch, sass):
+    kernels = {name: body for name, body in sass[arch].items() if "instance_noise" in name}
+    assert len(kernels) >= 16
+    for name, body in kernels.items():
+        size_in, size_out = arguments(name)
+        group = max(4, 16 // size_out)
+        assert of_16_bytes("STG", body), name
+        # 4 bytes of uint8 or 8 of half are all there is to read for 16 bytes of output.
+        assert (of_16_bytes("LDG", body) > 0) == (size_in * group >= 16), name
 
 
 def test_arithmetic_is_exactly_rounded(ptx):

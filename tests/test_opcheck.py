@@ -47,12 +47,12 @@ def loss_calls(device):
             }
             for op, args in named.items():
                 calls[f"{op}, {name}{kind}"] = (getattr(ops, op).default, args)
-            if name in RELATIVISTIC:
+            if name in RELATIVISTIC and kind != ", lists":
                 calls[f"gan_loss_backward, {name}{kind}, without a graph"] = (
                     ops.gan_loss_backward.default,
                     (grad.detach(), detached, means, *rest, 1),
                 )
-        for order in (0, 1, 2):
+        for order in (0, 1, 2) if known else (2,):
             logits = [real.t(), fake[::2]] if order < 2 else [real.detach().t(), fake.detach()[::2]]
             calls[f"gan_loss_terms, {name}, {order}"] = (
                 ops.gan_loss_terms.default,

@@ -112,7 +112,7 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks<math_t<T>, kWithStatistic
         }
         const M eps = static_cast<M>(piece.eps), center = center_of<M>(piece, a.options);
         const M factor = factor_of<M>(piece, 1);
-        M grads[kVector] = {};
+        [[maybe_unused]] M grads[kVector] = {};
         with_form(piece.form, [&](auto form) {
           using F = decltype(form);
 #pragma unroll

@@ -22,7 +22,7 @@ struct Block;
 
 // One CUDA thread: a fiber and a TSan identity. Both are reused by later blocks in the same slot.
 struct Thread {
-  void* registers[5];  // to go on with, see switch_to()
+  void* registers[5];  // to go on with, see exchange()
   Block* block = nullptr;
   unsigned index = 0;  // threadIdx.x
   State state = State::exited;
@@ -36,7 +36,8 @@ struct Thread {
   Identity identity = nullptr;
   FenceClocks fences;
   bool has_begun = false;
-  ucontext_t context{};  // to begin with; last, for what is needed all the time to lie together
+  // To begin with (or to go on). Last, so that what is needed all the time lies together.
+  ucontext_t context{};
 };
 
 // A warp operation that some of its lanes have reached.
