@@ -4,8 +4,8 @@
 
 The rival is the fastest of what people write: softplus or relu expressions, binary cross-entropy with
 logits, and with --compile torch.compile of the former. Ratios above 1 are in pygan's favour; where it is
-slower, the table says so. The last two columns are the same work by *_loss_and_grad, which needs no
-autograd for the loss: GANTrainer's way.
+slower, the table says so. The last two columns are *_loss_and_grad, GANTrainer's way: the gradients by the
+logits, without the start of autograd's engine and the accumulation into leaves that the others contain.
 """
 
 import math

@@ -29,19 +29,12 @@ std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<u
 
 // The ops without the boxing of torch.ops, which for two lists takes longer than the loss of a
 // small batch: the dispatcher, and so autograd, profiler and modes, all see the same call.
-auto gan_loss(const std::vector<at::Tensor>& logits, const std::vector<int64_t>& roles,
+template <auto call>
+auto directly(const std::vector<at::Tensor>& logits, const std::vector<int64_t>& roles,
               int64_t loss, double label_smoothing, const std::vector<double>& weights,
               int64_t reduction, bool statistics) {
   const py::gil_scoped_release without_gil;
-  return pygan::ops::call_loss(logits, {roles, loss, label_smoothing, weights, reduction},
-                               statistics);
-}
-auto gan_loss_and_grad(const std::vector<at::Tensor>& logits, const std::vector<int64_t>& roles,
-                       int64_t loss, double label_smoothing, const std::vector<double>& weights,
-                       int64_t reduction, bool statistics) {
-  const py::gil_scoped_release without_gil;
-  return pygan::ops::call_loss_and_grad(logits, {roles, loss, label_smoothing, weights, reduction},
-                                        statistics);
+  return call(logits, {roles, loss, label_smoothing, weights, reduction}, statistics);
 }
 
 py::list losses() {
@@ -58,8 +51,8 @@ PYBIND11_MODULE(_C, m) {
   m.def("build_config", build_config, "What this extension was built from and for.");
   m.def("losses", losses,
         "(name, compared: 0 no, 1 paired, 2 with the mean, whether it smooths) for each loss.");
-  m.def("gan_loss", gan_loss, "torch.ops.pygan.gan_loss, called directly.");
-  m.def("gan_loss_and_grad", gan_loss_and_grad,
+  m.def("gan_loss", directly<pygan::ops::call_loss>, "torch.ops.pygan.gan_loss, called directly.");
+  m.def("gan_loss_and_grad", directly<pygan::ops::call_loss_and_grad>,
         "torch.ops.pygan.gan_loss_and_grad, called directly.");
   m.def("cpu_capability", pygan::cpu::capability, "The instruction set whose kernels run.");
   m.def("use_cpu_capability", pygan::cpu::use, py::arg("name"),
