@@ -84,8 +84,8 @@ template <With with>
 inline constexpr bool kWithStatistics = with == With::statistics || with == With::both;
 
 // A thread's 16 values of a tile are added in the math type, everything beyond in fp64: fp64 adds
-// are 32 to 64 times slower than fp32 ones on many GPUs, and one in 16 hides behind the memory
-// traffic.
+// are 32 to 64 times slower than fp32 ones on many GPUs, and one in 16 is expected to hide behind
+// the memory traffic (not measured).
 template <class T, With with>
 __global__ void __launch_bounds__(kThreads, kMinBlocks<math_t<T>, kWithStatistics<with>>)
     gan_loss_sums_kernel(const __grid_constant__ LossLaunch a,
