@@ -13,7 +13,7 @@ from pygan._build import build_info, check_build
 
 check_build()
 
-from pygan import fused_losses, reference, schedules  # noqa: E402
+from pygan import fused_losses, penalties, reference, schedules  # noqa: E402
 from pygan.modules import InstanceNoise  # noqa: E402
 from pygan.noise import instance_noise, instance_noise_pair  # noqa: E402
 from pygan.stream import NoiseStream  # noqa: E402
@@ -28,6 +28,7 @@ __all__ = [
     "fused_losses",
     "instance_noise",
     "instance_noise_pair",
+    "penalties",
     "reference",
     "schedules",
 ]

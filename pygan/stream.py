@@ -37,6 +37,8 @@ class NoiseStream:
 
     Attributes:
         rank: 0, or what :meth:`for_rank` was given. It belongs to the process, not to the state.
+        first_sample: None, or the index in the whole batch of this process's first sample, where the processes'
+            shares are uneven. It goes before `rank`, and is no part of the state either.
 
     Raises:
         TypeError, ValueError: a number that is no int, or out of range.
@@ -51,6 +53,7 @@ class NoiseStream:
         device: torch.device | str | None = None,
     ):
         self.rank = 0
+        self.first_sample: int | None = None
         self.state = torch.zeros(2, dtype=torch.int64, device=device)
         self._set(seed, step, offset)
 
@@ -103,9 +106,11 @@ class NoiseStream:
 
     def offset_of(self, x: Tensor) -> int:
         """The index in the stream of x's first element."""
-        if not self.rank:
-            return self.offset
-        offset = self.offset + self.rank * x.numel()
+        if self.first_sample is not None:
+            before = self.first_sample * (x.numel() // max(len(x), 1))
+        else:
+            before = self.rank * x.numel()
+        offset = self.offset + before
         if offset >= 1 << 63:
             raise ValueError(
                 f"pygan.NoiseStream: offset must leave room for rank {self.rank}, got {self.offset}"

@@ -10,20 +10,25 @@ Nothing in it waits for the device; reading the statistics does, so read them wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from pygan import _parallel as parallel
+from pygan import _trainer_checks as checked
 from pygan import fused_losses
+from pygan._trainer_phases import GANLoss, Phases, Share
 from pygan.fused_losses import LossStats
 from pygan.modules import InstanceNoise
+from pygan.penalties import Penalty
+from pygan.schedules import Schedule
+from pygan.stream import NoiseStream
 
-__all__ = ["GANTrainer", "TrainStats"]
+__all__ = ["GANLoss", "GANTrainer", "TrainStats"]
 
 
 class TrainStats(NamedTuple):
@@ -52,9 +57,11 @@ class TrainStats(NamedTuple):
     """Logits that were NaN or infinite in the discriminator step."""
     g_nonfinite: Tensor
     """The same in the generator step."""
+    penalty: Tensor
+    """The sum of the penalties, each as it was last computed; not part of d_loss."""
 
 
-class GANTrainer:
+class GANTrainer(Phases):
     """Trains a generator against a discriminator.
 
     Args:
@@ -65,11 +72,30 @@ class GANTrainer:
             Parameters added later are handed over as ever, by ``optimizer.add_param_group``; that is noticed.
         latent: an int for standard normal latents of shape (N, latent) in the dtype and on the device of the
             generator's parameters, or a callable ``batch_size -> Tensor`` whose first dimension is batch_size.
-        loss: one of ``pygan.fused_losses.LOSSES``.
+        loss: one of ``pygan.fused_losses.LOSSES``, or a :class:`GANLoss`.
         label_smoothing: one-sided, for the real samples, in [0, 1].
         d_steps: k, the discriminator steps per generator step, at least 1.
         noise: :class:`pygan.InstanceNoise`, put before the discriminator on real and generated samples alike, fresh
-            at every use. The loop anneals it: ``noise.step(stats.real_sign)`` (what the adaptive schedules follow).
+            at every use; or a schedule or a standard deviation, to make one of. The loop anneals it:
+            ``trainer.noise.step(stats.real_sign)`` (what the adaptive schedules follow).
+        penalties: of the discriminator, from `pygan.penalties`: one or a sequence of them.
+        micro_batches: parts into which every batch is split, forward and backward one after the other, to need less
+            memory; their gradients add up to those of the whole. (Not for what looks at the batch as a whole, which
+            then sees a part: BatchNorm, ``relativistic_average``.)
+        max_grad_norm: the norm to which each network's gradient is clipped (Pascanu et al. 2013), or None.
+        ema: decay, between 0 and 1, of an exponential moving average of the generator's parameters and buffers
+            (torch's AveragedModel), updated after each generator step; None: no average.
+        seed: of the latents and of what the penalties draw, 64 bit; None draws one from PyTorch's default generator.
+        generator_inputs: ``(latent, labels) -> tuple`` of the generator's positional arguments. Default: the latents,
+            and the labels if there are any.
+        augment: ``samples -> samples``, differentiable, applied to real and generated samples before the noise.
+        scaler: a ``torch.amp.GradScaler`` that scales the gradients of both networks, for fp16.
+
+    Attributes:
+        steps, d_updates: generator steps, which is iterations, and discriminator steps done.
+        ema: the AveragedModel, or None.
+        stream: the :class:`pygan.NoiseStream` of latents and penalties.
+        real, fake: the last real batch, and the samples of the last generator step, detached; None before.
 
     Raises:
         TypeError, ValueError: an argument that is not as described. The steps raise them for empty batches, a wrong
@@ -78,7 +104,11 @@ class GANTrainer:
 
     During each phase the parameters of the other network do not require gradients, whatever happens in it, and get
     their own flags back afterwards. Gradients are zeroed to None before each backward pass, and those of the last
-    phase are left in place for whoever wants to look at them.
+    phases are left in place for whoever wants to look at them.
+
+    Where a network is wrapped by DistributedDataParallel, each process passes its share of the batch, and the
+    statistics are those of the whole, on every process. With the same `seed` in all of them, a sample gets the
+    latents and the noise that it would get in one process.
     """
 
     def __init__(
@@ -89,93 +119,120 @@ class GANTrainer:
         d_optimizer: Optimizer,
         *,
         latent: int | Callable[[int], Tensor],
-        loss: str = "non_saturating",
+        loss: str | GANLoss = "non_saturating",
         label_smoothing: float = 0.0,
         d_steps: int = 1,
-        noise: InstanceNoise | None = None,
+        noise: InstanceNoise | Schedule | float | None = None,
+        penalties: Penalty | Sequence[Penalty] = (),
+        micro_batches: int = 1,
+        max_grad_norm: float | None = None,
+        ema: float | None = None,
+        seed: int | None = None,
+        generator_inputs: Callable[[Tensor, Tensor | None], tuple[Any, ...]] | None = None,
+        augment: Callable[[Tensor], Tensor] | None = None,
+        scaler: torch.amp.GradScaler | None = None,
     ) -> None:
-        for name, module in (("generator", generator), ("discriminator", discriminator)):
-            if not isinstance(module, nn.Module):
-                raise TypeError(
-                    f"GANTrainer: {name} must be an nn.Module, got {type(module).__name__}"
-                )
-        if not callable(latent) and not _is_positive_int(latent):
-            raise ValueError(
-                f"GANTrainer: latent must be a positive int or a callable, got {latent!r}"
-            )
-        if loss not in fused_losses.LOSSES:
-            raise ValueError(
-                f"GANTrainer: loss must be one of {', '.join(fused_losses.LOSSES)}, got {loss!r}"
-            )
-        if not 0.0 <= label_smoothing <= 1.0:
-            raise ValueError(
-                f"GANTrainer: label_smoothing must be from 0 to 1, got {label_smoothing}"
-            )
-        # Whether the loss smooths labels at all, the op says.
-        fused_losses.discriminator_loss(
-            torch.zeros(1), torch.zeros(1), loss=loss, label_smoothing=label_smoothing
-        )
-        if not _is_positive_int(d_steps):
-            raise ValueError(f"GANTrainer: d_steps must be an int of at least 1, got {d_steps!r}")
-        if noise is not None and not isinstance(noise, InstanceNoise):
-            raise TypeError(
-                f"GANTrainer: noise must be a pygan.InstanceNoise or None, got {type(noise).__name__}"
-            )
+        checked.modules(generator=generator, discriminator=discriminator)
+        checked.latent(latent)
+        checked.loss(loss, label_smoothing)
+        checked.positive_int("GANTrainer", "d_steps", d_steps)
+        checked.positive_int("GANTrainer", "micro_batches", micro_batches)
+        checked.between("max_grad_norm", max_grad_norm, 0.0, float("inf"))
+        checked.between("ema", ema, 0.0, 1.0)
+        checked.seed(seed)
+        checked.hooks(generator_inputs=generator_inputs, augment=augment)
+        self.penalties = checked.penalties(penalties)
         self.generator, self.discriminator = generator, discriminator
         self.g_optimizer, self.d_optimizer = g_optimizer, d_optimizer
         self.latent, self.loss, self.label_smoothing = latent, loss, label_smoothing
-        self.d_steps, self.noise = d_steps, noise
-        self._compares = fused_losses.compares(loss)
+        self.d_steps, self.micro_batches, self.max_grad_norm = d_steps, micro_batches, max_grad_norm
+        self.generator_inputs, self.augment, self.scaler = generator_inputs, augment, scaler
+        self._compares = isinstance(loss, str) and fused_losses.compares(loss)
         self._refresh()
+        device = self._d_parameters[0].device
+        self.noise = checked.noise(noise, seed, device)
+        if seed is None:
+            seed = int(torch.randint(2**63 - 1, (), dtype=torch.int64))
+        # Another seed than that of a noise module made here, whose normals must not be those of the latents.
+        self.stream = NoiseStream((seed + 1) % 2**64, device=self._g_parameters[0].device)
+        self.ema = None
+        if ema is not None:
+            self.ema = AveragedModel(
+                parallel.unwrapped(generator),
+                multi_avg_fn=get_ema_multi_avg_fn(ema),  # type: ignore[no-untyped-call]
+                use_buffers=True,
+            ).eval()
+        self.steps = self.d_updates = 0
+        self.real: Tensor | None = None
+        self.fake: Tensor | None = None
+        self._penalty_values = [torch.zeros((), device=device) for _ in self.penalties]
 
-    def step(self, real: Tensor | Sequence[Tensor]) -> TrainStats:
+    def step(
+        self,
+        real: Tensor | Sequence[Tensor],
+        labels: Tensor | Sequence[Tensor] | None = None,
+        *,
+        total: int | Sequence[int] | None = None,
+    ) -> TrainStats:
         """One iteration: `d_steps` discriminator steps, then one generator step on as many samples as the last batch.
 
         Args:
             real: a batch (N, ...) of real samples; with ``d_steps`` > 1, a sequence of that many batches.
+            labels: for conditional networks, (N, ...), or a sequence like `real`: the second argument of both
+                networks. Generated samples get the labels of the real ones.
+            total: samples of a batch in all processes together, where they do not have equally many: the first
+                processes have one more (``torch.tensor_split``). A number, or a sequence like `real`.
         """
-        batches = self._checked_batches(real)
+        batches = self._checked_batches("real", real)
+        all_labels: Sequence[Tensor | None] = [None] * len(batches)
+        if labels is not None:
+            all_labels = self._checked_batches("labels", labels)
+        for batch, its_labels in zip(batches, all_labels, strict=True):
+            checked.labels("step", its_labels, len(batch))
+        totals = total if isinstance(total, (list, tuple)) else [total] * len(batches)
+        if len(totals) != len(batches):
+            raise ValueError(
+                f"GANTrainer.step: total must be an int or {len(batches)} of them, got {len(totals)}"
+            )
+        shares = [self._share("step", len(x), t) for x, t in zip(batches, totals, strict=True)]
         # All latents first: a callable that returns a wrong batch size is caught before anything has been trained.
-        latents = [self._draw_latent(len(batch)) for batch in (*batches, batches[-1])]
         self._refresh_if_changed()
-        for batch, latent in zip(batches, latents[:-1], strict=True):
-            d_loss, d = self._discriminator_step(batch, latent)
-        g_loss, g = self._generator_step(latents[-1], batches[-1])
-        return TrainStats(
-            d_loss=d_loss,
-            g_loss=g_loss,
-            real_logit=d.real_logit,
-            fake_logit=d.fake_logit,
-            d_real=d.d_real,
-            d_fake=d.d_fake,
-            d_fake_after=g.d_fake,
-            real_accuracy=d.real_accuracy,
-            fake_accuracy=d.fake_accuracy,
-            real_sign=d.real_sign,
-            jsd_bound=d.jsd_bound,
-            nonfinite=d.nonfinite,
-            g_nonfinite=g.nonfinite,
-        )
+        rounds = list(zip(batches, all_labels, shares, strict=True))
+        latents = [self._draw_latent(len(x), share) for x, _, share in (*rounds, rounds[-1])]
+        for (batch, its_labels, share), latent in zip(rounds, latents[:-1], strict=True):
+            d_loss, d = self._discriminator_step(batch, latent, its_labels, share)
+        g_loss, g = self._generator_step(latents[-1], batches[-1], *rounds[-1][1:])
+        penalty = sum(self._penalty_values, torch.zeros_like(d_loss))
+        values = [d_loss, g_loss, d.real_logit, d.fake_logit, d.d_real, d.d_fake, g.d_fake]
+        values += [d.real_accuracy, d.fake_accuracy, d.real_sign, d.jsd_bound]
+        values += [d.nonfinite, g.nonfinite, penalty]
+        return TrainStats(*self._over_processes(values, {11, 12}, rounds[-1][2]))
 
-    def discriminator_step(self, real: Tensor) -> tuple[Tensor, LossStats]:
+    def discriminator_step(
+        self, real: Tensor, labels: Tensor | None = None, *, total: int | None = None
+    ) -> tuple[Tensor, LossStats]:
         """Update the discriminator once, on the batch `real` (N, ...) and N generated samples: (loss, statistics)."""
-        _check_batch("discriminator_step", "real", real)
-        latent = self._draw_latent(len(real))
+        checked.batch("discriminator_step", "real", real)
+        checked.labels("discriminator_step", labels, len(real))
+        share = self._share("discriminator_step", len(real), total)
         self._refresh_if_changed()
-        return self._discriminator_step(real, latent)
+        latent = self._draw_latent(len(real), share)
+        return self._whole(self._discriminator_step(real, latent, labels, share), share)
 
     def generator_step(
-        self, batch_size: int, real: Tensor | None = None
+        self,
+        batch_size: int,
+        real: Tensor | None = None,
+        labels: Tensor | None = None,
+        *,
+        total: int | None = None,
     ) -> tuple[Tensor, LossStats]:
         """Update the generator once, on `batch_size` samples: (loss, statistics).
 
         `real`, a batch (N, ...) of real samples, is for the relativistic losses, which compare with it; for the
         pairing one N is batch_size.
         """
-        if not _is_positive_int(batch_size):
-            raise ValueError(
-                f"GANTrainer.generator_step: batch_size must be an int of at least 1, got {batch_size!r}"
-            )
+        checked.positive_int("GANTrainer.generator_step", "batch_size", batch_size)
         if self._compares != (real is not None):
             must = "a batch of real samples" if self._compares else "None"
             raise ValueError(
@@ -183,93 +240,115 @@ class GANTrainer:
                 f"got {type(real).__name__}"
             )
         if real is not None:
-            _check_batch("generator_step", "real", real)
-        latent = self._draw_latent(batch_size)
+            checked.batch("generator_step", "real", real)
+        checked.labels("generator_step", labels, batch_size)
+        share = self._share("generator_step", batch_size, total)
         self._refresh_if_changed()
-        return self._generator_step(latent, real)
+        latent = self._draw_latent(batch_size, share)
+        return self._whole(self._generator_step(latent, real, labels, share), share)
 
-    def _discriminator_step(self, real: Tensor, latent: Tensor) -> tuple[Tensor, LossStats]:
-        with _frozen(self._g_parameters):
-            with torch.no_grad():
-                fake = self.generator(latent)
-            if self.noise is not None:
-                real, fake = self.noise(real), self.noise(fake)
-            # Two forward passes, one backward: to DistributedDataParallel only the second may announce a reduction,
-            # and broadcasting the buffers (BatchNorm's) in between would overwrite what the backward pass needs.
-            with _without_sync(self.discriminator):
-                real_logits = self.discriminator(real)
-            fake_logits = self.discriminator(fake)
-            result = fused_losses.discriminator_loss_and_grad(
-                real_logits,
-                fake_logits,
-                loss=self.loss,
-                label_smoothing=self.label_smoothing,
-                return_stats=True,
-            )
-            self.d_optimizer.zero_grad(set_to_none=True)
-            _backward((real_logits, fake_logits), result.grads)
-            self.d_optimizer.step()
-        assert result.stats is not None
-        return result.loss, result.stats
+    @torch.no_grad()
+    def sample(
+        self, n: int, labels: Tensor | None = None, *, latent: Tensor | None = None
+    ) -> Tensor:
+        """n generated samples (n, ...), from the averaged generator if there is one, in eval mode.
 
-    def _generator_step(self, latent: Tensor, real: Tensor | None) -> tuple[Tensor, LossStats]:
-        with _frozen(self._d_parameters):
-            fake = self.generator(latent)
-            if self.noise is not None:
-                fake = self.noise(fake)
-            # The discriminator's parameters get no gradient here, which DistributedDataParallel must not wait for.
-            with _without_sync(self.discriminator):
-                fake_logits = self.discriminator(fake)
-                real_logits = None
-                if self._compares:
-                    with torch.no_grad():
-                        real_logits = self.discriminator(
-                            real if self.noise is None else self.noise(real)
-                        )
-            result = fused_losses.generator_loss_and_grad(
-                fake_logits, real_logits=real_logits, loss=self.loss, return_stats=True
-            )
-            self.g_optimizer.zero_grad(set_to_none=True)
-            _backward((fake_logits,), result.grads[:1])
-            self.g_optimizer.step()
-        assert result.stats is not None
-        return result.loss, result.stats
+        Args:
+            labels: for conditional networks, (n, ...).
+            latent: what to make them of, (n, ...); drawn as for training, from `stream`, if not given.
+        """
+        checked.positive_int("GANTrainer.sample", "n", n)
+        checked.labels("sample", labels, n)
+        if latent is None:
+            latent = self._draw_latent(n, self._share("sample", n, None))
+        network = parallel.unwrapped(self.generator) if self.ema is None else self.ema.module
+        training = [module for module in network.modules() if module.training]
+        try:
+            network.eval()
+            return network(*self._generator_inputs(latent, labels))
+        finally:
+            for module in training:  # not network.train(): some may be meant to stay in eval mode
+                module.training = True
 
-    def _draw_latent(self, batch_size: int) -> Tensor:
-        if not callable(self.latent):
-            like = self._g_parameters[0]
-            return torch.randn(batch_size, self.latent, dtype=like.dtype, device=like.device)
-        latent = self.latent(batch_size)
-        if not isinstance(latent, Tensor) or latent.dim() == 0 or len(latent) != batch_size:
-            got = (
-                f"shape {tuple(latent.shape)}"
-                if isinstance(latent, Tensor)
-                else type(latent).__name__
-            )
-            raise ValueError(
-                f"GANTrainer: latent({batch_size}) must return a tensor whose first dimension is {batch_size}, "
-                f"got {got}"
-            )
-        return latent
+    def state_dict(self) -> dict[str, Any]:
+        """Networks (without the wrappers of DistributedDataParallel and torch.compile), average, optimisers, noise,
+        random stream and counters, for ``torch.save``; a run continues from it bit for bit. Waits for the device."""
+        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        penalties = [value.clone() for value in self._penalty_values]
+        counts = {"steps": self.steps, "d_updates": self.d_updates, "penalties": penalties}
+        return {**parts, **counts}
 
-    def _checked_batches(self, real: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
-        if isinstance(real, Tensor):
-            batches: Sequence[Tensor] = (real,)
-        elif isinstance(real, (list, tuple)):
-            batches = real
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continues where `state_dict` was taken, by a trainer with the same networks and options.
+
+        Raises:
+            KeyError: it has parts that this trainer has not (an average, noise, a scaler), or lacks some.
+        """
+        parts = self._parts()
+        wanted = {*parts, "steps", "d_updates", "penalties"}
+        if set(state_dict) != wanted or len(state_dict["penalties"]) != len(self.penalties):
+            missing, unknown = sorted(wanted - set(state_dict)), sorted(set(state_dict) - wanted)
+            raise KeyError(
+                "GANTrainer.load_state_dict: state_dict must be of a trainer with the same parts, got one with "
+                f"{len(state_dict.get('penalties', ()))} penalties for {len(self.penalties)}, "
+                f"without {missing}, with {unknown}"
+            )
+        for name, part in parts.items():
+            part.load_state_dict(state_dict[name])
+        self.steps, self.d_updates = state_dict["steps"], state_dict["d_updates"]
+        for value, saved in zip(self._penalty_values, state_dict["penalties"], strict=True):
+            value.copy_(saved)
+
+    def _parts(self) -> dict[str, Any]:
+        """What has a state_dict of its own."""
+        return {
+            "generator": parallel.unwrapped(self.generator),
+            "discriminator": parallel.unwrapped(self.discriminator),
+            "g_optimizer": self.g_optimizer,
+            "d_optimizer": self.d_optimizer,
+            "stream": self.stream,
+            **({} if self.ema is None else {"ema": self.ema}),
+            **({} if self.noise is None else {"noise": self.noise}),
+            **({} if self.scaler is None else {"scaler": self.scaler}),
+        }
+
+    def _checked_batches(self, name: str, given: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
+        if isinstance(given, Tensor):
+            batches: Sequence[Tensor] = (given,)
+        elif isinstance(given, (list, tuple)):
+            batches = given
         else:
             raise TypeError(
-                "GANTrainer.step: real must be a tensor or a sequence of tensors (one per discriminator step), "
-                f"got {type(real).__name__}"
+                f"GANTrainer.step: {name} must be a tensor or a sequence of tensors (one per discriminator step), "
+                f"got {type(given).__name__}"
             )
         if len(batches) != self.d_steps:
             raise ValueError(
-                f"GANTrainer.step: real must hold one batch for each of the {self.d_steps} discriminator step(s), "
+                f"GANTrainer.step: {name} must hold one batch for each of the {self.d_steps} discriminator step(s), "
                 f"got {len(batches)}"
             )
         for batch in batches:
-            _check_batch("step", "real", batch)
+            checked.batch("step", name, batch)
         return batches
+
+    def _share(self, verb: str, n: int, total: int | None) -> Share:
+        if total is not None:
+            checked.positive_int(f"GANTrainer.{verb}", "total", total)
+        if self._parallel:
+            return Share(*parallel.first_of_share(f"GANTrainer.{verb}", n, total))
+        if total not in (None, n):
+            raise ValueError(
+                f"GANTrainer.{verb}: total must be the batch's {n} samples where no network is wrapped by "
+                f"DistributedDataParallel, got {total}"
+            )
+        return Share(None, 1.0)
+
+    def _over_processes(self, values: list[Tensor], counts: set[int], share: Share) -> list[Tensor]:
+        return values if share.first is None else parallel.averaged(values, counts, share.weight)
+
+    def _whole(self, part: tuple[Tensor, LossStats], share: Share) -> tuple[Tensor, LossStats]:
+        loss, *stats = self._over_processes([part[0], *part[1]], {_NONFINITE + 1}, share)
+        return loss, LossStats(*stats)
 
     def _refresh_if_changed(self) -> None:
         # Walking the modules at every step costs as much as a small loss; the groups are two lists of a few entries.
@@ -278,88 +357,22 @@ class GANTrainer:
 
     def _refresh(self) -> None:
         """Check that optimisers and networks belong together, and keep the parameter lists."""
-        g_parameters = list(self.generator.parameters())
-        d_parameters = list(self.discriminator.parameters())
-        if not {id(p) for p in g_parameters}.isdisjoint(id(p) for p in d_parameters):
+        own = list(self.generator.parameters())
+        others = list(self.discriminator.parameters())
+        if not {id(p) for p in own}.isdisjoint(id(p) for p in others):
             raise ValueError(
                 "GANTrainer: generator and discriminator must not share parameters, got a shared one"
             )
-        _check_optimizer("g_optimizer", self.g_optimizer, "generator", g_parameters, d_parameters)
-        _check_optimizer(
-            "d_optimizer", self.d_optimizer, "discriminator", d_parameters, g_parameters
-        )
-        self._g_parameters, self._d_parameters = g_parameters, d_parameters
+        checked.optimizer("g_optimizer", self.g_optimizer, "generator", own, others)
+        checked.optimizer("d_optimizer", self.d_optimizer, "discriminator", others, own)
+        self._g_parameters, self._d_parameters = own, others
         self._held = _held(self.g_optimizer) + _held(self.d_optimizer)
+        networks = (self.generator, self.discriminator)
+        self._parallel = any(parallel.data_parallel(network) is not None for network in networks)
 
 
-@contextmanager
-def _frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
-    thawed = [p for p in parameters if p.requires_grad]
-    try:
-        for p in thawed:
-            p.requires_grad_(False)
-        yield
-    finally:
-        for p in thawed:
-            p.requires_grad_(True)
-
-
-def _backward(logits: tuple[Any, ...], grads: tuple[Any, ...]) -> None:
-    """Backward from logits, each a tensor or a list of tensors, whose gradients came with the loss."""
-    pairs = [
-        pair
-        for x, g in zip(logits, grads, strict=True)
-        for pair in ([(x, g)] if isinstance(x, Tensor) else zip(x, g, strict=True))
-    ]
-    torch.autograd.backward([x for x, _ in pairs], [g for _, g in pairs])
-
-
-def _without_sync(module: nn.Module) -> AbstractContextManager[None]:
-    return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
+_NONFINITE = LossStats._fields.index("nonfinite")
 
 
 def _held(optimizer: Optimizer) -> tuple[int, ...]:
     return tuple(len(group["params"]) for group in optimizer.param_groups)
-
-
-def _check_optimizer(
-    name: str,
-    optimizer: Optimizer,
-    network: str,
-    own: list[nn.Parameter],
-    others: list[nn.Parameter],
-) -> None:
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(
-            f"GANTrainer: {name} must be a torch.optim.Optimizer, got {type(optimizer).__name__}"
-        )
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    trainable = [p for p in own if p.requires_grad]
-    missing = sum(id(p) not in held for p in trainable)
-    if not trainable:
-        raise ValueError(f"GANTrainer: {network} must have trainable parameters, got none")
-    if missing:
-        raise ValueError(
-            f"GANTrainer: {name} must hold all trainable parameters of the {network}, "
-            f"got an optimiser without {missing} of {len(trainable)}"
-        )
-    foreign = sum(id(p) in held for p in others)
-    if foreign:
-        raise ValueError(
-            f"GANTrainer: {name} must hold parameters of the {network} only, got {foreign} of the other network's"
-        )
-
-
-def _check_batch(verb: str, argument: str, batch: Tensor) -> None:
-    if not isinstance(batch, Tensor):
-        raise TypeError(
-            f"GANTrainer.{verb}: {argument} must be a tensor, got {type(batch).__name__}"
-        )
-    if batch.dim() == 0 or batch.numel() == 0:
-        raise ValueError(
-            f"GANTrainer.{verb}: {argument} must be a batch (N, ...) that is not empty, got shape {tuple(batch.shape)}"
-        )
-
-
-def _is_positive_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -31,7 +31,7 @@ def everything(trainer):
     state = [copy.deepcopy(part.state_dict()) for part in parts]
     flags = [p.requires_grad for part in parts[:2] for p in part.parameters()]
     step = None if trainer.noise is None else trainer.noise.stream.step
-    return state, flags, step
+    return state, flags, step, trainer.stream.step, trainer.steps, trainer.d_updates
 
 
 def assert_same(a, b):

@@ -1,4 +1,5 @@
-"""GANTrainer over two processes: networks that are wrapped by DistributedDataParallel, each by itself."""
+"""GANTrainer over two processes, networks wrapped by DistributedDataParallel each by itself: step for step one process
+with the whole batch."""
 
 import pytest
 import torch
@@ -7,57 +8,158 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import pygan
+from pygan.penalties import R1, R2, GradientPenalty
+from pygan.schedules import Adaptive, DiffusionMixture
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed"),
+]
+
+# Of the whole batches: 7 is 4 and 3 samples, 1 + 2 of them in two micro-batches.
+SIZES = [8, 7, 8]
+CASES = {
+    "plain": {},
+    "everything": dict(
+        loss="relativistic",
+        penalties=[R1(1.0), R2(0.5, every=2), GradientPenalty(), R1(0.1, sigma=0.05)],
+        d_steps=2,
+        ema=0.5,
+        max_grad_norm=0.5,
+        scaler=True,
+    ),
+    "hinge, mixture": dict(loss="hinge", noise=DiffusionMixture),
+    "least squares": dict(loss="least_squares", label_smoothing=0.1, penalties=R2(1.0)),
+}
 
 
-def sgd(module):
-    return torch.optim.SGD(module.parameters(), lr=0.1)
-
-
-class Affine(nn.Module):
+def networks():
     """Without BatchNorm, so that the mean gradient over two halves of a batch is that of the whole."""
-
-    def __init__(self, *sizes):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(sizes[0], 8), nn.Tanh(), nn.Linear(8, sizes[1]))
-
-    def forward(self, x):
-        return self.layers(x)
-
-
-def distributed(rank, port, results):
-    with process_group(rank, port):
-        # With BatchNorm: two forward passes of D before one backward must not disturb each other.
-        D = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.LeakyReLU(), nn.Linear(8, 1))
-        G = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 6))
-        train_wrapped(G, D, rank)
-        torch.manual_seed(0)
-        G, D = Affine(4, 6), Affine(6, 1)
-        train_wrapped(G, D, rank)
-        results[rank] = (G.state_dict(), D.state_dict())
-
-
-def train_wrapped(G, D, rank=None):
-    """Three steps on the same 16 samples and latents: by one process, or by rank's half of them."""
-    data = torch.Generator().manual_seed(3)
-    reals, latents = torch.randn(3, 16, 6, generator=data), torch.randn(6, 16, 4, generator=data)
-    queue = list(latents)
-    half = slice(None) if rank is None else slice(8 * rank, 8 * rank + 8)
-    wrap = (lambda module: module) if rank is None else DistributedDataParallel
-    trainer = pygan.GANTrainer(
-        wrap(G), wrap(D), sgd(G), sgd(D), latent=lambda n: queue.pop(0)[half]
-    )
-    for real in reals:
-        trainer.step(real[half])
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
-def test_distributed_data_parallel_equals_one_process():
-    context = torch.multiprocessing.get_context("spawn")
-    results = context.Manager().dict()
-    torch.multiprocessing.spawn(distributed, (free_port(), results), nprocs=2)
-    torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
     torch.manual_seed(0)
-    G, D = Affine(4, 6), Affine(6, 1)
-    train_wrapped(G, D)
-    torch.testing.assert_close(results[0], (G.state_dict(), D.state_dict()), rtol=1e-5, atol=1e-6)
+    G = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 6))
+    return G, nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 2))
+
+
+def train(case, rank=None, **more):
+    """Every statistic of some steps, and what became of the networks; of one process, or of one of two."""
+    options = {**CASES[case], **more}
+    schedule = Adaptive(0.1, 0.5, steps=5)
+    if options.pop("noise", None):
+        schedule = DiffusionMixture(2, t_min=300, t_max=600, clean=0.25)
+    options["noise"] = pygan.InstanceNoise(schedule, seed=3)
+    if options.get("scaler"):
+        options["scaler"] = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=2)
+    G, D = networks()
+    # Not Adam, which makes a step of the rounding errors where a gradient is 0 (D's last bias, relativistic).
+    optimizers = [torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.5) for net in (G, D)]
+    wrapped = (G, D) if rank is None else map(DistributedDataParallel, (G, D))
+    trainer = pygan.GANTrainer(*wrapped, *optimizers, latent=4, seed=5, **options)
+    rows, k = [], trainer.d_steps
+    for step, n in enumerate(SIZES):
+        data = torch.randn(k, n, 6, generator=torch.Generator().manual_seed(step))
+        batches = list(data if rank is None else data.tensor_split(2, 1)[rank])
+        stats = trainer.step(batches[0] if k == 1 else batches, total=n)
+        trainer.noise.step(stats.real_sign)
+        rows.append(torch.stack([*stats, trainer.noise.sigma]))
+    state = trainer.state_dict()
+    average = state.get("ema")
+    return torch.stack(rows), state["generator"], state["discriminator"], average, trainer.fake
+
+
+def worker(rank, port, results):
+    with process_group(rank, port):
+        for case in CASES:
+            results[rank, case] = train(case, rank)
+        results[rank, "micro-batches"] = train("plain", rank, micro_batches=2)
+        results[rank, "even shares need no total"] = even_shares(rank)
+        results[rank, "bad total"] = bad_total()
+        results[rank, "BatchNorm"] = with_batch_norm()
+
+
+def even_shares(rank):
+    G, D = networks()
+    optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in (G, D)]
+    trainer = pygan.GANTrainer(
+        *map(DistributedDataParallel, (G, D)), *optimizers, latent=4, noise=0.1, seed=5
+    )
+    data = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
+    d_loss, _ = trainer.discriminator_step(data.chunk(2)[rank])
+    g_loss, _ = trainer.generator_step(4)
+    return d_loss, g_loss, trainer.sample(2)
+
+
+def bad_total():
+    trainer = pygan.GANTrainer(
+        *map(DistributedDataParallel, nets := networks()),
+        *[torch.optim.SGD(net.parameters(), lr=0.1) for net in nets],
+        latent=4,
+    )
+    with pytest.raises(ValueError, match=r"total must fit the shares, 4 samples .* got 5"):
+        trainer.step(torch.randn(5, 6), total=8)
+    return trainer.stream.step
+
+
+def with_batch_norm():
+    """Several forward passes of D before one backward must not disturb each other."""
+    torch.manual_seed(0)
+    D = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.LeakyReLU(), nn.Linear(8, 1))
+    G = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 6))
+    optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in (G, D)]
+    trainer = pygan.GANTrainer(
+        *map(DistributedDataParallel, (G, D)), *optimizers, latent=4, penalties=[R1(1.0), R2(1.0)]
+    )
+    for _ in range(3):
+        trainer.step(torch.randn(8, 6))
+    return [p.detach() for net in (G, D) for p in net.parameters()]
+
+
+@pytest.fixture(scope="module")
+def results():
+    context = torch.multiprocessing.get_context("spawn")
+    shared = context.Manager().dict()
+    torch.multiprocessing.spawn(worker, (free_port(), shared), nprocs=2)
+    return dict(shared)
+
+
+def close(a, b):
+    torch.testing.assert_close(a, b, rtol=2e-4, atol=2e-5, equal_nan=True)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_train_as_one_with_the_whole_batch(results, case):
+    *first, fake_0 = results[0, case]
+    *second, fake_1 = results[1, case]
+    torch.testing.assert_close(first, second, rtol=0, atol=0, equal_nan=True)
+    *whole, fake = train(case)
+    close(first, whole)
+    close(torch.cat([fake_0, fake_1]), fake)
+    assert len(whole[0]) == len(SIZES)
+
+
+def test_micro_batches_reduce_gradients_once(results):
+    *first, _ = results[0, "micro-batches"]
+    *second, _ = results[1, "micro-batches"]
+    torch.testing.assert_close(first, second, rtol=0, atol=0, equal_nan=True)
+    assert first[0].isfinite().all()
+
+
+def test_the_verbs_report_the_whole_batch(results):
+    d_loss, g_loss, first = results[0, "even shares need no total"]
+    assert (d_loss, g_loss) == results[1, "even shares need no total"][:2]
+    G, D = networks()
+    optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in (G, D)]
+    trainer = pygan.GANTrainer(G, D, *optimizers, latent=4, noise=0.1, seed=5)
+    data = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
+    close(d_loss, trainer.discriminator_step(data)[0])
+    close(g_loss, trainer.generator_step(8)[0])
+    samples = torch.cat([first, results[1, "even shares need no total"][2]])
+    close(samples, trainer.sample(4))
+
+
+def test_a_total_that_does_not_fit_is_refused(results):
+    assert results[0, "bad total"] == results[1, "bad total"] == 0
+
+
+def test_batch_norm_does_not_disturb_the_backward_pass(results):
+    first, second = results[0, "BatchNorm"], results[1, "BatchNorm"]
+    torch.testing.assert_close(first, second, rtol=0, atol=0)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import pygan
+from pygan.penalties import R1
 from pygan.schedules import Constant
 
 
@@ -21,7 +22,7 @@ class Point(nn.Module):
         return self.theta.expand(len(z), 1)
 
 
-def dirac_radius(sigma, *, time, learning_rate, samples):
+def dirac_radius(sigma, *, time, learning_rate, samples, penalties=()):
     """Distance to the equilibrium (0, 0) of (theta, psi) before and after, data at 0 and D(x) = psi x."""
     generator, discriminator = Point(0.4), nn.Linear(1, 1, bias=False)
     nn.init.zeros_(discriminator.weight)
@@ -33,6 +34,7 @@ def dirac_radius(sigma, *, time, learning_rate, samples):
         latent=1,
         loss="minimax",  # of the two losses the one whose orbit is closed; the other decays, but only cubically
         noise=pygan.InstanceNoise(Constant(sigma), seed=0),
+        penalties=penalties,
     )
 
     def radius():
@@ -57,3 +59,16 @@ def test_dirac_gan_converges_with_instance_noise_at_the_predicted_rate():
     half_turn = math.pi / math.sqrt(1 / 4 - sigma**4 / 16)
     start, end = dirac_radius(sigma, time=half_turn, learning_rate=0.04, samples=4096)
     assert end / start == pytest.approx(math.exp(-(sigma**2) / 4 * half_turn), rel=0.1)
+
+
+@pytest.mark.parametrize("approximate", [None, 0.1])
+def test_dirac_gan_converges_with_r1_at_the_predicted_rate(approximate):
+    """Eigenvalues -g/2 +- sqrt(g^2/4 - 1/4): those of noise with s^2 = 2 g. The finite difference is so on average."""
+    gamma = 0.5
+    half_turn = math.pi / math.sqrt(1 / 4 - gamma**2 / 4)
+    penalty = R1(gamma, sigma=approximate)
+    samples = 2 if approximate is None else 4096
+    start, end = dirac_radius(
+        0.0, time=half_turn, learning_rate=0.04, samples=samples, penalties=penalty
+    )
+    assert end / start == pytest.approx(math.exp(-gamma / 2 * half_turn), rel=0.1)

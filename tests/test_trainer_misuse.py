@@ -6,6 +6,7 @@ from helpers_trainer import assert_same, everything, networks, setup
 from torch import nn
 
 import pygan
+from pygan import fused_losses
 from pygan.schedules import Constant
 
 
@@ -25,7 +26,21 @@ def optimizer_of(*modules):
             "loss must be one of non_saturating, minimax.*, got 'hing'",
         ),
         (dict(label_smoothing=-1), ValueError, "label_smoothing must be from 0 to 1, got -1"),
-        (dict(noise=0.1), TypeError, "noise must be a pygan.InstanceNoise or None, got float"),
+        (
+            dict(noise="0.1"),
+            TypeError,
+            "noise must be a pygan.InstanceNoise, a schedule, .* got str",
+        ),
+        (dict(noise=-0.1), ValueError, ".*must be a finite non-negative number, got -0.1"),
+        (dict(loss=torch), ValueError, "loss must be one of .*, or an object with the methods"),
+        (dict(loss=fused_losses, label_smoothing=0.1), ValueError, "label_smoothing must be 0 for"),
+        (dict(penalties=[1.0]), TypeError, r"penalties must be a pygan.penalties .* got \[1.0\]"),
+        (dict(micro_batches=0), ValueError, "micro_batches must be an int of at least 1, got 0"),
+        (dict(max_grad_norm=0.0), ValueError, "max_grad_norm must be .* positive and finite"),
+        (dict(ema=1.0), ValueError, "ema must be a number, between 0 and 1, or None, got 1.0"),
+        (dict(seed=-1), ValueError, "seed must be an int from 0 to 2.*, got -1"),
+        (dict(augment=3), TypeError, "augment must be a callable or None, got int"),
+        (dict(generator_inputs=3), TypeError, "generator_inputs must be a callable or None"),
         (dict(generator="G"), TypeError, "generator must be an nn.Module, got str"),
         (
             dict(d_optimizer=None),
@@ -43,7 +58,8 @@ def test_wrong_arguments(change, error, message):
         d_optimizer=optimizer_of(D),
         latent=4,
     )
-    with pytest.raises(error, match="GANTrainer: " + message):
+    name = "Constant: " if change.get("noise") == -0.1 else "GANTrainer: "
+    with pytest.raises(error, match=name + message):
         pygan.GANTrainer(**{**arguments, **change})
 
 
@@ -125,6 +141,18 @@ REAL = torch.randn(8, 6)
             r"real must be a batch .* got shape \(0, 6\)",
         ),
         ({}, lambda t: t.discriminator_step([REAL]), TypeError, "real must be a tensor, got list"),
+        ({}, lambda t: t.step(REAL, REAL[:3]), ValueError, "labels must have the 8 samples' first"),
+        ({}, lambda t: t.step(REAL, 3), TypeError, "labels must be a tensor or a sequence"),
+        (
+            {},
+            lambda t: t.discriminator_step(REAL, 3),
+            TypeError,
+            "labels must be a tensor, got int",
+        ),
+        ({}, lambda t: t.step(REAL, total=16), ValueError, "total must be the batch's 8 samples"),
+        ({}, lambda t: t.step(REAL, total=[8, 8]), ValueError, "total must be an int or 1 of them"),
+        ({}, lambda t: t.step(REAL, total=0), ValueError, "total must be an int of at least 1"),
+        ({}, lambda t: t.sample(0), ValueError, "n must be an int of at least 1, got 0"),
     ],
 )
 def test_wrong_use_changes_nothing(options, use, error, message):

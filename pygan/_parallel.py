@@ -1,0 +1,62 @@
+"""What networks that are wrapped for several processes, or compiled, need of a trainer."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The network itself, out of torch.compile's and DistributedDataParallel's wrappers."""
+    wrapper = data_parallel(module)
+    return _without_compile(module if wrapper is None else wrapper.module)
+
+
+def data_parallel(module: nn.Module) -> DistributedDataParallel | None:
+    """The DistributedDataParallel around the network, if there is one."""
+    module = _without_compile(module)
+    return module if isinstance(module, DistributedDataParallel) else None
+
+
+def _without_compile(module: nn.Module) -> nn.Module:
+    inner = getattr(module, "_orig_mod", module)
+    assert isinstance(inner, nn.Module)
+    return inner
+
+
+def without_sync(module: nn.Module, wanted: bool = True) -> AbstractContextManager[None]:
+    """The context of a forward pass whose gradients are not to be reduced, if `wanted`."""
+    wrapper = data_parallel(module)
+    return wrapper.no_sync() if wrapper is not None and wanted else nullcontext()
+
+
+def first_of_share(op: str, n: int, total: int | None) -> tuple[int, float]:
+    """Of a batch that the processes share: the index of this one's first sample, and what to multiply the mean over
+    its n samples by, so that the mean over the processes is that of the whole batch.
+
+    Shares are contiguous in the order of the ranks, by torch.tensor_split's rule: the first total % world of them
+    have one sample more than the others. total is None where all have n.
+    """
+    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    if total is None:
+        return rank * n, 1.0
+    least, more = divmod(total, world)
+    share = least + (rank < more)
+    if n != share:
+        raise ValueError(
+            f"{op}: total must fit the shares, {share} samples for process {rank} of {world} with total={total}, "
+            f"got {n}"
+        )
+    return rank * least + min(rank, more), n * world / total
+
+
+def averaged(values: list[Tensor], counts: set[int], weight: float) -> list[Tensor]:
+    """0-d tensors, each the mean over the processes (weighted), those at the indices `counts` their sum."""
+    world = torch.distributed.get_world_size()
+    factors = [1.0 if i in counts else weight / world for i in range(len(values))]
+    packed = torch.stack(torch._foreach_mul(values, factors))
+    torch.distributed.all_reduce(packed)
+    return list(packed.unbind())

@@ -1,0 +1,155 @@
+"""What GANTrainer asks of its arguments: each check raises an error that names the argument, and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from pygan import fused_losses
+from pygan.modules import InstanceNoise
+from pygan.penalties import Penalty
+from pygan.schedules import Constant, Schedule
+
+_NAME = "GANTrainer"
+
+
+def modules(**given: nn.Module) -> None:
+    for name, module in given.items():
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"{_NAME}: {name} must be an nn.Module, got {type(module).__name__}")
+
+
+def positive_int(op: str, name: str, value: object) -> None:
+    if not is_positive_int(value):
+        raise ValueError(f"{op}: {name} must be an int of at least 1, got {value!r}")
+
+
+def is_positive_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def latent(value: object) -> None:
+    if not callable(value) and not is_positive_int(value):
+        raise ValueError(f"{_NAME}: latent must be a positive int or a callable, got {value!r}")
+
+
+def hooks(**given: object) -> None:
+    for name, hook in given.items():
+        if hook is not None and not callable(hook):
+            raise TypeError(
+                f"{_NAME}: {name} must be a callable or None, got {type(hook).__name__}"
+            )
+
+
+def loss(value: Any, label_smoothing: float) -> None:
+    if isinstance(value, str) or not all(
+        callable(getattr(value, verb, None)) for verb in ("discriminator_loss", "generator_loss")
+    ):
+        if value not in fused_losses.LOSSES:
+            raise ValueError(
+                f"{_NAME}: loss must be one of {', '.join(fused_losses.LOSSES)}, or an object with the methods "
+                f"discriminator_loss and generator_loss, got {value!r}"
+            )
+    elif label_smoothing != 0.0:
+        raise ValueError(
+            f"{_NAME}: label_smoothing must be 0 for a loss of one's own, got {label_smoothing}"
+        )
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ValueError(f"{_NAME}: label_smoothing must be from 0 to 1, got {label_smoothing}")
+    if isinstance(value, str):  # whether the loss smooths labels at all, the op says
+        fused_losses.discriminator_loss(
+            torch.zeros(1), torch.zeros(1), loss=value, label_smoothing=label_smoothing
+        )
+
+
+def between(name: str, value: float | None, low: float, high: float) -> None:
+    """None, or a number that lies between the two, neither of which it may be."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low < value < high:
+        must = "positive and finite" if high == float("inf") else f"between {low:g} and {high:g}"
+        raise ValueError(f"{_NAME}: {name} must be a number, {must}, or None, got {value!r}")
+
+
+def seed(value: int | None) -> None:
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 64
+    ):
+        raise ValueError(
+            f"{_NAME}: seed must be an int from 0 to 2**64 - 1, or None, got {value!r}"
+        )
+
+
+def penalties(value: Penalty | Sequence[Penalty]) -> list[Penalty]:
+    given = [value] if isinstance(value, Penalty) else value
+    if not isinstance(given, (list, tuple)) or not all(isinstance(p, Penalty) for p in given):
+        raise TypeError(
+            f"{_NAME}: penalties must be a pygan.penalties penalty or a sequence of them, got {value!r}"
+        )
+    return list(given)
+
+
+def noise(value: Any, seed: int | None, device: torch.device) -> InstanceNoise | None:
+    """The noise module: itself, or one for a schedule or a standard deviation."""
+    if value is None or isinstance(value, InstanceNoise):
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = Constant(value)
+    if not isinstance(value, Schedule):
+        raise TypeError(
+            f"{_NAME}: noise must be a pygan.InstanceNoise, a schedule, a number or None, "
+            f"got {type(value).__name__}"
+        )
+    return InstanceNoise(value, seed=seed).to(device)
+
+
+def optimizer(
+    name: str,
+    value: Optimizer,
+    network: str,
+    own: list[nn.Parameter],
+    others: list[nn.Parameter],
+) -> None:
+    if not isinstance(value, Optimizer):
+        raise TypeError(
+            f"{_NAME}: {name} must be a torch.optim.Optimizer, got {type(value).__name__}"
+        )
+    held = {id(p) for group in value.param_groups for p in group["params"]}
+    trainable = [p for p in own if p.requires_grad]
+    missing = sum(id(p) not in held for p in trainable)
+    if not trainable:
+        raise ValueError(f"{_NAME}: {network} must have trainable parameters, got none")
+    if missing:
+        raise ValueError(
+            f"{_NAME}: {name} must hold all trainable parameters of the {network}, "
+            f"got an optimiser without {missing} of {len(trainable)}"
+        )
+    foreign = sum(id(p) in held for p in others)
+    if foreign:
+        raise ValueError(
+            f"{_NAME}: {name} must hold parameters of the {network} only, got {foreign} of the other network's"
+        )
+
+
+def batch(verb: str, name: str, value: Tensor) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{_NAME}.{verb}: {name} must be a tensor, got {type(value).__name__}")
+    if value.dim() == 0 or value.numel() == 0:
+        raise ValueError(
+            f"{_NAME}.{verb}: {name} must be a batch (N, ...) that is not empty, got shape {tuple(value.shape)}"
+        )
+
+
+def labels(verb: str, value: Tensor | None, n: int) -> None:
+    if value is None:
+        return
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{_NAME}.{verb}: labels must be a tensor, got {type(value).__name__}")
+    if value.dim() == 0 or len(value) != n:
+        raise ValueError(
+            f"{_NAME}.{verb}: labels must have the {n} samples' first dimension, got shape {tuple(value.shape)}"
+        )

@@ -1,0 +1,324 @@
+"""The two phases of GANTrainer: forward, loss, penalties and backward of one network while the other is frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from pygan import fused_losses
+from pygan._parallel import unwrapped, without_sync
+from pygan.fused_losses import LossStats
+from pygan.modules import InstanceNoise
+from pygan.noise import instance_noise
+from pygan.penalties import Judged, Penalty
+from pygan.stream import NoiseStream
+
+_NONFINITE = LossStats._fields.index("nonfinite")
+
+
+class GANLoss(Protocol):
+    """A loss of one's own, for ``GANTrainer(loss=...)``. The module `pygan.fused_losses` is one."""
+
+    def discriminator_loss(self, real_logits: Any, fake_logits: Any, /) -> Tensor:
+        """The discriminator's loss, 0-d, of what it returned for real and for generated samples."""
+
+    def generator_loss(self, fake_logits: Any, /) -> Tensor:
+        """The generator's loss, 0-d."""
+
+
+class Share(NamedTuple):
+    """A process's part of a batch."""
+
+    first: int | None
+    """Index of its first sample; None where one process has the whole batch."""
+    weight: float
+    """Of the mean over its samples in the mean over the processes."""
+
+
+class _Part(NamedTuple):
+    """A micro-batch."""
+
+    real: Tensor | None
+    latent: Tensor
+    labels: Tensor | None
+    weight: float
+    """Its share of the process's samples."""
+    first: bool
+    last: bool
+
+
+class _Result(NamedTuple):
+    loss: Tensor
+    stats: LossStats
+    outputs: list[Tensor]
+    """Where the backward pass starts, and the gradients there; None stands for 1."""
+    grads: Sequence[Tensor | None]
+
+
+class Phases:
+    """The machinery under GANTrainer's verbs, which have checked what they were given."""
+
+    generator: nn.Module
+    discriminator: nn.Module
+    g_optimizer: Optimizer
+    d_optimizer: Optimizer
+    latent: int | Callable[[int], Tensor]
+    loss: str | GANLoss
+    label_smoothing: float
+    noise: InstanceNoise | None
+    penalties: list[Penalty]
+    micro_batches: int
+    max_grad_norm: float | None
+    ema: Any
+    generator_inputs: Callable[[Tensor, Tensor | None], tuple[Any, ...]] | None
+    augment: Callable[[Tensor], Tensor] | None
+    scaler: torch.amp.GradScaler | None
+    stream: NoiseStream
+    steps: int
+    d_updates: int
+    real: Tensor | None
+    fake: Tensor | None
+    _g_parameters: list[nn.Parameter]
+    _d_parameters: list[nn.Parameter]
+    _compares: bool
+    _penalty_values: list[Tensor]
+
+    def _discriminator_step(
+        self, real: Tensor, latent: Tensor, labels: Tensor | None, share: Share
+    ) -> tuple[Tensor, LossStats]:
+        self.real = real.detach()
+        due = [i for i, p in enumerate(self.penalties) if self.d_updates % p.every == 0]
+        penalties = [self.penalties[i] for i in due]
+        results: list[tuple[float, _Result]] = []
+        sums: list[Any] = [0.0] * len(due)
+        with _frozen(self._g_parameters), self._placed(share):
+            for part in self._parts_of(real, latent, labels):
+                with torch.no_grad():
+                    fake = self.generator(*self._generator_inputs(part.latent, part.labels))
+                judged = self._judge(part, fake, penalties)
+                values = [p.value(*judged[:2], probe) for p, probe in zip(penalties, judged[2])]
+                result = self._discriminator_loss(judged[0].logits, judged[1].logits)
+                if part.first:
+                    self.d_optimizer.zero_grad(set_to_none=True)
+                outputs = [*result.outputs, *(p.every * v for p, v in zip(penalties, values))]
+                grads = [*result.grads, *[None] * len(values)]
+                self._backward(outputs, grads, part.weight * share.weight)
+                results.append((part.weight, result))
+                sums = [s + part.weight * v.detach() for s, v in zip(sums, values, strict=True)]
+            self._update(self.d_optimizer, self._d_parameters)
+        self.d_updates += 1
+        for i, value in zip(due, sums, strict=True):
+            self._penalty_values[i] = value
+        return _combined(results)
+
+    def _generator_step(
+        self, latent: Tensor, real: Tensor | None, labels: Tensor | None, share: Share
+    ) -> tuple[Tensor, LossStats]:
+        results, fakes = [], []
+        with _frozen(self._d_parameters), self._placed(share):
+            for part in self._parts_of(real, latent, labels):
+                with without_sync(self.generator, wanted=not part.last):
+                    fake = self.generator(*self._generator_inputs(part.latent, part.labels))
+                inputs = self._noisy(fake)
+                # The discriminator's parameters get no gradient here, which DistributedDataParallel must not wait for.
+                with without_sync(self.discriminator):
+                    fake_logits = self._ask(inputs, part.labels)
+                    real_logits = None
+                    if self._compares:
+                        assert part.real is not None
+                        with torch.no_grad():
+                            real_logits = self._ask(self._noisy(part.real), part.labels)
+                result = self._generator_loss(fake_logits, real_logits)
+                if part.first:
+                    self.g_optimizer.zero_grad(set_to_none=True)
+                self._backward(result.outputs, result.grads, part.weight * share.weight)
+                results.append((part.weight, result))
+                fakes.append(fake.detach())
+            self._update(self.g_optimizer, self._g_parameters)
+        self.steps += 1
+        if self.ema is not None:
+            self.ema.update_parameters(unwrapped(self.generator))
+        self.fake = fakes[0] if len(fakes) == 1 else torch.cat(fakes)
+        return _combined(results)
+
+    def _judge(
+        self, part: _Part, fake: Tensor, penalties: list[Penalty]
+    ) -> tuple[Judged, Judged, list[Judged | None]]:
+        """Real samples, generated ones and what the penalties want to know, as the discriminator sees them."""
+        assert part.real is not None
+        wanted = {side for penalty in penalties for side in penalty.differentiates}
+        sides = []
+        for name, samples in (("real", part.real), ("fake", fake)):
+            leaf = samples.detach().requires_grad_() if name in wanted else samples
+            sides.append(Judged(leaf, self._noisy(leaf), None))
+        real, generated = sides
+        probes: list[Judged | None] = []
+        # Many forward passes, one backward: to DistributedDataParallel only the last may announce a reduction, and
+        # broadcasting the buffers (BatchNorm's) in between would overwrite what the backward pass needs.
+        with without_sync(self.discriminator):
+            real = real._replace(logits=self._ask(real.inputs, part.labels))
+            for penalty in penalties:
+                x = penalty.probe(real, generated, self.stream)
+                probes.append(None if x is None else Judged(x, x, self._ask(x, part.labels)))
+        with without_sync(self.discriminator, wanted=not part.last):
+            generated = generated._replace(logits=self._ask(generated.inputs, part.labels))
+        return real, generated, probes
+
+    def _noisy(self, samples: Tensor) -> Tensor:
+        if self.augment is not None:
+            samples = self.augment(samples)
+        return samples if self.noise is None else self.noise(samples)
+
+    def _ask(self, inputs: Tensor, labels: Tensor | None) -> Any:
+        return self.discriminator(inputs) if labels is None else self.discriminator(inputs, labels)
+
+    def _generator_inputs(self, latent: Tensor, labels: Tensor | None) -> tuple[Any, ...]:
+        if self.generator_inputs is not None:
+            return self.generator_inputs(latent, labels)
+        return (latent,) if labels is None else (latent, labels)
+
+    def _discriminator_loss(self, real_logits: Any, fake_logits: Any) -> _Result:
+        if not isinstance(self.loss, str):
+            value = self.loss.discriminator_loss(real_logits, fake_logits)
+            numbers = fused_losses.discriminator_loss_and_grad(
+                _detached(real_logits), _detached(fake_logits), return_stats=True
+            )
+            return _own(value, numbers.stats)
+        result = fused_losses.discriminator_loss_and_grad(
+            real_logits,
+            fake_logits,
+            loss=self.loss,
+            label_smoothing=self.label_smoothing,
+            return_stats=True,
+        )
+        assert result.stats is not None
+        outputs = [*_listed(real_logits), *_listed(fake_logits)]
+        grads = [*_listed(result.grads[0]), *_listed(result.grads[1])]
+        return _Result(result.loss, result.stats, outputs, grads)
+
+    def _generator_loss(self, fake_logits: Any, real_logits: Any) -> _Result:
+        if not isinstance(self.loss, str):
+            value = self.loss.generator_loss(fake_logits)
+            numbers = fused_losses.generator_loss_and_grad(
+                _detached(fake_logits), return_stats=True
+            )
+            return _own(value, numbers.stats)
+        result = fused_losses.generator_loss_and_grad(
+            fake_logits, real_logits=real_logits, loss=self.loss, return_stats=True
+        )
+        assert result.stats is not None
+        return _Result(result.loss, result.stats, _listed(fake_logits), _listed(result.grads[0]))
+
+    def _backward(
+        self, outputs: Sequence[Tensor], grads: Sequence[Tensor | None], weight: float
+    ) -> None:
+        if weight != 1.0 or self.scaler is not None:
+            scaled = [
+                torch.full_like(x, weight) if g is None else g * weight
+                for x, g in zip(outputs, grads, strict=True)
+            ]
+            grads = scaled if self.scaler is None else [self.scaler.scale(g) for g in scaled]
+        torch.autograd.backward(list(outputs), list(grads))
+
+    def _update(self, optimizer: Optimizer, parameters: list[nn.Parameter]) -> None:
+        if self.scaler is not None and self.max_grad_norm is not None:
+            self.scaler.unscale_(optimizer)
+        if self.max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+        if self.scaler is None:
+            optimizer.step()
+        else:
+            self.scaler.step(optimizer)
+            self.scaler.update()
+
+    def _parts_of(
+        self, real: Tensor | None, latent: Tensor, labels: Tensor | None
+    ) -> Iterator[_Part]:
+        n = len(latent)
+        parts = min(self.micro_batches, n)
+        if parts == 1:
+            yield _Part(real, latent, labels, 1.0, True, True)
+            return
+        split = [
+            [None] * parts if x is None else torch.tensor_split(x, parts)
+            for x in (real, latent, labels)
+        ]
+        for i, (x, z, y) in enumerate(zip(*split, strict=True)):
+            assert z is not None
+            yield _Part(x, z, y, len(z) / n, i == 0, i == parts - 1)
+
+    def _draw_latent(self, n: int, share: Share) -> Tensor:
+        if not callable(self.latent):
+            like = self._g_parameters[0]
+            zeros = torch.zeros(n, self.latent, dtype=like.dtype, device=like.device)
+            if self.stream.device != like.device:
+                self.stream.to(like.device)
+            with self._placed(share):
+                return instance_noise(zeros, 1.0, stream=self.stream, out=zeros)
+        latent = self.latent(n)
+        if not isinstance(latent, Tensor) or latent.dim() == 0 or len(latent) != n:
+            got = (
+                f"shape {tuple(latent.shape)}"
+                if isinstance(latent, Tensor)
+                else type(latent).__name__
+            )
+            raise ValueError(
+                f"GANTrainer: latent({n}) must return a tensor whose first dimension is {n}, got {got}"
+            )
+        return latent
+
+    @contextmanager
+    def _placed(self, share: Share) -> Iterator[None]:
+        """Within it, what is drawn for a sample is what one process would draw for it."""
+        streams = [self.stream, *([] if self.noise is None else [self.noise.stream])]
+        for stream in streams:
+            stream.first_sample = share.first
+        try:
+            yield
+        finally:
+            for stream in streams:
+                stream.first_sample = None
+
+
+@contextmanager
+def _frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
+    thawed = [p for p in parameters if p.requires_grad]
+    try:
+        for p in thawed:
+            p.requires_grad_(False)
+        yield
+    finally:
+        for p in thawed:
+            p.requires_grad_(True)
+
+
+def _own(value: Tensor, stats: LossStats | None) -> _Result:
+    """The result of a loss of the user's own: the bound on the divergence is not its."""
+    assert stats is not None
+    stats = stats._replace(jsd_bound=torch.full_like(stats.jsd_bound, float("nan")))
+    return _Result(value.detach(), stats, [value], [None])
+
+
+def _combined(results: list[tuple[float, _Result]]) -> tuple[Tensor, LossStats]:
+    """Loss and statistics of the whole, from those of its micro-batches."""
+    if len(results) == 1:
+        return results[0][1].loss, results[0][1].stats
+    table = torch.stack([torch.stack([r.loss, *r.stats]) for _, r in results])
+    weights = [weight for weight, _ in results]
+    means = sum(w * row for w, row in zip(weights, table))
+    means[_NONFINITE + 1] = table[:, _NONFINITE + 1].sum()
+    loss, *stats = means.unbind()
+    return loss, LossStats(*stats)
+
+
+def _listed(x: Any) -> list[Tensor]:
+    return [x] if isinstance(x, Tensor) else list(x)
+
+
+def _detached(logits: Any) -> Any:
+    return logits.detach() if isinstance(logits, Tensor) else [x.detach() for x in logits]

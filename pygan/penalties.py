@@ -1,0 +1,191 @@
+r"""Gradient penalties of the discriminator, for ``GANTrainer(penalties=...)``.
+
+    trainer = pygan.GANTrainer(..., loss="relativistic", penalties=[R1(1.0), R2(1.0)])   # R3GAN
+
+With s(x) the sum of the logits that the discriminator gives the sample x:
+
+===================  ======================================================  ==========================
+penalty              value                                                   source
+===================  ======================================================  ==========================
+R1                   γ/2 · mean over real x of ‖∇s(x)‖²                      Mescheder et al. 2018
+R2                   the same over generated x                               Mescheder et al. 2018
+R1, R2 with sigma    γ/(2σ²) · mean of (s(x + σz) − s(x))², z ~ N(0, I)      Lin et al. 2025, section 3
+GradientPenalty      weight · mean of (‖∇s(x̂)‖ − 1)², x̂ between the two      Gulrajani et al. 2017, eq. 3
+===================  ======================================================  ==========================
+
+The gradients are by the samples as the loop and the generator hand them over, before augmentation and noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pygan.noise import instance_noise
+from pygan.stream import NoiseStream
+
+__all__ = ["R1", "R2", "GradientPenalty", "Penalty"]
+
+
+class Judged(NamedTuple):
+    """One side, real or generated, on its way through the discriminator."""
+
+    samples: Tensor
+    """(N, ...); requires grad where a penalty asks for it."""
+    inputs: Tensor
+    """What the discriminator got: `samples`, augmented and with noise."""
+    logits: Any
+    """A tensor, or a list of them; None before the discriminator was asked."""
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """Base class of the penalties.
+
+    Args:
+        every: the penalty is computed in every `every`-th discriminator step, and multiplied by `every` ("lazy
+            regularisation", Karras et al. 2020, section 3.1, who also scale Adam's learning rate and betas for it).
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+
+    every: int = field(default=1, kw_only=True)
+
+    @property
+    def differentiates(self) -> frozenset[str]:
+        """Which of "real" and "fake" need a gradient by their samples."""
+        return frozenset()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.every, int) or isinstance(self.every, bool) or self.every < 1:
+            raise ValueError(
+                f"{type(self).__name__}: every must be an int of at least 1, got {self.every!r}"
+            )
+
+    def probe(self, real: Judged, fake: Judged, stream: NoiseStream) -> Tensor | None:
+        """Further inputs (N, ...) at which the discriminator is to be asked, if any.
+
+        Before it has judged the generated samples: to DistributedDataParallel these must come last.
+        """
+        return None
+
+    def value(self, real: Judged, fake: Judged, probe: Judged | None) -> Tensor:
+        """The penalty, 0-d, without the factor `every`."""
+        raise NotImplementedError
+
+    def _check(self, **numbers: float) -> None:
+        for name, number in numbers.items():
+            if isinstance(number, bool) or not isinstance(number, (int, float)):
+                kind = type(number).__name__
+                raise TypeError(f"{type(self).__name__}: {name} must be a number, got {kind}")
+            if not 0.0 < number < float("inf"):
+                raise ValueError(
+                    f"{type(self).__name__}: {name} must be positive and finite, got {number}"
+                )
+
+
+@dataclass(frozen=True)
+class _ZeroCentered(Penalty):
+    """What R1 and R2 share; `side` says on which samples."""
+
+    gamma: float
+    sigma: float | None = field(default=None, kw_only=True)
+    side: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check(gamma=self.gamma)
+        if self.sigma is not None:
+            self._check(sigma=self.sigma)
+
+    @property
+    def differentiates(self) -> frozenset[str]:
+        return frozenset() if self.sigma else frozenset({self.side})
+
+    def probe(self, real: Judged, fake: Judged, stream: NoiseStream) -> Tensor | None:
+        if self.sigma is None:
+            return None
+        inputs = (real if self.side == "real" else fake).inputs
+        return instance_noise(inputs, self.sigma, stream=stream)
+
+    def value(self, real: Judged, fake: Judged, probe: Judged | None) -> Tensor:
+        judged = real if self.side == "real" else fake
+        if probe is None or self.sigma is None:
+            squares = _gradient(judged.logits, judged.samples).square().sum(1)
+        else:
+            rise = _by_sample(probe.logits) - _by_sample(judged.logits)
+            squares = (rise / self.sigma).square()
+        return 0.5 * self.gamma * squares.mean()
+
+
+class R1(_ZeroCentered):
+    r"""γ/2 · E‖∇D(x)‖² on real samples (Mescheder et al. 2018, "Which Training Methods for GANs do actually
+    Converge?", eq. 9).
+
+    Args:
+        gamma: γ, positive.
+        every: see :class:`Penalty`.
+        sigma: standard deviation, in units of the discriminator's input, of a finite difference that stands for the
+            gradient: no double backward, so any discriminator can have it (Lin et al. 2025, "Diffusion Adversarial
+            Post-Training for One-Step Video Generation": their λ is γ/(2σ²), 100 at σ = .01). None: the gradient.
+
+    Raises:
+        TypeError, ValueError: an argument that is no number, or out of range.
+    """
+
+    side = "real"
+
+
+class R2(_ZeroCentered):
+    """:class:`R1` on generated samples; R3GAN uses both (Huang et al. 2024)."""
+
+    side = "fake"
+
+
+@dataclass(frozen=True)
+class GradientPenalty(Penalty):
+    """weight · E(‖∇D(x̂)‖ − 1)², x̂ uniform on the lines between real and generated inputs, one norm for each sample
+    (WGAN-GP, Gulrajani et al. 2017, "Improved Training of Wasserstein GANs", eq. 3: weight = 10).
+
+    Args:
+        every: see :class:`Penalty`.
+        weight: λ, positive.
+
+    Raises:
+        TypeError, ValueError: an argument that is no number, or out of range.
+    """
+
+    weight: float = 10.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check(weight=self.weight)
+
+    def probe(self, real: Judged, fake: Judged, stream: NoiseStream) -> Tensor:
+        a, b = real.inputs.detach(), fake.inputs.detach()
+        z = torch.zeros(len(a), *[1] * (a.dim() - 1), device=a.device)
+        # The stream's normals, made uniform: any number of processes draws the same for a sample.
+        share = torch.special.ndtr(instance_noise(z, 1.0, stream=stream)).to(a.dtype)
+        return torch.lerp(b, a, share).requires_grad_()
+
+    def value(self, real: Judged, fake: Judged, probe: Judged | None) -> Tensor:
+        assert probe is not None
+        norms = torch.linalg.vector_norm(_gradient(probe.logits, probe.inputs), dim=1)
+        return self.weight * (norms - 1.0).square().mean()
+
+
+def _gradient(logits: Any, samples: Tensor) -> Tensor:
+    """(N, elements of a sample): the gradient of each sample's logits by the sample, differentiable in turn."""
+    outputs = [logits] if isinstance(logits, Tensor) else list(logits)
+    (gradient,) = torch.autograd.grad([x.sum() for x in outputs], samples, create_graph=True)
+    return gradient.flatten(1)
+
+
+def _by_sample(logits: Any) -> Tensor:
+    """(N,): the sum of each sample's logits."""
+    outputs = [logits] if isinstance(logits, Tensor) else list(logits)
+    return torch.stack([x.flatten(1).sum(1) if x.dim() > 1 else x for x in outputs]).sum(0)
