@@ -53,10 +53,8 @@ def first_of_share(op: str, n: int, total: int | None) -> tuple[int, float]:
     return rank * least + min(rank, more), n * world / total
 
 
-def averaged(values: list[Tensor], counts: set[int], weight: float) -> list[Tensor]:
-    """0-d tensors, each the mean over the processes (weighted), those at the indices `counts` their sum."""
-    world = torch.distributed.get_world_size()
-    factors = [1.0 if i in counts else weight / world for i in range(len(values))]
+def summed(values: list[Tensor], factors: list[float]) -> list[Tensor]:
+    """0-d tensors, each times its factor, summed over the processes in one reduction."""
     packed = torch.stack(torch._foreach_mul(values, factors))
     torch.distributed.all_reduce(packed)
     return list(packed.unbind())

@@ -86,7 +86,7 @@ class Phases:
     _g_parameters: list[nn.Parameter]
     _d_parameters: list[nn.Parameter]
     _compares: bool
-    _penalty_values: list[Tensor]
+    _fresh_penalties: dict[int, Tensor]
 
     def _discriminator_step(
         self, real: Tensor, latent: Tensor, labels: Tensor | None, share: Share
@@ -101,7 +101,10 @@ class Phases:
                 with torch.no_grad():
                     fake = self.generator(*self._generator_inputs(part.latent, part.labels))
                 judged = self._judge(part, fake, penalties)
-                values = [p.value(*judged[:2], probe) for p, probe in zip(penalties, judged[2])]
+                values = [
+                    p.value(*judged[:2], probe, self.steps)
+                    for p, probe in zip(penalties, judged[2])
+                ]
                 result = self._discriminator_loss(judged[0].logits, judged[1].logits)
                 if part.first:
                     self.d_optimizer.zero_grad(set_to_none=True)
@@ -113,7 +116,7 @@ class Phases:
             self._update(self.d_optimizer, self._d_parameters)
         self.d_updates += 1
         for i, value in zip(due, sums, strict=True):
-            self._penalty_values[i] = value
+            self._fresh_penalties[i] = share.weight * value
         return _combined(results)
 
     def _generator_step(

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from pygan.noise import instance_noise
+from pygan.schedules import Adaptive, DiffusionMixture, Schedule
 from pygan.stream import NoiseStream
 
 __all__ = ["R1", "R2", "GradientPenalty", "Penalty"]
@@ -73,11 +74,11 @@ class Penalty:
         """
         return None
 
-    def value(self, real: Judged, fake: Judged, probe: Judged | None) -> Tensor:
-        """The penalty, 0-d, without the factor `every`."""
+    def value(self, real: Judged, fake: Judged, probe: Judged | None, step: int) -> Tensor:
+        """The penalty, 0-d, without the factor `every`, after `step` iterations."""
         raise NotImplementedError
 
-    def _check(self, **numbers: float) -> None:
+    def _check(self, **numbers: object) -> None:
         for name, number in numbers.items():
             if isinstance(number, bool) or not isinstance(number, (int, float)):
                 kind = type(number).__name__
@@ -92,13 +93,19 @@ class Penalty:
 class _ZeroCentered(Penalty):
     """What R1 and R2 share; `side` says on which samples."""
 
-    gamma: float
+    gamma: float | Schedule
     sigma: float | None = field(default=None, kw_only=True)
     side: ClassVar[str]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check(gamma=self.gamma)
+        if isinstance(self.gamma, (Adaptive, DiffusionMixture)):
+            raise TypeError(
+                f"{type(self).__name__}: gamma must be a number or a schedule that follows the number of steps, "
+                f"got {type(self.gamma).__name__}"
+            )
+        if not isinstance(self.gamma, Schedule):
+            self._check(gamma=self.gamma)
         if self.sigma is not None:
             self._check(sigma=self.sigma)
 
@@ -112,14 +119,15 @@ class _ZeroCentered(Penalty):
         inputs = (real if self.side == "real" else fake).inputs
         return instance_noise(inputs, self.sigma, stream=stream)
 
-    def value(self, real: Judged, fake: Judged, probe: Judged | None) -> Tensor:
+    def value(self, real: Judged, fake: Judged, probe: Judged | None, step: int) -> Tensor:
         judged = real if self.side == "real" else fake
         if probe is None or self.sigma is None:
             squares = _gradient(judged.logits, judged.samples).square().sum(1)
         else:
             rise = _by_sample(probe.logits) - _by_sample(judged.logits)
             squares = (rise / self.sigma).square()
-        return 0.5 * self.gamma * squares.mean()
+        gamma = self.gamma.value(step) if isinstance(self.gamma, Schedule) else self.gamma
+        return 0.5 * gamma * squares.mean()
 
 
 class R1(_ZeroCentered):
@@ -127,7 +135,8 @@ class R1(_ZeroCentered):
     Converge?", eq. 9).
 
     Args:
-        gamma: γ, positive.
+        gamma: γ, positive; or a schedule of `pygan.schedules` for it, such as ``Cosine(1.0, 0.1, steps)``, as R3GAN
+            uses one. It is asked for its value after that many iterations, and needs no call of `step()`.
         every: see :class:`Penalty`.
         sigma: standard deviation, in units of the discriminator's input, of a finite difference that stands for the
             gradient: no double backward, so any discriminator can have it (Lin et al. 2025, "Diffusion Adversarial
@@ -172,7 +181,7 @@ class GradientPenalty(Penalty):
         share = torch.special.ndtr(instance_noise(z, 1.0, stream=stream)).to(a.dtype)
         return torch.lerp(b, a, share).requires_grad_()
 
-    def value(self, real: Judged, fake: Judged, probe: Judged | None) -> Tensor:
+    def value(self, real: Judged, fake: Judged, probe: Judged | None, step: int) -> Tensor:
         assert probe is not None
         norms = torch.linalg.vector_norm(_gradient(probe.logits, probe.inputs), dim=1)
         return self.weight * (norms - 1.0).square().mean()

@@ -166,6 +166,7 @@ class GANTrainer(Phases):
         self.real: Tensor | None = None
         self.fake: Tensor | None = None
         self._penalty_values = [torch.zeros((), device=device) for _ in self.penalties]
+        self._fresh_penalties: dict[int, Tensor] = {}
 
     def step(
         self,
@@ -202,11 +203,11 @@ class GANTrainer(Phases):
         for (batch, its_labels, share), latent in zip(rounds, latents[:-1], strict=True):
             d_loss, d = self._discriminator_step(batch, latent, its_labels, share)
         g_loss, g = self._generator_step(latents[-1], batches[-1], *rounds[-1][1:])
-        penalty = sum(self._penalty_values, torch.zeros_like(d_loss))
         values = [d_loss, g_loss, d.real_logit, d.fake_logit, d.d_real, d.d_fake, g.d_fake]
         values += [d.real_accuracy, d.fake_accuracy, d.real_sign, d.jsd_bound]
-        values += [d.nonfinite, g.nonfinite, penalty]
-        return TrainStats(*self._over_processes(values, {11, 12}, rounds[-1][2]))
+        values += [d.nonfinite, g.nonfinite]
+        values = self._over_processes(values, {11, 12}, rounds[-1][2])
+        return TrainStats(*values, sum(self._penalty_values, torch.zeros_like(values[0])))
 
     def discriminator_step(
         self, real: Tensor, labels: Tensor | None = None, *, total: int | None = None
@@ -344,7 +345,18 @@ class GANTrainer(Phases):
         return Share(None, 1.0)
 
     def _over_processes(self, values: list[Tensor], counts: set[int], share: Share) -> list[Tensor]:
-        return values if share.first is None else parallel.averaged(values, counts, share.weight)
+        """The means over the processes, of those at the indices `counts` the sums; and of the penalties, on the way."""
+        fresh = list(self._fresh_penalties.items())
+        computed = [value for _, value in fresh]
+        if share.first is not None:
+            world = torch.distributed.get_world_size()
+            factors = [1.0 if i in counts else share.weight / world for i in range(len(values))]
+            reduced = parallel.summed([*values, *computed], factors + [1.0 / world] * len(fresh))
+            values, computed = reduced[: len(values)], reduced[len(values) :]
+        for (i, _), value in zip(fresh, computed, strict=True):
+            self._penalty_values[i] = value
+        self._fresh_penalties.clear()
+        return values
 
     def _whole(self, part: tuple[Tensor, LossStats], share: Share) -> tuple[Tensor, LossStats]:
         loss, *stats = self._over_processes([part[0], *part[1]], {_NONFINITE + 1}, share)

@@ -29,6 +29,8 @@ CASES = {
         scaler=True,
     ),
     "hinge, mixture": dict(loss="hinge", noise=DiffusionMixture),
+    # Lazy, so that a penalty may be of another batch than the last of the step.
+    "lazy": dict(penalties=[R1(1.0, every=2), R2(1.0, every=3)], d_steps=2),
     "least squares": dict(loss="least_squares", label_smoothing=0.1, penalties=R2(1.0)),
 }
 
@@ -56,9 +58,10 @@ def train(case, rank=None, **more):
     trainer = pygan.GANTrainer(*wrapped, *optimizers, latent=4, seed=5, **options)
     rows, k = [], trainer.d_steps
     for step, n in enumerate(SIZES):
-        data = torch.randn(k, n, 6, generator=torch.Generator().manual_seed(step))
-        batches = list(data if rank is None else data.tensor_split(2, 1)[rank])
-        stats = trainer.step(batches[0] if k == 1 else batches, total=n)
+        totals = [n - i for i in range(k)]
+        data = [torch.randn(t, 6, generator=torch.Generator().manual_seed(step)) for t in totals]
+        batches = data if rank is None else [x.tensor_split(2)[rank] for x in data]
+        stats = trainer.step(batches[0] if k == 1 else batches, total=totals)
         trainer.noise.step(stats.real_sign)
         rows.append(torch.stack([*stats, trainer.noise.sigma]))
     state = trainer.state_dict()

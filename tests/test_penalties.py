@@ -1,5 +1,7 @@
 """The penalties in a GANTrainer against hand-written loops in plain PyTorch, and against what theory says of them."""
 
+import copy
+
 import pytest
 import torch
 from helpers_trainer import assert_same, networks, setup
@@ -8,7 +10,7 @@ from torch import nn
 import pygan
 from pygan import fused_losses
 from pygan.penalties import R1, R2, GradientPenalty
-from pygan.schedules import Constant
+from pygan.schedules import Adaptive, Constant, Linear
 
 
 def total(logits):
@@ -186,6 +188,7 @@ def test_the_generator_gets_nothing_of_the_penalties():
         (lambda: R1(0.0), ValueError, "R1: gamma must be positive and finite, got 0.0"),
         (lambda: R2(-1.0), ValueError, "R2: gamma must be positive and finite, got -1.0"),
         (lambda: R1(float("nan")), ValueError, "R1: gamma must be positive and finite, got nan"),
+        (lambda: R1(Adaptive(0, 1, 9)), TypeError, "R1: gamma must be a number or a schedule that"),
         (lambda: R1("1"), TypeError, "R1: gamma must be a number, got str"),
         (lambda: R1(1.0, sigma=0.0), ValueError, "R1: sigma must be positive and finite, got 0.0"),
         (lambda: R1(1.0, every=0), ValueError, "R1: every must be an int of at least 1, got 0"),
@@ -197,6 +200,20 @@ def test_the_generator_gets_nothing_of_the_penalties():
 def test_bad_arguments(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize("sigma", [None, 0.1])
+def test_gamma_may_follow_a_schedule(sigma):
+    """Without a call of its step(), and with the trainer's count after a resume."""
+    given = Linear(1.0, 0.25, steps=3)
+    by_schedule = setup(penalties=R1(given, sigma=sigma), d_steps=2)
+    for gamma in (1.0, 0.75, 0.5, 0.25, 0.25):
+        fixed = setup(penalties=R1(gamma, sigma=sigma), d_steps=2)
+        fixed.load_state_dict(copy.deepcopy(by_schedule.state_dict()))
+        batches = list(torch.randn(2, 8, 6))
+        assert_same(by_schedule.step(batches), fixed.step(batches))
+        assert_same(by_schedule.discriminator.state_dict(), fixed.discriminator.state_dict())
+    assert given.count == 0
 
 
 def test_penalties_are_values():

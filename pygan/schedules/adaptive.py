@@ -38,8 +38,8 @@ class Feedback(Schedule):
         """Move towards the target. Does not synchronise.
 
         One call is one measurement. ADA averages the measure over 4 minibatches: for that, call this every 4th
-        iteration, with the mean of the 4. Processes that share a batch average it among them first
-        (``torch.distributed.all_reduce``), or each goes its own way.
+        iteration, with the mean of the 4. Processes that share a batch average it among them first, or each goes its
+        own way; GANTrainer's statistics are averaged.
 
         Args:
             real_sign: 0-d floating tensor on the schedule's device: `real_sign` of the statistics that
