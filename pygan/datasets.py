@@ -1,0 +1,183 @@
+"""Data that shows what a GAN does: Gaussian mixtures whose modes can be counted, small digits, and folders of images.
+
+    samples = pygan.datasets.ring(100_000)                       # (100000, 2): 8 Gaussians on a circle
+    images, labels = pygan.datasets.stacked_digits(100_000)      # (100000, 3, 8, 8) in [-1, 1]: 1,000 modes
+    photos = pygan.datasets.ImageFolder("photos", size=64)       # a map-style dataset for a DataLoader
+
+The mixtures need torch alone; digits need scikit-learn, which ships them, and ImageFolder needs Pillow.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["GRID", "RING", "ImageFolder", "Mixture", "digits", "grid", "ring", "stacked_digits"]
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """Gaussians of equal weight and of one standard deviation in every direction."""
+
+    centers: Tensor
+    """(k, d) float32: the mean of each of the k Gaussians."""
+    std: float
+
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """n independent samples, (n, d) float32, on the generator's device (None: torch's default one, on the CPU)."""
+        _check_count("Mixture.sample", n)
+        device = torch.device("cpu") if generator is None else generator.device
+        k, d = self.centers.shape
+        which = torch.randint(k, (n,), generator=generator, device=device)
+        normals = torch.randn(n, d, generator=generator, device=device)
+        return self.centers.to(device)[which] + self.std * normals
+
+
+def _circle(count: int) -> Tensor:
+    angles = [2 * math.pi * i / count for i in range(count)]
+    return torch.tensor([[math.cos(angle), math.sin(angle)] for angle in angles])
+
+
+RING = Mixture(_circle(8), 0.01)
+"""8 Gaussians on the circle of radius 1, standard deviation 0.01 (PacGAN, Lin et al. 2018, table 1)."""
+
+GRID = Mixture(torch.tensor(list(itertools.product((-4.0, -2.0, 0.0, 2.0, 4.0), repeat=2))), 0.05)
+"""25 Gaussians at {-4, -2, 0, 2, 4}², standard deviation 0.05 (the same table)."""
+
+
+def ring(n: int, *, generator: torch.Generator | None = None) -> Tensor:
+    """n samples of :data:`RING`, (n, 2) float32."""
+    return RING.sample(n, generator=generator)
+
+
+def grid(n: int, *, generator: torch.Generator | None = None) -> Tensor:
+    """n samples of :data:`GRID`, (n, 2) float32."""
+    return GRID.sample(n, generator=generator)
+
+
+def digits() -> tuple[Tensor, Tensor]:
+    """scikit-learn's 1,797 handwritten digits (test set of UCI's optical recognition, Alpaydin and Kaynak 1998).
+
+    Returns:
+        images (1797, 1, 8, 8), float32 from -1 (paper) to 1 (ink), and labels (1797,), int64 from 0 to 9.
+    """
+    try:
+        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise ImportError(
+            'pygan.datasets.digits needs scikit-learn: pip install "pygan-fused[train]"'
+        ) from error
+    images, labels = load_digits(return_X_y=True)  # ink from 0 to 16
+    return (
+        torch.from_numpy((images / 8 - 1).astype(np.float32)).reshape(-1, 1, 8, 8),
+        torch.from_numpy(labels.astype(np.int64)),
+    )
+
+
+def stacked_digits(n: int, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    """Stacked-Digits-1000: three digits as the colour channels of an image, as in Stacked MNIST (Metz et al. 2017).
+
+    Each channel of each image is drawn uniformly and independently from the 1,797 :func:`digits`.
+
+    Returns:
+        images (n, 3, 8, 8), float32 in [-1, 1], and labels (n,), int64 from 0 to 999: red's digit is the hundreds.
+        Both on the generator's device.
+    """
+    _check_count("stacked_digits", n)
+    device = torch.device("cpu") if generator is None else generator.device
+    images, labels = (tensor.to(device) for tensor in digits())
+    drawn = torch.randint(len(images), (n, 3), generator=generator, device=device)
+    return images[drawn].squeeze(2), labels[drawn] @ labels.new_tensor([100, 10, 1])
+
+
+class ImageFolder(Dataset[Tensor]):
+    """The images in a folder and its subfolders, in the order of their sorted paths, read when they are asked for.
+
+    Each item is one image, (channels, size, size) float32 in [-1, 1]: turned upright as its EXIF data say, scaled
+    (bicubic, antialiased) until its shorter side fits and cropped to the center. Meant for the worker processes of a
+    DataLoader. Hidden files and folders, and files whose names do not end like an image's, are passed over.
+
+    Args:
+        folder: where to look.
+        size: height and width of the items in pixels.
+        channels: 3 for RGB or 1 for gray; images are converted.
+
+    Raises:
+        ValueError: the folder has no images in it, or an argument is not as described. Reading a file that is broken,
+            or that is no image, raises one that names it.
+        FileNotFoundError: there is no such folder.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], size: int, *, channels: int = 3) -> None:
+        try:
+            from PIL import Image
+        except ImportError as error:
+            raise ImportError(
+                'ImageFolder needs Pillow: pip install "pygan-fused[train]"'
+            ) from error
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise ValueError(f"ImageFolder: size must be an int of at least 1, got {size!r}")
+        if channels not in (1, 3):
+            raise ValueError(f"ImageFolder: channels must be 1 or 3, got {channels!r}")
+        root = Path(folder)
+        if not root.is_dir():
+            raise FileNotFoundError(f"ImageFolder: folder must be a folder, got {root}")
+        extensions = {
+            end for end, name in Image.registered_extensions().items() if name in Image.OPEN
+        }
+        self.size, self.channels = size, channels
+        self.paths = sorted(
+            path
+            for path in root.rglob("*")
+            if path.suffix.lower() in extensions
+            and not any(part.startswith(".") for part in path.relative_to(root).parts)
+            and path.is_file()
+        )
+        if not self.paths:
+            raise ValueError(f"ImageFolder: folder must have images in it, got none in {root}")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        from PIL import Image, ImageOps
+
+        path = self.paths[index]
+        try:
+            with Image.open(path) as image:
+                upright = _eight_bit(ImageOps.exif_transpose(image))
+        # What Pillow raises for files it cannot read depends on the format, down to SyntaxError (PNG).
+        except Exception as error:
+            raise ValueError(f"ImageFolder: cannot read {path}: {error}") from error
+        converted = upright.convert("L" if self.channels == 1 else "RGB")
+        fitted = ImageOps.fit(converted, (self.size, self.size), Image.Resampling.BICUBIC)
+        pixels = np.array(fitted, dtype=np.float32).reshape(self.size, self.size, self.channels)
+        return torch.from_numpy(pixels.transpose(2, 0, 1) / np.float32(127.5) - 1).contiguous()
+
+
+def _eight_bit(image: Image) -> Image:
+    """Pillow's own conversions clip deeper pixels at 255, which leaves white images."""
+    from PIL.Image import fromarray
+
+    if image.mode.startswith("I;16"):
+        return fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f'pixels of mode "{image.mode}" have no known range')
+    return image
+
+
+def _check_count(name: str, n: int) -> None:
+    if not isinstance(n, int) or isinstance(n, bool) or n < 0:
+        raise ValueError(f"{name}: n must be an int of at least 0, got {n!r}")
