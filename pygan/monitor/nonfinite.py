@@ -1,0 +1,88 @@
+"""Non-finite values: at which step they were first seen, and in which network they began.
+
+The statistics of one step tell, because its phases follow each other: the discriminator judges real, then generated
+samples; it is updated; it judges generated samples again; the generator is updated.
+
+=====================  ==========================  =============================================
+real samples' logits   generated samples' logits   so it began in
+=====================  ==========================  =============================================
+not finite             finite                      the data (or the discriminator's answer to it)
+finite                 not finite                  the generator, updated in the step before
+not finite             not finite                  the discriminator
+finite                 finite, then not finite     the discriminator, updated in this step
+finite                 finite                      the network whose parameters are not finite
+=====================  ==========================  =============================================
+
+Of several discriminator steps the statistics are the last one's: bad data in an earlier one looks like a discriminator
+that broke.
+"""
+
+from __future__ import annotations
+
+import math
+
+from pygan.monitor.reading import STATS, Reading
+from pygan.monitor.states import Diagnosis, State
+
+__all__ = ["find"]
+
+_REAL, _FAKE = STATS.index("real_logit"), STATS.index("fake_logit")
+_COUNT, _AFTER = STATS.index("nonfinite"), STATS.index("g_nonfinite")
+_NAMED = 3
+
+_REMEDIES = {
+    "data": "Look at the batches of this step: NaN, infinite or unscaled values.",
+    "generator": "Lower the generator's learning rate, clip its gradient (max_grad_norm), and look at its last layers.",
+    "discriminator": (
+        "Lower the discriminator's learning rate, clip its gradient (max_grad_norm), or regularise it (R1)."
+    ),
+}
+
+
+def find(reading: Reading) -> Diagnosis | None:
+    for step, row in zip(reading.steps, reading.stats, strict=True):
+        if row[_COUNT] or row[_AFTER] or not math.isfinite(row[_REAL] + row[_FAKE]):
+            return _diagnosis(reading, step, row)
+    if reading.nonfinite_parameters:
+        return _diagnosis(reading, reading.steps[-1], reading.stats[-1])
+    return None
+
+
+def _diagnosis(reading: Reading, step: int, row: list[float]) -> Diagnosis:
+    real, fake = math.isfinite(row[_REAL]), math.isfinite(row[_FAKE])
+    count, after = row[_COUNT], row[_AFTER]
+    names = reading.nonfinite_parameters
+    if not real and fake:
+        origin = "data"
+        seen = f"{count:.0f} logits of real samples were not finite, those of generated samples were finite."
+    elif real and not fake:
+        origin = "generator"
+        seen = f"{count:.0f} logits of generated samples were not finite, those of real samples were finite."
+    elif not real:
+        origin = "discriminator"
+        seen = f"{count:.0f} logits of real and generated samples were not finite."
+    elif after:
+        origin = "discriminator"
+        seen = f"After the discriminator's update {after:.0f} logits were not finite, before it all were finite."
+    else:
+        origin = "generator" if names[0].startswith("G.") else "discriminator"
+        seen = "All logits were finite, but parameters are not."
+    # Where they are in both networks, those first that were so first: bad data breaks the discriminator.
+    first = "G." if origin == "generator" else "D."
+    names = sorted(names, key=lambda name: not name.startswith(first))
+    named = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+    looked = reading.steps[-1]
+    held = f"At step {looked} " + (f"{named} held such values." if names else "no parameter did.")
+    return Diagnosis(
+        State.NON_FINITE,
+        step,
+        f"Non-finite values began in the {origin}. {seen} {held}",
+        _REMEDIES[origin],
+        {
+            "origin": origin,
+            "nonfinite": count,
+            "g_nonfinite": after,
+            "parameters": names[:_NAMED],
+            "nonfinite_parameters": float(len(names)),
+        },
+    )

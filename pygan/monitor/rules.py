@@ -1,0 +1,200 @@
+"""The rules: each looks at a window of readings, and says what it sees if that is the state it is about.
+
+A rule's thresholds to stay in a state (`held`) are looser than those to enter it, so that a measure at the threshold
+is one diagnosis and not many. Comparisons with NaN are false: what cannot be measured is not found.
+docs/monitor.md has the margins that healthy runs keep.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from pygan.monitor.oscillation import Swing, swing
+from pygan.monitor.states import State
+from pygan.monitor.window import WINDOWS, Window
+
+__all__ = ["RULES", "Finding"]
+
+LOG2 = math.log(2.0)
+EARLIER = WINDOWS - 1
+"""Windows ago: what a slow training is compared with, before it is said to stand still."""
+LOGISTIC = ("non_saturating", "minimax")
+# The discriminator's loss when it cannot tell, for the losses whose logits' signs say nothing.
+CHANCE = {"least_squares": 0.25, "relativistic": LOG2, "relativistic_average": 2 * LOG2}
+
+
+class Finding(NamedTuple):
+    evidence: str
+    numbers: dict[str, float]
+
+
+def supports_disjoint(window: Window, held: bool) -> Finding | None:
+    bound = window.mean("jsd_bound")
+    if not bound >= (0.95 if held else 0.98) * LOG2:
+        return None
+    d_loss = window.mean("d_loss")
+    return Finding(
+        f"The bound of the Jensen-Shannon divergence was {bound:.4f} on the mean over {window.steps} steps, of at "
+        f"most log 2 = {LOG2:.4f}, and the discriminator's loss {d_loss:.2g}.",
+        {"jsd_bound": bound, "d_loss": d_loss},
+    )
+
+
+def discriminator_won(window: Window, held: bool) -> Finding | None:
+    sensitivity, peak = window.sensitivity(), window.peak_sensitivity
+    limit = max(0.05, 0.01 * peak) * (3.0 if held else 1.0)
+    separated = _separated(window, held)
+    if separated is None or not sensitivity < limit:
+        return None
+    gradient = float(window.series("g_grad", window.size).mean())
+    return Finding(
+        f"{separated.evidence} The generator's gradient has vanished: its norm was {gradient:.2g}, and times the norm "
+        f"of the parameters {sensitivity:.2g}, after {peak:.2g} at its height.",
+        {**separated.numbers, "g_grad": gradient, "sensitivity": sensitivity, "peak": peak},
+    )
+
+
+def _separated(window: Window, held: bool) -> Finding | None:
+    if window.loss in (*LOGISTIC, "hinge"):
+        real, fake = window.mean("real_accuracy"), window.mean("fake_accuracy")
+        if not min(real, fake) >= (0.97 if held else 0.99):
+            return None
+        return Finding(
+            f"The discriminator's accuracies were {real:.3f} (real) and {fake:.3f} (generated) over {window.steps} "
+            "steps.",
+            {"real_accuracy": real, "fake_accuracy": fake},
+        )
+    d_loss = window.mean("d_loss")
+    chance = CHANCE.get(window.loss, math.nan)
+    if not d_loss <= (0.06 if held else 0.02) * chance:
+        return None
+    return Finding(
+        f"The discriminator's loss was {d_loss:.2g} over {window.steps} steps, where one that guesses has "
+        f"{chance:.3f}.",
+        {"d_loss": d_loss},
+    )
+
+
+def discriminator_blind(window: Window, held: bool) -> Finding | None:
+    energy, before = window.mean("energy"), window.mean("energy", windows_ago=EARLIER)
+    # That it falls shows that the generator is taught: slowly, but taught.
+    if not (energy > (0.13 if held else 0.2) and energy > (0.75 if held else 0.9) * before):
+        return None
+    gap = window.mean("real_logit") - window.mean("fake_logit")
+    differ = (
+        f"Real and generated samples differ (energy distance {energy:.2f} of at most 1, {before:.2f} "
+        f"{EARLIER * window.steps} steps earlier)"
+    )
+    numbers = {"energy": energy, "energy_before": before, "gap": gap}
+    if window.loss in LOGISTIC:
+        bound = window.mean("jsd_bound")
+        if not bound < (0.04 if held else 0.02):
+            return None
+        # E log cosh(a / 2) over the logits a of both kinds, exactly: softplus(a) = log 2 + a / 2 + log cosh(a / 2).
+        typical = 2.0 * math.acosh(math.exp(min(300.0, max(0.0, gap / 4.0 - bound))))
+        loss = 2.0 * (LOG2 - bound)
+        return Finding(
+            f"{differ}, but not to the discriminator: without smoothing its loss was {loss:.3f} "
+            f"(2 log 2 = 1.386 where D = 1/2), a typical logit {typical:.2g}, and the mean logits {gap:.2g} apart.",
+            {**numbers, "loss": loss, "typical_logit": typical},
+        )
+    if window.loss in ("hinge", *CHANCE) and gap < (0.1 if held else 0.05):
+        return Finding(
+            f"{differ}, but not to the discriminator, to which the mean logits are {gap:.2g} apart.",
+            numbers,
+        )
+    return None
+
+
+def generator_saturated(window: Window, held: bool) -> Finding | None:
+    after = window.mean("d_fake_after")
+    if window.loss != "minimax" or not after < (0.1 if held else 0.05):
+        return None
+    return Finding(
+        f"D(G(z)) was {after:.2g} on the mean over {window.steps} steps, and so the minimax loss's gradient by the "
+        f"logits, where the non-saturating loss has {1.0 - after:.2f}.",
+        {"d_fake": after},
+    )
+
+
+def oscillation(window: Window, held: bool) -> Finding | None:
+    # Swings on the way to the data pass; those on which nothing comes closer stay.
+    energy, before = window.mean("energy"), window.mean("energy", windows_ago=EARLIER)
+    closer = math.isfinite(energy) and not (before < 0.05 or energy > 0.9 * before)
+    if closer and not held:
+        return None
+    # The longer series finds the longer periods. Each must have been seen a window ago too: a transient may swing.
+    for windows in (2, 3):
+        length = windows * window.size
+        found, earlier = (_swing(window, length, ago, held) for ago in (0, window.size))
+        if found is None or earlier is None or not 0.75 < found.period / earlier.period < 1.33:
+            continue
+        spacing = window.spacing(length)
+        return Finding(
+            f"The mean logits of real and generated samples swing by ±{found.amplitude:.2g} with a period of "
+            f"{found.period * spacing:.0f} steps, and the swings do not decay (strength {found.strength:.2f}; the "
+            f"last third of {length * spacing:.0f} steps has {found.lasting:.2f} of the first's).",
+            {
+                "period": found.period * spacing,
+                "amplitude": found.amplitude,
+                "strength": found.strength,
+                "lasting": found.lasting,
+            },
+        )
+    return None
+
+
+def _swing(window: Window, length: int, before: int, held: bool) -> Swing | None:
+    if window.count < length + before:
+        return None
+    real, fake = (window.series(name, length, before) for name in ("real_logit", "fake_logit"))
+    gap = real - fake
+    found = swing(gap)
+    if found is None:
+        return None
+    # A logit's unit is the loss's (sigmoid, margin, labels), but for a critic, whose swings are measured on its mean.
+    known = window.loss in (*LOGISTIC, "hinge", *CHANCE)
+    unit = 1.0 if known else 5.0 * abs(float(gap.mean()))
+    factor = 0.7 if held else 1.0
+    clear = (
+        found.strength >= factor * 0.75
+        and found.lasting >= factor * 0.8
+        and found.amplitude >= factor * 0.1 * unit
+    )
+    return found if clear else None
+
+
+def mode_collapse(window: Window, held: bool) -> Finding | None:
+    diversity, best = window.diversity(), window.best_diversity
+    if held:
+        found = diversity < 0.6
+    else:
+        fell = diversity < 0.45 and diversity < 0.5 * best
+        found = fell or (diversity < 0.3 and _stands_still(window))
+    if not found:
+        return None
+    real, fake = window.mean("real_number"), window.mean("fake_number")
+    return Finding(
+        f"The generated samples of a batch are as varied as {fake:.1f} different ones, real ones as {real:.1f}: a "
+        f"share of {diversity:.2f} over {window.steps} steps, after {best:.2f} at best.",
+        {"fake_number": fake, "real_number": real, "diversity": diversity, "best": best},
+    )
+
+
+def _stands_still(window: Window) -> bool:
+    """Neither has the diversity risen lately, nor have the distributions come closer."""
+    energy, before = window.mean("energy"), window.mean("energy", windows_ago=EARLIER)
+    risen = window.diversity() > 1.2 * window.diversity(windows_ago=EARLIER)
+    return energy > 0.2 and energy > 0.9 * before and not risen
+
+
+RULES: dict[State, Callable[[Window, bool], Finding | None]] = {
+    State.SUPPORTS_DISJOINT: supports_disjoint,
+    State.DISCRIMINATOR_WON: discriminator_won,
+    State.DISCRIMINATOR_BLIND: discriminator_blind,
+    State.GENERATOR_SATURATED: generator_saturated,
+    State.OSCILLATION: oscillation,
+    State.MODE_COLLAPSE: mode_collapse,
+}

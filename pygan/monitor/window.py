@@ -1,0 +1,130 @@
+"""The readings that the rules look at: the newest few windows of them, and what is remembered of all."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pygan.monitor.reading import COLUMNS, Reading
+
+__all__ = ["Window"]
+
+Values = npt.NDArray[np.float64]
+
+WINDOWS = 4
+"""So many windows of readings are at hand, once there have been so many; room is made for one more."""
+
+
+class Window:
+    """The last `size` readings, in steps and by column, and the windows before.
+
+    Attributes:
+        loss: its name; "" for one of the user's own.
+        count: readings that are kept, at most 5 * size.
+        best_diversity: the highest mean over a window of the generated samples' number over the real ones', at most 1.
+        peak_sensitivity: the highest median, over a window, of the generator's sensitivity.
+    """
+
+    def __init__(self, size: int, loss: Any) -> None:
+        self.size = size
+        self.loss = loss if isinstance(loss, str) else ""
+        self.count = 0
+        self._rows = np.empty(((WINDOWS + 1) * size, len(COLUMNS)))
+        self._steps = np.empty((WINDOWS + 1) * size)
+        self.best_diversity = self.peak_sensitivity = 0.0
+
+    @property
+    def full(self) -> bool:
+        return self.count >= self.size
+
+    @property
+    def step(self) -> int:
+        """The newest reading's."""
+        return int(self._steps[self.count - 1])
+
+    @property
+    def steps(self) -> int:
+        """Iterations that the window spans."""
+        return round(self.size * self.spacing(self.size))
+
+    def add(self, reading: Reading) -> None:
+        if self.count == len(self._rows):
+            # A window is dropped at once, so that the rest is not moved at every reading.
+            self.count -= self.size
+            for kept in (self._rows, self._steps):
+                kept[: self.count] = kept[self.size :].copy()
+        self._rows[self.count] = reading.row()
+        self._steps[self.count] = reading.steps[-1]
+        self.count += 1
+        if self.full:
+            self.best_diversity = max(self.best_diversity, min(1.0, _number(self.diversity())))
+            self.peak_sensitivity = max(self.peak_sensitivity, _number(self.sensitivity()))
+
+    def series(self, column: str, length: int, before: int = 0) -> Values:
+        """The last `length` values of a column, or those that end `before` readings earlier."""
+        end = self.count - before
+        return self._rows[end - length : end, COLUMNS.index(column)]
+
+    def mean(self, column: str, *, windows_ago: int = 0) -> float:
+        """Over a window; NaN where there are no readings so long ago, or less than half of them hold a number."""
+        before = windows_ago * self.size
+        if self.count < before + self.size:
+            return math.nan
+        return _mean(self.series(column, self.size, before))
+
+    def diversity(self, *, windows_ago: int = 0) -> float:
+        """Effective number of different generated samples over that of real ones, the mean over a window."""
+        before = windows_ago * self.size
+        if self.count < before + self.size:
+            return math.nan
+        real, fake = (
+            self.series(column, self.size, before) for column in ("real_number", "fake_number")
+        )
+        return _mean(fake / real)
+
+    def sensitivity(self) -> float:
+        """Norm of the generator's gradient times the norm of its parameters, the median over the window.
+
+        What its loss would change by, to first order, if the parameters moved by their own norm along the gradient:
+        in units of the loss, and the same however the parameters are scaled. Gradients that are not finite, as a
+        gradient scaler meets on its way, do not count.
+        """
+        products = self.series("g_grad", self.size) * self.series("g_param", self.size)
+        finite = products[np.isfinite(products)]
+        return float(np.median(finite)) if len(finite) else math.nan
+
+    def spacing(self, length: int) -> float:
+        """Iterations from one of the last `length` readings to the next."""
+        first, last = self._steps[self.count - length], self._steps[self.count - 1]
+        return float(last - first) / (length - 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "size": self.size,
+            "rows": torch.from_numpy(self._rows[: self.count].copy()),
+            "steps": torch.from_numpy(self._steps[: self.count].copy()),
+            "best_diversity": self.best_diversity,
+            "peak_sensitivity": self.peak_sensitivity,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        rows = state_dict["rows"].numpy()
+        self.count = len(rows)
+        self._rows[: self.count] = rows
+        self._steps[: self.count] = state_dict["steps"].numpy()
+        self.best_diversity = state_dict["best_diversity"]
+        self.peak_sensitivity = state_dict["peak_sensitivity"]
+
+
+def _mean(values: Values) -> float:
+    finite = values[np.isfinite(values)]  # a small last batch of an epoch has no diversity
+    return float(finite.mean()) if 2 * len(finite) >= len(values) else math.nan
+
+
+def _number(value: float) -> float:
+    """0 for NaN: what cannot be measured is no maximum."""
+    return 0.0 if math.isnan(value) else value
