@@ -104,7 +104,7 @@ $(call stamp,demo): $(call stamp,built)
 	@touch $@
 
 $(call stamp,test): $(call stamp,built)
-	$(PIP) install --quiet $$($(BIN)/python tools/extra.py test)
+	$(PIP) install --quiet $$($(BIN)/python tools/extra.py test train)
 	@touch $@
 
 $(call stamp,lint): $(call stamp,torch) pyproject.toml

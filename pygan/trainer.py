@@ -207,7 +207,7 @@ class GANTrainer(Phases):
         values += [d.real_accuracy, d.fake_accuracy, d.real_sign, d.jsd_bound]
         values += [d.nonfinite, g.nonfinite]
         values = self._over_processes(values, {11, 12}, rounds[-1][2])
-        return TrainStats(*values, sum(self._penalty_values, torch.zeros_like(values[0])))
+        return TrainStats._make([*values, sum(self._penalty_values, torch.zeros_like(values[0]))])
 
     def discriminator_step(
         self, real: Tensor, labels: Tensor | None = None, *, total: int | None = None

@@ -8,8 +8,15 @@ from pygan import _C
 
 # That a failed assertion in a helper shows its values too.
 pytest.register_assert_rewrite(
-    *("helpers", "helpers_compile", "helpers_cuda", "helpers_losses"),
-    *("helpers_noise", "helpers_quality", "helpers_schedules", "helpers_trainer", "helpers_truth"),
+    *("helpers", "helpers_compile", "helpers_cuda", "helpers_fit", "helpers_losses"),
+    *(
+        "helpers_monitor",
+        "helpers_noise",
+        "helpers_quality",
+        "helpers_schedules",
+        "helpers_trainer",
+        "helpers_truth",
+    ),
 )
 
 

@@ -1,4 +1,4 @@
-"""Prints the packages of one of pyproject.toml's extras, for `pip install $(python tools/extra.py test)`."""
+"""Prints the packages of pyproject.toml's extras, for `pip install $(python tools/extra.py test train)`."""
 
 import sys
 from pathlib import Path
@@ -9,4 +9,4 @@ except ModuleNotFoundError:  # Python 3.10
     from pip._vendor import tomli as tomllib
 
 project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-print(*project["optional-dependencies"][sys.argv[1]])
+print(*[package for extra in sys.argv[1:] for package in project["optional-dependencies"][extra]])

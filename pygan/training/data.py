@@ -1,0 +1,180 @@
+"""What `fit` feeds to the trainer: batches of tensors or of a Dataset, in the sampler's order, on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from pygan.training.random_state import isolated, seed_all
+from pygan.training.sampler import Batch, BatchSampler, derived_seed
+from pygan.training.signals import ignore_signals
+
+__all__ = ["Data", "Loaded"]
+
+_LABELS = 2048  # of a Dataset, for samples to look at
+_CPU = torch.device("cpu")
+
+
+class Loaded(NamedTuple):
+    """One process's part of a batch, on the device."""
+
+    real: Tensor
+    labels: Tensor | None
+    total: int
+
+
+class Data:
+    """The user's data, in any of the forms that `fit` takes.
+
+    Args:
+        data: a tensor (N, ...); a pair of tensors, samples and labels; or a map-style Dataset that yields samples, or
+            pairs of a sample and a label.
+        conditional: whether labels are passed on.
+
+    Raises:
+        TypeError, ValueError: it is something else, or empty.
+    """
+
+    def __init__(self, data: Any, *, conditional: bool = True) -> None:
+        self.conditional = conditional
+        self._tensors: Sequence[Tensor] | None = None
+        self._dataset: Dataset[Any] | None = None
+        self._labels: Tensor | None = None
+        if isinstance(data, Tensor):
+            self._tensors = (data,)
+        elif isinstance(data, (tuple, list)):
+            if not 1 <= len(data) <= 2 or not all(isinstance(x, Tensor) for x in data):
+                kinds = ", ".join(type(x).__name__ for x in data[:3])
+                raise TypeError(
+                    f"pygan.fit: data must be, if a tuple, samples and labels, both tensors, got ({kinds})"
+                )
+            self._tensors = data
+        elif hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+            self._dataset = data
+        else:
+            raise TypeError(
+                "pygan.fit: data must be a tensor, a tuple (samples, labels) or a Dataset with __getitem__ and "
+                f"__len__, got {type(data).__name__}"
+            )
+        for x in self._tensors or ():
+            if x.dim() == 0:
+                raise ValueError("pygan.fit: data must have a first dimension, got a 0-d tensor")
+        self.size = len(data) if self._tensors is None else len(self._tensors[0])
+        if any(len(x) != self.size for x in self._tensors or ()):
+            raise ValueError(
+                f"pygan.fit: data must have a label for each of the {self.size} samples, got {len(data[1])}"
+            )
+
+    def batches(
+        self,
+        sampler: BatchSampler,
+        start: int,
+        stop: int,
+        *,
+        device: torch.device,
+        workers: int = 0,
+    ) -> Iterator[Loaded]:
+        """The batches from `start` to before `stop`, each of what is random in the Dataset seeded by the sampler's
+        seed, the epoch and the sample's index alone."""
+        if self._tensors is not None:
+            for batch in sampler.batches(start, stop):
+                parts = [x[batch.indices.to(x.device)] for x in self._tensors]
+                yield self._loaded(parts, batch.total, device)
+            return
+        assert self._dataset is not None
+        pinned = device.type == "cuda"
+        loader = DataLoader(
+            cast("Dataset[Any]", _Seeded(self._dataset, sampler.seed, isolate=workers == 0)),
+            batch_sampler=_Keys(sampler, start, stop),
+            num_workers=workers,
+            pin_memory=pinned,
+            worker_init_fn=ignore_signals if workers else None,
+            generator=torch.Generator(),  # it would draw the workers' seeds from the global one
+        )
+        totals = (batch.total for batch in sampler.batches(start, stop))
+        for item, total in zip(loader, totals, strict=True):
+            yield self._loaded(_parts(item), total, device)
+
+    def labels(self, n: int, seed: int) -> Tensor | None:
+        """n labels drawn at random from those of the data, with replacement; None if there are none.
+
+        Those of a Dataset come with its samples: of a large one, some thousand stand for all.
+        """
+        if not self.conditional:
+            return None
+        if self._labels is None:
+            self._labels = self._known_labels()
+        generator = torch.Generator().manual_seed(seed)
+        chosen = torch.randint(max(len(self._labels), 1), (n,), generator=generator)
+        return self._labels[chosen.to(self._labels.device)] if len(self._labels) else None
+
+    def _known_labels(self) -> Tensor:
+        if self._tensors is not None:
+            return self._tensors[1] if len(self._tensors) == 2 else torch.empty(0)
+        generator = torch.Generator().manual_seed(0)
+        some = torch.randperm(self.size, generator=generator)[:_LABELS].tolist()
+        items = _Seeded(self._dataset, 0, isolate=True).__getitems__([(0, i) for i in some])
+        parts = _parts(default_collate(items))
+        return parts[1] if len(parts) == 2 else torch.empty(0)
+
+    def _loaded(self, parts: Sequence[Tensor], total: int, device: torch.device) -> Loaded:
+        parts = [x.to(device, non_blocking=True) for x in parts]
+        labels = parts[1] if len(parts) == 2 and self.conditional else None
+        return Loaded(parts[0], labels, total)
+
+
+class _Keys:
+    """The sampler as DataLoader's batch_sampler: lists of (epoch, index)."""
+
+    def __init__(self, sampler: BatchSampler, start: int, stop: int) -> None:
+        self.sampler, self.start, self.stop = sampler, start, stop
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return map(_keys, self.sampler.batches(self.start, self.stop))
+
+
+def _keys(batch: Batch) -> list[tuple[int, int]]:
+    return [(batch.epoch, i) for i in batch.indices.tolist()]
+
+
+class _Seeded:
+    """A Dataset whose items are read with generators that are seeded for the item, so that random augmentation does
+    not depend on the workers, the processes or where the run was resumed."""
+
+    def __init__(self, dataset: Any, seed: int, *, isolate: bool) -> None:
+        self.dataset, self.seed, self.isolate = dataset, seed, isolate
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitems__(self, keys: list[tuple[int, int]]) -> list[Any]:
+        if self.isolate:  # in the process that trains
+            with isolated(0, _CPU):
+                return [self._item(*key) for key in keys]
+        return [self._item(*key) for key in keys]
+
+    def _item(self, epoch: int, index: int) -> Any:
+        seed_all(derived_seed(self.seed, "item", epoch, index), _CPU)
+        return self.dataset[index]
+
+
+def _parts(item: Any) -> Sequence[Tensor]:
+    """Samples and, if there are any, labels, of what a collated batch of the Dataset is."""
+    parts = (item,) if isinstance(item, Tensor) else item
+    if (
+        not isinstance(parts, (tuple, list))
+        or not 1 <= len(parts) <= 2
+        or not all(isinstance(x, Tensor) for x in parts)
+    ):
+        raise TypeError(
+            "pygan.fit: data must, if a Dataset, yield a tensor or a pair of a tensor and a label, got "
+            + (type(item).__name__ if not isinstance(item, (tuple, list)) else f"{len(item)} parts")
+        )
+    return parts

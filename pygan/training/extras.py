@@ -1,0 +1,18 @@
+"""The packages that only training runs need, imported when they are needed."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__all__ = ["extra"]
+
+
+def extra(module: str, needed_by: str) -> Any:
+    """The module, or an ImportError that says what installs it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f'{needed_by} needs what pip install "pygan-fused[train]" installs: {error}'
+        ) from error

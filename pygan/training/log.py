@@ -1,0 +1,155 @@
+"""Where the numbers of a run go: metrics.jsonl, TensorBoard, and a progress bar."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pygan.training.extras import extra
+from pygan.training.preview import write_png
+
+__all__ = ["Log", "MetricsFile"]
+
+_SHOWN = {
+    "d_loss": "D",
+    "g_loss": "G",
+    "d_real": "D(x)",
+    "d_fake": "D(G(z))",
+    "jsd_bound": "JSD≥",
+    "sigma": "σ",
+}
+
+
+class MetricsFile:
+    """A file of JSON objects, one a line, each with its "step", in order.
+
+    Args:
+        path: of the file.
+        step: what is in the file of later steps is cut off, and so is a line that a killed process left unfinished.
+    """
+
+    def __init__(self, path: Path, step: int) -> None:
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115  # a line is one write: whole or cut off
+        self.last: dict[str, float] = {}
+        """The last line of statistics in the file, as it was found."""
+        self._cut(path, step)
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Append a line. NaN becomes null and an infinity a string, for JSON has neither."""
+        text = json.dumps(_strict(line), allow_nan=False)
+        self._file.write(text.encode() + b"\n")
+
+    def sync(self) -> None:
+        """Return when all lines are on the disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _cut(self, path: Path, step: int) -> None:
+        kept = 0
+        with open(path, "rb") as file:
+            for text in file:
+                try:
+                    line = json.loads(text)
+                    keep = text.endswith(b"\n") and line["step"] <= step
+                except (ValueError, TypeError, KeyError):
+                    keep = False
+                if not keep:
+                    break
+                kept += len(text)
+                if "d_loss" in line:
+                    self.last = {key: _number(value) for key, value in line.items()}
+        self._file.truncate(kept)
+
+
+class Log:
+    """All of them, for the main process.
+
+    Args:
+        out: the run's folder.
+        steps: of the whole run.
+        start: steps that an earlier, resumed run has done; what it logged of later ones is cut off.
+        tensorboard: whether to write events for TensorBoard.
+        progress: whether to show a progress bar; None: where standard error is a terminal.
+    """
+
+    def __init__(
+        self, out: Path, *, steps: int, start: int, tensorboard: bool, progress: bool | None
+    ) -> None:
+        self.out = out
+        self.metrics = MetricsFile(out / "metrics.jsonl", start)
+        self._writer: Any = None
+        if tensorboard:
+            summary = extra("torch.utils.tensorboard", "pygan.fit(tensorboard=True)")
+            # Events of later steps, which will come again, are not to be shown twice.
+            self._writer = summary.SummaryWriter(out, purge_step=start + 1 if start else None)
+        if progress is None:
+            progress = sys.stderr.isatty()
+        self._tqdm = extra("tqdm", "pygan.fit").tqdm
+        self._bar = self._tqdm(total=steps, initial=start, disable=not progress, unit="step")
+
+    def advance(self) -> None:
+        """One more step is done."""
+        self._bar.update()
+
+    def numbers(self, step: int, values: dict[str, float]) -> None:
+        """One line of metrics, and as many scalars."""
+        self.metrics.write({"step": step, **values})
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+        shown = {label: f"{values[name]:.3g}" for name, label in _SHOWN.items() if name in values}
+        self._bar.set_postfix(shown, refresh=False)
+
+    def diagnosis(self, step: int, diagnosis: Any) -> None:
+        """What the monitor has to say: on the screen, and as a line of metrics, of the step at which it was said."""
+        self.say(str(diagnosis))
+        line = {"step": step, "diagnosis": str(getattr(diagnosis, "state", diagnosis))}
+        for name in ("evidence", "remedy", "action", "numbers"):
+            if getattr(diagnosis, name, None):
+                line[name] = getattr(diagnosis, name)
+        self.metrics.write(line)
+
+    def picture(self, step: int, array: NDArray[np.uint8]) -> None:
+        """A sample grid (H, W, C)."""
+        write_png(self.out / f"samples-{step:08d}.png", array)
+        if self._writer is not None:
+            self._writer.add_image("samples", array, step, dataformats="HWC")
+
+    def say(self, text: str) -> None:
+        """A line above the progress bar."""
+        self._tqdm.write(text, file=sys.stderr)
+
+    def sync(self) -> None:
+        """Return when all that was logged is on the disk."""
+        self.metrics.sync()
+        if self._writer is not None:
+            self._writer.flush()
+
+    def close(self) -> None:
+        self._bar.close()
+        self.metrics.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    return value
+
+
+def _number(value: Any) -> Any:
+    return (
+        math.nan if value is None else float(value) if value in ("Infinity", "-Infinity") else value
+    )

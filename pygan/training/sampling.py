@@ -1,0 +1,88 @@
+"""Samples for looking at: drawn so that training goes on as if they had not been."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pygan.trainer import GANTrainer
+from pygan.training.data import Data
+from pygan.training.preview import checked_preview, image_grid, is_images
+from pygan.training.random_state import isolated
+from pygan.training.sampler import derived_seed
+
+__all__ = ["Sampling"]
+
+
+class Sampling:
+    """Draws from the trainer's generator, in eval mode, from its average if there is one.
+
+    Args:
+        trainer: the trainer.
+        data: where labels are taken from, for conditional networks.
+        seed: of latents and labels.
+        batch_size: most samples that are generated at a time.
+        device: of the networks.
+    """
+
+    def __init__(
+        self, trainer: GANTrainer, data: Data, *, seed: int, batch_size: int, device: torch.device
+    ) -> None:
+        self.trainer, self.data, self.device = trainer, data, device
+        self.seed, self.batch_size = seed, batch_size
+        self.fixed: tuple[Tensor, Tensor | None] | None = None
+        """The latents and labels of the sample grids, the same in the whole run."""
+
+    def picture(self, n: int, preview: Callable[[Tensor], Any] | None) -> NDArray[np.uint8] | None:
+        """n samples, of the same latents as ever, as a picture (H, W, C); None if they are no images and nobody says
+        how to show them."""
+        with isolated(derived_seed(self.seed, "grid"), self.device):
+            if self.fixed is None:
+                labels = self.data.labels(n, derived_seed(self.seed, "grid labels"))
+                if labels is not None and labels.dim() == 1:
+                    labels = labels.sort().values  # each class side by side
+                self.fixed = self._latents(n), labels
+            samples = self._samples(*self.fixed)
+            if preview is not None:
+                return checked_preview(preview(samples))
+            return image_grid(samples) if is_images(samples) else None
+
+    def evaluation(
+        self, evaluate: Callable[[Callable[[int], Tensor]], dict[str, float]], step: int
+    ) -> Any:
+        """What `evaluate` returns, given a function that draws n fresh samples."""
+        calls = 0
+
+        def sample(n: int) -> Tensor:
+            nonlocal calls
+            calls += 1
+            seed = derived_seed(self.seed, "evaluation", step, calls)
+            with isolated(seed, self.device):
+                return self._samples(self._latents(n), self.data.labels(n, seed))
+
+        with isolated(derived_seed(self.seed, "evaluate", step), self.device):
+            return evaluate(sample)
+
+    def _latents(self, n: int) -> Tensor:
+        latent = self.trainer.latent
+        if callable(latent):
+            return latent(n)
+        like = next(self.trainer.generator.parameters())
+        # On the CPU: the same on every device.
+        return torch.randn(n, latent).to(like.device, like.dtype)
+
+    def _samples(self, latents: Tensor, labels: Tensor | None) -> Tensor:
+        latents = latents.to(self.device)
+        labels = None if labels is None else labels.to(self.device)
+        parts = []
+        for first in range(0, len(latents), self.batch_size):
+            part = slice(first, first + self.batch_size)
+            its_labels = None if labels is None else labels[part]
+            latent = latents[part]
+            parts.append(self.trainer.sample(len(latent), its_labels, latent=latent))
+        return torch.cat(parts)
