@@ -1,16 +1,37 @@
-"""``python -m pygan``: the build report, in a form to paste into a bug report."""
+"""``python -m pygan``: the build report, in a form to paste into a bug report. ``python -m pygan train``: a run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
 
 from pygan import build_info
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `pygan`; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="pygan", description="Fused GAN kernels for PyTorch.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    info = commands.add_parser("info", help="what was built, what runs, and why (the default)")
+    info.set_defaults(run=report)
+    from pygan.training import command
+
+    command.add_parser(commands)
+    parser.set_defaults(run=report)
+    arguments = parser.parse_args(argv)
+    return int(arguments.run(arguments))
+
+
+def report(arguments: argparse.Namespace) -> int:
     """Prints build_info(), one line an entry."""
     info = build_info()
     width = max(map(len, info))
     for key, value in info.items():
         shown = (", ".join(value) or "none") if isinstance(value, list) else value
         print(f"{key:<{width}}  {'none' if shown == '' else shown}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""`pygan train`: a whole run from the command line.
+
+pygan train --data ring
+pygan train --data photos/ --config run.toml --out runs/photos
+torchrun --nproc-per-node 2 -m pygan train --data stacked-digits
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+
+from pygan.checkpoint import CheckpointError
+from pygan.training import config as configuration
+from pygan.training.config import Config, ConfigError
+from pygan.training.fit import FitResult, fit
+from pygan.training.models import ARCHITECTURES
+from pygan.training.sources import source
+
+__all__ = ["add_parser", "train"]
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the command to those of `python -m pygan`."""
+    names = ", ".join(configuration.recipes())
+    parser = commands.add_parser(
+        "train",
+        help="train a GAN",
+        description="Train a GAN on points, digits or a folder of images, by the recipe of the data unless a file says "
+        "otherwise. Ctrl-C or SIGTERM writes a checkpoint; --resume continues.",
+    )
+    add = parser.add_argument
+    add("--data", help=f"{names}, or a folder of images")
+    add("--config", type=Path, help="TOML file; its keys replace those of the recipe")
+    add("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="replace one key")
+    add("--out", type=Path, help="folder for everything that is written (default: runs/DATA)")
+    add("--seed", type=int, help="of everything (default: 0)")
+    add("--steps", type=int, help="iterations (default: the recipe's)")
+    add("--resume", nargs="?", const="auto", metavar="CHECKPOINT", help="continue the run in --out")
+    add("--print-config", action="store_true", help="show the configuration, and train nothing")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carries out the command; returns its exit status."""
+    try:
+        config = _config(arguments)
+        if arguments.print_config:
+            print(configuration.as_toml(config))
+            return 0
+        out = arguments.out or Path("runs") / Path(config.data.name).name
+        result = train(config, out, resume=arguments.resume)
+    except (CheckpointError, OSError, ImportError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except TypeError as error:
+        # A value of the configuration of the wrong type; any other is a bug, and wants its traceback.
+        if not str(error).startswith(("pygan.fit: ", "GANTrainer: ")):
+            raise
+        print(error, file=sys.stderr)
+        return 2
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    if result.metrics:  # in the main process
+        _report(result, out)
+    return result.exit_code
+
+
+def train(config: Config, out: Path, *, resume: str | None = None, **more: Any) -> FitResult:
+    """The run that a configuration describes.
+
+    Args:
+        out: folder for everything that is written.
+        resume: as for `pygan.fit`.
+        **more: further arguments of `pygan.fit`.
+    """
+    options = dict(config.train)
+    seed = options.pop("seed", 0)
+    torch.manual_seed(seed)  # for the weights
+    what = source(config.data, seed)
+    model = dict(config.model)
+    G, D = ARCHITECTURES[model.pop("architecture")](what.shape, **model)
+    table, steps = config.optimizer, options["steps"]
+    rates = (table.lr, table.lr if table.d_lr is None else table.d_lr)
+    g_optimizer, d_optimizer = (
+        torch.optim.Adam(
+            net.parameters(), lr=lr, betas=(table.betas[0], table.betas[1]), fused=True
+        )
+        for net, lr in zip((G, D), rates, strict=True)
+    )
+
+    def factor(step: int) -> float:
+        done = max(0.0, step / steps - table.decay_from) / max(1e-9, 1.0 - table.decay_from)
+        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
+
+    return fit(
+        G,
+        D,
+        what.data,
+        g_optimizer=g_optimizer,
+        d_optimizer=d_optimizer,
+        latent=config.model["latent"],
+        lr_schedulers=[LambdaLR(o, factor) for o in (g_optimizer, d_optimizer)],
+        out=out,
+        seed=seed,
+        noise=config.schedule(),
+        penalties=config.penalty_list(),
+        conditional=False,
+        preview=what.preview,
+        evaluate=what.evaluate,
+        resume=resume,
+        config=config.plain(),
+        **{**options, **more},
+    )
+
+
+def _config(arguments: argparse.Namespace) -> Config:
+    overrides: dict[str, Any] = {}
+    for given in arguments.set:
+        configuration.override(overrides, given)
+    for key in ("seed", "steps"):
+        if getattr(arguments, key) is not None:
+            overrides.setdefault("train", {})[key] = getattr(arguments, key)
+    if arguments.data is None and arguments.config is None:
+        raise ConfigError("pygan train: --data or --config must be given; see pygan train --help")
+    return configuration.load(arguments.data, arguments.config, overrides)
+
+
+def _report(result: FitResult, out: Path) -> None:
+    shown = {k: v for k, v in result.metrics.items() if isinstance(v, (int, float))}
+    print(
+        f"\n{result.steps} steps done"
+        + (f", stopped by {result.stopped_by}" if result.stopped_by else "")
+    )
+    for name, value in shown.items():
+        print(f"  {name:<14} {value:.4g}")
+    print(f"In {out}: metrics.jsonl, samples-*.png, checkpoints/ (the last: {result.checkpoint})")
+    if result.stopped_by:
+        print("Continue with the same command and --resume.")
