@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from pygan import __main__, checkpoint, datasets
-from pygan.training.sources import scatter
+from pygan.training.config import DataTable
+from pygan.training.sources import scatter, source
 
-TINY = ["--set", "model.width=4", "--set", "train.progress=false", "--set", "train.log_every=2"]
+TINY = ["--set", "model.width=4", "--set", "train.progress=false"]
 
 
 def command(*arguments):
-    return __main__.main([str(a) for a in ("train", *arguments, *TINY)])
+    return __main__.main([str(a) for a in ("train", *TINY, *arguments)])
 
 
 def lines(out):
@@ -79,7 +80,9 @@ def test_a_run_on_a_folder_of_images_in_worker_processes(tmp_path):
         (["--data", "ring", "--config", "none.toml"], "cannot read none.toml"),
         (["--data", "ring", "--set", "train.emma=1"], "did you mean ema?"),
         (["--data", "ring", "--set", "train.batch_size=0"], "batch_size must be at least 1, got 0"),
-        (["--data", "ring", "--set", "train.batch_size=x"], "batch_size must be an int, got str"),
+        (["--data", "ring", "--set", "train.batch_size=x"], "batch_size must be an int, got 'x'"),
+        (["--data", "digits", "--set", "train.steps=x"], "[train] steps must be an int, got 'x'"),
+        (["--data", "ring", "--set", "train.log_every=x"], "log_every must be an int, got str"),
         (["--data", "ring", "--set", "train.ema=2"], "ema must be a number, between 0 and 1"),
         (["--data", "ring", "--resume", "none.pt"], "none.pt"),
     ],
@@ -112,6 +115,21 @@ def test_without_a_command_it_reports_the_build():
         [sys.executable, "-m", "pygan"], capture_output=True, text=True, check=True
     )
     assert "cpu_capability" in run.stdout
+
+
+@pytest.mark.parametrize("name", ["ring", "grid"])
+def test_points_are_judged_as_they_are_whatever_the_networks_see(name):
+    plain, scaled = (
+        source(DataTable(name=name, samples=5000, scale=s), seed=3) for s in (1.0, 0.5)
+    )
+    torch.testing.assert_close(scaled.data, plain.data / 2)
+    for what in (plain, scaled):
+        found = what.evaluate(lambda n, what=what: what.data[:n])
+        assert found["modes"] == {"ring": 8, "grid": 25}[name]
+        # exp(-4.5) of a Gaussian's samples lie beyond three standard deviations.
+        assert found["high_quality"] == pytest.approx(1 - np.exp(-4.5), abs=0.01)
+    pictures = [what.preview(what.data[:100]) for what in (plain, scaled)]
+    np.testing.assert_array_equal(*pictures)
 
 
 def test_the_picture_of_points():

@@ -72,13 +72,12 @@ def run(arguments: argparse.Namespace) -> int:
     return result.exit_code
 
 
-def train(config: Config, out: Path, *, resume: str | None = None, **more: Any) -> FitResult:
+def train(config: Config, out: Path, *, resume: str | None = None) -> FitResult:
     """The run that a configuration describes.
 
     Args:
         out: folder for everything that is written.
         resume: as for `pygan.fit`.
-        **more: further arguments of `pygan.fit`.
     """
     options = dict(config.train)
     seed = options.pop("seed", 0)
@@ -116,7 +115,7 @@ def train(config: Config, out: Path, *, resume: str | None = None, **more: Any) 
         evaluate=what.evaluate,
         resume=resume,
         config=config.plain(),
-        **{**options, **more},
+        **options,
     )
 
 

@@ -260,8 +260,8 @@ def _config(tables: dict[str, Any]) -> Config:
     for key in train:
         _known("key of [train]", key, sorted(allowed - _NOT_IN_TRAIN))
     for key in ("steps", "batch_size"):
-        if key not in train:
-            raise ConfigError(f"[train] must have {key}")
+        if not isinstance(train.get(key), int):
+            raise ConfigError(f"[train] {key} must be an int, got {train.get(key)!r}")
     model = tables.get("model", {})
     architecture = model.get("architecture")
     if architecture not in ARCHITECTURES:
