@@ -20,14 +20,15 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 PLAIN = 'penalties = []\n[train]\nloss = "non_saturating"\n'
-NOISE = '[noise]\nschedule = "Exponential"\nstart = {}\nend = {}\nuntil = 0.8\n'
+# Down to `end` in four fifths of the steps.
+NOISE = '[noise]\nschedule = "Exponential"\nstart = {}\nend = {}\ngamma = {}\n'
 VARIANTS = {
     "recipe": {data: "" for data in ("ring", "grid", "stacked-digits")},
     "plain": {data: PLAIN for data in ("ring", "grid", "stacked-digits")},
     "noise": {
-        "ring": PLAIN + NOISE.format(0.3, 0.003),
-        "grid": PLAIN + NOISE.format(0.5, 0.01),
-        "stacked-digits": PLAIN + NOISE.format(0.5, 0.02),
+        "ring": PLAIN + NOISE.format(0.3, 0.003, 0.01 ** (1 / 6400)),
+        "grid": PLAIN + NOISE.format(0.5, 0.01, 0.02 ** (1 / 11200)),
+        "stacked-digits": PLAIN + NOISE.format(0.5, 0.02, 0.04 ** (1 / 4800)),
     },
     "bf16": {
         data: '[train]\nmixed_precision = "bf16"\n' for data in ("ring", "grid", "stacked-digits")

@@ -3,7 +3,7 @@
     python benchmarks/trainer.py [--threads 2] [--device cpu|cuda] [--seconds 2] [--markdown]
 
 One iteration: a discriminator step and a generator step, with Adam. By hand means what a careful user writes with
-`fused_losses` and `instance_noise`: the other network frozen, gradients set to None, statistics kept. The overhead is
+`fused_losses` and `InstanceNoise`: the other network frozen, gradients set to None, statistics kept. The overhead is
 what the trainer takes beyond that; plain PyTorch computes binary_cross_entropy_with_logits and draws randn_like, and
 keeps no statistics.
 """
@@ -45,6 +45,7 @@ def trained(model, args, penalties):
 def by_hand(model, args, gamma):
     G, D, g_optimizer, d_optimizer = made(model, args)
     stream = pygan.NoiseStream(0, device=args.device)
+    noise = pygan.InstanceNoise(pygan.schedules.Constant(SIGMA), seed=0).to(args.device)
     g_parameters, d_parameters = list(G.parameters()), list(D.parameters())
 
     def latents(n):
@@ -58,8 +59,8 @@ def by_hand(model, args, gamma):
             fake = G(latents(len(real)))
         if gamma:
             real = real.detach().requires_grad_()
-        real_logits = D(pygan.instance_noise(real, SIGMA, stream=stream))
-        fake_logits = D(pygan.instance_noise(fake, SIGMA, stream=stream))
+        real_logits = D(noise(real))
+        fake_logits = D(noise(fake))
         d_loss, d = fused_losses.discriminator_loss(real_logits, fake_logits, return_stats=True)
         total = d_loss
         if gamma:
@@ -72,7 +73,7 @@ def by_hand(model, args, gamma):
             p.requires_grad_(True)
         for p in d_parameters:
             p.requires_grad_(False)
-        fake_logits = D(pygan.instance_noise(G(latents(len(real))), SIGMA, stream=stream))
+        fake_logits = D(noise(G(latents(len(real)))))
         g_loss, g = fused_losses.generator_loss(fake_logits, return_stats=True)
         g_optimizer.zero_grad(set_to_none=True)
         g_loss.backward()

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+NOTHING = nullcontext()
+
 
 def unwrapped(module: nn.Module) -> nn.Module:
     """The network itself, out of torch.compile's and DistributedDataParallel's wrappers."""
@@ -27,10 +29,11 @@ def _without_compile(module: nn.Module) -> nn.Module:
     return inner
 
 
-def without_sync(module: nn.Module, wanted: bool = True) -> AbstractContextManager[None]:
+def without_sync(
+    wrapper: DistributedDataParallel | None, wanted: bool = True
+) -> AbstractContextManager[None]:
     """The context of a forward pass whose gradients are not to be reduced, if `wanted`."""
-    wrapper = data_parallel(module)
-    return wrapper.no_sync() if wrapper is not None and wanted else nullcontext()
+    return NOTHING if wrapper is None or not wanted else wrapper.no_sync()
 
 
 def first_of_share(op: str, n: int, total: int | None) -> tuple[int, float]:

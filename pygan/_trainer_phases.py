@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from pygan import fused_losses
-from pygan._parallel import unwrapped, without_sync
+from pygan._parallel import NOTHING, without_sync
 from pygan.fused_losses import LossStats
 from pygan.modules import InstanceNoise
 from pygan.noise import instance_noise
@@ -83,6 +84,9 @@ class Phases:
     d_updates: int
     real: Tensor | None
     fake: Tensor | None
+    _bare_generator: nn.Module
+    _g_wrapper: DistributedDataParallel | None
+    _d_wrapper: DistributedDataParallel | None
     _g_parameters: list[nn.Parameter]
     _d_parameters: list[nn.Parameter]
     _compares: bool
@@ -125,11 +129,11 @@ class Phases:
         results, fakes = [], []
         with _frozen(self._d_parameters), self._placed(share):
             for part in self._parts_of(real, latent, labels):
-                with without_sync(self.generator, wanted=not part.last):
+                with without_sync(self._g_wrapper, wanted=not part.last):
                     fake = self.generator(*self._generator_inputs(part.latent, part.labels))
                 inputs = self._noisy(fake)
                 # The discriminator's parameters get no gradient here, which DistributedDataParallel must not wait for.
-                with without_sync(self.discriminator):
+                with without_sync(self._d_wrapper):
                     fake_logits = self._ask(inputs, part.labels)
                     real_logits = None
                     if self._compares:
@@ -145,7 +149,7 @@ class Phases:
             self._update(self.g_optimizer, self._g_parameters)
         self.steps += 1
         if self.ema is not None:
-            self.ema.update_parameters(unwrapped(self.generator))
+            self.ema.update_parameters(self._bare_generator)
         self.fake = fakes[0] if len(fakes) == 1 else torch.cat(fakes)
         return _combined(results)
 
@@ -163,12 +167,12 @@ class Phases:
         probes: list[Judged | None] = []
         # Many forward passes, one backward: to DistributedDataParallel only the last may announce a reduction, and
         # broadcasting the buffers (BatchNorm's) in between would overwrite what the backward pass needs.
-        with without_sync(self.discriminator):
+        with without_sync(self._d_wrapper):
             real = real._replace(logits=self._ask(real.inputs, part.labels))
             for penalty in penalties:
                 x = penalty.probe(real, generated, self.stream)
                 probes.append(None if x is None else Judged(x, x, self._ask(x, part.labels)))
-        with without_sync(self.discriminator, wanted=not part.last):
+        with without_sync(self._d_wrapper, wanted=not part.last):
             generated = generated._replace(logits=self._ask(generated.inputs, part.labels))
         return real, generated, probes
 
@@ -275,17 +279,23 @@ class Phases:
             )
         return latent
 
-    @contextmanager
-    def _placed(self, share: Share) -> Iterator[None]:
+    def _placed(self, share: Share) -> AbstractContextManager[None]:
         """Within it, what is drawn for a sample is what one process would draw for it."""
+        if share.first is None:
+            return NOTHING
         streams = [self.stream, *([] if self.noise is None else [self.noise.stream])]
+        return _beginning_at(streams, share.first)
+
+
+@contextmanager
+def _beginning_at(streams: list[NoiseStream], first: int) -> Iterator[None]:
+    for stream in streams:
+        stream.first_sample = first
+    try:
+        yield
+    finally:
         for stream in streams:
-            stream.first_sample = share.first
-        try:
-            yield
-        finally:
-            for stream in streams:
-                stream.first_sample = None
+            stream.first_sample = None
 
 
 @contextmanager
