@@ -19,7 +19,7 @@ from pygan.noise import instance_noise
 from pygan.penalties import Judged, Penalty
 from pygan.stream import NoiseStream
 
-_NONFINITE = LossStats._fields.index("nonfinite")
+NONFINITE = LossStats._fields.index("nonfinite")
 
 
 class GANLoss(Protocol):
@@ -324,7 +324,7 @@ def _combined(results: list[tuple[float, _Result]]) -> tuple[Tensor, LossStats]:
     table = torch.stack([torch.stack([r.loss, *r.stats]) for _, r in results])
     weights = [weight for weight, _ in results]
     means = sum(w * row for w, row in zip(weights, table))
-    means[_NONFINITE + 1] = table[:, _NONFINITE + 1].sum()
+    means[NONFINITE + 1] = table[:, NONFINITE + 1].sum()
     loss, *stats = means.unbind()
     return loss, LossStats(*stats)
 

@@ -74,7 +74,7 @@ def digits() -> tuple[Tensor, Tensor]:
         images (1797, 1, 8, 8), float32 from -1 (paper) to 1 (ink), and labels (1797,), int64 from 0 to 9.
     """
     try:
-        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+        from sklearn.datasets import load_digits
     except ImportError as error:
         raise ImportError(
             'pygan.datasets.digits needs scikit-learn: pip install "pygan-fused[train]"'

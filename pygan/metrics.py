@@ -142,9 +142,9 @@ _SURE = 0.9
 
 def _digit_classifier() -> Any:
     try:
-        from sklearn.kernel_approximation import Nystroem  # type: ignore[import-untyped]
-        from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
-        from sklearn.pipeline import make_pipeline  # type: ignore[import-untyped]
+        from sklearn.kernel_approximation import Nystroem
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
     except ImportError as error:
         raise ImportError(
             'pygan.metrics.StackedDigits needs scikit-learn: pip install "pygan-fused[train]"'

@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from pygan import _parallel as parallel
 from pygan import _trainer_checks as checked
 from pygan import fused_losses
-from pygan._trainer_phases import GANLoss, Phases, Share
+from pygan._trainer_phases import NONFINITE, GANLoss, Phases, Share
 from pygan.fused_losses import LossStats
 from pygan.modules import InstanceNoise
 from pygan.penalties import Penalty
@@ -206,7 +206,7 @@ class GANTrainer(Phases):
         values = [d_loss, g_loss, d.real_logit, d.fake_logit, d.d_real, d.d_fake, g.d_fake]
         values += [d.real_accuracy, d.fake_accuracy, d.real_sign, d.jsd_bound]
         values += [d.nonfinite, g.nonfinite]
-        values = self._over_processes(values, {11, 12}, rounds[-1][2])
+        values = self._over_processes(values, _COUNTS, rounds[-1][2])
         return TrainStats._make([*values, sum(self._penalty_values, torch.zeros_like(values[0]))])
 
     def discriminator_step(
@@ -359,7 +359,7 @@ class GANTrainer(Phases):
         return values
 
     def _whole(self, part: tuple[Tensor, LossStats], share: Share) -> tuple[Tensor, LossStats]:
-        loss, *stats = self._over_processes([part[0], *part[1]], {_NONFINITE + 1}, share)
+        loss, *stats = self._over_processes([part[0], *part[1]], {NONFINITE + 1}, share)
         return loss, LossStats(*stats)
 
     def _refresh_if_changed(self) -> None:
@@ -385,7 +385,8 @@ class GANTrainer(Phases):
         self._d_wrapper = parallel.data_parallel(self.discriminator)
 
 
-_NONFINITE = LossStats._fields.index("nonfinite")
+# Those of the statistics that are sums over the batch, not means.
+_COUNTS = {TrainStats._fields.index(name) for name in ("nonfinite", "g_nonfinite")}
 
 
 def _held(optimizer: Optimizer) -> tuple[int, ...]:

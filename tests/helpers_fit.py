@@ -224,3 +224,16 @@ def slow_disk(function, *args, **kwargs):
 
     with mock.patch.object(os, "fsync", slow):
         return function(*args, **kwargs)
+
+
+class Items:
+    """The least that a Dataset can be."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return self.items[index]

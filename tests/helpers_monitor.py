@@ -111,24 +111,5 @@ def states(diagnoses):
     return [diagnosis.state.value for diagnosis in diagnoses]
 
 
-class Point(nn.Module):
-    """The Dirac-GAN's generator (Mescheder et al. 2018): every sample is theta."""
-
-    def __init__(self, theta):
-        super().__init__()
-        self.theta = nn.Parameter(torch.tensor([[theta]]))
-
-    def forward(self, z):
-        return self.theta.expand(len(z), 1)
-
-
-def dirac(loss, lr, theta, **options):
-    """Data at 0, D(x) = psi x, psi = 0 at first."""
-    generator, discriminator = Point(theta), nn.Linear(1, 1, bias=False)
-    nn.init.zeros_(discriminator.weight)
-    sgd = (torch.optim.SGD(net.parameters(), lr=lr) for net in (generator, discriminator))
-    return pygan.GANTrainer(generator, discriminator, *sgd, latent=1, loss=loss, **options)
-
-
 def zeros(n, generator):
     return torch.zeros(n, 1)

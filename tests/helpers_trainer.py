@@ -36,3 +36,22 @@ def everything(trainer):
 
 def assert_same(a, b):
     torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
+
+
+class Point(nn.Module):
+    """The Dirac-GAN's generator (Mescheder et al. 2018): every sample is theta."""
+
+    def __init__(self, theta):
+        super().__init__()
+        self.theta = nn.Parameter(torch.tensor([[theta]]))
+
+    def forward(self, z):
+        return self.theta.expand(len(z), 1)
+
+
+def dirac(loss, lr, theta, **options):
+    """Data at 0, D(x) = psi x, psi = 0 at first."""
+    generator, discriminator = Point(theta), nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(discriminator.weight)
+    sgd = (torch.optim.SGD(net.parameters(), lr=lr) for net in (generator, discriminator))
+    return pygan.GANTrainer(generator, discriminator, *sgd, latent=1, loss=loss, **options)

@@ -9,7 +9,6 @@ import torch
 from helpers_monitor import (
     HEALTHY,
     digits,
-    dirac,
     far,
     leaky,
     mlp,
@@ -20,6 +19,7 @@ from helpers_monitor import (
     watch,
     zeros,
 )
+from helpers_trainer import dirac
 from torch import nn
 
 import pygan

@@ -4,38 +4,23 @@ import math
 
 import pytest
 import torch
-from torch import nn
+from helpers_trainer import dirac
 
 import pygan
 from pygan.penalties import R1
 from pygan.schedules import Constant
 
 
-class Point(nn.Module):
-    """The Dirac-GAN's generator (Mescheder et al. 2018): every sample is theta."""
-
-    def __init__(self, theta):
-        super().__init__()
-        self.theta = nn.Parameter(torch.tensor([[theta]]))
-
-    def forward(self, z):
-        return self.theta.expand(len(z), 1)
-
-
 def dirac_radius(sigma, *, time, learning_rate, samples, penalties=()):
     """Distance to the equilibrium (0, 0) of (theta, psi) before and after, data at 0 and D(x) = psi x."""
-    generator, discriminator = Point(0.4), nn.Linear(1, 1, bias=False)
-    nn.init.zeros_(discriminator.weight)
-    trainer = pygan.GANTrainer(
-        generator,
-        discriminator,
-        torch.optim.SGD(generator.parameters(), lr=learning_rate),
-        torch.optim.SGD(discriminator.parameters(), lr=learning_rate),
-        latent=1,
-        loss="minimax",  # of the two losses the one whose orbit is closed; the other decays, but only cubically
+    trainer = dirac(
+        "minimax",  # of the two losses the one whose orbit is closed; the other decays, but only cubically
+        learning_rate,
+        theta=0.4,
         noise=pygan.InstanceNoise(Constant(sigma), seed=0),
         penalties=penalties,
     )
+    generator, discriminator = trainer.generator, trainer.discriminator
 
     def radius():
         return math.hypot(generator.theta.item(), discriminator.weight.item())

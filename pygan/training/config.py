@@ -44,7 +44,7 @@ from pygan.training.models import ARCHITECTURES
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
+    import tomli as tomllib
 
 __all__ = ["Config", "ConfigError", "as_toml", "load", "override", "recipes"]
 

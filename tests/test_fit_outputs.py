@@ -1,0 +1,148 @@
+"""What pygan.fit writes and shows: metrics, diagnoses, TensorBoard, pictures."""
+
+import io
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from helpers_fit import (
+    assert_equal,
+    metrics,
+    networks,
+    picture,
+    run,
+    spread,
+)
+from PIL import Image
+from torch import nn
+
+import pygan
+from pygan import checkpoint
+from pygan.training.preview import image_grid
+
+
+def test_metrics_are_strict_json_whatever_happens(tmp_path):
+    G, D = networks()
+    with torch.no_grad():
+        D[0].weight.fill_(float("inf"))
+    values = {"nan": float("nan"), "up": float("inf"), "down": -float("inf"), "whole": 3}
+    result = run(tmp_path, G=G, D=D, evaluate=lambda _: values)
+    line = metrics(tmp_path)[-1]  # with a parser that refuses NaN and Infinity
+    assert line["d_loss"] is None and line["nonfinite"] == 16
+    assert [line[name] for name in values] == [None, "Infinity", "-Infinity", 3.0]
+    again = run(tmp_path, G=G, D=D, evaluate=lambda _: values, resume="auto")
+    torch.testing.assert_close(again.metrics, result.metrics, equal_nan=True)
+
+
+def test_lines_are_of_the_steps_that_are_due(tmp_path):
+    options = {"evaluate": spread, "evaluate_every": 5, "checkpoint_every": 2, "keep": 2}
+    run(tmp_path, **options)
+    lines = metrics(tmp_path)
+    assert [line["step"] for line in lines] == [3, 5, 6, 9, 10, 12]
+    assert [line["step"] for line in lines if "spread" in line] == [5, 10, 12]
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["step-00000010.pt", "step-00000012.pt"]
+
+
+class Gloomy:
+    """A monitor's like."""
+
+    def __init__(self, trainer=None):
+        self.steps = 0
+
+    def update(self, stats):
+        self.steps += 1
+        found = pygan.monitor.Diagnosis(
+            pygan.monitor.State.OSCILLATION, self.steps, "It turns.", "Stop it.", {"period": 2.5}
+        )
+        return [found, "a word"] if self.steps == 7 else []
+
+
+@pytest.mark.parametrize("monitor", [Gloomy(), Gloomy])
+def test_diagnoses_are_said_and_logged(tmp_path, capsys, monitor):
+    run(tmp_path, monitor=monitor, progress=True)
+    found = [line for line in metrics(tmp_path) if "diagnosis" in line]
+    assert found == [
+        {
+            **{"step": 7, "diagnosis": "oscillation", "evidence": "It turns."},
+            **{"remedy": "Stop it.", "numbers": {"period": 2.5}},
+        },
+        {"step": 7, "diagnosis": "a word"},
+    ]
+    shown = capsys.readouterr().err
+    assert "step 7: oscillation: It turns. Stop it." in shown and "a word" in shown
+    assert "12/12" in shown and "D(G(z))=" in shown and "JSD≥=" in shown
+
+
+def test_the_monitor_resumes_with_the_run(tmp_path):
+    monitor = partial(pygan.monitor.Monitor, every=2, window=16)
+    run(tmp_path, monitor=monitor, steps=8)
+    result = run(tmp_path, monitor=monitor, steps=9, resume="auto")
+    saved = checkpoint.load(result.checkpoint)["monitor"]
+    run(tmp_path / "whole", monitor=monitor, steps=9)
+    assert_equal(saved, checkpoint.load(tmp_path / "whole/checkpoints/step-00000009.pt")["monitor"])
+    assert len(saved["block_steps"]) == 1
+
+
+def events(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    accumulator = EventAccumulator(str(folder), size_guidance={"images": 0})
+    return accumulator.Reload()
+
+
+def test_tensorboard_shows_scalars_and_grids(tmp_path):
+    options = {"tensorboard": True, "preview": picture, "sample_every": 6, "evaluate": spread}
+    run(tmp_path, **options, noise=0.1, steps=8)
+    run(tmp_path, **options, noise=0.1, resume="auto")
+    shown, lines = events(tmp_path), metrics(tmp_path)
+    for name in ("d_loss", "g_loss", "jsd_bound", "sigma", "g_lr", "spread"):
+        expected = [(line["step"], line[name]) for line in lines if name in line]
+        found = [(event.step, event.value) for event in shown.Scalars(name)]
+        assert found == [(step, pytest.approx(value)) for step, value in expected]
+    assert [event.step for event in shown.Images("samples")] == [6, 8, 12]
+    image = Image.open(io.BytesIO(shown.Images("samples")[0].encoded_image_string)).convert("L")
+    assert image.tobytes() == Image.open(tmp_path / "samples-00000006.png").tobytes()
+
+
+class Painter(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.layer, self.channels = nn.Linear(4, channels * 16), channels
+
+    def forward(self, z):
+        return self.layer(z).tanh().unflatten(1, (self.channels, 4, 4))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 2])
+def test_images_are_shown_without_being_asked(tmp_path, channels):
+    G, D = Painter(channels), nn.Sequential(nn.Flatten(), nn.Linear(channels * 16, 1))
+    options = {"source": torch.rand(30, channels, 4, 4), "sample_every": 4, "samples": 10}
+    run(tmp_path, G=G, D=D, learning_rate=0.0, **options)
+    files = sorted(tmp_path.glob("samples-*.png"))
+    if channels == 2:
+        assert not files
+        return
+    assert [file.name for file in files] == [f"samples-{step:08d}.png" for step in (4, 8, 12)]
+    pictures = [np.array(Image.open(file)) for file in files]
+    assert pictures[0].shape == ((20, 26) if channels == 1 else (20, 26, 3))
+    assert all(
+        np.array_equal(one, pictures[0]) for one in pictures
+    )  # fixed latents; it learned nothing
+    assert pictures[0].std() > 10
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("n", [1, 2, 5, 16])
+def test_a_grid_holds_each_image(n, channels):
+    images = torch.rand(n, channels, 5, 3) * 2.4 - 1.2
+    images[0, 0, 0, 0] = float("nan")
+    grid = image_grid(images)
+    columns = int(np.ceil(np.sqrt(n)))
+    rows = -(-n // columns)
+    assert grid.shape == (rows * 7 + 2, columns * 5 + 2, channels) and grid.dtype == np.uint8
+    for i, image in enumerate(images):
+        y, x = 2 + i // columns * 7, 2 + i % columns * 5
+        expected = ((image.nan_to_num(nan=-1).clamp(-1, 1) + 1) * 127.5).permute(1, 2, 0).numpy()
+        assert np.abs(grid[y : y + 5, x : x + 3] - expected).max() <= 0.51
