@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from pygan import fused_losses
 from pygan.modules import InstanceNoise
@@ -73,6 +74,17 @@ def between(name: str, value: float | None, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low < value < high:
         must = "positive and finite" if high == float("inf") else f"between {low:g} and {high:g}"
         raise ValueError(f"{_NAME}: {name} must be a number, {must}, or None, got {value!r}")
+
+
+def average(value: Any) -> None:
+    """A decay, or the average itself."""
+    if isinstance(value, AveragedModel):
+        return
+    if isinstance(value, nn.Module):
+        raise TypeError(
+            f"{_NAME}: ema must be a number, an AveragedModel or None, got {type(value).__name__}"
+        )
+    between("ema", value, 0.0, 1.0)
 
 
 def seed(value: int | None) -> None:

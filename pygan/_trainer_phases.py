@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from pygan import _sharded as sharded
 from pygan import fused_losses
 from pygan._parallel import NOTHING, without_sync
 from pygan.fused_losses import LossStats
@@ -87,6 +88,8 @@ class Phases:
     _bare_generator: nn.Module
     _g_wrapper: DistributedDataParallel | None
     _d_wrapper: DistributedDataParallel | None
+    _g_units: list[Any]
+    _d_units: list[Any]
     _g_parameters: list[nn.Parameter]
     _d_parameters: list[nn.Parameter]
     _compares: bool
@@ -104,17 +107,19 @@ class Phases:
             for part in self._parts_of(real, latent, labels):
                 with torch.no_grad():
                     fake = self.generator(*self._generator_inputs(part.latent, part.labels))
-                judged = self._judge(part, fake, penalties)
-                values = [
-                    p.value(*judged[:2], probe, self.steps)
-                    for p, probe in zip(penalties, judged[2])
-                ]
-                result = self._discriminator_loss(judged[0].logits, judged[1].logits)
-                if part.first:
-                    self.d_optimizer.zero_grad(set_to_none=True)
-                outputs = [*result.outputs, *(p.every * v for p, v in zip(penalties, values))]
-                grads = [*result.grads, *[None] * len(values)]
-                self._backward(outputs, grads, part.weight * share.weight)
+                sharded.reshard(self._g_units)
+                with sharded.gathered_throughout(self._d_units if due else []):
+                    judged = self._judge(part, fake, penalties)
+                    values = [
+                        p.value(*judged[:2], probe, self.steps)
+                        for p, probe in zip(penalties, judged[2])
+                    ]
+                    result = self._discriminator_loss(judged[0].logits, judged[1].logits)
+                    if part.first:
+                        self.d_optimizer.zero_grad(set_to_none=True)
+                    outputs = [*result.outputs, *(p.every * v for p, v in zip(penalties, values))]
+                    grads = [*result.grads, *[None] * len(values)]
+                    self._backward(outputs, grads, part.weight * share.weight)
                 results.append((part.weight, result))
                 sums = [s + part.weight * v.detach() for s, v in zip(sums, values, strict=True)]
             self._update(self.d_optimizer, self._d_parameters)

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pygan import _parallel as parallel
+from pygan import _sharded as sharded
 from pygan import _trainer_checks as checked
 from pygan import fused_losses
 from pygan._trainer_phases import NONFINITE, GANLoss, Phases, Share
@@ -67,7 +68,8 @@ class GANTrainer(Phases):
     Args:
         generator: module from latents (N, ...) to samples (N, ...).
         discriminator: module from samples to logits, of any shape, or to a list of such. Both may be wrapped by
-            DistributedDataParallel (each by itself) or by torch.compile.
+            DistributedDataParallel (each by itself), sharded by torch.distributed.fsdp.fully_shard, or wrapped by
+            torch.compile.
         g_optimizer, d_optimizer: each holds all trainable parameters of its network and none of the other's.
             Parameters added later are handed over as ever, by ``optimizer.add_param_group``; that is noticed.
         latent: an int for standard normal latents of shape (N, latent) in the dtype and on the device of the
@@ -84,7 +86,8 @@ class GANTrainer(Phases):
             then sees a part: BatchNorm, ``relativistic_average``.)
         max_grad_norm: the norm to which each network's gradient is clipped (Pascanu et al. 2013), or None.
         ema: decay, between 0 and 1, of an exponential moving average of the generator's parameters and buffers
-            (torch's AveragedModel), updated after each generator step; None: no average.
+            (torch's AveragedModel), updated after each generator step; or an AveragedModel of your own; None: no
+            average.
         seed: of the latents and of what the penalties draw, 64 bit; None draws one from PyTorch's default generator.
         generator_inputs: ``(latent, labels) -> tuple`` of the generator's positional arguments. Default: the latents,
             and the labels if there are any.
@@ -106,8 +109,8 @@ class GANTrainer(Phases):
     their own flags back afterwards. Gradients are zeroed to None before each backward pass, and those of the last
     phases are left in place for whoever wants to look at them.
 
-    Where a network is wrapped by DistributedDataParallel, each process passes its share of the batch, and the
-    statistics are those of the whole, on every process. With the same `seed` in all of them, a sample gets the
+    Where a network is wrapped by DistributedDataParallel or sharded, each process passes its share of the batch, and
+    the statistics are those of the whole, on every process. With the same `seed` in all of them, a sample gets the
     latents and the noise that it would get in one process.
     """
 
@@ -126,7 +129,7 @@ class GANTrainer(Phases):
         penalties: Penalty | Sequence[Penalty] = (),
         micro_batches: int = 1,
         max_grad_norm: float | None = None,
-        ema: float | None = None,
+        ema: float | AveragedModel | None = None,
         seed: int | None = None,
         generator_inputs: Callable[[Tensor, Tensor | None], tuple[Any, ...]] | None = None,
         augment: Callable[[Tensor], Tensor] | None = None,
@@ -138,7 +141,7 @@ class GANTrainer(Phases):
         checked.positive_int("GANTrainer", "d_steps", d_steps)
         checked.positive_int("GANTrainer", "micro_batches", micro_batches)
         checked.between("max_grad_norm", max_grad_norm, 0.0, float("inf"))
-        checked.between("ema", ema, 0.0, 1.0)
+        checked.average(ema)
         checked.seed(seed)
         checked.hooks(generator_inputs=generator_inputs, augment=augment)
         self.penalties = checked.penalties(penalties)
@@ -155,13 +158,19 @@ class GANTrainer(Phases):
             seed = int(torch.randint(2**63 - 1, (), dtype=torch.int64))
         # Another seed than that of a noise module made here, whose normals must not be those of the latents.
         self.stream = NoiseStream((seed + 1) % 2**64, device=self._g_parameters[0].device)
-        self.ema = None
-        if ema is not None:
+        self.ema = ema.eval() if isinstance(ema, AveragedModel) else None
+        if isinstance(ema, float):
+            if self._g_units:
+                raise ValueError(
+                    "GANTrainer: ema must be an AveragedModel where the generator is sharded, made before and "
+                    f"sharded like it, got {ema}"
+                )
             self.ema = AveragedModel(
                 self._bare_generator,
                 multi_avg_fn=get_ema_multi_avg_fn(ema),  # type: ignore[no-untyped-call]
                 use_buffers=True,
             ).eval()
+        self._ema_units = [] if self.ema is None else sharded.units("ema", self.ema.module)
         self.steps = self.d_updates = 0
         self.real: Tensor | None = None
         self.fake: Tensor | None = None
@@ -268,13 +277,24 @@ class GANTrainer(Phases):
             network.eval()
             return network(*self._generator_inputs(latent, labels))
         finally:
+            sharded.reshard(self._g_units if self.ema is None else self._ema_units)
             for module in training:  # not network.train(): some may be meant to stay in eval mode
                 module.training = True
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether fully_shard was applied to a network; then every process must call `sample` and `state_dict`."""
+        return bool(self._g_units or self._d_units)
+
     def state_dict(self) -> dict[str, Any]:
         """Networks (without the wrappers of DistributedDataParallel and torch.compile), average, optimisers, noise,
-        random stream and counters, for ``torch.save``; a run continues from it bit for bit. Waits for the device."""
+        random stream and counters, for ``torch.save``; a run continues from it bit for bit. Waits for the device.
+
+        Of sharded networks everything is whole and on the CPU, as it would be of one process; all must call this.
+        """
         parts = {name: part.state_dict() for name, part in self._parts().items()}
+        if self.is_sharded:
+            parts = sharded.whole(parts)
         penalties = [value.clone() for value in self._penalty_values]
         counts = {"steps": self.steps, "d_updates": self.d_updates, "penalties": penalties}
         return {**parts, **counts}
@@ -295,7 +315,10 @@ class GANTrainer(Phases):
                 f"without {missing}, with {unknown}"
             )
         for name, part in parts.items():
-            part.load_state_dict(state_dict[name])
+            its_state = state_dict[name]
+            if self.is_sharded:
+                its_state = sharded.shared_out(its_state, part)
+            part.load_state_dict(its_state)
         self.steps, self.d_updates = state_dict["steps"], state_dict["d_updates"]
         for value, saved in zip(self._penalty_values, state_dict["penalties"], strict=True):
             value.copy_(saved)
@@ -335,12 +358,12 @@ class GANTrainer(Phases):
     def _share(self, verb: str, n: int, total: int | None) -> Share:
         if total is not None:
             checked.positive_int(f"GANTrainer.{verb}", "total", total)
-        if self._g_wrapper is not None or self._d_wrapper is not None:
+        if self._parallel:
             return Share(*parallel.first_of_share(f"GANTrainer.{verb}", n, total))
         if total not in (None, n):
             raise ValueError(
-                f"GANTrainer.{verb}: total must be the batch's {n} samples where no network is wrapped by "
-                f"DistributedDataParallel, got {total}"
+                f"GANTrainer.{verb}: total must be the batch's {n} samples where no network is wrapped or "
+                f"sharded for several processes, got {total}"
             )
         return Share(None, 1.0)
 
@@ -383,6 +406,10 @@ class GANTrainer(Phases):
         self._bare_generator = parallel.unwrapped(self.generator)
         self._g_wrapper = parallel.data_parallel(self.generator)
         self._d_wrapper = parallel.data_parallel(self.discriminator)
+        self._g_units = sharded.units("generator", self._bare_generator)
+        self._d_units = sharded.units("discriminator", parallel.unwrapped(self.discriminator))
+        wrapped = not (self._g_wrapper is None and self._d_wrapper is None)
+        self._parallel = wrapped or self.is_sharded
 
 
 # Those of the statistics that are sums over the batch, not means.

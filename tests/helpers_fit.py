@@ -155,6 +155,7 @@ def forkserver():
     """Where processes start that have imported everything already: in a tenth of a second instead of five."""
     context = multiprocessing.get_context("forkserver")
     modules = ["helpers_fit", "accelerate", "torch.utils.tensorboard", "torch._dynamo", "PIL.Image"]
+    modules += ["torch.distributed.fsdp"]  # which torch may lack; then it is passed over
     context.set_forkserver_preload(modules)
     with mock.patch.dict(os.environ, PYTHONPATH=str(Path(__file__).parent)):
         multiprocessing.forkserver.ensure_running()

@@ -1,20 +1,22 @@
-"""GANTrainer over two processes, networks wrapped by DistributedDataParallel each by itself: step for step one process
-with the whole batch."""
+"""GANTrainer over two processes, networks wrapped by DistributedDataParallel each by itself, or sharded: step for step
+one process with the whole batch."""
+
+import pickle
 
 import pytest
 import torch
 from helpers import free_port, process_group
+from helpers_trainer import assert_same
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 import pygan
 from pygan.penalties import R1, R2, GradientPenalty
 from pygan.schedules import Adaptive, DiffusionMixture
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed"),
-]
+fsdp = pytest.importorskip("torch.distributed.fsdp", reason="torch without distributed")
+pytestmark = pytest.mark.slow
 
 # Of the whole batches: 7 is 4 and 3 samples, 1 + 2 of them in two micro-batches.
 SIZES = [8, 7, 8]
@@ -42,7 +44,14 @@ def networks():
     return G, nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 2))
 
 
-def train(case, rank=None, **more):
+def shard(network):
+    """Its last layer by itself, as large networks are sharded,"""
+    mesh = torch.distributed.init_device_mesh("cpu", (2,))
+    fsdp.fully_shard(network[-1], mesh=mesh)
+    return fsdp.fully_shard(network, mesh=mesh)
+
+
+def train(case, rank=None, wrap=DistributedDataParallel, **more):
     """Every statistic of some steps, and what became of the networks; of one process, or of one of two."""
     options = {**CASES[case], **more}
     schedule = Adaptive(0.1, 0.5, steps=5)
@@ -53,8 +62,12 @@ def train(case, rank=None, **more):
         options["scaler"] = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=2)
     G, D = networks()
     # Not Adam, which makes a step of the rounding errors where a gradient is 0 (D's last bias, relativistic).
-    optimizers = [torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.5) for net in (G, D)]
-    wrapped = (G, D) if rank is None else map(DistributedDataParallel, (G, D))
+    if wrap is shard and "ema" in options:
+        decay = options["ema"]
+        options["ema"] = AveragedModel(G, avg_fn=get_ema_avg_fn(decay), use_buffers=True)
+        shard(options["ema"].module)
+    wrapped = (G, D) if rank is None else [wrap(net) for net in (G, D)]
+    optimizers = [torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.5) for net in wrapped]
     trainer = pygan.GANTrainer(*wrapped, *optimizers, latent=4, seed=5, **options)
     rows, k = [], trainer.d_steps
     for step, n in enumerate(SIZES):
@@ -65,6 +78,9 @@ def train(case, rank=None, **more):
         trainer.noise.step(stats.real_sign)
         rows.append(torch.stack([*stats, trainer.noise.sigma]))
     state = trainer.state_dict()
+    if wrap is shard:  # and what is whole can be shared out again
+        trainer.load_state_dict(pickle.loads(pickle.dumps(state)))
+        assert_same(trainer.state_dict(), state)
     average = state.get("ema")
     return torch.stack(rows), state["generator"], state["discriminator"], average, trainer.fake
 
@@ -73,10 +89,14 @@ def worker(rank, port, results):
     with process_group(rank, port):
         for case in CASES:
             results[rank, case] = train(case, rank)
+            results[rank, f"{case}, sharded"] = train(case, rank, shard)
         results[rank, "micro-batches"] = train("plain", rank, micro_batches=2)
+        results[rank, "lazy micro-batches"] = train("lazy", rank, micro_batches=2)
+        results[rank, "micro-batches, sharded"] = train("lazy", rank, shard, micro_batches=2)
         results[rank, "even shares need no total"] = even_shares(rank)
         results[rank, "bad total"] = bad_total()
         results[rank, "BatchNorm"] = with_batch_norm()
+        sharding_misused()
 
 
 def even_shares(rank):
@@ -100,6 +120,23 @@ def bad_total():
     with pytest.raises(ValueError, match=r"total must fit the shares, 4 samples .* got 5"):
         trainer.step(torch.randn(5, 6), total=8)
     return trainer.stream.step
+
+
+def sharding_misused():
+    def trainer(G, D, **options):
+        optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in (G, D)]
+        return pygan.GANTrainer(G, D, *optimizers, latent=4, **options)
+
+    G, D = networks()
+    with pytest.raises(ValueError, match=r"ema must be an AveragedModel .*sharded.* got 0\.9"):
+        trainer(shard(G), D, ema=0.9)
+    G, D = networks()
+    fsdp.fully_shard(D[0], mesh=torch.distributed.init_device_mesh("cpu", (2,)))
+    with pytest.raises(ValueError, match=r"discriminator must be sharded as a whole, by fully_sh"):
+        trainer(G, D)
+    G, D = networks()
+    with pytest.raises(TypeError, match=r"generator must be sharded by .*fully_shard"):
+        trainer(fsdp.FullyShardedDataParallel(G, device_id=torch.device("cpu")), D)
 
 
 def with_batch_norm():
@@ -128,10 +165,11 @@ def close(a, b):
     torch.testing.assert_close(a, b, rtol=2e-4, atol=2e-5, equal_nan=True)
 
 
+@pytest.mark.parametrize("how", ["", ", sharded"])
 @pytest.mark.parametrize("case", CASES)
-def test_two_processes_train_as_one_with_the_whole_batch(results, case):
-    *first, fake_0 = results[0, case]
-    *second, fake_1 = results[1, case]
+def test_two_processes_train_as_one_with_the_whole_batch(results, case, how):
+    *first, fake_0 = results[0, case + how]
+    *second, fake_1 = results[1, case + how]
     torch.testing.assert_close(first, second, rtol=0, atol=0, equal_nan=True)
     *whole, fake = train(case)
     close(first, whole)
@@ -144,6 +182,12 @@ def test_micro_batches_reduce_gradients_once(results):
     *second, _ = results[1, "micro-batches"]
     torch.testing.assert_close(first, second, rtol=0, atol=0, equal_nan=True)
     assert first[0].isfinite().all()
+
+
+def test_micro_batches_of_sharded_networks(results):
+    """What DistributedDataParallel makes of the same parts; lazy, so with and without a second backward pass."""
+    for rank in (0, 1):
+        close(results[rank, "micro-batches, sharded"], results[rank, "lazy micro-batches"])
 
 
 def test_the_verbs_report_the_whole_batch(results):

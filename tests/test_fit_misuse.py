@@ -46,6 +46,7 @@ BAD = [
     ({"preview": 3}, TypeError, "preview must be a callable or None, got int"),
     ({"evaluate": {}}, TypeError, "evaluate must be a callable or None, got dict"),
     ({"progress": 1}, TypeError, "progress must be a bool or None, got int"),
+    ({"sharded": 1}, TypeError, "sharded must be a bool, got int"),
     ({"drop_last": 0}, TypeError, "drop_last must be a bool, got int"),
     ({"config": [1]}, TypeError, "config must be a dict or None, got list"),
     ({"config": {"a": {1}}}, TypeError, "config must be plain data"),
@@ -147,6 +148,16 @@ def test_a_schedule_that_cannot_be_saved_says_so(tmp_path):
     schedule.optimizer.step()
     with raises(TypeError, "pygan.checkpoint.save: state['lr_schedulers'][0]", "numpy.ndarray"):
         run(tmp_path, G=G, D=D, lr_schedulers=[schedule])
+
+
+def test_an_optimizer_with_a_state_is_not_sharded(tmp_path):
+    G, D = networks()
+    g, d = (torch.optim.Adam(net.parameters()) for net in (G, D))
+    D(G(torch.randn(2, 4))).sum().backward()
+    d.step()
+    options = {"latent": 4, "steps": 1, "batch_size": 4, "sharded": True}
+    with raises(ValueError, "pygan.fit: d_optimizer must not have made a step before the networks"):
+        pygan.fit(G, D, data(), g_optimizer=g, d_optimizer=d, out=tmp_path / "a", **options)
 
 
 @pytest.mark.parametrize("module", ["accelerate", "tqdm", "torch.utils.tensorboard", "PIL.Image"])

@@ -76,11 +76,13 @@ PENALTIES = {
 }
 
 
+@pytest.mark.parametrize("sharded", [False, True])
 @pytest.mark.parametrize("world", [2, 3])
 @pytest.mark.parametrize("penalty", PENALTIES)
-def test_losses_are_those_of_one_process(tmp_path, world, penalty):
+def test_losses_are_those_of_one_process(tmp_path, world, penalty, sharded):
     """Step for step, with uneven batches: 31 samples in batches of 7, 7, 7, 7 and 3."""
-    options = {**ALL, "penalties": PENALTIES[penalty], "d_steps": 2, "batch_size": 7}
+    options = {"sharded": sharded}
+    options |= {**ALL, "penalties": PENALTIES[penalty], "d_steps": 2, "batch_size": 7}
     options |= {"source": data(31), "drop_last": False, "steps": 20, "schedule": False}
     options |= {"learning_rate": 1e-3}
     several = ranks(world, tmp_path / "several", **options)
@@ -90,9 +92,16 @@ def test_losses_are_those_of_one_process(tmp_path, world, penalty):
     assert len(list(several.glob("checkpoints/*"))) == 3
 
 
-def test_everything_at_once(tmp_path):
+@pytest.mark.parametrize("sharded", [False, True])
+def test_everything_at_once(tmp_path, sharded):
     """A Dataset with augmentation and labels, workers, bf16, pictures, an evaluation, TensorBoard, a monitor."""
-    options = {**ALL, "source": Augmented(30, labels=True), "conditional": False, "workers": 1}
+    options = {
+        **ALL,
+        "sharded": sharded,
+        "source": Augmented(30, labels=True),
+        "conditional": False,
+        "workers": 1,
+    }
     options |= {"monitor": True, "preview": picture, "sample_every": 5, "evaluate": spread}
     options |= {"tensorboard": True, "checkpoint_every": 1, "schedule": False}
     options |= {"learning_rate": 1e-3, "drop_last": False}
@@ -105,12 +114,13 @@ def test_everything_at_once(tmp_path):
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
     options = {**ALL, "schedule": False, "learning_rate": 1e-3, "resume": "auto"}
     whole = one(tmp_path / "whole", **options, steps=12)
-    for i, (first, second) in enumerate(((2, 1), (1, 2), (3, 2))):
+    ways = [((2, False), (1, False)), ((1, False), (2, False)), ((3, False), (2, False))]
+    ways += [((2, True), (1, False)), ((1, True), (2, True)), ((3, False), (2, True))]
+    for i, way in enumerate(ways):
         out = tmp_path / str(i)
-        for world, steps in ((first, 6), (second, 12)):
-            ranks(world, out, **options, steps=steps) if world > 1 else one(
-                out, **options, steps=steps
-            )
+        for (world, sharded), steps in zip(way, (6, 12), strict=True):
+            arguments = {**options, "sharded": sharded, "steps": steps}
+            ranks(world, out, **arguments) if world > 1 else one(out, **arguments)
         assert_close_runs(out, whole)
 
 
@@ -134,10 +144,11 @@ def metrics_so_far(out):
     return (out / "metrics.jsonl").read_text().splitlines()
 
 
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_process_ends_the_run_with_a_usable_checkpoint(tmp_path, victim):
+@pytest.mark.parametrize(("victim", "sharded"), [(0, False), (1, False), (0, True), (1, True)])
+def test_a_killed_process_ends_the_run_with_a_usable_checkpoint(tmp_path, victim, sharded):
     """With BatchNorm and dropout: bit for bit, from a checkpoint that has the generators of each process."""
-    options = {**ALL, "log_every": 2, "checkpoint_every": 3, "steps": 80, "resume": "auto"}
+    options = {"sharded": sharded}
+    options |= {**ALL, "log_every": 2, "checkpoint_every": 3, "steps": 80, "resume": "auto"}
     options |= {"penalties": [pygan.penalties.R1(0.1, every=8)]}
     out = tmp_path / "a"
     assert joined(start_ranks(2, fit_in_child, tmp_path / "whole", **options)) == [0, 0]

@@ -37,6 +37,7 @@ def optimizer_of(*modules):
         (dict(penalties=[1.0]), TypeError, r"penalties must be a pygan.penalties .* got \[1.0\]"),
         (dict(micro_batches=0), ValueError, "micro_batches must be an int of at least 1, got 0"),
         (dict(max_grad_norm=0.0), ValueError, "max_grad_norm must be .* positive and finite"),
+        (dict(ema=nn.Linear(1, 1)), TypeError, "ema must be a number, an AveragedModel or None"),
         (dict(ema=1.0), ValueError, "ema must be a number, between 0 and 1, or None, got 1.0"),
         (dict(seed=-1), ValueError, "seed must be an int from 0 to 2.*, got -1"),
         (dict(augment=3), TypeError, "augment must be a callable or None, got int"),

@@ -76,6 +76,19 @@ def test_gradients_are_clipped_to_the_norm():
         torch.testing.assert_close([p.grad for p in ours.parameters()], want, rtol=1e-3, atol=0)
 
 
+def test_an_average_of_ones_own():
+    """torch's default: every step weighs the same (stochastic weight averaging)."""
+    G, D = plain_networks()
+    trainer = trainer_of(G, D, ema=AveragedModel(G))
+    steps = []
+    for _ in range(4):
+        trainer.step(torch.randn(8, 6))
+        steps.append([p.detach().clone() for p in G.parameters()])
+    means = [torch.stack(each).mean(0) for each in zip(*steps, strict=True)]
+    torch.testing.assert_close([p.detach() for p in trainer.ema.parameters()], means)
+    assert_same(trainer.sample(3, latent=(z := torch.randn(3, 4))), trainer.ema(z).detach())
+
+
 def test_the_average_is_torchs_and_samples_come_from_it():
     trainer = setup(ema=0.9)
     want = AveragedModel(

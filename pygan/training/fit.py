@@ -14,10 +14,11 @@ from torch.optim import Optimizer
 
 from pygan.trainer import GANTrainer
 from pygan.training.data import Data
-from pygan.training.options import Options, checked_networks, checked_trainer_options
+from pygan.training.options import Options, check_unused, checked_networks, checked_trainer_options
 from pygan.training.processes import Processes
 from pygan.training.run import Run
 from pygan.training.sampler import BatchSampler
+from pygan.training.sharding import shard
 from pygan.training.state import begin, restore
 from pygan.training.storage import Storage
 
@@ -32,7 +33,7 @@ class FitResult:
     """What `fit` did."""
 
     trainer: GANTrainer
-    """With the trained networks; where there are several processes, wrapped by DistributedDataParallel."""
+    """With the trained networks; where there are several processes, wrapped by DistributedDataParallel, or sharded."""
     steps: int
     """Iterations done, those before a resume included."""
     metrics: dict[str, float]
@@ -61,6 +62,7 @@ def fit(
     out: str | os.PathLike[str],
     lr_schedulers: Sequence[Any] = (),
     mixed_precision: str | None = None,
+    sharded: bool = False,
     seed: int | None = None,
     workers: int = 0,
     drop_last: bool = True,
@@ -87,8 +89,8 @@ def fit(
                            out="runs/1", seed=0, noise=0.1, ema=0.999)
 
     Started as ``python script.py`` it uses one GPU, or the CPU; by ``torchrun --nproc-per-node 2 script.py`` or
-    ``accelerate launch`` several processes, with each network in a DistributedDataParallel of its own. They draw
-    together the batches, latents and noise that one process would.
+    ``accelerate launch`` several processes, with each network in a DistributedDataParallel of its own, or sharded. They
+    draw together the batches, latents and noise that one process would.
 
     Args:
         generator, discriminator: the networks themselves, unwrapped. They are moved to the device and trained in
@@ -103,6 +105,10 @@ def fit(
         lr_schedulers: of torch.optim.lr_scheduler, stepped after each iteration.
         mixed_precision: "bf16" or "fp16" runs the networks under autocast ("fp16" with a GradScaler, on GPUs only),
             "no" does not. None: what ``accelerate launch`` was told, else "no".
+        sharded: several processes share out parameters, gradients and optimizer states, by torch's fully_shard
+            (FSDP2), in place of keeping a copy each. Checkpoints are whole, and any number of processes continues
+            from them. The result's networks are sharded; ``result.trainer.state_dict()``, called in every process,
+            has their weights. `evaluate` and `preview` are called in every process.
         seed: of the order of the data, the latents, the noise made here and the samples, from 0 to 2**64 - 1. None
             draws one from PyTorch's default generator. (The weights are the caller's: ``torch.manual_seed``.)
         workers: processes that read a Dataset; 0 reads in this one.
@@ -142,7 +148,7 @@ def fit(
         FileExistsError: `out` holds the checkpoints of a run that is not resumed.
         pygan.checkpoint.CheckpointError: there is no usable checkpoint where one was asked for.
         RuntimeError: another process has ended; the message names the last checkpoint. Or accelerate was told to
-            share the work by something else than DistributedDataParallel (FSDP, DeepSpeed).
+            share the work by something else than DistributedDataParallel.
         ImportError: something is missing that ``pip install "pygan-fused[train]"`` installs.
     """
     options = Options(
@@ -151,6 +157,7 @@ def fit(
         out=Path(out),
         lr_schedulers=list(lr_schedulers),
         mixed_precision=mixed_precision,
+        sharded=sharded,
         seed=seed,
         workers=workers,
         drop_last=drop_last,
@@ -171,6 +178,8 @@ def fit(
         accelerator=accelerator,
     )
     checked_networks(generator=generator, discriminator=discriminator)
+    if sharded:
+        check_unused(g_optimizer=g_optimizer, d_optimizer=d_optimizer)
     d_steps = checked_trainer_options(trainer_options)
     source = Data(data, conditional=conditional)
     BatchSampler(source.size, batch_size, seed=0, drop_last=drop_last)
@@ -181,10 +190,15 @@ def fit(
 
     trainer((generator, discriminator), seed=0)  # for what is wrong with its options
     processes = Processes(accelerator, mixed_precision)
-    with processes.prepared(generator, discriminator) as networks:
+    sharded = sharded and processes.world > 1
+    with processes.prepared(generator, discriminator, wrapped=not sharded) as networks:
         storage = Storage(options.out, keep)
         seed, state = begin(options, source, d_steps, processes, storage)
-        prepared = trainer(networks, seed=seed, scaler=processes.scaler)
+        more: dict[str, Any] = {}
+        if sharded:
+            ema = trainer_options.get("ema")
+            more["ema"] = shard(generator, discriminator, g_optimizer, d_optimizer, ema)
+        prepared = trainer(networks, seed=seed, scaler=processes.scaler, **more)
         run = Run(prepared, options, source, processes, storage, seed)
         if state is not None:
             restore(run, state)

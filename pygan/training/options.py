@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from pygan.checkpoint import check_plain
@@ -31,6 +32,7 @@ class Options:
     out: Path
     lr_schedulers: Sequence[Any]
     mixed_precision: str | None
+    sharded: bool
     seed: int | None
     workers: int
     drop_last: bool
@@ -61,7 +63,7 @@ class Options:
             _check_int("seed", self.seed, 0, " or None")
             if self.seed >= 1 << 64:
                 raise ValueError(f"pygan.fit: seed must be below 2**64, got {self.seed}")
-        for name in ("drop_last", "conditional", "tensorboard"):
+        for name in ("sharded", "drop_last", "conditional", "tensorboard"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(
                     f"pygan.fit: {name} must be a bool, got {type(getattr(self, name)).__name__}"
@@ -113,6 +115,16 @@ def checked_networks(**networks: nn.Module) -> None:
         if isinstance(network, DistributedDataParallel):
             raise TypeError(
                 f"pygan.fit: {name} must be the network itself, which fit wraps, got a DistributedDataParallel"
+            )
+
+
+def check_unused(**optimizers: Optimizer) -> None:
+    """That none has made a step: what it holds of its parameters would be lost with them."""
+    for name, optimizer in optimizers.items():
+        if isinstance(optimizer, Optimizer) and optimizer.state:
+            raise ValueError(
+                f"pygan.fit: {name} must not have made a step before the networks are sharded, got one with the "
+                f"state of {len(optimizer.state)} parameters"
             )
 
 

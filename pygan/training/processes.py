@@ -73,8 +73,8 @@ class Processes:
             kind = "FSDP"  # which on CPUs accelerate passes over in silence
         if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
             raise RuntimeError(
-                f"pygan.fit: accelerator must use DistributedDataParallel (each network is frozen while the other "
-                f"learns, which sharded parameters do not allow), got {kind}"
+                f"pygan.fit: accelerator must use DistributedDataParallel, got {kind}; to shard the networks, use "
+                "sharded=True, for which accelerate is to be told nothing"
             )
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         if distributed and torch.distributed.get_world_size() != self.world:
@@ -85,11 +85,15 @@ class Processes:
             )
 
     @contextmanager
-    def prepared(self, *networks: nn.Module) -> Iterator[list[nn.Module]]:
-        """The networks on the device, each wrapped for itself; afterwards their forward is their own again."""
+    def prepared(self, *networks: nn.Module, wrapped: bool) -> Iterator[list[nn.Module]]:
+        """The networks on the device, each wrapped for itself if that is wanted; afterwards their forward is their own
+        again."""
         own = [network.__dict__.get("forward") for network in networks]
         try:
-            yield [self.accelerator.prepare_model(network) for network in networks]
+            yield [
+                self.accelerator.prepare_model(network, evaluation_mode=not wrapped)
+                for network in networks
+            ]
         finally:
             for network, forward in zip(networks, own, strict=True):
                 restore_forward(network, forward)

@@ -120,8 +120,9 @@ class Run:
                 if self.processes.world == 1 or logged or saved:
                     self.stopped_by = self.processes.agree(signals.received)
                 self._diagnose(stats, log)
-                if log is not None:
+                if log is not None or self.trainer.is_sharded:
                     self._report(stats, log, logged=logged, last=last)
+                if log is not None:
                     log.advance()
                 if saved or self.stopped_by:
                     self._save(log)
@@ -171,19 +172,21 @@ class Run:
             if log is not None:
                 log.diagnosis(self.step, diagnosis)
 
-    def _report(self, stats: TrainStats, log: Log, *, logged: bool, last: bool) -> None:
-        """The metrics, the evaluation and the sample grid, where they are due."""
+    def _report(self, stats: TrainStats, log: Log | None, *, logged: bool, last: bool) -> None:
+        """The metrics, the evaluation and the sample grid, where they are due. Without a log their samples, which
+        are drawn from sharded networks by all processes together."""
         options = self.options
         evaluate = options.evaluate if last or self._due(options.evaluate_every) else None
         if logged or evaluate is not None:
             values = self._numbers(stats)
             if evaluate is not None:
                 values.update(checked_evaluation(self.sampling.evaluation(evaluate, self.step)))
-            log.numbers(self.step, values)
-            self.metrics = {"step": self.step, **values}
+            if log is not None:
+                log.numbers(self.step, values)
+                self.metrics = {"step": self.step, **values}
         if options.sample_every is not None and (last or self._due(options.sample_every)):
             picture = self.sampling.picture(options.samples, options.preview)
-            if picture is not None:
+            if picture is not None and log is not None:
                 log.picture(self.step, picture)
 
     def _numbers(self, stats: TrainStats) -> dict[str, float]:

@@ -37,6 +37,7 @@ def begin(
         "d_steps": d_steps,
         "seed": options.seed,
         "steps": options.steps,
+        "sharded": options.sharded,
     }
     for rank, theirs in enumerate(processes.gather(arguments)):
         _check_same(arguments, theirs, f"process {rank}")
@@ -65,12 +66,13 @@ def capture(run: Run) -> State:
     """All that `restore` needs, as plain data. Every process has to take part."""
     sampling, options = run.sampling, run.options
     states = run.processes.gather(random_state(run.processes.device))
+    trained = run.trainer.state_dict()
     if not run.processes.is_main:
         return {}
     keeps = getattr(run.monitor, "state_dict", None)
     return {
         "step": run.step,
-        "trainer": run.trainer.state_dict(),
+        "trainer": trained,
         "lr_schedulers": [scheduler.state_dict() for scheduler in options.lr_schedulers],
         "monitor": None if keeps is None else keeps(),
         "random": states,

@@ -1,0 +1,74 @@
+"""Networks sharded over the processes of a run, by torch's fully_shard (FSDP2), in place of DistributedDataParallel."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+__all__ = ["shard"]
+
+
+def shard(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    g_optimizer: Optimizer,
+    d_optimizer: Optimizer,
+    ema: float | AveragedModel | None,
+) -> AveragedModel | None:
+    """Shard both networks, in place, with the weights of the first process; the optimizers hold the shards then.
+
+    Returns:
+        The average of the generator with the decay `ema`, sharded like it.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+
+    device = next(generator.parameters()).device
+    mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
+    for network in (generator, discriminator):
+        for tensor in (*network.parameters(), *network.buffers()):
+            torch.distributed.broadcast(tensor.detach(), 0)
+    average = ema if isinstance(ema, AveragedModel) else None
+    if isinstance(ema, float):
+        # Copied while it is whole. Tensor by tensor, for the buffers are no shards, and the list functions do not mix.
+        average = AveragedModel(generator, avg_fn=get_ema_avg_fn(ema), use_buffers=True)  # type: ignore[no-untyped-call]
+    if average is not None:
+        _fully_shard(average.module, mesh)
+    for network, optimizer in ((generator, g_optimizer), (discriminator, d_optimizer)):
+        names = {parameter: name for name, parameter in network.named_parameters()}
+        _fully_shard(network, mesh)
+        shards = dict(network.named_parameters())
+        for group in optimizer.param_groups:
+            group["params"] = [shards[names[p]] for p in group["params"]]
+    return average
+
+
+def _fully_shard(network: nn.Module, mesh: DeviceMesh) -> None:
+    """Each part a unit, gathered while its forward or backward runs, and what is left over with the network."""
+    from torch.distributed.fsdp import fully_shard
+
+    parts = list(_parts(network))
+    users = Counter(p for part in parts for p in part.parameters())
+    for part in parts:
+        if all(
+            users[p] == 1 for p in part.parameters()
+        ):  # one that is shared stays with the network
+            fully_shard(part, mesh=mesh)
+    fully_shard(network, mesh=mesh)
+
+
+def _parts(module: nn.Module) -> Iterator[nn.Module]:
+    """The children that have parameters; of lists and dicts, which have no forward, their entries."""
+    for child in module.children():
+        if isinstance(child, (nn.ModuleList, nn.ModuleDict)):
+            yield from _parts(child)
+        elif any(True for _ in child.parameters()):
+            yield child
