@@ -2,7 +2,8 @@
 
 ``pygan.fused_losses`` holds the discriminator and generator losses, ``pygan.instance_noise`` the noise,
 ``pygan.GANTrainer`` the two steps of a GAN's training, ``pygan.fit`` a whole run, ``pygan.Monitor`` what goes wrong in
-one, ``pygan.reference`` the ops in plain PyTorch, and ``pygan.build_info()`` says what this build is and what runs.
+one, ``pygan.divergences`` the theory's distances, ``pygan.reference`` the ops in plain PyTorch, and
+``pygan.build_info()`` says what this build is and what runs.
 """
 
 import torch  # before _C, which uses torch's libraries without linking to their folders
@@ -13,7 +14,16 @@ from pygan._build import build_info, check_build
 
 check_build()
 
-from pygan import checkpoint, datasets, fused_losses, metrics, penalties, reference, schedules  # noqa: E402
+from pygan import (  # noqa: E402
+    checkpoint,
+    datasets,
+    divergences,
+    fused_losses,
+    metrics,
+    penalties,
+    reference,
+    schedules,
+)
 from pygan.modules import InstanceNoise  # noqa: E402
 from pygan.monitor import Monitor  # noqa: E402
 from pygan.noise import instance_noise, instance_noise_pair  # noqa: E402
@@ -30,6 +40,7 @@ __all__ = [
     "build_info",
     "checkpoint",
     "datasets",
+    "divergences",
     "fit",
     "fused_losses",
     "instance_noise",

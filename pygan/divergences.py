@@ -1,0 +1,315 @@
+r"""Divergences between two densities p and q: on a grid, of distributions, and bounds on them from a discriminator.
+
+    jsd(p, q, dx=0.01)                                            # p, q: values of the densities on a grid
+    jsd(Normal(0.0, 0.5), Normal(1.0, 0.5))                       # Estimate(value, standard_error)
+    lower_bounds(real_logits, fake_logits).jsd                    # whatever the discriminator is
+
+With u = log p(x) − log q(x), and all in nats:
+
+=================  =======================================  ========================================
+divergence         by samples of p and of q                 range
+=================  =======================================  ========================================
+`kl`               E_p[u]                                   0 to ∞, ∞ where p is and q is not
+`reverse_kl`       E_q[−u], which is KL(q ‖ p)              0 to ∞, ∞ where q is and p is not
+`jsd`              ½ E_p[log 2 + log σ(u)]                  0 to log 2
+                   + ½ E_q[log 2 + log σ(−u)]
+`total_variation`  ½ E_p[(1 − e⁻ᵘ)₊] + ½ E_q[(1 − eᵘ)₊]     0 to 1
+=================  =======================================  ========================================
+
+In a GAN p is the data's and q the generator's. Goodfellow et al. 2014: the optimal discriminator has the logit u, and
+`value_function` there is −2 log 2 + 2 JSD (proposition 1, theorem 1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar, overload
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Normal
+from torch.distributions.kl import kl_divergence
+from torch.nn.functional import logsigmoid, relu
+from torch.special import ndtr
+
+__all__ = [
+    "Estimate",
+    "LowerBounds",
+    "jsd",
+    "kl",
+    "lower_bounds",
+    "optimal_discriminator",
+    "reverse_kl",
+    "total_variation",
+    "value_function",
+]
+
+
+class Estimate(NamedTuple):
+    """A number that was computed from samples, or exactly."""
+
+    value: Tensor
+    """0-d."""
+    standard_error: Tensor
+    """0-d; 0 where the value is exact."""
+
+
+class LowerBounds(NamedTuple):
+    """What a discriminator proves: each divergence is at least this, up to the standard error."""
+
+    kl: Estimate
+    reverse_kl: Estimate
+    jsd: Estimate
+    total_variation: Estimate
+
+
+_Given = TypeVar("_Given", Tensor, Distribution)
+_Side = Callable[[Tensor], Tensor]
+# f and g of E_p[f(u)] + E_q[g(−u)]; None is 0.
+_KL: tuple[_Side | None, _Side | None] = (lambda u: u, None)
+_REVERSE_KL: tuple[_Side | None, _Side | None] = (None, lambda v: v)
+_JSD = ((lambda u: 0.5 * (math.log(2.0) + logsigmoid(u))),) * 2
+_TOTAL_VARIATION = ((lambda u: 0.5 * relu(-torch.expm1(-u))),) * 2
+_VALUE = (logsigmoid, logsigmoid)
+
+
+@overload
+def kl(p: Tensor, q: Tensor, *, dx: float = ...) -> Tensor: ...
+@overload
+def kl(p: Distribution, q: Distribution, *, samples: int = ...) -> Estimate: ...
+def kl(p: Any, q: Any, *, dx: float = 1.0, samples: int = 100_000) -> Any:
+    """KL(p ‖ q): least by maximum likelihood, if p is the data; it covers every mode of p.
+
+    Args:
+        p, q: densities on the same grid, of any shape, not negative, floating point; or two distributions without a
+            batch shape, of the same events.
+        dx: of a grid, the volume of a cell; 1 for probabilities. The rest of the space is taken to be empty, and so is
+            a cell whose density has underflowed to 0.
+        samples: of distributions without a closed form, how many are drawn of each, from PyTorch's default generator.
+
+    Returns:
+        Tensor: 0-d, of densities on a grid. Differentiable by them.
+        Estimate: of distributions. Differentiable by their parameters: through the samples where the distribution can
+        (``has_rsample``), by the score function where it cannot.
+
+    Raises:
+        TypeError, ValueError: p and q do not fit together, or are no densities.
+    """
+    return _divergence("kl", _KL, p, q, dx, samples, closed=kl_divergence)
+
+
+@overload
+def reverse_kl(p: Tensor, q: Tensor, *, dx: float = ...) -> Tensor: ...
+@overload
+def reverse_kl(p: Distribution, q: Distribution, *, samples: int = ...) -> Estimate: ...
+def reverse_kl(p: Any, q: Any, *, dx: float = 1.0, samples: int = 100_000) -> Any:
+    """KL(q ‖ p): where q is and p is not costs most; it may stay on one mode of p. Arguments as for :func:`kl`."""
+    return _divergence(
+        "reverse_kl", _REVERSE_KL, p, q, dx, samples, closed=lambda p, q: kl_divergence(q, p)
+    )
+
+
+@overload
+def jsd(p: Tensor, q: Tensor, *, dx: float = ...) -> Tensor: ...
+@overload
+def jsd(p: Distribution, q: Distribution, *, samples: int = ...) -> Estimate: ...
+def jsd(p: Any, q: Any, *, dx: float = 1.0, samples: int = 100_000) -> Any:
+    """The Jensen-Shannon divergence, ½ KL(p ‖ m) + ½ KL(q ‖ m) with m = (p + q)/2: what the discriminator's loss
+    bounds, and log 2 wherever p and q do not overlap. Arguments as for :func:`kl`."""
+    return _divergence("jsd", _JSD, p, q, dx, samples)
+
+
+@overload
+def total_variation(p: Tensor, q: Tensor, *, dx: float = ...) -> Tensor: ...
+@overload
+def total_variation(p: Distribution, q: Distribution, *, samples: int = ...) -> Estimate: ...
+def total_variation(p: Any, q: Any, *, dx: float = 1.0, samples: int = 100_000) -> Any:
+    """½ ∫ |p − q|: the best discriminator is right on a share ½ + ½ TV of samples. Arguments as for :func:`kl`."""
+    return _divergence("total_variation", _TOTAL_VARIATION, p, q, dx, samples, closed=_normals)
+
+
+def optimal_discriminator(p_data: _Given, p_g: _Given) -> Any:
+    """D* = p_data / (p_data + p_g) (Goodfellow et al. 2014, proposition 1).
+
+    Returns:
+        Tensor: of densities on a grid its *logits* there, log p_data − log p_g; 0 where both are 0.
+        Callable: of distributions the function from samples to logits, which is what a discriminator is here.
+    """
+    if isinstance(p_data, Distribution):
+        return lambda x: _log_ratio(p_data, p_g, x)
+    _check_grid("optimal_discriminator", p_data, p_g)
+    return _grid_log_ratio(p_data, p_g)
+
+
+def value_function(
+    discriminator: Any, p_data: Any, p_g: Any, *, dx: float = 1.0, samples: int = 100_000
+) -> Any:
+    """V(D, G) = E_data[log D(x)] + E_G[log(1 − D(x))] (Goodfellow et al. 2014, eq. 1), which D maximises: at least
+    −2 log 2 where D is optimal, at most 0. Of samples it is ``-fused_losses.discriminator_loss(...)``.
+
+    Args:
+        discriminator: its logits on the grid; of distributions a callable from samples (N, ...) to logits (N,) or
+            (N, 1).
+        p_data, p_g, dx, samples: as for :func:`kl`.
+
+    Returns:
+        Tensor of a grid, Estimate of distributions, as for :func:`kl`.
+    """
+    if isinstance(p_data, Distribution):
+        _check_distributions("value_function", p_data, p_g, samples)
+        return _estimate(_VALUE, p_data, p_g, lambda x: discriminator(x).flatten(), samples)
+    _check_grid("value_function", p_data, p_g)
+    _check_grid("value_function", p_data, discriminator, logits=True)
+    return _integral(_VALUE, p_data, p_g, discriminator, dx)
+
+
+def lower_bounds(real_logits: Tensor, fake_logits: Tensor) -> LowerBounds:
+    """What the logits a of a discriminator prove about the two distributions that the samples come from.
+
+    Lower bounds, for any discriminator, tight for the optimal one: JSD by Goodfellow et al. 2014, KL ≥ E_p[a] − E_q[eᵃ]
+    + 1 and the reverse one by Nguyen et al. 2010, TV ≥ (the shares judged right) − 1. They hold in expectation, over
+    samples that the discriminator was *not* trained on; on its own training data it proves nothing.
+
+    Args:
+        real_logits, fake_logits: of any shape, one logit for each sample.
+    """
+    for name, logits in (("real_logits", real_logits), ("fake_logits", fake_logits)):
+        if not isinstance(logits, Tensor) or not logits.is_floating_point() or logits.numel() < 2:
+            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(
+                f"divergences.lower_bounds: {name} must be a floating tensor with at least 2 logits, got {got}"
+            )
+    r, f = (
+        x.flatten().to(torch.promote_types(x.dtype, torch.float32))
+        for x in (real_logits, fake_logits)
+    )
+    right = ((r > 0).to(r.dtype) + 0.5 * (r == 0), (f < 0).to(f.dtype) + 0.5 * (f == 0))
+    return LowerBounds(
+        kl=_mean(r, -torch.expm1(f)),
+        reverse_kl=_mean(-torch.expm1(-r), -f),
+        jsd=_mean(_JSD[0](r), _JSD[1](-f)),
+        total_variation=_mean(right[0] - 0.5, right[1] - 0.5),
+    )
+
+
+def _divergence(
+    name: str,
+    sides: tuple[_Side | None, _Side | None],
+    p: Any,
+    q: Any,
+    dx: float,
+    samples: int,
+    closed: Callable[[Any, Any], Tensor] | None = None,
+) -> Any:
+    if not isinstance(p, Distribution):
+        _check_grid(name, p, q)
+        return _integral(sides, p, q, _grid_log_ratio(p, q), dx)
+    _check_distributions(name, p, q, samples)
+    if closed is not None:
+        try:
+            value = closed(p, q)
+            return Estimate(value, torch.zeros_like(value))
+        except NotImplementedError:  # for these two kinds
+            pass
+    return _estimate(sides, p, q, lambda x: _log_ratio(p, q, x), samples)
+
+
+def _integral(
+    sides: tuple[_Side | None, _Side | None], p: Tensor, q: Tensor, u: Tensor, dx: float
+) -> Tensor:
+    """∫ p f(u) + q g(−u); nothing where the density is 0, whatever u is there."""
+    total = p.new_zeros(())
+    for density, side, ratio in ((p, sides[0], u), (q, sides[1], -u)):
+        if side is not None:
+            there = density > 0
+            # The inner where is for the gradient, in which 0 times an infinity would be NaN.
+            total = total + (density * side(torch.where(there, ratio, 0.0))).where(there, 0.0).sum()
+    return total * dx
+
+
+def _estimate(
+    sides: tuple[_Side | None, _Side | None],
+    p: Distribution,
+    q: Distribution,
+    logits: Callable[[Tensor], Tensor],
+    samples: int,
+) -> Estimate:
+    """E_p[f(u)] + E_q[g(−u)] by Monte Carlo."""
+    values = []
+    for source, side, sign in ((p, sides[0], 1.0), (q, sides[1], -1.0)):
+        if side is not None:
+            x = source.rsample((samples,)) if source.has_rsample else source.sample((samples,))
+            value = side(sign * logits(x))
+            if not source.has_rsample:
+                # 1, with the gradient of log p(x): the score function's estimator (Williams 1992).
+                score = source.log_prob(x)
+                value = value * torch.exp(score - score.detach())
+            values.append(value)
+    return _mean(*values)
+
+
+def _mean(*values: Tensor) -> Estimate:
+    """The sum of the means of independent samples, with its standard error."""
+    value = torch.stack([x.mean() for x in values]).sum()
+    variance = torch.stack([x.detach().var() / x.numel() for x in values]).sum()
+    return Estimate(value, variance.sqrt())
+
+
+def _log_ratio(p: Distribution, q: Distribution, x: Tensor) -> Tensor:
+    return p.log_prob(x) - q.log_prob(x)
+
+
+def _grid_log_ratio(p: Tensor, q: Tensor) -> Tensor:
+    empty = (p == 0) & (q == 0)
+    return torch.where(empty, 1.0, p).log() - torch.where(empty, 1.0, q).log()
+
+
+def _normals(p: Distribution, q: Distribution) -> Tensor:
+    """Total variation of two one-dimensional Gaussians: between the points where the densities cross, one has more."""
+    if not (isinstance(p, Normal) and isinstance(q, Normal)):
+        raise NotImplementedError
+    m, s, n, t = (x.double() for x in (p.loc, p.scale, q.loc, q.scale))
+    if bool(s == t):
+        return (2 * ndtr((m - n).abs() / (s + t)) - 1).to(p.loc.dtype)
+    # log p = log q is a x² + 2 b x + c = 0.
+    a = t**2 - s**2
+    b = s**2 * n - t**2 * m
+    c = (t * m) ** 2 - (s * n) ** 2 + 2 * (s * t) ** 2 * torch.log(s / t)
+    # Without cancellation where s and t are close, and one of the roots far away.
+    e = -(b + torch.copysign((b * b - a * c).sqrt(), b))
+    low, high = (ndtr((x - m) / s) - ndtr((x - n) / t) for x in (e / a, c / e))
+    return (high - low).abs().to(p.loc.dtype)
+
+
+def _check_grid(op: str, p: Any, q: Any, logits: bool = False) -> None:
+    for name, x in (("p", p), ("logits" if logits else "q", q)):
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(
+                f"divergences.{op}: {name} must be a floating tensor, or both torch Distributions, got {got}"
+            )
+        if not (name == "logits" or bool((x >= 0).all())):
+            raise ValueError(
+                f"divergences.{op}: {name} must be a density, not negative, got {x.min()}"
+            )
+    if p.shape != q.shape or p.device != q.device:
+        raise ValueError(
+            f"divergences.{op}: both must be on the same grid, got shapes {tuple(p.shape)} and {tuple(q.shape)} on "
+            f"{p.device} and {q.device}"
+        )
+
+
+def _check_distributions(op: str, p: Distribution, q: Any, samples: int) -> None:
+    if not isinstance(q, Distribution):
+        raise TypeError(
+            f"divergences.{op}: q must be a torch Distribution like p, got {type(q).__name__}"
+        )
+    if p.batch_shape or q.batch_shape or p.event_shape != q.event_shape:
+        raise ValueError(
+            f"divergences.{op}: p and q must be of the same events, without a batch shape, got events "
+            f"{tuple(p.event_shape)} and {tuple(q.event_shape)}, batches {tuple(p.batch_shape)} and "
+            f"{tuple(q.batch_shape)}"
+        )
+    if not isinstance(samples, int) or samples < 2:
+        raise ValueError(f"divergences.{op}: samples must be an int of at least 2, got {samples!r}")
