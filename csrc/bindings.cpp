@@ -1,5 +1,7 @@
 // The Python module pygan._C. Importing it registers the ops (torch.ops.pygan.*); the functions
 // here are what is no op: what was built, which kernels run, and hooks for the tests.
+#include <torch/csrc/Exceptions.h>
+#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/utils/pybind.h>
 
 #include "build_config.h"
@@ -60,6 +62,15 @@ void instance_noise_out(const std::vector<at::Tensor>& x, const std::optional<at
       {x, sigma, sigma_value, state, offsets, scale, bias, std::nullopt, cat}, state, out);
 }
 
+// torch.autograd.backward, the way to whose engine is long where gradients are given: with the loss
+// of 100 logits before it 190 us, and 120 this way.
+void backward(const std::vector<at::Tensor>& outputs,
+              const std::vector<std::optional<at::Tensor>>& gradients) {
+  torch::autograd::variable_list given;
+  for (const auto& gradient : gradients) given.push_back(gradient.value_or(at::Tensor()));
+  torch::autograd::backward(outputs, given);
+}
+
 py::list losses() {
   py::list all;
   for (const pygan::Loss& loss : pygan::kLosses) {
@@ -82,6 +93,8 @@ PYBIND11_MODULE(_C, m) {
         py::arg("sigma_value"), py::arg("state"), py::arg("offset"), py::arg("scale"),
         py::arg("bias"), py::arg("cat"), py::kw_only(), py::arg("out"),
         "torch.ops.pygan.instance_noise.out, called directly.");
+  m.def("backward", torch::wrap_pybind_function_no_gil(backward),
+        "torch.autograd.backward(outputs, gradients).");
   m.def("cpu_capability", pygan::cpu::capability, "The instruction set whose kernels run.");
   m.def("use_cpu_capability", pygan::cpu::use, py::arg("name"),
         "Chooses the kernels of another instruction set, for tests and benchmarks.");

@@ -60,6 +60,9 @@ def instance_noise_out(
 ) -> None:
     """torch.ops.pygan.instance_noise.out, called directly."""
 
+def backward(outputs: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+    """torch.autograd.backward(outputs, gradients)."""
+
 def cpu_capability() -> str:
     """The instruction set whose kernels run: baseline, avx2 or avx512."""
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from pygan import _C, fused_losses
 from pygan import _sharded as sharded
-from pygan import fused_losses
 from pygan._parallel import NOTHING, without_sync
 from pygan.fused_losses import LossStats
 from pygan.modules import InstanceNoise
@@ -235,7 +235,7 @@ class Phases:
                 for x, g in zip(outputs, grads, strict=True)
             ]
             grads = scaled if self.scaler is None else [self.scaler.scale(g) for g in scaled]
-        torch.autograd.backward(list(outputs), list(grads))
+        _C.backward(outputs, grads)
 
     def _update(self, optimizer: Optimizer, parameters: list[nn.Parameter]) -> None:
         if self.scaler is not None and self.max_grad_norm is not None:

@@ -174,7 +174,8 @@ class GANTrainer(Phases):
         self.steps = self.d_updates = 0
         self.real: Tensor | None = None
         self.fake: Tensor | None = None
-        self._penalty_values = [torch.zeros((), device=device) for _ in self.penalties]
+        self._no_penalty = torch.zeros((), device=device)
+        self._penalty_values = [torch.zeros_like(self._no_penalty) for _ in self.penalties]
         self._fresh_penalties: dict[int, Tensor] = {}
 
     def step(
@@ -216,7 +217,7 @@ class GANTrainer(Phases):
         values += [d.real_accuracy, d.fake_accuracy, d.real_sign, d.jsd_bound]
         values += [d.nonfinite, g.nonfinite]
         values = self._over_processes(values, _COUNTS, rounds[-1][2])
-        return TrainStats._make([*values, sum(self._penalty_values, torch.zeros_like(values[0]))])
+        return TrainStats._make([*values, sum(self._penalty_values, self._no_penalty)])
 
     def discriminator_step(
         self, real: Tensor, labels: Tensor | None = None, *, total: int | None = None

@@ -282,6 +282,19 @@ def test_compiled_networks():
     torch.testing.assert_close(D.state_dict(), plain.discriminator.state_dict())
 
 
+def test_an_error_in_a_backward_hook_is_the_users_own():
+    """Through the extension's way to autograd's engine, traceback and all."""
+
+    def hook(module, gradients, outputs):
+        raise KeyError("mine")
+
+    trainer = setup()
+    trainer.discriminator[1].register_full_backward_hook(hook)
+    with pytest.raises(KeyError, match="mine"):
+        trainer.step(torch.randn(8, 6))
+    assert all(p.requires_grad for p in trainer.generator.parameters())
+
+
 @pytest.mark.cuda
 def test_a_step_on_the_gpu_never_synchronises():
     trainer = setup(noise=pygan.InstanceNoise(Linear(0.5, 0, 9), seed=1))
