@@ -37,12 +37,14 @@ NEW_TORCH := always
 endif
 endif
 
-.PHONY: help demo test lint gpu-check build clean always
+.PHONY: help demo test lint docs gallery gpu-check build clean always
 
 help:
 	@echo 'make demo       train a GAN on handwritten digits; pictures and numbers in demo/'
 	@echo 'make test       run the tests (PYTEST_ARGS="-m \"not slow\"" for the quick ones)'
 	@echo 'make lint       ruff, clang-format and mypy'
+	@echo 'make docs       the documentation site, in build/site'
+	@echo 'make gallery    run the gallery again: numbers, pages and pictures, into docs/gallery (long)'
 	@echo 'make gpu-check  on a machine with a GPU: its tests, compute-sanitizer, benchmarks; writes gpu-report.md'
 	@echo 'make build      only set up and build; make clean removes what was built'
 
@@ -58,6 +60,16 @@ lint: $(call stamp,lint)
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $(CPP_FILES)
 	$(BIN)/mypy
+
+docs: $(call stamp,docs)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo 'The site is in build/site; index.html opens in a browser.'
+
+gallery: $(call stamp,demo) $(call stamp,test)
+	for page in $(filter-out %/page.py %/baselines.py %/index.py,$(wildcard examples/gallery/*.py)); do \
+	    $(BIN)/python $$page || exit 1; \
+	done
+	$(BIN)/python examples/gallery/index.py
 
 gpu-check: $(call stamp,test)
 	$(BIN)/python tools/gpu_check.py --report gpu-report.md
@@ -105,6 +117,11 @@ $(call stamp,demo): $(call stamp,built)
 
 $(call stamp,test): $(call stamp,built)
 	$(PIP) install --quiet $$($(BIN)/python tools/extra.py test train)
+	@touch $@
+
+# Without torch: the site is made from the sources, which nothing imports.
+$(call stamp,docs): $(call stamp,venv) pyproject.toml
+	$(PIP) install --quiet $$($(BIN)/python tools/extra.py docs)
 	@touch $@
 
 $(call stamp,lint): $(call stamp,torch) pyproject.toml

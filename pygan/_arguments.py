@@ -22,6 +22,16 @@ def tensors(op: str, argument: str, value: Any) -> list[Tensor]:
     return list(value)
 
 
+def is_int(value: object, least: int) -> bool:
+    """Whether it is one, not a bool, of at least that."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def check_int(op: str, argument: str, value: object, least: int = 1) -> None:
+    if not is_int(value, least):
+        raise ValueError(f"{op}: {argument} must be an int of at least {least}, got {value!r}")
+
+
 def describe(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"

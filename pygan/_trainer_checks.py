@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from pygan import fused_losses
+from pygan._arguments import is_int
 from pygan.modules import InstanceNoise
 from pygan.penalties import Penalty
 from pygan.schedules import Constant, Schedule
@@ -24,17 +25,8 @@ def modules(**given: nn.Module) -> None:
             raise TypeError(f"{_NAME}: {name} must be an nn.Module, got {type(module).__name__}")
 
 
-def positive_int(op: str, name: str, value: object) -> None:
-    if not is_positive_int(value):
-        raise ValueError(f"{op}: {name} must be an int of at least 1, got {value!r}")
-
-
-def is_positive_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
 def latent(value: object) -> None:
-    if not callable(value) and not is_positive_int(value):
+    if not callable(value) and not is_int(value, 1):
         raise ValueError(f"{_NAME}: latent must be a positive int or a callable, got {value!r}")
 
 

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pygan._arguments import check_int
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -37,7 +39,7 @@ class Mixture:
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """n independent samples, (n, d) float32, on the generator's device (None: torch's default one, on the CPU)."""
-        _check_count("Mixture.sample", n)
+        check_int("Mixture.sample", "n", n, 0)
         device = torch.device("cpu") if generator is None else generator.device
         k, d = self.centers.shape
         which = torch.randint(k, (n,), generator=generator, device=device)
@@ -92,10 +94,10 @@ def stacked_digits(n: int, *, generator: torch.Generator | None = None) -> tuple
     Each channel of each image is drawn uniformly and independently from the 1,797 :func:`digits`.
 
     Returns:
-        images (n, 3, 8, 8), float32 in [-1, 1], and labels (n,), int64 from 0 to 999: red's digit is the hundreds.
+        images (n, 3, 8, 8), float32 in [-1, 1], and labels (n,), int64 from 0 to 999, red's digit the hundreds.
         Both on the generator's device.
     """
-    _check_count("stacked_digits", n)
+    check_int("stacked_digits", "n", n, 0)
     device = torch.device("cpu") if generator is None else generator.device
     images, labels = (tensor.to(device) for tensor in digits())
     drawn = torch.randint(len(images), (n, 3), generator=generator, device=device)
@@ -127,8 +129,7 @@ class ImageFolder(Dataset[Tensor]):
             raise ImportError(
                 'ImageFolder needs Pillow: pip install "pygan-fused[train]"'
             ) from error
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise ValueError(f"ImageFolder: size must be an int of at least 1, got {size!r}")
+        check_int("ImageFolder", "size", size)
         if channels not in (1, 3):
             raise ValueError(f"ImageFolder: channels must be 1 or 3, got {channels!r}")
         root = Path(folder)
@@ -176,8 +177,3 @@ def _eight_bit(image: Image) -> Image:
     if image.mode in ("I", "F"):
         raise ValueError(f'pixels of mode "{image.mode}" have no known range')
     return image
-
-
-def _check_count(name: str, n: int) -> None:
-    if not isinstance(n, int) or isinstance(n, bool) or n < 0:
-        raise ValueError(f"{name}: n must be an int of at least 0, got {n!r}")

@@ -33,6 +33,8 @@ from torch.distributions.kl import kl_divergence
 from torch.nn.functional import logsigmoid, relu
 from torch.special import ndtr
 
+from pygan._arguments import check_int
+
 __all__ = [
     "Estimate",
     "LowerBounds",
@@ -56,7 +58,8 @@ class Estimate(NamedTuple):
 
 
 class LowerBounds(NamedTuple):
-    """What a discriminator proves: each divergence is at least this, up to the standard error."""
+    """What a discriminator proves: `kl`, `reverse_kl`, `jsd` and `total_variation` are at least this, up to the
+    standard error."""
 
     kl: Estimate
     reverse_kl: Estimate
@@ -311,5 +314,4 @@ def _check_distributions(op: str, p: Distribution, q: Any, samples: int) -> None
             f"{tuple(p.event_shape)} and {tuple(q.event_shape)}, batches {tuple(p.batch_shape)} and "
             f"{tuple(q.batch_shape)}"
         )
-    if not isinstance(samples, int) or samples < 2:
-        raise ValueError(f"divergences.{op}: samples must be an int of at least 2, got {samples!r}")
+    check_int(f"divergences.{op}", "samples", samples, 2)

@@ -10,7 +10,7 @@ Discriminators that judge at several scales return a list of tensors: hand the l
 reduced to one loss. First and second derivatives exist. Under ``torch.compile``, ``label_smoothing``
 and ``weights`` are constants of the graph, as any number given to an op is: a new value compiles anew.
 
-With :math:`s(t) = \\log(1 + e^t)`, real logits r, fake logits f and label smoothing ε:
+With s(t) = log(1 + exp(t)), real logits r, fake logits f and label smoothing ε:
 
 ====================  ==========================================  ================================
 loss                  discriminator                               generator
@@ -111,8 +111,8 @@ def discriminator_loss(
     weights: Sequence[float] | None = None,
     return_stats: bool = False,
 ) -> Any:
-    r"""The discriminator's loss, for ``non_saturating`` :math:`-V(D, G)` of Goodfellow et al. 2014
-    (eq. 1) on logits. The module's table has the others.
+    """The discriminator's loss, for ``non_saturating`` −V(D, G) of Goodfellow et al. 2014 (eq. 1)
+    on logits. The module's table has the others.
 
     Args:
         real_logits: D's logits on real samples, any shape; or a list of such tensors, one a scale.
@@ -154,7 +154,7 @@ def generator_loss(
     weights: Sequence[float] | None = None,
     return_stats: bool = False,
 ) -> Any:
-    r"""The generator's loss, for ``non_saturating`` −log D(G(z)) (Goodfellow et al. 2014, section 3).
+    """The generator's loss, for ``non_saturating`` −log D(G(z)) (Goodfellow et al. 2014, section 3).
     The module's table has the others; the gradient of ``minimax`` vanishes where D rejects the
     samples.
 
@@ -192,8 +192,7 @@ def discriminator_loss_and_grad(
     without autograd: the logits are left to the caller, who feeds the gradients to
     ``torch.autograd.backward(logits, grads)``.
 
-    Args:
-        As in :func:`discriminator_loss`; reduction is ``"mean"`` or ``"sum"``.
+    The arguments are those of :func:`discriminator_loss`; reduction is ``"mean"`` or ``"sum"``.
 
     Returns:
         :class:`LossAndGrad`, its grads ``(d loss / d real_logits, d loss / d fake_logits)``.

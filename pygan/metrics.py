@@ -1,7 +1,7 @@
 """How good generated samples are: modes counted by the published protocols, and the Fréchet distance of features.
 
-    pygan.metrics.mode_coverage(trainer.sample(2500), pygan.datasets.RING)   # (modes, high_quality, reverse_kl)
-    pygan.metrics.StackedDigits()(trainer.sample(26_000))                    # (modes, reverse_kl, sure)
+    pygan.metrics.mode_coverage(points, pygan.datasets.RING)        # (modes, high_quality, reverse_kl)
+    pygan.metrics.StackedDigits()(trainer.sample(26_000))           # (modes, reverse_kl, sure)
     pygan.metrics.frechet_distance(real_features, fake_features)
 
 All return plain numbers and wait for the device. Divergences are in nats.

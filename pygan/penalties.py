@@ -1,6 +1,7 @@
 r"""Gradient penalties of the discriminator, for ``GANTrainer(penalties=...)``.
 
-    trainer = pygan.GANTrainer(..., loss="relativistic", penalties=[R1(1.0), R2(1.0)])   # R3GAN
+    r3gan = {"loss": "relativistic", "penalties": [R1(1.0), R2(1.0)]}
+    trainer = pygan.GANTrainer(G, D, g_optimizer, d_optimizer, latent=128, **r3gan)
 
 With s(x) the sum of the logits that the discriminator gives the sample x:
 
@@ -24,6 +25,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from pygan._arguments import check_int
 from pygan.noise import instance_noise
 from pygan.schedules import Adaptive, DiffusionMixture, Schedule
 from pygan.stream import NoiseStream
@@ -62,10 +64,7 @@ class Penalty:
         return frozenset()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.every, int) or isinstance(self.every, bool) or self.every < 1:
-            raise ValueError(
-                f"{type(self).__name__}: every must be an int of at least 1, got {self.every!r}"
-            )
+        check_int(type(self).__name__, "every", self.every)
 
     def probe(self, real: Judged, fake: Judged, stream: NoiseStream) -> Tensor | None:
         """Further inputs (N, ...) at which the discriminator is to be asked, if any.

@@ -22,6 +22,7 @@ from pygan import _parallel as parallel
 from pygan import _sharded as sharded
 from pygan import _trainer_checks as checked
 from pygan import fused_losses
+from pygan._arguments import check_int
 from pygan._trainer_phases import NONFINITE, GANLoss, Phases, Share
 from pygan.fused_losses import LossStats
 from pygan.modules import InstanceNoise
@@ -138,8 +139,8 @@ class GANTrainer(Phases):
         checked.modules(generator=generator, discriminator=discriminator)
         checked.latent(latent)
         checked.loss(loss, label_smoothing)
-        checked.positive_int("GANTrainer", "d_steps", d_steps)
-        checked.positive_int("GANTrainer", "micro_batches", micro_batches)
+        check_int("GANTrainer", "d_steps", d_steps)
+        check_int("GANTrainer", "micro_batches", micro_batches)
         checked.between("max_grad_norm", max_grad_norm, 0.0, float("inf"))
         checked.average(ema)
         checked.seed(seed)
@@ -243,7 +244,7 @@ class GANTrainer(Phases):
         `real`, a batch (N, ...) of real samples, is for the relativistic losses, which compare with it; for the
         pairing one N is batch_size.
         """
-        checked.positive_int("GANTrainer.generator_step", "batch_size", batch_size)
+        check_int("GANTrainer.generator_step", "batch_size", batch_size)
         if self._compares != (real is not None):
             must = "a batch of real samples" if self._compares else "None"
             raise ValueError(
@@ -268,7 +269,7 @@ class GANTrainer(Phases):
             labels: for conditional networks, (n, ...).
             latent: what to make them of, (n, ...); drawn as for training, from `stream`, if not given.
         """
-        checked.positive_int("GANTrainer.sample", "n", n)
+        check_int("GANTrainer.sample", "n", n)
         checked.labels("sample", labels, n)
         if latent is None:
             latent = self._draw_latent(n, self._share("sample", n, None))
@@ -358,7 +359,7 @@ class GANTrainer(Phases):
 
     def _share(self, verb: str, n: int, total: int | None) -> Share:
         if total is not None:
-            checked.positive_int(f"GANTrainer.{verb}", "total", total)
+            check_int(f"GANTrainer.{verb}", "total", total)
         if self._parallel:
             return Share(*parallel.first_of_share(f"GANTrainer.{verb}", n, total))
         if total not in (None, n):

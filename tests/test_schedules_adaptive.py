@@ -210,7 +210,7 @@ def test_step_says_what_it_needs_and_changes_nothing(sign, error, message, got):
         (lambda: Adaptive(-1, 1, 5), "Adaptive: low must be a finite non-negative number, got -1"),
         (lambda: Adaptive(0, math.inf, 5), "Adaptive: high must be a finite non-negative number"),
         (lambda: Adaptive(0.5, 0.5, 5), "Adaptive: low must be less than high, 0.5, got 0.5"),
-        (lambda: Adaptive(0, 1, 0), "Adaptive: steps must be a positive integer, got 0"),
+        (lambda: Adaptive(0, 1, 0), "Adaptive: steps must be an int of at least 1, got 0"),
         (lambda: Adaptive(0, 1, 5, start=2), "Adaptive: start must be from 0.0 to 1.0, got 2.0"),
         (lambda: Adaptive(0, 1, 5, target=1.0), "Adaptive: target must be a number between -1 and"),
     ],

@@ -240,8 +240,8 @@ def test_a_wrong_batch_draws_nothing():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, "steps must be a positive integer, got 0"),
-        ({"t_min": 0}, "t_min must be a positive integer, got 0"),
+        ({"steps": 0}, "steps must be an int of at least 1, got 0"),
+        ({"t_min": 0}, "t_min must be an int of at least 1, got 0"),
         ({"t_max": 10}, "t_max must be more than t_min, 10, got 10"),
         ({"beta_start": 0.0}, "beta_start must be a number between 0 and 1, got 0.0"),
         ({"beta_end": 1}, "beta_end must be a number between 0 and 1, got 1"),

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from pygan._arguments import check_int
 from pygan.modules import InstanceNoise
 from pygan.monitor import nonfinite
 from pygan.monitor.reading import Reading, Transfer
@@ -76,10 +77,7 @@ class Monitor:
                 f"Monitor: trainer must be a pygan.GANTrainer, got {type(trainer).__name__}"
             )
         for name, value, least in (("every", every, 1), ("window", window, 16)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(
-                    f"Monitor: {name} must be an int of at least {least}, got {value!r}"
-                )
+            check_int("Monitor", name, value, least)
         if noise is not None and not isinstance(noise, InstanceNoise):
             raise TypeError(
                 f"Monitor: noise must be a pygan.InstanceNoise or None, got {type(noise).__name__}"

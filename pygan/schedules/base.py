@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pygan._arguments import check_int
 from pygan.stream import NoiseStream
 
 
@@ -82,8 +83,7 @@ def checked(name: str, argument: str, value: float) -> float:
 
 
 def checked_steps(name: str, argument: str, value: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}: {argument} must be a positive integer, got {value!r}")
+    check_int(name, argument, value)
     return value
 
 

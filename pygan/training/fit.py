@@ -85,8 +85,8 @@ def fit(
 ) -> FitResult:
     """Train a GAN: the loop around :class:`pygan.GANTrainer`, on Hugging Face accelerate.
 
-        result = pygan.fit(G, D, images, g_optimizer=..., d_optimizer=..., latent=128, steps=50_000, batch_size=64,
-                           out="runs/1", seed=0, noise=0.1, ema=0.999)
+        result = pygan.fit(G, D, images, g_optimizer=g_optimizer, d_optimizer=d_optimizer, latent=128,
+                           steps=50_000, batch_size=64, out="runs/1", seed=0, noise=0.1, ema=0.999)
 
     Started as ``python script.py`` it uses one GPU, or the CPU; by ``torchrun --nproc-per-node 2 script.py`` or
     ``accelerate launch`` several processes, with each network in a DistributedDataParallel of its own, or sharded. They

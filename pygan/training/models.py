@@ -2,7 +2,8 @@
 
 They are plain modules, good for a first run of one's own as well:
 
-    G, D = pygan.training.models.dcgan((3, 32, 32), latent=128)
+    from pygan.training.models import dcgan
+    G, D = dcgan((3, 32, 32), latent=128)
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import math
 from collections.abc import Sequence
 
 from torch import nn
+
+from pygan._arguments import check_int
 
 __all__ = ["ARCHITECTURES", "dcgan", "mlp"]
 
@@ -110,5 +113,4 @@ ARCHITECTURES = {"mlp": mlp, "dcgan": dcgan}
 
 def _check_sizes(name: str, *sizes: int) -> None:
     for size in sizes:
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise ValueError(f"{name}: sizes must be positive ints, got {size!r}")
+        check_int(name, "each size", size)

@@ -1,0 +1,145 @@
+"""The code in the documentation: where it stands, and what it takes as given."""
+
+import ast
+import functools
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from helpers import free_port
+from torch import nn
+
+import pygan
+from pygan.training import fit
+from pygan.training.models import mlp
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+MODULES = sorted((ROOT / "pygan").rglob("*.py"))
+SECTION = re.compile(r"(Args|Attributes|Returns|Raises):\n")
+
+
+class Block(NamedTuple):
+    line: int
+    language: str
+    code: str
+
+    def run(self, path, names):
+        """With the page's own lines in a traceback."""
+        exec(compile("\n" * (self.line - 1) + self.code, path, "exec"), names)
+
+
+def blocks(page):
+    """The fenced blocks of a page of Markdown. A diff is two, its old and its new side."""
+    text = page.read_text("utf-8")
+    found = list(re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S))
+    assert 2 * len(found) == text.count("```"), f"{page}: a fence that is not at the line's begin"
+    for match in found:
+        block = Block(text.count("\n", 0, match.start()) + 2, match[1], match[2])
+        if block.language != "diff":
+            yield block
+            continue
+        for side in ("-", "+"):
+            kept = [s[1:] if s[:1] in (" ", side) else "" for s in block.code.splitlines()]
+            yield Block(block.line, "python", "\n".join(kept))
+
+
+def examples(module):
+    """The indented paragraphs of a module's docstrings that stand before sections such as "Args:"."""
+    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+            for paragraph in (ast.get_docstring(node) or "").split("\n\n"):
+                if SECTION.match(paragraph):
+                    break
+                lines = paragraph.splitlines()
+                if lines and all(line.startswith("    ") for line in lines):
+                    yield Block(1, "python", "\n".join(line[4:] for line in lines))
+
+
+class Network(nn.Module):
+    """With labels, which it ignores, or without."""
+
+    def __init__(self, layers):
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x, labels=None):
+        return self.layers(x)
+
+
+def Generator():
+    return Network(mlp((3, 8, 8), latent=128, width=8)[0])
+
+
+def Discriminator():
+    return Network(mlp((3, 8, 8), latent=128, width=8)[1])
+
+
+def given():
+    """The names that the pages use without making them: networks, a loader, a batch of each kind."""
+    torch.manual_seed(0)
+    G, D = Generator(), Discriminator()
+    g_optimizer, d_optimizer = (torch.optim.Adam(net.parameters()) for net in (G, D))
+    trainer = pygan.GANTrainer(G, D, g_optimizer, d_optimizer, latent=128, noise=0.1)
+    images = 2 * torch.rand(64, 3, 8, 8) - 1
+    real, z = images[:8], torch.randn(8, 128)
+    stats = trainer.step(real)  # before the graphs that the pages go back through
+    fake = G(z)
+    return {
+        "D": D,
+        "Discriminator": Discriminator,
+        "G": G,
+        "Generator": Generator,
+        "d_optimizer": d_optimizer,
+        "device": "cpu",
+        "discriminator": D,
+        "fake": fake,
+        "fake_features": images.flatten(1)[:, 4:8],
+        "fake_logits": D(fake),
+        "features": lambda x: x.flatten(1)[:, :4],
+        "g_optimizer": g_optimizer,
+        "images": images,
+        "images_uint8": (127.5 * (real + 1)).to(torch.uint8),
+        "labels": torch.arange(8),
+        "loader": images[:16].split(8),
+        "multiscale_D": lambda x: [D(x), D(-x), D(x / 2)],
+        "noise": trainer.noise,
+        "p": torch.full((10,), 0.1),
+        "points": pygan.datasets.ring(100),
+        "pygan": pygan,
+        "q": torch.full((10,), 0.1),
+        "range": lambda n: range(min(n, 20)),  # for loops over the steps of a run
+        "real": real,
+        "real_features": images.flatten(1)[:, :4],
+        "real_logits": D(real),
+        "sigma": 0.1,
+        "stats": stats,
+        "torch": torch,
+        "trainer": trainer,
+        "z": z,
+    }
+
+
+def surroundings(folder, monkeypatch):
+    """A folder to write to, with a photo in photos/ and an empty run/; a short fit; torchrun's one process."""
+    from PIL import Image
+
+    monkeypatch.chdir(folder)
+    for name in ("photos", "run"):
+        Path(name).mkdir()
+    Image.new("RGB", (64, 64), "teal").save("photos/1.png")
+    monkeypatch.setattr(pygan, "fit", shortened(fit))
+    for key, value in (("RANK", 0), ("WORLD_SIZE", 1), ("MASTER_PORT", free_port())):
+        monkeypatch.setenv(key, str(value))
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+
+
+def shortened(function):
+    """`steps` is at most 3; nothing else is changed."""
+
+    @functools.wraps(function)
+    def short(*args, steps, **options):
+        return function(*args, steps=min(steps, 3), **options)
+
+    return short
