@@ -20,6 +20,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 PLAIN = 'penalties = []\n[train]\nloss = "non_saturating"\n'
+# The recipe's R1, alone and on the loss of `plain`; the ring's recipe is that already.
+R1 = '[train]\nloss = "non_saturating"\n[[penalties]]\nname = "R1"\ngamma = {}\nevery = 4\n'
 # Down to `end` in four fifths of the steps.
 NOISE = '[noise]\nschedule = "Exponential"\nstart = {}\nend = {}\ngamma = {}\n'
 VARIANTS = {
@@ -30,6 +32,7 @@ VARIANTS = {
         "grid": PLAIN + NOISE.format(0.5, 0.01, 0.02 ** (1 / 11200)),
         "stacked-digits": PLAIN + NOISE.format(0.5, 0.02, 0.04 ** (1 / 4800)),
     },
+    "R1": {"ring": "", "grid": R1.format(0.01), "stacked-digits": R1.format(1.0)},
     "bf16": {
         data: '[train]\nmixed_precision = "bf16"\n' for data in ("ring", "grid", "stacked-digits")
     },
