@@ -5,6 +5,7 @@ statement that does not hold is written down as such; if it is not known to fail
 """
 
 import argparse
+import io
 import statistics
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
 # Okabe and Ito's colours, which those who see fewer colours can tell apart.
 BLUE, ORANGE, GREEN, RED, PINK, SKY = (
@@ -63,6 +65,21 @@ class Page:
         self.picture = f"{self.script.stem}.png"
         figure.savefig(self.out / self.picture, dpi=110)
         self.caption = caption
+
+    def show_animation(self, figures, caption):
+        """A GIF of the figures, which rests on the last; it takes the place of the picture."""
+        frames = []
+        for each in figures:
+            each.savefig(made := io.BytesIO(), dpi=100)
+            frames.append(Image.open(made).convert("RGB").quantize(64))
+        self.picture, self.caption = f"{self.script.stem}.gif", caption
+        frames[0].save(
+            self.out / self.picture,
+            save_all=True,
+            append_images=frames[1:],
+            duration=[130] * (len(frames) - 1) + [2500],  # milliseconds
+            loop=0,
+        )
 
     def write(self, *, text="", not_shown):
         """The page; `not_shown`: what a reader might take from it and must not."""
