@@ -139,7 +139,7 @@ def draw(it, a, rows, found):
         "minimax's being small costs nothing, and the other's, large at first, is then divided by what it was.",
         not_shown=[
             "Other starts and rates: one of each. With a D that is not ahead there is less to see.",
-            "That minimax cannot work, or that it is better with Adam: the order may turn with the rate or with β₁.",
+            "That minimax cannot work, or is better with Adam: in trials the order turned with the rate and β₁.",
             "What a generator that is not one-dimensional does; JSD is exact here because its density is known.",
         ],
     )
