@@ -44,7 +44,7 @@ help:
 	@echo 'make test       run the tests (PYTEST_ARGS="-m \"not slow\"" for the quick ones)'
 	@echo 'make lint       ruff, clang-format and mypy'
 	@echo 'make docs       the documentation site, in build/site'
-	@echo 'make gallery    run the gallery again: numbers, pages and pictures, into docs/gallery (long)'
+	@echo 'make gallery    run the gallery again: numbers, pages and pictures, into docs/gallery (12 minutes)'
 	@echo 'make gpu-check  on a machine with a GPU: its tests, compute-sanitizer, benchmarks; writes gpu-report.md'
 	@echo 'make build      only set up and build; make clean removes what was built'
 
@@ -77,7 +77,7 @@ gpu-check: $(call stamp,test)
 build: $(call stamp,built)
 
 clean:
-	rm -rf build dist demo gpu-report.md *.egg-info pygan/_C.*.so pygan/_C.json
+	rm -rf build dist demo gpu-report.md gpu-bench pygan-bench *.egg-info pygan/_C.*.so pygan/_C.json
 	rm -f $(call stamp,built)
 
 # --- set-up, step by step -----------------------------------------------------------------------------------

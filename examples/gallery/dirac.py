@@ -65,7 +65,7 @@ def main():
         "One data point at 0, one generated at θ, D(x) = ψx. Without regularisation (θ, ψ) orbits the equilibrium and "
         "never arrives. Instance noise of standard deviation σ and R1 of weight γ = σ²/2 damp it alike, with "
         "eigenvalues −γ/2 ± √(γ²/4 − ¼).",
-        source="Mescheder et al. 2018, section 2; Roth et al. 2017",
+        source="Mescheder et al. 2018, sections 2 and 3; Roth et al. 2017",
     )
     runs = [("noise", g, s) for g in GAMMAS for s in range(SEEDS)] + [("R1", g, 0) for g in GAMMAS]
     found = {}

@@ -19,9 +19,8 @@ def mixture(log_weights, means, log_scales):
 
 
 TRUE = torch.tensor([[0.3, 0.4, 0.3], [-3, 0, 3], [0.5, 0.8, 0.4]], dtype=torch.float64)
-DATA = MixtureSameFamily(
-    Categorical(TRUE[0]), Normal(TRUE[1], TRUE[2])
-)  # little overlap, so that some fits get stuck
+# Little overlap, so that some fits get stuck.
+DATA = MixtureSameFamily(Categorical(TRUE[0]), Normal(TRUE[1], TRUE[2]))
 P = DATA.log_prob(GRID).exp()
 ENTROPY = -(P * P.log()).sum().item() * DX
 
@@ -65,10 +64,11 @@ def fit(by_likelihood):
             own, new = (mixture(*parameters).log_prob(each) for each in (x, fresh))
             logs = own.mean(0), new.mean(0), new.std(0) / FRESH**0.5
             rows.append((parameters, divergences(parameters), *logs))
-    stuck = rows[-1][1] > STUCK
-    x = x.expand(-1, -1, STARTS)[:, stuck] if by_likelihood else None
-    *_, last = train(parameters[:, stuck], x, MORE)
-    return [torch.stack(column) for column in zip(*rows)], divergences(last)
+    stuck, left = rows[-1][1] > STUCK, torch.empty(0)
+    if stuck.any():
+        x = x.expand(-1, -1, STARTS)[:, stuck] if by_likelihood else None
+        left = divergences(list(train(parameters[:, stuck], x, MORE))[-1])
+    return [torch.stack(column) for column in zip(*rows)], left
 
 
 def main():
@@ -76,7 +76,7 @@ def main():
         "Maximum likelihood is a KL divergence",
         "The mean log-likelihood of samples and KL(p_data ‖ p_G) add up to minus the entropy of the data, whatever the "
         "parameters of p_G are: what maximises the one minimises the other, up to sampling error.",
-        source="Bishop 2006, eq. 1.119; Akaike 1974; local optima: Jin et al. 2016",
+        source="Bishop 2006, section 1.6.1; Akaike 1974; local optima: Jin et al. 2016",
     )
     ((parameters, kl, likelihood, fresh, error), left), by_kl = it.over(fit, [True, False])
     off = (fresh + kl + ENTROPY).abs()
@@ -127,17 +127,17 @@ def main():
 def draw(it, parameters, likelihood, mirrored, stuck):
     figure, (left, right) = page.figure(width=9, height=3.7, columns=2)
     left.fill_between(GRID, P, color="0.85", label="data")
-    good, bad = (~stuck).nonzero()[0], stuck.nonzero()[0]
+    good, bad = (~stuck).nonzero()[0], (mirrored[-1] == mirrored[-1].min()).nonzero()[0]
     for step, (s, k), color, style, name in (
         (0, good, page.SKY, ":", "step 0"),
         (20, good, page.ORANGE, "--", "step 20"),
         (STEPS, good, page.BLUE, "-", f"step {STEPS}"),
-        (STEPS, bad, page.RED, "-.", f"step {STEPS}, stuck"),
+        (STEPS, bad, page.RED, "-.", f"step {STEPS}, worst"),
     ):
         q = mixture(*parameters[RECORDED.index(step), :, s, k]).log_prob(GRID).exp()
         left.plot(GRID, q, style, color=color, label=name)
     left.set(xlabel="x", ylabel="density", xlim=(-6, 6))
-    for (s, k), color, name in ((good, page.BLUE, ""), (bad, page.RED, ", stuck")):
+    for (s, k), color, name in ((good, page.BLUE, ""), (bad, page.RED, ", worst")):
         right.plot(RECORDED, likelihood[:, s, k], color=color, label=f"log-likelihood{name}")
         right.plot(RECORDED, mirrored[:, s, k], "x", color=color, label=f"−entropy − KL{name}")
     right.set(xscale="symlog", xlabel="step", ylabel="nats a sample")

@@ -99,7 +99,7 @@ def main():
             claim = f"log 2 within .001, the JSD {true:.3f}"
             holds = (seen > math.log(2) - 1e-3).all()
         numbers = f"{mean(seen)}, on fresh samples {mean(fresh)}"
-        claim = f"D of {name}: the bound on its training samples is {claim}"
+        claim = f"D, {name}: the bound on its training samples is {claim}"
         it.check(claim, numbers, holds, expected=name in ("128 + 128 units", "linear"))
     games = dict(zip(GAMES, it.over(play, GAMES.values())))
     for name, ((distance, covered), bound) in games.items():
