@@ -108,7 +108,7 @@ def instance_noise(
             raise TypeError(f"{op}: dtype must be that of out, {given.dtype}, or None, got {dtype}")
     scale, bias = _number(op, "scale", scale), _number(op, "bias", bias)
     n = len(xs)
-    call = _Call(xs, *_sigma(op, sigma), [scale] * n, [bias] * n, dtype, cat=False)
+    call = _Call(xs, *_sigma(op, sigma), [scale] * n, [bias] * n, dtype, False)
     place = _Place.of(op, call, stream, generator, outs)
     if outs is not None:
         noise_out = _noise_out if torch.compiler.is_compiling() else _C.instance_noise_out
@@ -200,6 +200,8 @@ class _Place(NamedTuple):
         generator: torch.Generator | None,
         out: list[Tensor] | None,
     ) -> _Place:
+        if generator is None and isinstance(stream, NoiseStream):
+            return cls(stream.state, [stream.offset_of(x) for x in call.x])
         if generator is not None and not isinstance(generator, torch.Generator):
             kind = type(generator).__name__
             raise TypeError(f"{op}: generator must be a torch.Generator, got {kind}")
@@ -209,9 +211,7 @@ class _Place(NamedTuple):
             return cls(drawn, [0] * len(call.x))
         if generator is not None:
             raise ValueError(f"{op}: generator must be None where a stream is given, got both")
-        if not isinstance(stream, NoiseStream):
-            raise TypeError(f"{op}: stream must be a NoiseStream, got {type(stream).__name__}")
-        return cls(stream.state, [stream.offset_of(x) for x in call.x])
+        raise TypeError(f"{op}: stream must be a NoiseStream, got {type(stream).__name__}")
 
 
 def _together(call: _Call, place: _Place) -> list[Tensor]:
@@ -249,6 +249,8 @@ def _sigma(op: str, sigma: Any) -> tuple[Tensor | None, float]:
 
 
 def _number(op: str, name: str, value: Any) -> float:
+    if type(value) is float:  # at once: the noise of a small batch takes 10 us
+        return value
     if not isinstance(value, (float, int, Real)):
         raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}")
     try:
