@@ -30,6 +30,10 @@ std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<u
   return {w[0], w[1], w[2], w[3]};
 }
 
+uintptr_t cpu_kernels(const std::string& name) {
+  return reinterpret_cast<uintptr_t>(pygan::cpu::kernels_of(name));
+}
+
 // The ops without the boxing of torch.ops, which for two lists takes longer than the loss of a
 // small batch: the dispatcher, and so autograd, profiler and modes, all see the same call.
 template <auto call>
@@ -98,6 +102,10 @@ PYBIND11_MODULE(_C, m) {
   m.def("cpu_capability", pygan::cpu::capability, "The instruction set whose kernels run.");
   m.def("use_cpu_capability", pygan::cpu::use, py::arg("name"),
         "Chooses the kernels of another instruction set, for tests and benchmarks.");
+  m.def(
+      "cpu_kernels", cpu_kernels, py::arg("name"),
+      "Address of an instruction set's table (csrc/cpu/kernels.h), 0 where there is none: for the "
+      "tests that count instructions.");
   m.def("philox4x32", philox4x32, py::arg("counter"), py::arg("key"),
         "The generator's four words, for known-answer tests.");
 }

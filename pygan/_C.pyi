@@ -69,5 +69,9 @@ def cpu_capability() -> str:
 def use_cpu_capability(name: str) -> None:
     """Chooses the kernels of another instruction set, for tests and benchmarks."""
 
+def cpu_kernels(name: str) -> int:
+    """Address of an instruction set's table of kernels, 0 where there is none: for the tests that count
+    instructions."""
+
 def philox4x32(counter: list[int], key: list[int]) -> list[int]:
     """The generator's four words, for known-answer tests."""
