@@ -41,17 +41,28 @@ struct PhiloxKey {
 
 inline constexpr int kPhiloxRounds = 10;
 
+// One round. It may hand its words on as another type than it took them: cpu/words.h puts them in
+// place in the last one.
+template <class Word, class Next, class Key>
+PYGAN_HD void philox_round(const Word (&w)[4], Next (&next)[4], const Key& key, int round) {
+  const Product<Next> p0 = multiply(0xD2511F53u, w[0]);
+  const Product<Next> p1 = multiply(0xCD9E8D57u, w[2]);
+  const Next w1 = w[1], w3 = w[3];
+  next[0] = exclusive_or(p1.high, w1, key.first(round));
+  next[1] = p1.low;
+  next[2] = exclusive_or(p0.high, w3, key.second(round));
+  next[3] = p0.low;
+}
+
+template <class Word, class Last, class Key>
+PYGAN_HD void philox4x32(Word (&w)[4], Last (&last)[4], const Key& key) {
+  PYGAN_UNROLL
+  for (int round = 0; round < kPhiloxRounds - 1; ++round) philox_round(w, w, key, round);
+  philox_round(w, last, key, kPhiloxRounds - 1);
+}
 template <class Word, class Key>
 PYGAN_HD void philox4x32(Word (&w)[4], const Key& key) {
-  PYGAN_UNROLL
-  for (int round = 0; round < kPhiloxRounds; ++round) {
-    const Product<Word> p0 = multiply(0xD2511F53u, w[0]);
-    const Product<Word> p1 = multiply(0xCD9E8D57u, w[2]);
-    w[0] = exclusive_or(p1.high, w[1], key.first(round));
-    w[1] = p1.low;
-    w[2] = exclusive_or(p0.high, w[3], key.second(round));
-    w[3] = p0.low;
-  }
+  philox4x32(w, w, key);
 }
 
 }  // namespace pygan
