@@ -188,6 +188,8 @@ void sums_of_range(const LossPiece& piece, const LossOptions& o, int64_t begin, 
         form.derivatives[0](x, q, v, count, eps, M(1));
         add_to_lanes(slopes, v, count);
       }
+      // Otherwise a second exponential a logit, of what the loss itself does not look at.
+      if (o.slopes_alone) continue;
       if (form.exponential && seen.as_it_is()) {
         own.add(seen.logits, q, count);
       } else {

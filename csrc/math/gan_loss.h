@@ -37,9 +37,10 @@ enum class Sums : int {
 };
 
 struct LossOptions {
-  Dtype dtype;      // of the logits: float32, float64, float16, bfloat16
-  bool bounds_jsd;  // of the loss, see there
-  bool statistics;  // also sum up the logits themselves
+  Dtype dtype;        // of the logits: float32, float64, float16, bfloat16
+  bool bounds_jsd;    // of the loss, see there
+  bool statistics;    // also sum up the logits themselves
+  bool slopes_alone;  // of the statistics only kSumSlope is read
   Sums sums;
   const void* means;  // [kMeans] of the one pair of tensors that is compared to means, or null
   // Pointwise only:

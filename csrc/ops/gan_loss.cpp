@@ -111,6 +111,7 @@ void run_sums(const LossPlan& plan, const LossArgs& args, bool statistics, const
   const auto at_index = [&](size_t i) { return data + i * numbers.element_size(); };
   LossOptions options = options_of(like, args);
   options.statistics = statistics || args.to_mean();
+  options.slopes_alone = !statistics;
   LossOutputs out{};
   out.loss = loss.mutable_data_ptr();
   out.statistics = statistics ? data : nullptr;

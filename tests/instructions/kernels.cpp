@@ -73,7 +73,8 @@ int64_t loss(const Kernels& kernels, Form form, int passes, int64_t n,
   LossOptions options{};
   options.dtype = sizeof(T) == 2 ? Dtype::bfloat16 : Dtype::float32;
   options.bounds_jsd = form == Form::Logistic && compared == Compared::alone;
-  options.statistics = (passes & kStatistics) != 0;
+  options.slopes_alone = (passes & kStatistics) == 0;
+  options.statistics = !options.slopes_alone || compared == Compared::to_mean;
   options.sums = sums;
   if (passes & (kGrad | kBackward)) piece.out = buffer<T>(2);
   if (compared == Compared::paired) {
@@ -132,7 +133,8 @@ std::vector<Case> all_cases() {
   add_loss(bfloat16_t{}, "Logistic bf16 value, grad", logistic, kGrad);
   add_loss(float{}, "Logistic paired value, grad", logistic, kGrad, paired);
   add_loss(float{}, "Logistic to mean, means", logistic, kStatistics, to_mean, Sums::means);
-  add_loss(float{}, "Logistic to mean value", logistic, kStatistics, to_mean);
+  add_loss(float{}, "Logistic to mean value", logistic, kValue, to_mean);
+  add_loss(float{}, "Logistic to mean value, stats", logistic, kStatistics, to_mean);
   add_loss(float{}, "Logistic to mean backward", logistic, kBackward, to_mean);
   const auto add_noise = [&]<class In, class Out>(In, Out, std::string name, Dtype in, Dtype out) {
     cases.push_back({std::move(name), [=](const Kernels& kernels, int64_t n) {
