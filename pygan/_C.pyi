@@ -63,6 +63,9 @@ def instance_noise_out(
 def backward(outputs: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
     """torch.autograd.backward(outputs, gradients)."""
 
+def scalars(numbers: Tensor, count: int) -> list[Tensor]:
+    """The first elements of a vector, as tensors that share its memory."""
+
 def cpu_capability() -> str:
     """The instruction set whose kernels run: baseline, avx2 or avx512."""
 

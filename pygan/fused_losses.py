@@ -281,4 +281,7 @@ def _mean(x: Tensor) -> Tensor:
 
 
 def _stats(numbers: Tensor) -> LossStats:
-    return LossStats(*numbers.unbind()[: len(LossStats._fields)])
+    count = len(LossStats._fields)
+    if torch.compiler.is_compiling():
+        return LossStats(*numbers[:count].unbind())
+    return LossStats(*_C.scalars(numbers, count))
