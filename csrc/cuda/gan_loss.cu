@@ -6,18 +6,21 @@
 namespace pygan::cuda {
 namespace {
 
-// Enough blocks to fill the largest GPU of today twice over; more only lengthen the last block's
-// sum.
-constexpr int64_t kMaxBlocks = 1024;
+// Eight for each multiprocessor of a B200, nine of an H100 and eleven of an A100, but for a few
+// that are left over. More make less of a difference between multiprocessors, and spend more of
+// their time on beginning and ending.
+constexpr int64_t kMaxBlocks = 1184;
 
-LossLaunch describe(const LossPiece* pieces, int count, const LossOptions& options) {
-  LossLaunch launch;
+LossLaunch describe(const LossPiece* pieces, int count, const LossOptions& options,
+                    unsigned blocks) {
+  LossLaunch launch{};
   launch.count = count;
   launch.options = options;
   int64_t tiles = 0;
   for (int p = 0; p < count; ++p) {
     launch.pieces[p] = pieces[p];
-    launch.tile_end[p] = tiles += (pieces[p].n + kTile - 1) / kTile;
+    launch.first_block[p] = static_cast<unsigned>(tiles % blocks);
+    tiles += tiles_of(pieces[p]);
   }
   return launch;
 }
@@ -26,20 +29,19 @@ LossLaunch describe(const LossPiece* pieces, int count, const LossOptions& optio
 
 unsigned loss_blocks(const LossPiece* pieces, int count) {
   int64_t tiles = 0;
-  for (int p = 0; p < count; ++p) tiles += (pieces[p].n + kTile - 1) / kTile;
+  for (int p = 0; p < count; ++p) tiles += tiles_of(pieces[p]);
   return static_cast<unsigned>(std::clamp<int64_t>(tiles, 1, kMaxBlocks));
 }
 
 void loss_sums(const LossPiece* pieces, int count, const LossOptions& options,
                const LossScratch& scratch, Stream stream) {
-  const LossLaunch a = describe(pieces, count, options);
   const unsigned blocks = loss_blocks(pieces, count);
+  const LossLaunch a = describe(pieces, count, options, blocks);
   const bool grads = std::any_of(pieces, pieces + count,
                                  [](const LossPiece& piece) { return piece.out != nullptr; });
   with_floating_type(options.dtype, [&](auto type) {
     using T = decltype(type);
-    const auto kernel = options.statistics ? grads ? gan_loss_sums_kernel<T, With::both>
-                                                   : gan_loss_sums_kernel<T, With::statistics>
+    const auto kernel = options.statistics ? gan_loss_sums_kernel<T, With::statistics>
                         : grads            ? gan_loss_sums_kernel<T, With::grads>
                                            : gan_loss_sums_kernel<T, With::nothing>;
     launch(kernel, blocks, kThreads, stream, a, scratch);
@@ -47,12 +49,15 @@ void loss_sums(const LossPiece* pieces, int count, const LossOptions& options,
 }
 
 void loss_pointwise(const LossPiece* pieces, int count, const LossOptions& options, Stream stream) {
-  const LossLaunch a = describe(pieces, count, options);
-  if (a.tiles() == 0) return;
-  // No sum, so no partition to keep: a block a tile.
-  const auto blocks = static_cast<unsigned>(std::min<int64_t>(a.tiles(), 0x7fffffff));
+  if (std::all_of(pieces, pieces + count, [](const LossPiece& piece) { return piece.n == 0; })) {
+    return;
+  }
+  const unsigned blocks = loss_blocks(pieces, count);
+  const LossLaunch a = describe(pieces, count, options, blocks);
   with_floating_type(options.dtype, [&](auto type) {
-    launch(gan_loss_pointwise_kernel<decltype(type)>, blocks, kThreads, stream, a);
+    using T = decltype(type);
+    launch(options.out_is_math ? gan_loss_terms_kernel<T> : gan_loss_grad_kernel<T>, blocks,
+           kThreads, stream, a);
   });
 }
 

@@ -16,46 +16,143 @@ inline constexpr int kTile = kThreads * kPerThread;
 
 struct LossLaunch {
   LossPiece pieces[kMaxPieces];
-  int64_t tile_end[kMaxPieces];  // tiles of the pieces up to and including this one
+  unsigned first_block[kMaxPieces];  // the block that takes a piece's first tile
   int count;
   LossOptions options;
-
-  __host__ __device__ int64_t tiles() const { return count == 0 ? 0 : tile_end[count - 1]; }
 };
 
-// What the form sees of a logit; y is what it is paired with, or 0.
-template <class M>
-__device__ __forceinline__ M seen_by_form(const LossPiece& piece, M x, M y, M center) {
-  return static_cast<M>(piece.mirror) * (x - y - center);
+__host__ __device__ inline int64_t tiles_of(const LossPiece& piece) {
+  return (piece.n + kTile - 1) / kTile;
 }
 
-// Calls f(piece, i, x, y, hi) for each vector of logits that this thread has in each of its block's
-// tiles: x.v[k] is logit i + k, y.v[k] what it is paired with (0 where there is none), for k < hi.
-// end_of_tile(piece) follows each tile. The vectors of a tile are a loop, not unrolled: the forms
-// four times over took more than twice as long to compile and spilled. That enough warps are
-// resident to keep the memory busy with one load each is expected, not measured.
-template <class T, class F, class E>
-__device__ __forceinline__ void for_each_vector(const LossLaunch& a, F&& f, E&& end_of_tile) {
-  constexpr int kVector = 16 / sizeof(T);
-  for (int64_t tile = blockIdx.x; tile < a.tiles(); tile += gridDim.x) {
-    int p = 0;
-    while (tile >= a.tile_end[p]) ++p;
-    const LossPiece& piece = a.pieces[p];
-    const auto* logits = static_cast<const T*>(piece.logits);
-    const auto* other = static_cast<const T*>(piece.other);
-    const bool is_aligned = aligned<T, kVector>(logits);
-    const bool other_is_aligned = aligned<T, kVector>(other);
-    const int64_t first = (tile - (p == 0 ? 0 : a.tile_end[p - 1])) * kTile;
-    const int64_t end = first + kTile < piece.n ? first + kTile : piece.n;
+// What the form sees of logits that are compared with `center`: mirror (x - y - center), x - y
+// being the difference to what a logit is paired with. (mirror is 1 or -1, so this is rounded like
+// that.)
+template <class M>
+struct Seen {
+  M mirror, offset;
+
+  __device__ Seen(const LossPiece& piece, const LossOptions& options)
+      : mirror(static_cast<M>(piece.mirror)), offset(-mirror * center_of<M>(piece, options)) {}
+  __device__ __forceinline__ M operator()(M difference) const {
+    return fma_(mirror, difference, offset);
+  }
+};
+
+// Tiles of a piece: first, first + step, ... before end.
+struct Tiles {
+  int64_t first, end, step;
+};
+
+// Calls f(piece, tiles) for each piece that this block has tiles of; f does them all.
+template <class F>
+__device__ __forceinline__ void for_each_piece(const LossLaunch& a, F&& f) {
 #pragma unroll 1
-    for (int64_t i = first + threadIdx.x * kVector; i < end; i += kThreads * kVector) {
-      const int hi = upper_bound<kVector>(i, end);
-      Vector<T, kVector> x, y = {};
-      load(x, logits + i, 0, hi, is_aligned && hi == kVector);
-      if (other != nullptr) load(y, other + i, 0, hi, other_is_aligned && hi == kVector);
-      f(piece, i, x, y, hi);
+  for (int p = 0; p < a.count; ++p) {
+    const unsigned block = blockIdx.x >= a.first_block[p]
+                               ? blockIdx.x - a.first_block[p]
+                               : blockIdx.x + gridDim.x - a.first_block[p];
+    const Tiles tiles{block, tiles_of(a.pieces[p]), gridDim.x};
+    if (tiles.first < tiles.end) f(a.pieces[p], tiles);
+  }
+}
+
+// Calls f(form, plain) with the form as an object; plain is std::true_type where that saves
+// instructions, namely for the logistic form with an eps of 0.
+template <class F>
+__device__ __forceinline__ void with_target(const LossPiece& piece, F&& f) {
+  with_form(piece.form, [&](auto form) {
+    if constexpr (std::is_same_v<decltype(form), Logistic>) {
+      if (piece.eps == 0) return f(form, std::true_type{});
     }
-    end_of_tile(piece);
+    f(form, std::false_type{});
+  });
+}
+
+// to[i] = sign from[i]
+template <class Out, class M, int kVectors, int N>
+__device__ __forceinline__ void store_vectors(Out* to, const M (&from)[kVectors][N], M sign) {
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v) {
+    Vector<Out, N> vector;
+#pragma unroll
+    for (int k = 0; k < N; ++k) vector.v[k] = from_math<Out>(sign * from[v][k]);
+    store(to + v * kThreads * N, vector);
+  }
+}
+
+// Calls f(x - y, x, y) for each of this thread's logits x, y being what it is paired with (0 where
+// there is none), and end_of_tile() after each tile. Stores what f returns: into out, as Out, and
+// minus that into other_out; nothing for an Out of void.
+//
+// kVectors vectors are loaded before the first is worked on, so that there are enough bytes on the
+// way. Only where not all of a tile is there, or not all of it is aligned, it goes logit by logit:
+// the same logits for a thread in the same order.
+template <class T, class Out, int kVectors, class F, class E>
+__device__ __forceinline__ void for_each_logit(const LossPiece& piece, const Tiles& tiles, F&& f,
+                                               E&& end_of_tile) {
+  using M = math_t<T>;
+  constexpr int kVector = 16 / sizeof(T);
+  constexpr bool kStores = !std::is_void_v<Out>;
+  using Stored = std::conditional_t<kStores, Out, T>;
+  const auto* logits = static_cast<const T*>(piece.logits);
+  const auto* other = static_cast<const T*>(piece.other);
+  auto *out = static_cast<Stored*>(piece.out), *other_out = static_cast<Stored*>(piece.other_out);
+  const bool is_aligned =
+      aligned<T, kVector>(logits) && aligned<T, kVector>(other) &&
+      (!kStores || (aligned<Stored, kVector>(out) && aligned<Stored, kVector>(other_out)));
+#pragma unroll 1
+  for (int64_t tile = tiles.first; tile < tiles.end; tile += tiles.step) {
+    const int64_t first = tile * kTile;
+    const int64_t end = first + kTile < piece.n ? first + kTile : piece.n;
+    const int64_t start = first + threadIdx.x * kVector;
+    if (is_aligned && end - first == kTile) {
+#pragma unroll 1
+      for (int batch = 0; batch < kPerThread; batch += kVectors * kVector) {
+        const int64_t i = start + batch * kThreads;
+        M x[kVectors][kVector], y[kVectors][kVector] = {}, difference[kVectors][kVector];
+        load_vectors<T>(x, logits + i, kThreads * kVector);
+#pragma unroll
+        for (int v = 0; v < kVectors; ++v) {
+#pragma unroll
+          for (int k = 0; k < kVector; ++k) difference[v][k] = x[v][k];
+        }
+        if (other != nullptr) {
+          load_vectors<T>(y, other + i, kThreads * kVector);
+#pragma unroll
+          for (int v = 0; v < kVectors; ++v) {
+#pragma unroll
+            for (int k = 0; k < kVector; ++k) difference[v][k] -= y[v][k];
+          }
+        }
+        M result[kVectors][kVector];
+#pragma unroll
+        for (int v = 0; v < kVectors; ++v) {
+#pragma unroll
+          for (int k = 0; k < kVector; ++k) {
+            result[v][k] = f(difference[v][k], x[v][k], y[v][k]);
+          }
+        }
+        if constexpr (kStores) {
+          if (out != nullptr) store_vectors(out + i, result, M(1));
+          if (other_out != nullptr) store_vectors(other_out + i, result, M(-1));
+        }
+      }
+    } else {
+#pragma unroll 1
+      for (int64_t i = start; i < end; i += kThreads * kVector) {
+#pragma unroll 1
+        for (int64_t k = i; k < i + kVector && k < end; ++k) {
+          const M x = to_float(logits[k]), y = other != nullptr ? M(to_float(other[k])) : M(0);
+          const M result = f(x - y, x, y);
+          if constexpr (kStores) {
+            if (out != nullptr) out[k] = from_math<Out>(result);
+            if (other_out != nullptr) other_out[k] = from_math<Out>(-result);
+          }
+        }
+      }
+    }
+    end_of_tile();
   }
 }
 
@@ -68,91 +165,95 @@ __device__ __forceinline__ void add_statistics(M (&sums)[kSums], M x) {
   sums[kSumNonfinite] += is_finite(x) ? M(0) : M(1);
 }
 
-template <class Out, class M, int N>
-__device__ __forceinline__ void store_results(void* to, int64_t i, const M (&result)[N], int hi,
-                                              M sign) {
-  auto* out = static_cast<Out*>(to);
-  Vector<Out, N> v;
-#pragma unroll
-  for (int k = 0; k < N; ++k) v.v[k] = from_math<Out>(sign * result[k]);
-  store(out + i, v, 0, hi, aligned<Out, N>(out) && hi == N);
-}
+// What is done beside the loss itself: gradients are stored, and with statistics the logits are
+// summed up as well.
+enum class With { nothing, grads, statistics };
 
-// What is summed and stored beside the loss itself.
-enum class With { nothing, grads, statistics, both };
-template <With with>
-inline constexpr bool kWithStatistics = with == With::statistics || with == With::both;
+// Vectors that are loaded together: a thread's of a tile. In fp64 that takes too many registers.
+template <class T>
+inline constexpr int kLossVectors =
+    sizeof(T) == 8 ? 1 : kPerThread * static_cast<int>(sizeof(T)) / 16;
+
+// With 64 registers a thread, gradients beside the sum spill a few bytes on some architectures.
+template <class T, With with>
+inline constexpr int kSumsMinBlocks =
+    with == With::grads && sizeof(T) < 8 ? 3 : kMinBlocks<math_t<T>, with == With::statistics>;
+
+// Adds the loss over these tiles to the totals, and stores the gradient.
+template <class T, With with, int kVectors, int kColumns>
+__device__ __forceinline__ void add_loss(double (&totals)[kColumns], const LossOptions& options,
+                                         const LossPiece& piece, const Tiles& tiles) {
+  using M = math_t<T>;
+  using Out = std::conditional_t<with == With::nothing, void, T>;
+  constexpr bool kStatistics = with == With::statistics;
+  const Seen<M> seen_by_form(piece, options);
+  const M factor = factor_of<M>(piece, 1);
+  with_target(piece, [&](auto form, auto plain) {
+    using F = decltype(form);
+    const M eps = plain ? M(0) : static_cast<M>(piece.eps);
+    M sums[kSums] = {};
+    M product = M(0);  // see times_one_plus: one logarithm a tile instead of one a logit
+    for_each_logit<T, Out, kVectors>(
+        piece, tiles,
+        [&](M difference, M, M) {
+          const M seen = seen_by_form(difference);
+          const M u = exp_minus_abs(seen);
+          sums[kSumValue] += plain ? F::plain(seen) : F::base(seen, eps);
+          if constexpr (kStatistics) sums[kSumPlain] += F::plain(seen);
+          if constexpr (F::kExponential) product = times_one_plus(product, u);
+          if constexpr (with == With::nothing) return M(0);
+          const M slope = F::d1(seen, sigmoid_minus_abs(u), eps);
+          sums[kSumSlope] += slope;
+          return slope * factor;
+        },
+        [&] {
+          if constexpr (F::kExponential) {
+            sums[kSumValue] = add_log1p_of_product(sums[kSumValue], product);
+            if (kStatistics) sums[kSumPlain] = add_log1p_of_product(sums[kSumPlain], product);
+            product = M(0);
+          }
+          add_to_totals(totals, sums, piece, false);
+          for (M& sum : sums) sum = M(0);
+        });
+  });
+}
 
 // A thread's 16 values of a tile are added in the math type, everything beyond in fp64: fp64 adds
 // are 32 to 64 times slower than fp32 ones on many GPUs, and one in 16 is expected to hide behind
 // the memory traffic (not measured).
 template <class T, With with>
-__global__ void __launch_bounds__(kThreads, kMinBlocks<math_t<T>, kWithStatistics<with>>)
+__global__ void __launch_bounds__(kThreads, kSumsMinBlocks<T, with>)
     gan_loss_sums_kernel(const __grid_constant__ LossLaunch a,
                          const __grid_constant__ LossScratch scratch) {
   using M = math_t<T>;
-  constexpr int kVector = 16 / sizeof(T);
-  constexpr bool kStatistics = kWithStatistics<with>;
-  constexpr bool kGrads = with == With::grads || with == With::both;
+  constexpr bool kStatistics = with == With::statistics;
   constexpr int kColumns = kStatistics ? kTotals : 1;
   PYGAN_SHARED(double, shared, kWarps* kColumns);
   PYGAN_SHARED(unsigned, flag, 1);
 
   double totals[kColumns] = {};
-  M sums[kSums] = {}, others[kSums] = {};
-  M product = M(0);  // see times_one_plus: one logarithm a tile instead of one a logit
-  for_each_vector<T>(
-      a,
-      [&](const LossPiece& piece, int64_t i, const auto& x, const auto& y, int hi) {
-        if (kStatistics && a.options.sums == Sums::means) {
-#pragma unroll
-          for (int k = 0; k < kVector; ++k) {
-            if (k < hi) sums[kSumLogit] += to_float(x.v[k]);
-          }
-          return;
-        }
-        const M eps = static_cast<M>(piece.eps), center = center_of<M>(piece, a.options);
-        const M factor = factor_of<M>(piece, 1);
-        [[maybe_unused]] M grads[kVector] = {};
-        with_form(piece.form, [&](auto form) {
-          using F = decltype(form);
-#pragma unroll
-          for (int k = 0; k < kVector; ++k) {
-            if (k >= hi) break;
-            const M seen = seen_by_form<M>(piece, to_float(x.v[k]), to_float(y.v[k]), center);
-            const M u = exp_minus_abs(seen);
-            sums[kSumValue] += F::base(seen, eps);
-            if constexpr (kStatistics) sums[kSumPlain] += F::base(seen, M(0));
-            if constexpr (F::kExponential) product = times_one_plus(product, u);
-            if constexpr (kStatistics || kGrads) {
-              grads[k] = F::d1(seen, sigmoid_minus_abs(u), eps);
-              sums[kSumSlope] += grads[k];
-              grads[k] *= factor;
-            }
-          }
-        });
-        if constexpr (kStatistics) {
-#pragma unroll
-          for (int k = 0; k < kVector; ++k) {
-            if (k >= hi) break;
-            add_statistics(sums, static_cast<M>(to_float(x.v[k])));
-            if (piece.other != nullptr) add_statistics(others, static_cast<M>(to_float(y.v[k])));
-          }
-        }
-        if constexpr (kGrads) {
-          if (piece.out != nullptr) store_results<T>(piece.out, i, grads, hi, M(1));
-          if (piece.other_out != nullptr) store_results<T>(piece.other_out, i, grads, hi, M(-1));
-        }
-      },
-      [&](const LossPiece& piece) {
-        sums[kSumValue] = add_log1p_of_product(sums[kSumValue], product);
-        if (kStatistics) sums[kSumPlain] = add_log1p_of_product(sums[kSumPlain], product);
-        product = M(0);
-        add_to_totals(totals, sums, piece, false);
-        if (kStatistics && piece.other != nullptr) add_to_totals(totals, others, piece, true);
-        for (M& sum : sums) sum = M(0);
-        for (M& sum : others) sum = M(0);
-      });
+  for_each_piece(a, [&](const LossPiece& piece, const Tiles& tiles) {
+    if constexpr (!kStatistics) {
+      return add_loss<T, with, kLossVectors<T>>(totals, a.options, piece, tiles);
+    } else {
+      for (int64_t tile = tiles.first; tile < tiles.end; tile += tiles.step) {
+        const Tiles one{tile, tile + 1, 1};
+        M sums[kSums] = {}, others[kSums] = {};
+        for_each_logit<T, void, 1>(
+            piece, one,
+            [&](M, M x, M y) {
+              add_statistics(sums, x);
+              if (piece.other != nullptr) add_statistics(others, y);
+              return M(0);
+            },
+            [&] {
+              add_to_totals(totals, sums, piece, false);
+              if (piece.other != nullptr) add_to_totals(totals, others, piece, true);
+            });
+        if (a.options.sums == Sums::loss) add_loss<T, with, 1>(totals, a.options, piece, one);
+      }
+    }
+  });
 
   block_sum(totals, shared);
   if (gridDim.x > 1) {
@@ -161,49 +262,60 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks<math_t<T>, kWithStatistic
           shared[threadIdx.x];
     }
     if (!is_last_block(scratch.slot, flag)) return;
-    for (int column = threadIdx.x / 32; column < kColumns; column += kWarps) {
-      double sum = 0;
-      for (unsigned block = threadIdx.x % 32; block < gridDim.x; block += 32) {
-        sum += scratch.partials[static_cast<int64_t>(block) * kColumns + column];
+#pragma unroll
+    for (int k = 0; k < kColumns; ++k) totals[k] = 0;
+#pragma unroll 4
+    for (unsigned block = threadIdx.x; block < gridDim.x; block += kThreads) {
+#pragma unroll
+      for (int k = 0; k < kColumns; ++k) {
+        totals[k] += scratch.partials[static_cast<int64_t>(block) * kColumns + k];
       }
-      sum = warp_sum(sum);
-      if (threadIdx.x % 32 == 0) shared[column] = sum;
     }
-    __syncthreads();
+    block_sum(totals, shared);
   }
   if (threadIdx.x == 0) finish_loss<kColumns, M>(shared, a.options, scratch.out);
 }
 
+// The gradient: of the logits' type, and of order 1.
 template <class T>
 __global__ void __launch_bounds__(kThreads, kMinBlocks<math_t<T>>)
-    gan_loss_pointwise_kernel(const __grid_constant__ LossLaunch a) {
+    gan_loss_grad_kernel(const __grid_constant__ LossLaunch a) {
   using M = math_t<T>;
-  constexpr int kVector = 16 / sizeof(T);
   const M grad = a.options.grad == nullptr ? M(1) : *static_cast<const M*>(a.options.grad);
-  for_each_vector<T>(
-      a,
-      [&](const LossPiece& piece, int64_t i, const auto& x, const auto& y, int hi) {
-        const M eps = static_cast<M>(piece.eps), center = center_of<M>(piece, a.options);
-        const M factor = factor_of<M>(piece, a.options.order) * grad;
-        const M shift = grad * shift_of<M>(piece, a.options);
-        M result[kVector] = {};
-        with_form(piece.form, [&](auto form) {
-          using F = decltype(form);
-#pragma unroll
-          for (int k = 0; k < kVector; ++k) {
-            if (k >= hi) break;
-            const M seen = seen_by_form<M>(piece, to_float(x.v[k]), to_float(y.v[k]), center);
-            result[k] = factor * form_of_order<F>(a.options.order, seen, eps) - shift;
-          }
-        });
-        if (a.options.out_is_math) {
-          store_results<M>(piece.out, i, result, hi, M(1));
-        } else {
-          store_results<T>(piece.out, i, result, hi, M(1));
-          if (piece.other_out != nullptr) store_results<T>(piece.other_out, i, result, hi, M(-1));
-        }
-      },
-      [](const LossPiece&) {});
+  for_each_piece(a, [&](const LossPiece& piece, const Tiles& tiles) {
+    const Seen<M> seen_by_form(piece, a.options);
+    const M factor = factor_of<M>(piece, 1) * grad, shift = grad * shift_of<M>(piece, a.options);
+    with_target(piece, [&](auto form, auto plain) {
+      const M eps = plain ? M(0) : static_cast<M>(piece.eps);
+      for_each_logit<T, T, kLossVectors<T>>(
+          piece, tiles,
+          [&](M difference, M, M) {
+            return factor * form_of_order<decltype(form)>(1, seen_by_form(difference), eps) - shift;
+          },
+          [] {});
+    });
+  });
+}
+
+// The terms of the loss, or their derivatives of any order, in the math type.
+template <class T>
+__global__ void __launch_bounds__(kThreads, kMinBlocks<math_t<T>>)
+    gan_loss_terms_kernel(const __grid_constant__ LossLaunch a) {
+  using M = math_t<T>;
+  for_each_piece(a, [&](const LossPiece& piece, const Tiles& tiles) {
+    const Seen<M> seen_by_form(piece, a.options);
+    const M factor = factor_of<M>(piece, a.options.order);
+    const M eps = static_cast<M>(piece.eps);
+    with_form(piece.form, [&](auto form) {
+      using F = decltype(form);
+      for_each_logit<T, M, 1>(
+          piece, tiles,
+          [&](M difference, M, M) {
+            return factor * form_of_order<F>(a.options.order, seen_by_form(difference), eps);
+          },
+          [] {});
+    });
+  });
 }
 
 }  // namespace pygan::cuda

@@ -7,9 +7,8 @@
 namespace pygan::cuda {
 namespace {
 
-// Two rounds of the largest GPU of today; more blocks than that would only queue at the counter
-// that advances the stream.
-constexpr int64_t kMaxBlocks = 2048;
+// As in gan_loss.cu.
+constexpr int64_t kMaxBlocks = 1184;
 
 }  // namespace
 

@@ -2,9 +2,10 @@
 // whole Philox counters, and 16 bytes of output (or more). Groups lie on multiples of G in the
 // stream; where the tensor does not begin on one, the first group is a partial one.
 //
-// fp32 takes two groups at a time, which share the generator's key schedule and the loop's own
-// instructions (sm_90: 48.9 instructions an element, see tests/test_machine_code.py; with one group
-// 56.5, counted before the last instruction saved in normal.h).
+// Two groups at a time (but for fp64) share the generator's key schedule and the loop's own
+// instructions, and are twice the bytes on the way (sm_90: 48.6 instructions an element in fp32,
+// see tests/test_machine_code.py; with one group 56.5, counted before the last instruction saved in
+// normal.h).
 #pragma once
 
 #include "cuda/reduce.cuh"
@@ -15,7 +16,7 @@ namespace pygan::cuda {
 template <class Out>
 inline constexpr int kNoiseGroup = sizeof(Out) >= 4 ? 4 : 16 / static_cast<int>(sizeof(Out));
 template <class Out>
-inline constexpr int kNoiseGroups = sizeof(Out) == 4 ? 2 : 1;
+inline constexpr int kNoiseGroups = sizeof(Out) == 8 ? 1 : 2;
 
 // Elements that a block makes at a time.
 template <class Out>
@@ -31,9 +32,11 @@ struct NoiseLaunch {
   unsigned slot;
 };
 
-// The eight elements of the 16-bit types spill with 64 registers a thread, and with 80.
+// The sixteen elements of the 16-bit types spill with 80 registers a thread, but those that come
+// from uint8.
 template <class In, class Out>
-inline constexpr int kNoiseMinBlocks = sizeof(Out) == 2 ? 2 : kMinBlocks<math_t<In, Out>>;
+inline constexpr int kNoiseMinBlocks =
+    sizeof(Out) == 2 ? (sizeof(In) == 1 ? 3 : 2) : kMinBlocks<math_t<In, Out>>;
 
 template <class In, class Out>
 __global__ void __launch_bounds__(kThreads, kNoiseMinBlocks<In, Out>)
@@ -41,9 +44,16 @@ __global__ void __launch_bounds__(kThreads, kNoiseMinBlocks<In, Out>)
   using M = math_t<In, Out>;
   constexpr int G = kNoiseGroup<Out>, kGroups = kNoiseGroups<Out>;
   constexpr int64_t kTile = kNoiseTile<Out>;
-  PYGAN_SHARED(unsigned, flag, 1);
   const auto seed = static_cast<uint64_t>(a.options.state[0]);
   const auto state_step = static_cast<uint64_t>(a.options.state[1]);
+  // Every block has read the step before it counts itself, so the last one may change it. At once,
+  // not after the work: then no block has to wait for its count before another takes its place.
+  if (a.advance != nullptr) {
+    __syncthreads();
+    if (threadIdx.x == 0 && counts_last(a.slot)) {
+      a.advance[1] = static_cast<int64_t>(state_step + a.steps);
+    }
+  }
 
 #pragma unroll 1
   for (int p = 0; p < a.count; ++p) {
@@ -82,7 +92,7 @@ __global__ void __launch_bounds__(kThreads, kNoiseMinBlocks<In, Out>)
       if (whole) {
         Vector<In, G> from[kGroups];
 #pragma unroll
-        for (int u = 0; u < kGroups; ++u) load(from[u], x + i + u * kThreads * G, 0, G, true);
+        for (int u = 0; u < kGroups; ++u) from[u] = load<In, G>(x + i + u * kThreads * G);
 #pragma unroll
         for (int u = 0; u < kGroups; ++u) {
           Vector<Out, G> to;
@@ -93,7 +103,7 @@ __global__ void __launch_bounds__(kThreads, kNoiseMinBlocks<In, Out>)
 #pragma unroll
             for (int j = 0; j < 4; ++j) to.v[k + j] = noisy(from[u].v[k + j], sigma[u], z[j]);
           }
-          store(out + i + u * kThreads * G, to, 0, G, true);
+          store(out + i + u * kThreads * G, to);
         }
         continue;
       }
@@ -110,11 +120,6 @@ __global__ void __launch_bounds__(kThreads, kNoiseMinBlocks<In, Out>)
         }
       }
     }
-  }
-
-  // Every block has read the step before it counts itself, so the last one may change it.
-  if (a.advance != nullptr && is_last_block(a.slot, flag) && threadIdx.x == 0) {
-    a.advance[1] = static_cast<int64_t>(state_step + a.steps);
   }
 }
 

@@ -64,4 +64,12 @@ __device__ __forceinline__ bool is_last_block(unsigned slot, unsigned* flag) {
   return *flag != 0;
 }
 
+// The same for one thread of each block, without a barrier: whether it is the last to call this.
+__device__ __forceinline__ bool counts_last(unsigned slot) {
+  __threadfence();  // this thread's accesses before the count
+  const bool last = atomicInc(&slots[slot], gridDim.x - 1) == gridDim.x - 1;
+  if (last) __threadfence();  // the count before this thread's later accesses
+  return last;
+}
+
 }  // namespace pygan::cuda

@@ -20,43 +20,49 @@ __host__ __device__ __forceinline__ bool aligned(const void* p) {
   return reinterpret_cast<uintptr_t>(p) % alignof(Vector<T, N>) == 0;
 }
 
-// Elements lo <= k < hi of the N at p; the others are left alone. `whole` says that these are all
-// of them and p is aligned: the same for (nearly) all threads, so the branch costs little.
 template <class T, int N>
-__device__ __forceinline__ void load(Vector<T, N>& to, const T* p, int lo, int hi, bool whole) {
-  if (whole) {
-    to = *reinterpret_cast<const Vector<T, N>*>(p);
+__device__ __forceinline__ Vector<T, N> load(const T* p) {
+  return *reinterpret_cast<const Vector<T, N>*>(p);
+}
+
+template <class T, int N>
+__device__ __forceinline__ void to_math(math_t<T> (&to)[N], const Vector<T, N>& from) {
+  if constexpr (std::is_same_v<T, bfloat16_t>) {
+    // Both halves of a word by one operation each; ptxas takes a number of 16 bits out first.
+    uint32_t words[N / 2];
+    memcpy(words, from.v, sizeof(words));
+#pragma unroll
+    for (int k = 0; k < N / 2; ++k) {
+      to[2 * k] = float_of(words[k] << 16);
+      to[2 * k + 1] = float_of(words[k] & 0xffff0000u);
+    }
   } else {
 #pragma unroll
-    for (int k = 0; k < N; ++k) {
-      if (k >= lo && k < hi) to.v[k] = p[k];
-    }
+    for (int k = 0; k < N; ++k) to[k] = to_float(from.v[k]);
   }
+}
+
+// Vectors that lie `stride` apart. All are loaded before the first is looked at.
+template <class T, int kVectors, int N>
+__device__ __forceinline__ void load_vectors(math_t<T> (&to)[kVectors][N], const T* from,
+                                             int stride) {
+  Vector<T, N> vectors[kVectors];
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v) vectors[v] = load<T, N>(from + v * stride);
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v) to_math(to[v], vectors[v]);
 }
 
 // The 16-byte stores are spelt out: nvcc 13 splits a plain vector store and merges the parts with
 // the stores of the tail (seen in the machine code of sm_75 to sm_90).
 template <class T, int N>
-__device__ __forceinline__ void store(T* p, const Vector<T, N>& from, int lo, int hi, bool whole) {
+__device__ __forceinline__ void store(T* p, const Vector<T, N>& from) {
   constexpr int kQuads = sizeof(T) * N / 16;
   static_assert(sizeof(T) * N == 16 * kQuads);
-  if (whole) {
-    uint4 quads[kQuads];
-    memcpy(quads, from.v, sizeof(quads));
+  uint4 quads[kQuads];
+  memcpy(quads, from.v, sizeof(quads));
 #pragma unroll
-    for (int k = 0; k < kQuads; ++k) __stwb(reinterpret_cast<uint4*>(p) + k, quads[k]);
-  } else {
-#pragma unroll
-    for (int k = 0; k < N; ++k) {
-      if (k >= lo && k < hi) p[k] = from.v[k];
-    }
-  }
-}
-
-// Elements of a group of N from i that lie in [0, n), as a bound for k.
-template <int N>
-__device__ __forceinline__ int upper_bound(int64_t i, int64_t n) {
-  return n - i < N ? static_cast<int>(n - i) : N;
+  for (int k = 0; k < kQuads; ++k) __stwb(reinterpret_cast<uint4*>(p) + k, quads[k]);
 }
 
 }  // namespace pygan::cuda

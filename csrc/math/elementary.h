@@ -9,9 +9,20 @@
 
 namespace pygan {
 
+// The larger of x and low; NaN stays NaN.
+PYGAN_HD float at_least(float x, float low) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(x) : "f"(x), "f"(low));  // of which ptxas is not certain
+  return x;
+#else
+  return x < low ? low : x;
+#endif
+}
+PYGAN_HD double at_least(double x, double low) { return x < low ? low : x; }
+
 // exp(x) for x <= 0. Below -104 (-746 in fp64) the result is 0, as it should be; NaN stays NaN.
 PYGAN_HD float exp_nonpositive(float x) {
-  const float clamped = x < -104.0f ? -104.0f : x;
+  const float clamped = at_least(x, -104.0f);
   // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits.
   const float shifted = fma_(clamped, 0x1.715476p+0f, 0x1.8p+23f);
   const float n = shifted - 0x1.8p+23f;
@@ -26,7 +37,7 @@ PYGAN_HD float exp_nonpositive(float x) {
   return e * float_of(scale) * 0x1p-64f;
 }
 PYGAN_HD double exp_nonpositive(double x) {
-  const double clamped = x < -746.0 ? -746.0 : x;
+  const double clamped = at_least(x, -746.0);
   const double shifted = fma_(clamped, 0x1.71547652b82fep+0, 0x1.8p+52);
   const double n = shifted - 0x1.8p+52;
   const double r = fma_(n, -0x1.ef35793c7673p-45, fma_(n, -0x1.62e42fefa38p-1, clamped));
@@ -81,7 +92,13 @@ PYGAN_HD double add_log1p_of_product(double base, double e) {
   return add_log1p(fma_(n, 0x1.62e42fefa39efp-1, base), fma_(e, down, down - 1.0));
 }
 
-PYGAN_HD float minus_absolute(float x) { return float_of(bits_of(x) | 0x80000000u); }
+PYGAN_HD float minus_absolute(float x) {
+#if defined(__CUDA_ARCH__)
+  return -fabsf(x);  // part of the operand, while ptxas spends an instruction on the bits
+#else
+  return float_of(bits_of(x) | 0x80000000u);
+#endif
+}
 PYGAN_HD double minus_absolute(double x) { return double_of(bits_of(x) | 0x8000000000000000u); }
 PYGAN_HD float absolute(float x) { return float_of(bits_of(x) & 0x7fffffffu); }
 PYGAN_HD double absolute(double x) { return double_of(bits_of(x) & 0x7fffffffffffffffu); }
@@ -90,8 +107,8 @@ PYGAN_HD bool is_finite(T x) {
   return absolute(x) <= largest_finite(T{});
 }
 template <class T>
-PYGAN_HD T positive_part(T x) {  // NaN stays NaN
-  return x < T(0) ? T(0) : x;
+PYGAN_HD T positive_part(T x) {
+  return at_least(x, T(0));
 }
 
 // The two quantities of which the logistic functions of x are made, both without overflow:

@@ -44,8 +44,8 @@ struct LossOptions {
   Sums sums;
   const void* means;  // [kMeans] of the one pair of tensors that is compared to means, or null
   // Pointwise only:
-  int order;         // 0: the term, 1 and 2: its derivatives
-  const void* grad;  // [1] of the math type, or null: multiplies every element
+  int order;         // 0: the term, 1 and 2: its derivatives; on CUDA 1 unless out_is_math
+  const void* grad;  // [1] of the math type, or null: multiplies every element; as order
   bool out_is_math;  // the output has the math type, else the logits'
 };
 

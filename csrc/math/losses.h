@@ -28,6 +28,10 @@ struct Logistic {
     return weight == T(0) ? T(0) : weight * absolute(x);
   }
   template <class T>
+  static PYGAN_HD T plain(T x) {
+    return positive_part(-x);
+  }
+  template <class T>
   static PYGAN_HD T d1(T x, T q, T eps) {
     return x < T(0) ? (eps - T(1)) + q : eps - q;
   }
@@ -44,6 +48,10 @@ struct Hinge {
   template <class T>
   static PYGAN_HD T base(T x, T) {
     return positive_part(T(1) - x);
+  }
+  template <class T>
+  static PYGAN_HD T plain(T x) {
+    return base(x, T(0));
   }
   template <class T>
   static PYGAN_HD T d1(T x, T, T) {
@@ -64,6 +72,10 @@ struct Square {
     return T(0.5) * d * d;
   }
   template <class T>
+  static PYGAN_HD T plain(T x) {
+    return base(x, T(0));
+  }
+  template <class T>
   static PYGAN_HD T d1(T x, T, T eps) {
     return x - (T(1) - eps);
   }
@@ -79,6 +91,10 @@ struct Linear {
   template <class T>
   static PYGAN_HD T base(T x, T) {
     return -x;
+  }
+  template <class T>
+  static PYGAN_HD T plain(T x) {
+    return base(x, T(0));
   }
   template <class T>
   static PYGAN_HD T d1(T, T, T) {

@@ -183,7 +183,9 @@ at::Tensor noise_dot(const at::Tensor& grad, c10::SymIntArrayRef stride, const a
                  count == 0 ? 0 : g.numel() / count,
                  state.const_data_ptr<int64_t>(),
                  static_cast<uint64_t>(offset.expect_int())};
-  const at::Tensor sums = at::zeros({count}, options.dtype(at::kDouble));
+  // On CUDA the kernel writes them all, and filling them would be a launch more.
+  const at::Tensor sums = grad.is_cpu() ? at::zeros({count}, options.dtype(at::kDouble))
+                                        : at::empty({count}, options.dtype(at::kDouble));
   auto* sum = sums.mutable_data_ptr<double>();
   if (!grad.is_cpu()) {
     noise_dot_cuda(a, count, sum, grad);

@@ -85,37 +85,36 @@ PATCHES = [
     ),
     Patch(
         LOSS,
-        "load(x, logits + i, 0, hi, is_aligned && hi == kVector);",
-        "load(x, logits + i, 0, hi, is_aligned && (hi == kVector || BUG(loss_tail_guard_missing)));",
+        "if (is_aligned && end - first == kTile) {",
+        "if (is_aligned && (end - first == kTile || BUG(loss_tail_guard_missing))) {",
     ),
     Patch(
         LOSS,
-        "const bool is_aligned = aligned<T, kVector>(logits);",
-        "const bool is_aligned = BUG(loss_misaligned) || aligned<T, kVector>(logits);",
+        "k < i + kVector && k < end;",
+        "k < i + kVector && (k < end || BUG(loss_logit_guard_missing));",
     ),
     Patch(
         LOSS,
-        "load(y, other + i, 0, hi, other_is_aligned && hi == kVector);",
-        "load(y, other + i, 0, hi,"
-        " other_is_aligned && (hi == kVector || BUG(loss_other_guard_missing)));",
+        "aligned<T, kVector>(logits) && aligned<T, kVector>(other) &&",
+        "(BUG(loss_misaligned) || aligned<T, kVector>(logits)) &&"
+        " (BUG(loss_other_misaligned) || aligned<T, kVector>(other)) &&",
     ),
     Patch(
         LOSS,
-        "const bool other_is_aligned = aligned<T, kVector>(other);",
-        "const bool other_is_aligned = BUG(loss_other_misaligned) || aligned<T, kVector>(other);",
+        "(aligned<Stored, kVector>(out) && aligned<Stored, kVector>(other_out))",
+        "((BUG(loss_store_misaligned) || aligned<Stored, kVector>(out)) &&"
+        " (BUG(loss_other_store_misaligned) || aligned<Stored, kVector>(other_out)))",
     ),
     Patch(
         LOSS,
-        "store(out + i, v, 0, hi, aligned<Out, N>(out) && hi == N);",
-        "store(out + i, v, 0, hi, (BUG(loss_store_misaligned) || aligned<Out, N>(out)) &&"
-        " (hi == N || BUG(loss_store_guard_missing)));",
+        "const int64_t first = tile * kTile;",
+        "const int64_t first ="
+        " BUG(loss_index_overflow) ? static_cast<int>(tile) * kTile : tile * kTile;",
     ),
     Patch(
         LOSS,
-        "const int64_t first = (tile - (p == 0 ? 0 : a.tile_end[p - 1])) * kTile;",
-        "const int64_t own_tile = tile - (p == 0 ? 0 : a.tile_end[p - 1]);\n"
-        "    const int64_t first = BUG(loss_index_overflow) ? static_cast<int>(own_tile) * kTile"
-        " : own_tile * kTile;",
+        ": blockIdx.x + gridDim.x - a.first_block[p];",
+        ": blockIdx.x + (BUG(loss_blocks_not_in_turn) ? 0 : gridDim.x - a.first_block[p]);",
     ),
     Patch(
         NOISE,
@@ -164,10 +163,19 @@ PATCHES = [
         ": blockIdx.x + (BUG(noise_blocks_not_in_turn) ? 0 : gridDim.x - a.first_block[p]);",
     ),
     Patch(
+        REDUCE,
+        "__threadfence();  // this thread's accesses",
+        "if (!BUG(step_fence_missing)) __threadfence();  // this thread's accesses",
+    ),
+    Patch(
         NOISE,
-        "a.advance != nullptr && is_last_block(a.slot, flag) && threadIdx.x == 0",
-        "a.advance != nullptr && (is_last_block(a.slot, flag) || BUG(step_advanced_early)) &&"
-        " threadIdx.x == 0",
+        "threadIdx.x == 0 && counts_last(a.slot)",
+        "threadIdx.x == 0 && (counts_last(a.slot) || BUG(step_advanced_early))",
+    ),
+    Patch(
+        NOISE,
+        "if (a.advance != nullptr) {\n    __syncthreads();",
+        "if (a.advance != nullptr) {\n    if (!BUG(step_barrier_missing)) __syncthreads();",
     ),
 ]
 
@@ -179,15 +187,15 @@ def _asan(program: str, file: str) -> Report:
     return Report(program, "asan", ("AddressSanitizer: use-after-poison", file))
 
 
-# A whole tile goes far beyond the poisoned margins, and reads the sigmas first.
+# A whole tile goes far beyond the poisoned margins, and noise reads the sigmas first.
+LOSS_ASAN = Report("loss", "asan", ("ERROR: AddressSanitizer: ", "vector.cuh"))
 NOISE_ASAN = Report("noise", "asan", ("ERROR: AddressSanitizer: ", "instance_noise.cuh"))
 
 REPORTS: dict[str, list[Report]] = {
-    "loss_tail_out_of_bounds": [_asan("loss", "vector.cuh")],
+    "loss_tail_out_of_bounds": [_asan("loss", "gan_loss.cuh")],
     "noise_tail_out_of_bounds": [NOISE_ASAN],
-    "loss_tail_guard_missing": [_asan("loss", "vector.cuh")],
-    "loss_other_guard_missing": [_asan("loss", "vector.cuh")],
-    "loss_store_guard_missing": [_asan("loss", "vector.cuh")],
+    "loss_tail_guard_missing": [LOSS_ASAN],
+    "loss_logit_guard_missing": [_asan("loss", "gan_loss.cuh")],
     "noise_head_guard_missing": [NOISE_ASAN],
     "noise_tail_guard_missing": [NOISE_ASAN],
     "noise_first_tile_guard_missing": [NOISE_ASAN],
@@ -202,12 +210,16 @@ REPORTS: dict[str, list[Report]] = {
     "reader_fence_missing": [Report("loss", "tsan", (RACE, "gan_loss.cuh"))],
     "counter_not_reset": [Report("loss", "plain", ("loss: wrong result",))],
     "step_advanced_early": [Report("noise", "tsan", (RACE, "instance_noise.cuh"))],
+    "step_fence_missing": [Report("noise", "tsan", (RACE, "instance_noise.cuh"))],
+    "step_barrier_missing": [Report("noise", "plain", ("noise: wrong element",))],
     "barrier_in_branch": [Report("loss", "plain", ("divergent barrier", "reduce.cuh"))],
     "shuffle_in_branch": [Report("loss", "plain", ("divergent warp operation", "reduce.cuh"))],
     "shared_uninitialised": [Report("loss", "plain", (POISON,))],
     "loss_misaligned": [Report("loss", "asan", ("misaligned address", "vector.cuh"))],
     "loss_other_misaligned": [Report("loss", "asan", ("misaligned address", "vector.cuh"))],
     "loss_store_misaligned": [Report("loss", "asan", ("misaligned address", "vector.cuh"))],
+    "loss_other_store_misaligned": [Report("loss", "asan", ("misaligned address", "vector.cuh"))],
+    "loss_blocks_not_in_turn": [Report("loss", "plain", ("loss: wrong result",))],
     "noise_misaligned": [Report("noise", "asan", ("misaligned address", "vector.cuh"))],
     "noise_store_misaligned": [Report("noise", "asan", ("misaligned address", "vector.cuh"))],
     "noise_sigma_of_another_sample": [Report("noise", "plain", ("noise: wrong element",))],

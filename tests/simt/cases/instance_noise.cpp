@@ -190,7 +190,7 @@ void check_sizes(Dtype in, Dtype out, bool brief, Random& random) {
 // More tiles than there may be blocks: piece after piece goes on with the next block, in turn.
 void check_turns(Random& random) {
   using Out = pygan::half_t;
-  constexpr int64_t kTile = kNoiseTile<Out>, kBlocks = 2048;
+  constexpr int64_t kTile = kNoiseTile<Out>, kBlocks = 1184;
   constexpr int64_t tiles[] = {3000, 1200, 2500};
   const int64_t state[2] = {1, 2};
   NoiseOptions options{};

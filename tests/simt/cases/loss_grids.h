@@ -31,11 +31,7 @@ inline LossPiece piece(const float* logits, float* out, int64_t n) {
 
 inline LossLaunch launch_of(std::initializer_list<LossPiece> pieces) {
   LossLaunch launch{};
-  int64_t tiles = 0;
-  for (const LossPiece& one : pieces) {
-    launch.pieces[launch.count] = one;
-    launch.tile_end[launch.count++] = tiles += (one.n + kTile - 1) / kTile;
-  }
+  for (const LossPiece& one : pieces) launch.pieces[launch.count++] = one;
   launch.options.dtype = pygan::Dtype::float32;
   launch.options.order = 1;
   return launch;
@@ -59,11 +55,13 @@ struct Logits {
     std::memset(fake_grad.data(), 0xff, fake.size() * sizeof(float));
   }
 
-  LossLaunch apart() {
+  // The second begins with the last block.
+  LossLaunch apart(unsigned grid) {
     LossLaunch launch = launch_of({piece(real.data(), real_grad.data(), size()),
                                    piece(fake.data(), fake_grad.data(), size())});
     launch.pieces[1].mirror = -1;
     launch.pieces[1].role = Role::fake;
+    launch.first_block[1] = grid - 1;
     return launch;
   }
   LossLaunch paired() {
@@ -106,8 +104,8 @@ template <With with>
 void check_sums(Logits& logits, bool pairs, unsigned grid) {
   harness::Buffer<float> loss(1), statistics(pygan::kStatistics);
   harness::Buffer<double> partials(grid * pygan::kTotals), carry(pygan::kTotals);
-  const LossLaunch arguments = pairs ? logits.paired() : logits.apart();
-  constexpr bool with_statistics = pygan::cuda::kWithStatistics<with>;
+  const LossLaunch arguments = pairs ? logits.paired() : logits.apart(grid);
+  constexpr bool with_statistics = with == With::statistics;
   for (int round = 0; round < 2; ++round) {
     loss[0] = -1;
     logits.spoil();
@@ -132,8 +130,8 @@ void check_sums(Logits& logits, bool pairs, unsigned grid) {
 
 inline void check_pointwise(Logits& logits, bool pairs, unsigned grid) {
   logits.spoil();
-  pygan::cuda::launch(pygan::cuda::gan_loss_pointwise_kernel<float>, grid, kThreads, nullptr,
-                      pairs ? logits.paired() : logits.apart());
+  pygan::cuda::launch(pygan::cuda::gan_loss_grad_kernel<float>, grid, kThreads, nullptr,
+                      pairs ? logits.paired() : logits.apart(grid));
   logits.check(pairs);
 }
 
@@ -142,7 +140,7 @@ inline void check_small(std::uint64_t seed) {
     for (unsigned grid : {1u, 2u, 7u}) {
       simt::set_seed(seed++);
       Logits logits(n, seed % 4, seed);
-      check_sums<With::both>(logits, seed % 2 == 0, grid);
+      check_sums<With::statistics>(logits, seed % 2 == 0, grid);
       check_sums<With::grads>(logits, seed % 2 == 1, grid);
       check_pointwise(logits, seed % 2 == 0, grid);
     }
@@ -154,10 +152,9 @@ inline void check_huge() {
   harness::VirtualBuffer<float> logits(n), out(n);
   LossLaunch arguments = launch_of({piece(logits.data(), out.data(), n)});
   arguments.pieces[0].coefficient = 1;
-  const auto grid = static_cast<unsigned>(arguments.tiles());
+  const auto grid = static_cast<unsigned>(pygan::cuda::tiles_of(arguments.pieces[0]));
   simt::run_only_blocks({0, grid - 1});
-  pygan::cuda::launch(pygan::cuda::gan_loss_pointwise_kernel<float>, grid, kThreads, nullptr,
-                      arguments);
+  pygan::cuda::launch(pygan::cuda::gan_loss_grad_kernel<float>, grid, kThreads, nullptr, arguments);
   simt::run_only_blocks({});
   for (int64_t i : {int64_t{0}, int64_t{kTile - 1}, n - 5, n - 1})
     if (out.data()[i] != -0.5f)

@@ -1,0 +1,1 @@
+"""Benchmarks, and predictions from the machine code."""
