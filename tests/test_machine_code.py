@@ -127,9 +127,8 @@ def test_noise_moves_16_bytes(arch):
     assert len(noise) >= 16
     for name, kernel in noise.items():
         size_in, size_out = arguments(name)
-        # fp32 makes two groups at a time. For one, 4 bytes of uint8 or 8 of half may be all there is
-        # to read.
-        group, groups = max(4, 16 // size_out), 2 if size_out == 4 else 1
+        # Two groups at a time, but for fp64. Of a group, 4 or 8 bytes may be all there is to read.
+        group, groups = max(4, 16 // size_out), 1 if size_out == 8 else 2
         loads, stores = (groups * (group * size // 16) for size in (size_in, size_out))
         assert kernel.of_16_bytes("STG") >= stores, name
         assert kernel.of_16_bytes("LDG") >= loads, name
@@ -141,10 +140,10 @@ def test_noise_takes_50_instructions_an_element():
     if "sm_90" not in ARCHS:
         pytest.skip("this build has no code for sm_90: " + " ".join(ARCHS))
     name = next(n for n in kernels("sm_90") if "instance_noise_kernel<float, float>" in n)
-    loop, elements = main_loop(kernels("sm_90")[name].body, read=4, written=4)
+    loop = main_loop(kernels("sm_90")[name].body, read=4, written=4)
     # Nothing was left out: a square root makes two elements.
-    assert sum(one.operation == "MUFU.RSQ" for one in loop.path) == elements / 2
-    assert len(loop.path) <= 50 * elements
+    assert sum(one.operation == "MUFU.RSQ" for one in loop.path) == loop.elements / 2
+    assert len(loop.path) <= 50 * loop.elements
 
 
 def test_arithmetic_is_exactly_rounded(ptx):

@@ -57,12 +57,12 @@ __device__ __forceinline__ void for_each_piece(const LossLaunch& a, F&& f) {
   }
 }
 
-// Calls f(form, plain) with the form as an object; plain is std::true_type where that saves
-// instructions, namely for the logistic form with an eps of 0.
+// Calls f(form, plain) with the form as an object; plain is std::true_type where eps is 0 and that
+// saves instructions.
 template <class F>
 __device__ __forceinline__ void with_target(const LossPiece& piece, F&& f) {
   with_form(piece.form, [&](auto form) {
-    if constexpr (std::is_same_v<decltype(form), Logistic>) {
+    if constexpr (kHasPlain<decltype(form)>) {
       if (piece.eps == 0) return f(form, std::true_type{});
     }
     f(form, std::false_type{});
@@ -198,8 +198,8 @@ __device__ __forceinline__ void add_loss(double (&totals)[kColumns], const LossO
         [&](M difference, M, M) {
           const M seen = seen_by_form(difference);
           const M u = exp_minus_abs(seen);
-          sums[kSumValue] += plain ? F::plain(seen) : F::base(seen, eps);
-          if constexpr (kStatistics) sums[kSumPlain] += F::plain(seen);
+          sums[kSumValue] += plain ? plain_base<F>(seen) : F::base(seen, eps);
+          if constexpr (kStatistics) sums[kSumPlain] += plain_base<F>(seen);
           if constexpr (F::kExponential) product = times_one_plus(product, u);
           if constexpr (with == With::nothing) return M(0);
           const M slope = F::d1(seen, sigmoid_minus_abs(u), eps);

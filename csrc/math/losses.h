@@ -28,7 +28,7 @@ struct Logistic {
     return weight == T(0) ? T(0) : weight * absolute(x);
   }
   template <class T>
-  static PYGAN_HD T plain(T x) {
+  static PYGAN_HD T base(T x) {  // with an eps of 0, which takes fewer instructions
     return positive_part(-x);
   }
   template <class T>
@@ -50,10 +50,6 @@ struct Hinge {
     return positive_part(T(1) - x);
   }
   template <class T>
-  static PYGAN_HD T plain(T x) {
-    return base(x, T(0));
-  }
-  template <class T>
   static PYGAN_HD T d1(T x, T, T) {
     return x >= T(1) ? T(0) : T(-1);
   }
@@ -70,10 +66,6 @@ struct Square {
   static PYGAN_HD T base(T x, T eps) {
     const T d = x - (T(1) - eps);
     return T(0.5) * d * d;
-  }
-  template <class T>
-  static PYGAN_HD T plain(T x) {
-    return base(x, T(0));
   }
   template <class T>
   static PYGAN_HD T d1(T x, T, T eps) {
@@ -93,10 +85,6 @@ struct Linear {
     return -x;
   }
   template <class T>
-  static PYGAN_HD T plain(T x) {
-    return base(x, T(0));
-  }
-  template <class T>
   static PYGAN_HD T d1(T, T, T) {
     return T(-1);
   }
@@ -105,6 +93,18 @@ struct Linear {
     return T(0);
   }
 };
+
+// Whether a form has something simpler for an eps of 0, and the base for one.
+template <class F>
+inline constexpr bool kHasPlain = requires { F::base(0.0f); };
+template <class F, class T>
+PYGAN_HD T plain_base(T x) {
+  if constexpr (kHasPlain<F>) {
+    return F::base(x);
+  } else {
+    return F::base(x, T(0));
+  }
+}
 
 // The value of a form.
 template <class F, class T>

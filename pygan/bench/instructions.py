@@ -183,8 +183,8 @@ def main_loop(body: str, read: int, written: int, fp32: int = 0) -> Loop:
         if loaded == read * elements:
             there = shortest_way([*following, [0]], [len(code)], set(cycle)) or []
             on = shortest_way(following, cycle, ends) or []
-            ways = (tuple(code[i] for i in way) for way in (there[:-1], on))
-            found.append(Loop(path, *ways, elements))
+            before, after = (tuple(code[i] for i in way) for way in (there[:-1], on))
+            found.append(Loop(path, before, after, elements))
     found = [loop for loop in found if loop.count("fp32") >= fp32 * loop.elements]
     if not found:
         raise ValueError(f"no loop that loads {read} and stores {written} bytes an element")

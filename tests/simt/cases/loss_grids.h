@@ -41,8 +41,12 @@ inline LossLaunch launch_of(std::initializer_list<LossPiece> pieces) {
 struct Logits {
   harness::Buffer<float> real, fake, real_grad, fake_grad;
 
-  Logits(int64_t n, std::size_t offset, std::uint64_t seed)
-      : real(n, offset), fake(n, offset + 1), real_grad(n, offset + 2), fake_grad(n, offset) {
+  // One of them, counted from 1, is misaligned; 0: none.
+  Logits(int64_t n, unsigned misaligned, std::uint64_t seed)
+      : real(n, misaligned == 1),
+        fake(n, misaligned == 2),
+        real_grad(n, misaligned == 3),
+        fake_grad(n, misaligned == 4) {
     harness::Random random(seed);
     for (int64_t i = 0; i < n; ++i) real[i] = reference::random_logit<float>(random);
     for (int64_t i = 0; i < n; ++i) fake[i] = reference::random_logit<float>(random);
@@ -137,13 +141,15 @@ inline void check_pointwise(Logits& logits, bool pairs, unsigned grid) {
 
 inline void check_small(std::uint64_t seed) {
   for (int64_t n : {1, 257, 12'391})
-    for (unsigned grid : {1u, 2u, 7u}) {
-      simt::set_seed(seed++);
-      Logits logits(n, seed % 4, seed);
-      check_sums<With::statistics>(logits, seed % 2 == 0, grid);
-      check_sums<With::grads>(logits, seed % 2 == 1, grid);
-      check_pointwise(logits, seed % 2 == 0, grid);
-    }
+    for (unsigned grid : {1u, 2u, 7u})
+      // Only a whole tile cares whether all is aligned.
+      for (unsigned misaligned = 0; misaligned < (n > kTile && grid == 7 ? 5 : 1); ++misaligned) {
+        simt::set_seed(seed++);
+        Logits logits(n, misaligned, seed);
+        check_sums<With::statistics>(logits, seed % 2 == 0, grid);
+        check_sums<With::grads>(logits, seed % 2 == 1, grid);
+        check_pointwise(logits, seed % 2 == 0, grid);
+      }
 }
 
 // Zeros, of which the blocks of the first and of the last tile make derivatives: -1/2.
