@@ -1,4 +1,5 @@
-"""``python -m pygan``: the build report, in a form to paste into a bug report. ``python -m pygan train``: a run."""
+"""``python -m pygan``: the build report, in a form to paste into a bug report. ``python -m pygan train``: a run.
+``python -m pygan bench``: what the kernels gain on this machine."""
 
 from __future__ import annotations
 
@@ -15,9 +16,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     info = commands.add_parser("info", help="what was built, what runs, and why (the default)")
     info.set_defaults(run=report)
-    from pygan.training import command
+    from pygan.bench import command as bench
+    from pygan.training import command as train
 
-    command.add_parser(commands)
+    train.add_parser(commands)
+    bench.add_parser(commands)
     parser.set_defaults(run=report)
     arguments = parser.parse_args(argv)
     return int(arguments.run(arguments))

@@ -50,7 +50,7 @@ def test_examples_of_docstrings(module, here):
         block.run(f"<docstring of {name}>", names)
 
 
-COMMAND = re.compile(r"\bpygan (train -[^`#\n]*|info\b)")
+COMMAND = re.compile(r"\bpygan (train -[^`#\n]*|info\b|bench -[^`#\n]*)")
 COMMANDS = sorted({match for text in TEXTS.values() for match in COMMAND.findall(text)})
 
 
@@ -59,7 +59,8 @@ def test_commands(arguments, here, capsys):
     toml = [b.code for b in blocks(ROOT / "docs" / "training.md") if b.language == "toml"]
     (here / "run.toml").write_text("".join(toml))
     argv = shlex.split(arguments)
-    assert command.main(argv + ["--print-config"] * (argv[0] == "train")) == 0
+    shorter = {"train": ["--print-config"], "bench": ["--quick", "--seconds", "0"]}
+    assert command.main(argv + shorter.get(argv[0], [])) == 0
 
 
 FILE = re.compile(

@@ -20,9 +20,16 @@ def run(*command):
 
 
 def test_benchmarks_are_what_the_files_say(tmp_path):
-    run(sys.executable, "tools/docs/benchmarks_page.py", "--out", tmp_path / "benchmarks.md")
-    page = (tmp_path / "benchmarks.md").read_text("utf-8")
+    script, out, readme = (
+        "tools/docs/benchmarks_page.py",
+        *map(tmp_path.joinpath, ("benchmarks.md", "README.md")),
+    )
+    run(sys.executable, script, "--out", out, "--readme", readme)
+    page = out.read_text("utf-8")
     assert page == (DOCS / "benchmarks.md").read_text("utf-8")
+    assert readme.read_text("utf-8") == (ROOT / "README.md").read_text("utf-8")
+    for picture in (tmp_path / "speed").iterdir():
+        assert picture.read_bytes() == (DOCS / "speed" / picture.name).read_bytes()
     # The same numbers stand where they are discussed.
     rows = re.findall(
         r"^\| (?:plain|noise|recipe) .*$", (DOCS / "mode-coverage.md").read_text(), re.M

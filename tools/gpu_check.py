@@ -40,9 +40,8 @@ def stages() -> list[tuple[str, list[str] | None]]:
         # Graph capture needs the caching allocator, which is off under the sanitizer (see main).
         command = [*PYTEST, "-m", "cuda and not slow", "-k", "not graph"]
         plan.append((f"compute-sanitizer {tool}", sanitizer and [sanitizer, *options, *command]))
-    for name in ("noise", "losses"):
-        command = [sys.executable, f"benchmarks/{name}.py", "--device", "cuda"]
-        plan.append((f"Benchmark: {name}", command))
+    command = [sys.executable, "-m", "pygan", "bench", "--device", "cuda", "--out", "gpu-bench"]
+    plan.append(("Benchmark", command))
     return plan
 
 
@@ -79,7 +78,7 @@ def main() -> int:
                 # One allocation a tensor: an overrun into a neighbour in the same cached block would pass.
                 env["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"
             done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
-            tail = (done.stdout + done.stderr).strip().splitlines()[-60:]
+            tail = (done.stdout + done.stderr).strip().splitlines()[-400:]
             lines += [
                 f"`{' '.join(command)}`: status {done.returncode}",
                 "",

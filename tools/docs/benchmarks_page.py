@@ -1,11 +1,13 @@
-"""Writes docs/benchmarks.md from the benchmarks' docstrings, benchmarks/modes.jsonl and the README's tables.
+"""Writes docs/benchmarks.md, its pictures and the README's tables of speed from the results in benchmarks/.
 
-python tools/docs/benchmarks_page.py
+    python tools/docs/benchmarks_page.py
+
+The newest folder of benchmarks/ with results counts: DATE-BACKEND, as `python -m pygan bench --out` wrote it.
 """
 
 import argparse
-import ast
 import json
+import re
 import statistics
 import sys
 from pathlib import Path
@@ -14,26 +16,67 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 from modes import PUBLISHED, mean
 
+from pygan.bench import report, scaling
+from pygan.bench.timing import Timing
+
 ROOT = Path(__file__).resolve().parents[2]
+RESULTS = max((ROOT / "benchmarks").glob("20??-??-??-*"))
+MARKS = "<!-- speed: made by tools/docs/benchmarks_page.py -->", "<!-- end of speed -->"
 
 HEAD = """# Benchmarks
 
-<!-- Made by tools/docs/benchmarks_page.py from the files that it names; do not edit. -->
+<!-- Made by tools/docs/benchmarks_page.py from the results in benchmarks/; do not edit. -->
 
-What each script of `benchmarks/` measures, in its own words, and what is kept of its runs. To make numbers for another
-machine, run them there; `make gpu-check` does on one with a GPU.
+`python -m pygan bench` times every op against the plain PyTorch expression, `torch.compile` of it and what the machine
+could do at best, all in one run; `--quick` does so for the commonest in under a minute. `--help` says the rest.
+
+* **eager** is the fastest of the expressions in `pygan/bench/rivals.py`; for `loss_and_grad` it is the same forward and
+  backward pass, to which belong the start of autograd's engine and the accumulation into leaves, which `loss_and_grad`
+  leaves to the backward pass of the network.
+* **gain**: how many times faster pygan is than the fastest other way. Below 1 it is slower.
+* **of limit**: the time as a multiple of the greatest of three: what an op or a backward pass takes that does nothing
+  (dispatch), what copying as many bytes takes as the op must read and write (copy), what drawing as many normals takes
+  where nothing leaves the cache (normals).
+* **spread**: half the distance of the quartiles. Alternatives take turns in a random order, on buffers that take turns
+  too, twice the largest cache where they are large.
+* **memory**: what a call allocates at its peak, results included.
+"""
+SCALING = """## Time against size
+
+`python -m pygan bench --scaling`, fp32. A kernel without steps takes c + N / rate; the fit is of least relative error.
+"""
+STEPS = """## Whole steps
+
+A discriminator step and a generator step with Adam and instance noise; plain PyTorch computes
+binary_cross_entropy_with_logits and keeps no statistics, the others keep thirteen. "To plain" is what the fused ops
+save of the step. Ops and kernels are counted by a dispatch mode, backward passes included; a kernel is a dispatched op
+that reads or writes elements: a pass over memory on a CPU, a launch or more on a GPU.
+"""
+MODES = """## modes.py
+
+`python benchmarks/modes.py` counts the modes that `pygan train` covers, with several seeds. All of
+`benchmarks/modes.jsonl`; what follows from it is in [Modes covered](mode-coverage.md).
 """
 
 
-def described(script):
-    """Its docstring, with the command as a block."""
-    text = ast.get_docstring(ast.parse((ROOT / "benchmarks" / script).read_text("utf-8")))
-    return f"## {script}\n\n{text}\n"
+def result(name):
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text("utf-8")) if path.exists() else None
 
 
-def section_of_readme(title):
-    text = (ROOT / "README.md").read_text("utf-8")
-    return text.split(f"\n## {title}\n")[1].split("\n## ")[0].strip() + "\n"
+def where(about):
+    return (
+        f"{about['date']}, {about['cpu']}, {about['backend']}, {about['threads']} threads of {about['cores']} cores, "
+        f"torch {about['torch']}"
+    )
+
+
+def table(columns, lines):
+    made = []
+    printed = report.Table(columns, markdown=True, to=made.append)
+    for line in lines:
+        printed.line(line)
+    return "\n".join(made) + "\n"
 
 
 def modes():
@@ -54,20 +97,88 @@ def modes():
         yield ""
 
 
-def page():
-    parts = [HEAD]
-    parts += [described("losses.py"), described("noise.py")]
-    parts += ["### Kept: losses and noise\n", "(The README's section on speed.)\n"]
-    parts += [section_of_readme("Speed"), described("trainer.py")]
-    parts += ["What came out is in [Training for real](training.md#what-the-trainer-costs).\n"]
-    parts += [described("modes.py"), "### Kept: modes covered\n"]
-    parts += [
-        "All of `benchmarks/modes.jsonl`; what follows from it is in [Modes covered](mode-coverage.md).\n"
+def scaled(points):
+    """The sentences about the fits, from what was kept of the points."""
+    kept = [
+        scaling.Point(
+            p["op"], p["threads"], p["n"], Timing(p["median_us"], p["low_us"], p["high_us"])
+        )
+        for p in points
     ]
-    return "\n".join([*parts, *modes()])
+    return "\n".join(f"* {report.fit_line(fit)}" for fit in scaling.fits(kept)) + "\n"
+
+
+def page(folder):
+    """The text; the pictures go into `folder`."""
+    bench, static, curve = result("bench"), result("static"), result("scaling")
+    folder.mkdir(exist_ok=True)
+    pictures = {path.name for path in RESULTS.glob("*.png")}
+    for name in pictures:
+        (folder / name).write_bytes((RESULTS / name).read_bytes())
+    parts = [
+        HEAD,
+        f"Below: {where(bench['about'])}. A shared machine: ratios mean more than times.",
+    ]
+    parts += ["", f"All of it, as JSON and CSV: `benchmarks/{RESULTS.name}`.", ""]
+    parts += ["![Time against size](speed/time.png)\n"] * ("time.png" in pictures)
+    parts += ["![Roofline](speed/roofline.png)\n"] * ("roofline.png" in pictures)
+    parts += ["## Ops\n", table(report.COLUMNS, map(report.cells, bench["ops"]))]
+    parts += [STEPS, table(report.STEPS_COLUMNS, report.steps_cells(bench["steps"]))]
+    if curve:
+        parts += [SCALING, scaled(curve["scaling"]), "![Scaling](speed/scaling.png)\n"]
+    if static:
+        parts += ["## CUDA kernels: predicted from the machine code, not measured\n"]
+        parts += ["See [Kernels and numerics](kernels.md).\n"]
+    return "\n".join([*parts, MODES, *modes()])
+
+
+def in_readme(row):
+    """A few of the rows: fp32, training."""
+    noise = row["op"].startswith("instance_noise")
+    if row["dtype"] != "float32" or (row["work"] == "forward") != noise:
+        return False
+    if noise:
+        return row["n"] >= 1 << 16
+    if row["op"].endswith("[non_saturating]"):
+        return row["n"] <= 1 << 20 and (row["op"][0] == "d" or row["work"] != "loss_and_grad")
+    few = row["n"] == 1 << 16 or "list" in row["op"]
+    return few and row["op"][0] == "d" and row["work"] == "forward + backward"
+
+
+def speed():
+    """What the README says."""
+    bench = result("bench")
+    columns = ("op", "work", "N", "eager µs", "compiled µs", "pygan µs", "gain", "of limit")
+    order = [report.COLUMNS.index(column) for column in columns]
+    rows = [report.cells(row) for row in bench["ops"] if in_readme(row)]
+    gains = [row["gain"] for row in bench["ops"]]
+    losing = [row for row in bench["ops"] if row["gain"] < 1]
+    worst = sorted({(row["op"], row["n"]) for row in losing})
+    said = "; ".join(f"{op} at N = {report.count(n)}" for op, n in worst) or "none"
+    return "\n".join(
+        [
+            f"{where(bench['about'])}; fp32. Of all {len(gains)} rows of that run (other losses, sizes, bf16, "
+            f"evaluation) pygan is slower in {len(losing)}: {said}. Geometric mean of the gains: "
+            f"{report.geometric_mean(gains):.1f} ×.",
+            "",
+            table(columns, [[cells[i] for i in order] for cells in rows]),
+            "A discriminator step and a generator step:",
+            "",
+            table(report.STEPS_COLUMNS, report.steps_cells(bench["steps"])),
+        ]
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks.md")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    args = parser.parse_args()
+    args.out.write_text(page(args.out.parent / "speed"), "utf-8")
+    between = re.compile(f"(?<={re.escape(MARKS[0])}\n).*?(?={re.escape(MARKS[1])})", re.S)
+    text = (ROOT / "README.md").read_text("utf-8")
+    args.readme.write_text(between.sub(lambda _: speed(), text), "utf-8")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks.md")
-    parser.parse_args().out.write_text(page(), "utf-8")
+    main()

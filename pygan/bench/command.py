@@ -1,0 +1,185 @@
+"""The command `python -m pygan bench`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import pygan
+from pygan.bench import cases, ops, plots, report, scaling, static, steps
+from pygan.bench.machine import about
+
+__all__ = ["add_parser"]
+
+DTYPES = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "fp64": torch.float64,
+}
+QUICK_OPS = ("*_loss[[]non_saturating]", "instance_noise", "instance_noise(out=)")
+QUICK_SIZES = (1 << 6, 1 << 12, 1 << 16, 1 << 20)
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the command to those of `python -m pygan`."""
+    parser = commands.add_parser(
+        "bench",
+        help="time the fused ops against PyTorch and against this machine's limits",
+        description="Time every op against the plain PyTorch expression, torch.compile of it and what this machine "
+        "could do at best, and whole training steps; write the table, JSON, CSV and plots. Ratios mean more than "
+        "times, and only those of one run.",
+    )
+    add = parser.add_argument
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--steps", action="store_true", help="only whole training steps")
+    what.add_argument("--scaling", action="store_true", help="only time against N, to 2^28")
+    what.add_argument(
+        "--static", action="store_true", help="only what the CUDA kernels' machine code predicts"
+    )
+    add("--quick", action="store_true", help="under a minute: few ops, fp32, no torch.compile")
+    add("--ops", nargs="+", metavar="PATTERN", default=["*"], help='as in "generator_loss*"')
+    add("--sizes", nargs="+", type=_size, metavar="N", help="logits of each kind, or elements")
+    add("--dtypes", nargs="+", choices=DTYPES, default=["fp32", "bf16"])
+    add(
+        "--device",
+        type=torch.device,
+        help="default: cuda if there is one and the kernels are built for it",
+    )
+    add("--threads", type=int, help="of the CPU (default: torch's)")
+    add("--seconds", type=float, default=0.5, help="for each row (default: 0.5)")
+    add("--no-compile", action="store_true", help="leave torch.compile out")
+    add(
+        "--profile",
+        action="store_true",
+        help="also write traces of a training step, plain and fused",
+    )
+    add("--markdown", action="store_true", help="tables as Markdown")
+    add("--out", type=Path, default=Path("pygan-bench"), help="folder (default: pygan-bench)")
+    parser.set_defaults(run=run)
+
+
+def _size(text: str) -> int:
+    """4096, or 2^12."""
+    base, _, power = text.partition("^")
+    if not (base.isdecimal() and (power or "1").isdecimal() and int(base)):
+        raise argparse.ArgumentTypeError(
+            f"must be a positive number such as 4096 or 2^12, got {text}"
+        )
+    return int(base) ** int(power or "1")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carries out the command; returns its exit status."""
+    try:
+        _run(arguments)
+    except (ImportError, RuntimeError, ValueError, OSError) as error:
+        print(f"pygan bench: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(a: argparse.Namespace) -> None:
+    if a.device is None:
+        usable = pygan.build_info()["cuda"] and torch.cuda.is_available()
+        a.device = torch.device("cuda" if usable else "cpu")
+    if a.device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda, but torch sees no CUDA device; see python -m pygan")
+    if a.threads is not None:
+        torch.set_num_threads(a.threads)
+    if a.quick:
+        a.ops = a.ops if a.ops != ["*"] else list(QUICK_OPS)
+        a.dtypes, a.no_compile, a.sizes = ["fp32"], True, a.sizes or list(QUICK_SIZES)
+        a.seconds = min(a.seconds, 0.2)
+    result: dict[str, Any] = {"about": about(a.device)}
+    for key, value in result["about"].items():
+        print(f"{key:9} {value}")
+    if not a.static and a.device.type == "cpu" and os.getloadavg()[0] > 0.5:
+        print("Something else is running on this machine: expect the times to spread.")
+    rows: list[ops.Row] = []
+    points: list[scaling.Point] = []
+    fits: list[scaling.Fit] = []
+    if a.static:
+        _static(result)
+    elif a.scaling:
+        points = list(scaling.measure(a.device, greatest=_greatest(a), seconds=a.seconds))
+        fits = scaling.fits(points)
+        print("\n" + "\n".join(report.fit_line(fit) for fit in fits))
+        result["scaling"] = [point.flat() for point in points]
+    else:
+        if not a.steps:
+            rows = _ops(a)
+            result["ops"] = [row.flat() for row in rows]
+        if not rows or a.ops == ["*"] or a.quick or a.profile:
+            result["steps"] = _steps(a)
+    names = {"static": a.static, "scaling": a.scaling, "steps": a.steps}
+    name = next((name for name, chosen in names.items() if chosen), "bench")
+    written = report.write(a.out, name, result)
+    if a.profile:
+        written += steps.write_traces(a.out, a.device)
+    try:
+        written += plots.draw(a.out, result["about"], rows, points, fits)
+    except ImportError as error:
+        print(f"\nNo plots: {error}")
+    print("\nWritten: " + ", ".join(map(str, written)))
+
+
+def _greatest(a: argparse.Namespace) -> int:
+    return max(a.sizes or [1 << (22 if a.quick else 28)])
+
+
+def _ops(a: argparse.Namespace) -> list[ops.Row]:
+    dtypes = [DTYPES[name] for name in a.dtypes]
+    chosen = list(cases.cases(a.ops, a.sizes, dtypes, a.device))
+    if not chosen:
+        raise ValueError(f"--ops {' '.join(a.ops)} matches none of: {', '.join(cases.names())}")
+    print(
+        "\nMedian time of a call; gain: pygan against the fastest other way; limit: what the machine could do.\n"
+    )
+    widths = [max(len(case.op) for case in chosen), max(len(case.work) for case in chosen)]
+    table = report.Table(report.COLUMNS, widths=widths, markdown=a.markdown)
+    rows = []
+    for row in ops.measure(chosen, a.device, seconds=a.seconds, compile=not a.no_compile):
+        table.line(report.cells(row.flat()))
+        sys.stdout.flush()
+        rows.append(row)
+    losing = [row for row in rows if row.gain < 1]
+    print(
+        f"\nGeometric mean of the gains: {report.geometric_mean([r.gain for r in rows]):.1f} ×; ",
+        end="",
+    )
+    print(f"pygan is slower in {len(losing)} of {len(rows)} rows.")
+    return rows
+
+
+def _steps(a: argparse.Namespace) -> list[dict[str, Any]]:
+    found = list(steps.measure(a.device, seconds=4 * a.seconds, few=a.quick))
+    print("\nA discriminator step and a generator step:\n")
+    widths = [max(len(step.model) for step in found), 14]
+    table = report.Table(report.STEPS_COLUMNS, widths=widths, markdown=a.markdown)
+    flat = [step.flat() for step in found]
+    for line in report.steps_cells(flat):
+        table.line(line)
+    return flat
+
+
+def _static(result: dict[str, Any]) -> None:
+    info = pygan.build_info()
+    if not info["cuda"]:
+        raise ValueError(f"--static reads the CUDA kernels of this build; {info['cuda_reason']}")
+    rows = static.rows()
+    print("\n" + static.table(rows) + "\n\nAssumptions:")
+    print("\n".join(f"* {line}" for line in static.ASSUMPTIONS))
+    flat = []
+    for row in map(asdict, rows):
+        for kind in ("instructions", "clocks"):
+            row |= {f"{kind}_{pipe}": number for pipe, number in row.pop(kind).items()}
+        flat.append(row)
+    keys = dict.fromkeys(key for row in flat for key in row)
+    result["static"] = [{key: row.get(key, 0) for key in keys} for row in flat]

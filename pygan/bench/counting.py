@@ -1,0 +1,49 @@
+"""Counts what a training step does: ops that torch's dispatcher runs, and those of them that touch memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
+
+__all__ = ["Counts", "counted"]
+
+# They make a tensor or look at one, and start no kernel.
+ALLOCATIONS = ("empty", "detach", "alias", "_unsafe_view", "_local_scalar_dense", "is_", "sym_")
+
+
+class Counts(NamedTuple):
+    """`ops`: calls below autograd, backward passes included. `kernels`: those that read or write elements: passes over
+    memory on a CPU, launches on a GPU (an op of torch may launch more than one; a multi-tensor one is counted as one).
+    `names`: how often each op ran."""
+
+    ops: int
+    kernels: int
+    names: Counter[str]
+
+
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: Counter[str] = Counter()
+        self.kernels = 0
+
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        packet = func.overloadpacket.__name__
+        if func.namespace != "profiler":  # marks for a trace, in torch's optimisers
+            self.names[f"{func.namespace}::{packet}"] += 1
+            self.kernels += not (func.is_view or packet.startswith(ALLOCATIONS))
+        return func(*args, **(kwargs or {}))
+
+
+def counted(step: Callable[[], Any]) -> Counts:
+    """The counts of a call of `step`, after one that is not counted."""
+    step()
+    with _Counter() as counter:
+        step()
+    return Counts(sum(counter.names.values()), counter.kernels, counter.names)

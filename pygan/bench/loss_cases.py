@@ -1,0 +1,107 @@
+"""The losses: single tensors of logits, lists of them, statistics."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pygan import fused_losses
+from pygan.bench import rivals
+from pygan.bench.case import WORK, Case, with_gradients, without_gradients
+
+__all__ = ["list_of_8", "single", "statistics"]
+
+# The logits of HiFi-GAN's discriminators (Kong et al. 2020: three scales, five periods) on a batch of 16 segments of
+# 8,192 samples.
+LISTS = tuple((16, n) for n in (128, 65, 33, 102, 102, 105, 105, 110))
+
+
+def _direct(player: str, loss: str) -> Callable[..., Any]:
+    if player == "discriminator":
+        return lambda r, f: fused_losses.discriminator_loss_and_grad(r, f, loss=loss)
+    if fused_losses.compares(loss):
+        return lambda r, f: fused_losses.generator_loss_and_grad(f, real_logits=r, loss=loss)
+    return lambda r, f: fused_losses.generator_loss_and_grad(f, loss=loss)
+
+
+def single(
+    player: str,
+    loss: str,
+    op: str,
+    sizes: Sequence[int],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Iterator[Case]:
+    for n in sizes:
+        yield from _loss(player, loss, op, n, dtype, device)
+
+
+def _loss(
+    player: str, loss: str, op: str, n: int, dtype: torch.dtype, device: torch.device
+) -> Iterator[Case]:
+    compared = fused_losses.compares(loss)
+    tensors = 2 if player == "discriminator" or compared else 1
+    # The two means of relativistic_average are known only after a first pass over the logits.
+    read = tensors * n * dtype.itemsize * (2 if loss == "relativistic_average" else 1)
+    written = tensors * n * dtype.itemsize
+    eager = rivals.eager(player, loss)
+    for work in WORK:
+        backward = work != "forward"
+        wrap = with_gradients if backward else without_gradients
+        calls = {name: wrap(call) for name, call in eager.items()}
+        ours = rivals.fused(player, loss)
+        calls["pygan"] = _direct(player, loss) if work == "loss_and_grad" else wrap(ours)
+
+        buffers = functools.partial(_logits, n, dtype, device)
+        moved = read + (written if backward else 0)
+        yield Case(op, work, dtype, n, moved, 0, buffers, calls, eager["expression"], wrap)
+
+
+def _logits(n: int, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
+    return [torch.randn(n, dtype=dtype, device=device, requires_grad=True) for _ in range(2)]
+
+
+def list_of_8(
+    loss: str, op: str, sizes: Sequence[int], dtype: torch.dtype, device: torch.device
+) -> Iterator[Case]:
+    def each(r: list[Tensor], f: list[Tensor]) -> Any:
+        return sum(rivals.DISCRIMINATOR[loss](a, b) for a, b in zip(r, f, strict=True))
+
+    def buffers() -> list[list[Tensor]]:
+        return [
+            [torch.randn(s, dtype=dtype, device=device, requires_grad=True) for s in LISTS]
+            for _ in range(2)
+        ]
+
+    n = sum(a * b for a, b in LISTS)
+    read = (4 if loss == "relativistic_average" else 2) * n * dtype.itemsize
+    calls = {"expression": with_gradients(each)}
+    ours = {WORK[1]: with_gradients(rivals.fused("discriminator", loss))}
+    ours[WORK[2]] = _direct("discriminator", loss)
+    moved = read + 2 * n * dtype.itemsize
+    for work, call in ours.items():
+        ways = calls | {"pygan": call}
+        yield Case(op, work, dtype, n, moved, 0, buffers, ways, each, with_gradients)
+
+
+def statistics(op: str, n: int, dtype: torch.dtype, device: torch.device) -> Case:
+    """The loss with return_stats, against the loss and the dozen ops that the statistics replace."""
+
+    def eager(r: Tensor, f: Tensor) -> Tensor:
+        with torch.no_grad():
+            for x, right in ((r, r > 0), (f, f < 0)):
+                x.mean(), x.sigmoid().mean(), right.float().mean(), (~x.isfinite()).sum()
+            r.sign().mean()
+        return rivals.DISCRIMINATOR["non_saturating"](r, f)
+
+    def ours(r: Tensor, f: Tensor) -> Any:
+        return fused_losses.discriminator_loss(r, f, return_stats=True)[0]
+
+    calls = {"expression": with_gradients(eager), "pygan": with_gradients(ours)}
+    buffers = functools.partial(_logits, n, dtype, device)
+    moved = 4 * n * dtype.itemsize
+    return Case(op, WORK[1], dtype, n, moved, 0, buffers, calls, eager, with_gradients)

@@ -1,0 +1,53 @@
+"""On what a benchmark ran: everything that a reader needs to make sense of its numbers."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import pygan
+
+__all__ = ["about", "cache_size"]
+
+
+def cache_size() -> int:
+    """Bytes of the CPU's largest cache; 32 MiB where the system does not say."""
+    sizes = [
+        int(path.read_text().strip().removesuffix("K")) << 10
+        for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
+        if path.read_text().strip().endswith("K")
+    ]
+    return max(sizes, default=32 << 20)
+
+
+def about(device: torch.device) -> dict[str, Any]:
+    """Date, versions, the machine, the backend and the number of threads."""
+    info = pygan.build_info()
+    cuda = device.type == "cuda"
+    return {
+        "date": datetime.date.today().isoformat(),
+        "pygan": info["version"],
+        "torch": info["torch_running"],
+        "compiler": info["compiler"],
+        "python": info["python"],
+        "platform": info["platform"],
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "cache": f"{cache_size() >> 20} MiB",
+        "device": torch.cuda.get_device_name(device) if cuda else "cpu",
+        "backend": f"cuda {info['cuda_version']}" if cuda else info["cpu_capability"],
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return "unknown"
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else "unknown"

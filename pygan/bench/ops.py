@@ -1,0 +1,120 @@
+"""Measures the cases: one row each, with the ways to do the same and the machine's limit in the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from pygan.bench import limits
+from pygan.bench.case import Case
+from pygan.bench.machine import cache_size
+from pygan.bench.timing import Timing, interleaved, peak_memory
+
+__all__ = ["Row", "measure"]
+
+MOST_BUFFERS = 16
+MOST_BYTES = 1 << 29  # of all buffers of a row
+
+
+@dataclass
+class Row:
+    """A case, measured: times in µs a call, memory in bytes."""
+
+    op: str
+    work: str
+    dtype: str
+    n: int
+    moved: int  # bytes, at least
+    pygan: Timing
+    eager: Timing  # the fastest of the eager ways
+    compiled: Timing | None
+    others: dict[str, Timing]
+    limit: float
+    limited_by: str
+    pygan_memory: int
+    eager_memory: int
+
+    @property
+    def gain(self) -> float:
+        """How many times faster than the fastest other way; below 1 where pygan loses."""
+        return min(t.median for t in (self.eager, self.compiled) if t) / self.pygan.median
+
+    @property
+    def of_limit(self) -> float:
+        """The time as a multiple of the limit."""
+        return self.pygan.median / self.limit
+
+    def flat(self) -> dict[str, Any]:
+        """For a line of a table of numbers."""
+        row: dict[str, Any] = {k: v for k, v in asdict(self).items() if k != "others"}
+        for key in ("pygan", "eager", "compiled"):
+            timing = getattr(self, key)
+            for part in ("median", "low", "high"):
+                row[f"{key}_{part}_us"] = getattr(timing, part) if timing else ""
+            del row[key]
+        row["limit_us"] = row.pop("limit")
+        return row | {"gain": self.gain, "of_limit": self.of_limit}
+
+
+def measure(
+    cases: Iterable[Case], device: torch.device, *, seconds: float, compile: bool
+) -> Iterator[Row]:
+    """The rows, one by one as they are measured; `seconds` is the time for each, beside torch.compile's.
+
+    Raises:
+        Exception: whatever torch.compile raises, as where there is no C++ compiler.
+    """
+    roofs = limits.measured(device, max(seconds, 0.2))
+    programs: dict[tuple[str, torch.dtype], Any] = {}
+    for case in cases:
+        calls = dict(case.calls)
+        if compile:
+            # One program for all sizes of an op, as in a program that meets them.
+            key = (case.op, case.dtype)
+            if key not in programs:
+                torch._dynamo.reset()
+                programs = {key: torch.compile(case.compiled, dynamic=True)}
+            calls["compiled"] = case.wrap(programs[key])
+        yield _measured(case, calls, device, seconds, roofs)
+
+
+def _measured(
+    case: Case, calls: dict[str, Any], device: torch.device, seconds: float, roofs: limits.Limits
+) -> Row:
+    # Twice the largest cache, so that a call finds nothing of the last one there; a few at least.
+    turns = 2 * cache_size() // max(1, case.moved)
+    turns = max(2, min(turns, MOST_BUFFERS, MOST_BYTES // max(1, case.moved)))
+    sets = [case.buffers() for _ in range(turns)]
+    copy, copied = limits.copy(case.moved, device)
+    pairs = [copied() for _ in range(turns)]
+    state = {"turn": 0}
+
+    def limit(*_: Any) -> None:
+        state["turn"] = (state["turn"] + 1) % turns
+        copy(*pairs[state["turn"]])
+
+    times = interleaved(calls | {"copy": limit}, sets, device=device, seconds=seconds)
+    time_of_copy, pygan = times.pop("copy"), times.pop("pygan")
+    compiled = times.pop("compiled", None)
+    fastest = min(
+        ("expression", "bce"), key=lambda way: times[way].median if way in times else 1e99
+    )
+    best, name = roofs.of(case.work, case.normals, time_of_copy.median)
+    return Row(
+        op=case.op,
+        work=case.work,
+        dtype=str(case.dtype).removeprefix("torch."),
+        n=case.n,
+        moved=case.moved,
+        pygan=pygan,
+        eager=times[fastest],
+        compiled=compiled,
+        others=times,
+        limit=best,
+        limited_by=name,
+        pygan_memory=peak_memory(calls["pygan"], case.buffers, device),
+        eager_memory=peak_memory(calls[fastest], case.buffers, device),
+    )

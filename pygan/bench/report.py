@@ -1,0 +1,146 @@
+"""Tables for people, JSON and CSV for programs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pygan.bench.scaling import Fit
+
+__all__ = [
+    "COLUMNS",
+    "STEPS_COLUMNS",
+    "Table",
+    "cells",
+    "fit_line",
+    "geometric_mean",
+    "steps_cells",
+    "write",
+]
+
+Cells = Sequence[str]
+
+
+def amount(bytes: int) -> str:
+    """As in "1.5 MiB"."""
+    size, units = float(bytes), iter(("B", "KiB", "MiB", "GiB"))
+    unit = next(units)
+    while size >= 1024 and unit != "GiB":
+        size, unit = size / 1024, next(units)
+    return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def count(n: int) -> str:
+    """As in "64 Ki"."""
+    for shift, unit in ((30, "Gi"), (20, "Mi"), (10, "Ki")):
+        if n >> shift and not n % (1 << shift):
+            return f"{n >> shift} {unit}"
+    return str(n)
+
+
+def micro(us: float) -> str:
+    """Four digits at most."""
+    return f"{us:.1f}" if us < 1000 else f"{us:.0f}"
+
+
+def spread(row: Mapping[str, Any], key: str = "") -> str:
+    """Half the distance of the quartiles, as a share of the median."""
+    median, low, high = (row[f"{key}{part}_us"] for part in ("median", "low", "high"))
+    return f"±{50 * (high - low) / median:.0f} %"
+
+
+COLUMNS = (
+    *("op", "work", "dtype", "N", "eager µs", "compiled µs", "pygan µs", "spread"),
+    *("gain", "of limit", "limited by", "memory: eager", "pygan"),
+)
+
+
+def cells(row: Mapping[str, Any]) -> Cells:
+    """A row of the ops under COLUMNS."""
+    compiled = row["compiled_median_us"]
+    return (
+        *(row["op"], row["work"], row["dtype"], count(row["n"]), micro(row["eager_median_us"])),
+        *(micro(compiled) if compiled else "–", micro(row["pygan_median_us"])),
+        *(spread(row, "pygan_"), f"{row['gain']:.1f} ×", f"{row['of_limit']:.1f} ×"),
+        *(row["limited_by"], amount(row["eager_memory"]), amount(row["pygan_memory"])),
+    )
+
+
+class Table:
+    """Prints lines as they come, as aligned text or as Markdown; the columns are as wide as their titles."""
+
+    def __init__(
+        self,
+        columns: Cells,
+        *,
+        widths: Sequence[int] = (),
+        markdown: bool = False,
+        to: Callable[[str], Any] = print,
+    ) -> None:
+        self.to, self.markdown = to, markdown
+        self.widths = [*widths, *(max(8, len(c)) for c in columns[len(widths) :])]
+        self.line(columns)
+        if markdown:
+            to("|" + "---|" * len(columns))
+
+    def line(self, values: Cells) -> None:
+        """One row."""
+        if self.markdown:
+            self.to("| " + " | ".join(values) + " |")
+        else:
+            padded = [v.ljust(w) for v, w in zip(values, self.widths, strict=True)]
+            self.to("  ".join(padded).rstrip())
+
+
+STEPS_COLUMNS = (
+    *("model", "way", "µs", "spread", "CPU µs", "to plain", "to by hand", "ops", "kernels"),
+    "memory",
+)
+
+
+def steps_cells(steps: Sequence[Mapping[str, Any]]) -> Iterator[Cells]:
+    """Under STEPS_COLUMNS: each way, against plain PyTorch, and GANTrainer against the loop by hand."""
+    for step in steps:
+        ways = {s["way"]: s["median_us"] for s in steps if s["model"] == step["model"]}
+        time, plain = step["median_us"], ways.get("plain PyTorch")
+        against = f"{100 * (time / plain - 1):+.1f} %" if plain else "–"
+        over = f"{100 * (time / ways['pygan, by hand'] - 1):+.1f} %"
+        yield (
+            *(step["model"], step["way"], micro(time), spread(step), micro(step["cpu_us"])),
+            *(against, over if step["way"] == "GANTrainer" else "–"),
+            *(str(step["ops"]), str(step["kernels"]), amount(step["memory"])),
+        )
+
+
+def fit_line(fit: Fit) -> str:
+    """A sentence."""
+    return (
+        f"{fit.op}, {fit.threads} threads: {fit.c:.1f} µs + N / {fit.rate / 1000:.2f} G elements/s, "
+        f"off by a factor of {fit.worst:.2f} at most, {fit.step:.2f} from one size to the next"
+    )
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """Of ratios."""
+    return math.exp(sum(map(math.log, values)) / len(values))
+
+
+def write(folder: Path, name: str, result: dict[str, Any]) -> list[Path]:
+    """NAME.json, and each of its lists of rows as a CSV file with the machine on every line."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [folder / f"{name}.json"]
+    written[0].write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    for key, rows in result.items():
+        if isinstance(rows, list) and rows:
+            path = folder / f"{key}.csv"
+            lines = [{**row, **result["about"]} for row in rows]
+            with path.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, lines[0])
+                writer.writeheader()
+                writer.writerows(lines)
+            written.append(path)
+    return written

@@ -1,0 +1,150 @@
+"""`python -m pygan bench`: it runs to its end, and says and writes what a reader needs."""
+
+import csv
+import json
+import math
+import re
+
+import pytest
+import torch
+
+from pygan.__main__ import main
+from pygan.bench import cases, rivals
+from pygan.fused_losses import LOSSES
+
+
+def bench(tmp_path, *arguments):
+    argv = ["bench", "--seconds", "0", "--out", str(tmp_path / "out"), *arguments]
+    assert main(argv) == 0
+    return tmp_path / "out"
+
+
+def test_every_op_has_its_rows(tmp_path, capsys):
+    out = bench(
+        tmp_path,
+        "--no-compile",
+        "--sizes",
+        "1",
+        "2^6",
+        "--dtypes",
+        "fp32",
+        "bf16",
+        "--ops",
+        *cases.names(),
+    )
+    result = json.loads((out / "bench.json").read_text("utf-8"))
+    assert {"date", "torch", "cpu", "backend", "threads", "cores"} <= result["about"].keys()
+    rows = result["ops"]
+    found = {(r["op"], r["work"], r["dtype"], r["n"]) for r in rows}
+    assert len(found) == len(rows)
+    for dtype in ("float32", "bfloat16"):
+        for loss in LOSSES:
+            for player in ("discriminator", "generator"):
+                for work in ("forward", "forward + backward", "loss_and_grad"):
+                    assert {(f"{player}_loss[{loss}]", work, dtype, n) for n in (1, 64)} <= found
+            assert (
+                f"discriminator_loss[{loss}, list of 8]",
+                "forward + backward",
+                dtype,
+                12000,
+            ) in found
+        assert ("instance_noise_pair", "forward", dtype, 64) in found
+    for row in rows:
+        assert 0 < row["pygan_low_us"] <= row["pygan_median_us"] <= row["pygan_high_us"]
+        assert math.isclose(row["gain"], row["eager_median_us"] / row["pygan_median_us"])
+        assert row["limit_us"] > 0 and row["limited_by"] in ("dispatch", "copy", "normals")
+    text = capsys.readouterr().out
+    losing = sum(row["gain"] < 1 for row in rows)
+    assert f"pygan is slower in {losing} of {len(rows)} rows" in text
+    with (out / "ops.csv").open(encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["op"] for line in lines] == [row["op"] for row in rows]
+    assert {line["backend"] for line in lines} == {result["about"]["backend"]}
+    assert (out / "time.png").stat().st_size > 10_000
+    assert (out / "roofline.png").stat().st_size > 10_000
+
+
+def test_memory_is_what_must_be_allocated(tmp_path, capsys):
+    """At a size whose tensors dwarf the rest."""
+    n, ops = 1 << 16, ["discriminator_loss[hinge]", "instance_noise*"]
+    out = bench(tmp_path, "--no-compile", "--sizes", str(n), "--dtypes", "fp32", "--ops", *ops)
+    rows = json.loads((out / "bench.json").read_text("utf-8"))["ops"]
+    took = {(r["op"], r["work"]): (r["pygan_memory"], r["eager_memory"]) for r in rows}
+    scalars = 256
+    for (op, work), elements in {
+        ("discriminator_loss[hinge]", "forward"): 0,
+        ("discriminator_loss[hinge]", "forward + backward"): 2 * n,  # the gradients
+        ("discriminator_loss[hinge]", "loss_and_grad"): 2 * n,
+        ("instance_noise", "forward"): n,
+        ("instance_noise(out=)", "forward"): 0,
+        ("instance_noise_pair", "forward"): 2 * n,
+    }.items():
+        ours, eager = took[op, work]
+        assert 4 * elements <= ours <= 4 * elements + scalars, (op, work)
+        assert eager > ours + 4 * n - scalars, (op, work)
+
+
+def test_the_rivals_compute_the_same():
+    real, fake = torch.randn(2, 300, dtype=torch.float64)
+    for player in ("discriminator", "generator"):
+        for loss in LOSSES:
+            ours = rivals.fused(player, loss)(real, fake)
+            for eager in rivals.eager(player, loss).values():
+                torch.testing.assert_close(ours, eager(real, fake))
+
+
+@pytest.mark.slow
+def test_compiled_rivals(tmp_path, capsys):
+    out = bench(
+        tmp_path, "--sizes", "64", "4096", "--dtypes", "fp32", "--ops", "generator_loss[hinge]"
+    )
+    rows = json.loads((out / "bench.json").read_text("utf-8"))["ops"]
+    assert all(row["compiled_median_us"] > 0 for row in rows)
+
+
+def test_steps_and_traces(tmp_path, capsys):
+    out = bench(tmp_path, "--steps", "--quick", "--profile")
+    steps = {s["way"]: s for s in json.loads((out / "steps.json").read_text("utf-8"))["steps"]}
+    assert list(steps) == ["plain PyTorch", "pygan, by hand", "GANTrainer"]
+    # The losses and the noise, each several ops in plain PyTorch, are one kernel each here.
+    assert steps["GANTrainer"]["kernels"] <= steps["pygan, by hand"]["kernels"]
+    assert steps["pygan, by hand"]["kernels"] < steps["plain PyTorch"]["kernels"] - 20
+    names = {
+        e.get("name") for e in json.loads((out / "trace_pygan.json").read_text())["traceEvents"]
+    }
+    assert {"pygan::instance_noise", "pygan::gan_loss_and_grad"} <= names
+    assert (out / "trace_plain.json").exists()
+
+
+def test_scaling(tmp_path, capsys):
+    out = bench(tmp_path, "--scaling", "--sizes", "4096", "--threads", "1")
+    points = json.loads((out / "scaling.json").read_text("utf-8"))["scaling"]
+    assert {p["n"] for p in points} == {4**k for k in range(7)}
+    assert re.search(
+        r"instance_noise\(out=\), 1 threads: [\d.]+ µs \+ N / [\d.]+ G", capsys.readouterr().out
+    )
+    assert (out / "scaling.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--ops", "hinge"],
+            r"--ops hinge matches none of: discriminator_loss\[non_saturating\], ",
+        ),
+        (["--device", "cuda"], "torch sees no CUDA device"),
+    ],
+)
+def test_wrong_use(arguments, message, tmp_path, capsys):
+    if "cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    assert main(["bench", "--out", str(tmp_path), *arguments]) == 1
+    assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("size", ["0", "-4", "many"])
+def test_sizes_are_positive(size, capsys):
+    with pytest.raises(SystemExit):
+        main(["bench", "--sizes", size])
+    assert "--sizes" in capsys.readouterr().err
