@@ -20,7 +20,11 @@ pytestmark = pytest.mark.skipif(
 PROGRAMS = {
     "emulator": [Source(SIMT / "cases" / "emulator.cpp")],
     "toys": [Source(SIMT / "planted" / "toys.cpp")],
-    "gan_loss": [Source(SIMT / "cases" / "gan_loss.cpp"), Source(CSRC / "cuda" / "gan_loss.cu")],
+    "gan_loss": [
+        Source(SIMT / "cases" / "gan_loss.cpp"),
+        Source(CSRC / "cuda" / "gan_loss.cu"),
+        Source(CSRC / "cuda" / "gan_loss_pointwise.cu"),
+    ],
     "instance_noise": [
         Source(SIMT / "cases" / "instance_noise.cpp", ("-DPYGAN_CPU_ISA=baseline",)),
         Source(CSRC / "cuda" / "instance_noise.cu"),

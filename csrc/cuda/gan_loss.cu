@@ -1,4 +1,4 @@
-// Launchers of the GAN loss kernels.
+// Launcher of the sums: the loss, with its gradient and its statistics.
 #include <algorithm>
 
 #include "cuda/gan_loss.cuh"
@@ -10,20 +10,6 @@ namespace {
 // that are left over. More make less of a difference between multiprocessors, and spend more of
 // their time on beginning and ending.
 constexpr int64_t kMaxBlocks = 1184;
-
-LossLaunch describe(const LossPiece* pieces, int count, const LossOptions& options,
-                    unsigned blocks) {
-  LossLaunch launch{};
-  launch.count = count;
-  launch.options = options;
-  int64_t tiles = 0;
-  for (int p = 0; p < count; ++p) {
-    launch.pieces[p] = pieces[p];
-    launch.first_block[p] = static_cast<unsigned>(tiles % blocks);
-    tiles += tiles_of(pieces[p]);
-  }
-  return launch;
-}
 
 }  // namespace
 
@@ -45,19 +31,6 @@ void loss_sums(const LossPiece* pieces, int count, const LossOptions& options,
                         : grads            ? gan_loss_sums_kernel<T, With::grads>
                                            : gan_loss_sums_kernel<T, With::nothing>;
     launch(kernel, blocks, kThreads, stream, a, scratch);
-  });
-}
-
-void loss_pointwise(const LossPiece* pieces, int count, const LossOptions& options, Stream stream) {
-  if (std::all_of(pieces, pieces + count, [](const LossPiece& piece) { return piece.n == 0; })) {
-    return;
-  }
-  const unsigned blocks = loss_blocks(pieces, count);
-  const LossLaunch a = describe(pieces, count, options, blocks);
-  with_floating_type(options.dtype, [&](auto type) {
-    using T = decltype(type);
-    launch(options.out_is_math ? gan_loss_terms_kernel<T> : gan_loss_grad_kernel<T>, blocks,
-           kThreads, stream, a);
   });
 }
 

@@ -25,6 +25,21 @@ __host__ __device__ inline int64_t tiles_of(const LossPiece& piece) {
   return (piece.n + kTile - 1) / kTile;
 }
 
+// What a launch of so many blocks is told.
+inline LossLaunch describe(const LossPiece* pieces, int count, const LossOptions& options,
+                           unsigned blocks) {
+  LossLaunch launch{};
+  launch.count = count;
+  launch.options = options;
+  int64_t tiles = 0;
+  for (int p = 0; p < count; ++p) {
+    launch.pieces[p] = pieces[p];
+    launch.first_block[p] = static_cast<unsigned>(tiles % blocks);
+    tiles += tiles_of(pieces[p]);
+  }
+  return launch;
+}
+
 // What the form sees of logits that are compared with `center`: mirror (x - y - center), x - y
 // being the difference to what a logit is paired with. (mirror is 1 or -1, so this is rounded like
 // that.)
