@@ -52,6 +52,12 @@ binary_cross_entropy_with_logits and keeps no statistics, the others keep thirte
 save of the step. Ops and kernels are counted by a dispatch mode, backward passes included; a kernel is a dispatched op
 that reads or writes elements: a pass over memory on a CPU, a launch or more on a GPU.
 """
+STATIC = """## CUDA kernels: predicted, not measured
+
+`python -m pygan bench --static` predicts from the machine code in the build which share of the memory's limit the
+kernels reach at 16 Mi elements a tensor; [Kernels and numerics](kernels.md#how-near-to-the-memorys-limit) says how.
+Bytes and instructions are an element's; instructions, registers and resident warps those on H100.
+"""
 MODES = """## modes.py
 
 `python benchmarks/modes.py` counts the modes that `pygan train` covers, with several seeds. All of
@@ -108,6 +114,32 @@ def scaled(points):
     return "\n".join(f"* {report.fit_line(fit)}" for fit in scaling.fits(kept)) + "\n"
 
 
+def predicted(rows):
+    """A line a kernel, a column a GPU."""
+    pipes = ("fp32", "integer", "multiply", "special", "memory")
+    gpus = list(dict.fromkeys(row["gpu"] for row in rows))
+    lines = []
+    for kernel, dtype in dict.fromkeys((row["kernel"], row["dtype"]) for row in rows):
+        on = {r["gpu"]: r for r in rows if (r["kernel"], r["dtype"]) == (kernel, dtype)}
+        h100 = on["H100"]
+        counts = [h100[f"instructions_{pipe}"] for pipe in pipes]
+        total = sum(value for key, value in h100.items() if key.startswith("instructions_"))
+        shown = f"{total:.0f} ({', '.join(f'{n:.1f}' for n in counts)})"
+        shares = [f"{on[gpu]['predicted_share']:.0%}" for gpu in gpus]
+        of_warps = f"{h100['occupancy']:.0%}"
+        size = f"{h100['bytes']:.0f}"
+        lines.append((kernel, dtype, size, shown, str(h100["registers"]), of_warps, *shares))
+    head = (
+        "kernel",
+        "elements",
+        "bytes",
+        f"instructions ({', '.join(pipes)})",
+        "registers",
+        "warps",
+    )
+    return table((*head, *gpus), lines)
+
+
 def page(folder):
     """The text; the pictures go into `folder`."""
     bench, static, curve = result("bench"), result("static"), result("scaling")
@@ -127,8 +159,7 @@ def page(folder):
     if curve:
         parts += [SCALING, scaled(curve["scaling"]), "![Scaling](speed/scaling.png)\n"]
     if static:
-        parts += ["## CUDA kernels: predicted from the machine code, not measured\n"]
-        parts += ["See [Kernels and numerics](kernels.md).\n"]
+        parts += [STATIC, predicted(static["static"])]
     return "\n".join([*parts, MODES, *modes()])
 
 
