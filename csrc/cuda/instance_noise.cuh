@@ -33,10 +33,15 @@ struct NoiseLaunch {
 };
 
 // The sixteen elements of the 16-bit types spill with 80 registers a thread, but those that come
-// from uint8.
+// from uint8, and they too on sm_120.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+inline constexpr int kMinBlocksFromBytes = 2;
+#else
+inline constexpr int kMinBlocksFromBytes = 3;
+#endif
 template <class In, class Out>
 inline constexpr int kNoiseMinBlocks =
-    sizeof(Out) == 2 ? (sizeof(In) == 1 ? 3 : 2) : kMinBlocks<math_t<In, Out>>;
+    sizeof(Out) == 2 ? (sizeof(In) == 1 ? kMinBlocksFromBytes : 2) : kMinBlocks<math_t<In, Out>>;
 
 template <class In, class Out>
 __global__ void __launch_bounds__(kThreads, kNoiseMinBlocks<In, Out>)
