@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers_docs import MODULES, PAGES, ROOT, blocks, examples, given, surroundings
 
+import pygan
 from pygan import __main__ as command
 
 TEXTS = {page: page.read_text("utf-8") for page in PAGES}
@@ -58,7 +59,9 @@ COMMANDS = sorted({match for text in TEXTS.values() for match in COMMAND.findall
 def test_commands(arguments, here, capsys):
     toml = [b.code for b in blocks(ROOT / "docs" / "training.md") if b.language == "toml"]
     (here / "run.toml").write_text("".join(toml))
-    argv = shlex.split(arguments)
+    argv, info = shlex.split(arguments), pygan.build_info()
+    if "--static" in argv and not info["cuda"]:
+        pytest.skip(info["cuda_reason"])
     shorter = {"train": ["--print-config"], "bench": ["--quick", "--seconds", "0"]}
     assert command.main(argv + shorter.get(argv[0], [])) == 0
 

@@ -1,10 +1,5 @@
 """Predicts, from their machine code, how near to the memory's limit the CUDA kernels run. No GPU is needed.
 
-    from pygan.bench import static
-
-    rows = static.rows()
-    print(static.table(rows), *static.ASSUMPTIONS, sep="\\n")
-
 A streaming kernel takes as long as the slowest of moving its bytes and what `model.clocks` counts, along one
 way round its main loop; `instructions.main_loop` says which.
 """
