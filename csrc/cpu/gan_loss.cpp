@@ -15,45 +15,46 @@
 namespace pygan::cpu::PYGAN_CPU_ISA {
 namespace {
 
-// A form for one math type; x is what it sees, u and q are as in losses.h.
+// A form for one math type, at t = sign * x; u and q are as in losses.h.
 template <class M>
 struct FormFunctions {
   bool exponential;
   // v[k] = factor * value for k < count, and on to the end of the last strip.
-  void (*values)(const M* x, const M* u, M* v, int64_t count, M eps, M factor);
+  void (*values)(const M* x, const M* u, M* v, int64_t count, M sign, M eps, M factor);
   // The same for the derivatives of order 1, 2.
-  void (*derivatives[2])(const M* x, const M* q, M* v, int64_t count, M eps, M factor);
+  void (*derivatives[2])(const M* x, const M* q, M* v, int64_t count, M sign, M eps, M factor);
   // lanes += the values at x[0..count), whole strips and at most a block of them.
-  void (*add_strips)(const M* x, const M* u, int64_t count, double (&lanes)[kStrip], M eps);
-  // The same, and q from u, and g[k] = factor * first derivative: the divider works beside the
-  // rest.
-  void (*add_strips_with_grad)(const M* x, const M* u, M* q, int64_t count, double (&lanes)[kStrip],
-                               M eps, M factor, M* g);
+  void (*add_strips)(const M* x, const M* u, int64_t count, Lanes& lanes, M sign, M eps);
+  // The same, and g[k] = factor * first derivative: the divider works beside the rest. The second
+  // also keeps q and adds the first derivatives to slopes.
+  void (*add_strips_with_grad[2])(const M* x, const M* u, int64_t count, Lanes& lanes, M sign,
+                                  M eps, M factor, M* g, M* q, Lanes& slopes);
 };
 
 template <class F, class M>
-void form_values(const M* x, const M* u, M* v, int64_t count, M eps, M factor) {
-  for_each_lane(count, [&](int64_t k) { v[k] = factor * value_of<F>(x[k], u[k], eps); });
+void form_values(const M* x, const M* u, M* v, int64_t count, M sign, M eps, M factor) {
+  for_each_lane(count, [&](int64_t k) { v[k] = factor * value_of<F>(sign * x[k], u[k], eps); });
 }
 
 template <class F, class M, int order>
-void form_derivatives(const M* x, const M* q, M* v, int64_t count, M eps, M factor) {
+void form_derivatives(const M* x, const M* q, M* v, int64_t count, M sign, M eps, M factor) {
   for_each_lane(count, [&](int64_t k) {
-    v[k] = factor * (order == 1 ? F::d1(x[k], q[k], eps) : F::d2(x[k], q[k], eps));
+    const M t = sign * x[k];
+    v[k] = factor * (order == 1 ? F::d1(t, q[k], eps) : F::d2(t, q[k], eps));
   });
 }
 
 // What the lanes of a block add up in the math type, before they join the fp64 ones: a fraction of
-// the conversions, and of the logarithms.
-template <class F, class M>
+// the conversions, and of the logarithms. plain: eps is 0.
+template <class F, class M, bool plain>
 struct BlockSum {
   alignas(64) M base[kStrip] = {}, product[kStrip] = {};
 
-  PYGAN_HD void add(int k, M x, M u, M eps) {
-    base[k] += F::base(x, eps);
+  PYGAN_HD void add(int k, M t, M u, M eps) {
+    base[k] += plain ? plain_base<F>(t) : F::base(t, eps);
     if constexpr (F::kExponential) product[k] = times_one_plus(product[k], u);
   }
-  PYGAN_HD void flush_to(double (&lanes)[kStrip]) {
+  PYGAN_HD void flush_to(Lanes& lanes) {
     for (int k = 0; k < kStrip; ++k) {
       if constexpr (F::kExponential) base[k] = add_log1p_of_product(base[k], product[k]);
       lanes[k] += static_cast<double>(base[k]);
@@ -61,47 +62,70 @@ struct BlockSum {
   }
 };
 
-template <class F, class M>
-void add_form_strips(const M* x, const M* u, int64_t count, double (&lanes)[kStrip], M eps) {
-  BlockSum<F, M> sum;
+template <class F, class M, bool plain>
+void add_form_strips(const M* x, const M* u, int64_t count, Lanes& lanes, M sign, M eps) {
+  BlockSum<F, M, plain> sum;
   for (int64_t strip = 0; strip < count; strip += kStrip) {
 #pragma GCC ivdep
-    for (int k = 0; k < kStrip; ++k) sum.add(k, x[strip + k], u[strip + k], eps);
+    for (int k = 0; k < kStrip; ++k) sum.add(k, sign * x[strip + k], u[strip + k], eps);
   }
   sum.flush_to(lanes);
 }
 
-template <class F, class M>
-void add_form_strips_with_grad(const M* x, const M* u, M* q, int64_t count, double (&lanes)[kStrip],
-                               M eps, M factor, M* g) {
-  BlockSum<F, M> sum;
+template <class F, class M, bool plain, bool all>
+void add_form_strips_with_grad(const M* x, const M* u, int64_t count, Lanes& lanes, M sign, M eps,
+                               M factor, M* g, M* q, Lanes& slopes) {
+  BlockSum<F, M, plain> sum;
+  alignas(64) M slope[kStrip] = {};
   for (int64_t strip = 0; strip < count; strip += kStrip) {
 #pragma GCC ivdep
     for (int k = 0; k < kStrip; ++k) {
       const int64_t i = strip + k;
-      sum.add(k, x[i], u[i], eps);
-      if constexpr (F::kExponential) q[i] = sigmoid_minus_abs(u[i]);
-      g[i] = factor * F::d1(x[i], q[i], eps);
+      const M t = sign * x[i];
+      sum.add(k, t, u[i], eps);
+      const M share = F::kExponential ? sigmoid_minus_abs(u[i]) : M(0);
+      const M d1 = F::d1(t, share, plain ? M(0) : eps);
+      if constexpr (all) {
+        if constexpr (F::kExponential) q[i] = share;
+        slope[k] += d1;
+      }
+      g[i] = factor * d1;
     }
   }
   sum.flush_to(lanes);
+  if constexpr (all) {
+    for (int k = 0; k < kStrip; ++k) slopes[k] += static_cast<double>(slope[k]);
+  }
+}
+
+template <class F, class M, bool plain>
+constexpr FormFunctions<M> functions_of_form() {
+  return {F::kExponential,
+          form_values<F, M>,
+          {form_derivatives<F, M, 1>, form_derivatives<F, M, 2>},
+          add_form_strips<F, M, plain>,
+          {add_form_strips_with_grad<F, M, plain, false>,
+           add_form_strips_with_grad<F, M, plain, true>}};
 }
 
 template <class M>
-FormFunctions<M> form_functions(Form form) {
+FormFunctions<M> form_functions(const LossPiece& piece) {
   FormFunctions<M> functions{};
-  with_form(form, [&](auto object) {
-    using F = decltype(object);
-    functions = {F::kExponential,
-                 form_values<F, M>,
-                 {form_derivatives<F, M, 1>, form_derivatives<F, M, 2>},
-                 add_form_strips<F, M>,
-                 add_form_strips_with_grad<F, M>};
+  with_form(piece.form, [&](auto form) {
+    using F = decltype(form);
+    if constexpr (kHasPlain<F>) {
+      if (piece.eps == 0) {
+        functions = functions_of_form<F, M, true>();
+        return;
+      }
+    }
+    functions = functions_of_form<F, M, false>();
   });
   return functions;
 }
 
-// What the form sees of a block: mirror * (logits - other - center), and the logits as they are.
+// What the form sees of a block, but for the sign: logits - other - center, and the logits as they
+// are.
 template <class T>
 struct Seen {
   using M = math_t<T>;
@@ -111,44 +135,44 @@ struct Seen {
       : logits_(static_cast<const T*>(piece.logits)),
         other_(static_cast<const T*>(piece.other)),
         center_(center_of<M>(piece, o)),
-        mirror_(static_cast<M>(piece.mirror)),
         as_it_is_(piece.other == nullptr && o.means == nullptr) {}
 
   bool as_it_is() const { return as_it_is_; }  // |x| is |logits|
 
   void load(int64_t i, int64_t count) {
     logits = x = converted(logits_ + i, count, logit_buffer_);
+    if (as_it_is_) return;
     if (other_ != nullptr) {
       other = converted(other_ + i, count, other_buffer_);
-      for_each_lane(count, [&](int64_t k) { seen_[k] = mirror_ * (logits[k] - other[k]); });
-    } else if (!as_it_is_ || mirror_ != M(1)) {
-      for_each_lane(count, [&](int64_t k) { seen_[k] = mirror_ * (logits[k] - center_); });
+      for_each_lane(count, [&](int64_t k) { seen_[k] = logits[k] - other[k]; });
     } else {
-      return;
+      for_each_lane(count, [&](int64_t k) { seen_[k] = logits[k] - center_; });
     }
     x = seen_;
   }
 
  private:
   const T *logits_, *other_;
-  M center_, mirror_;
+  M center_;
   bool as_it_is_;
   alignas(64) M logit_buffer_[kBlock], other_buffer_[kBlock], seen_[kBlock];
 };
 
-// [2 kSums]: of the piece, and of what it is paired with.
-template <class T, bool statistics>
+// [2 kSums]: of the piece, and of what it is paired with. all: statistics, or slopes.
+template <class T, bool all>
 void sums_of_range(const LossPiece& piece, const LossOptions& o, int64_t begin, int64_t end,
                    double* sums) {
   using M = math_t<T>;
-  const FormFunctions<M> form = form_functions<M>(piece.form);
+  const FormFunctions<M> form = form_functions<M>(piece);
+  const M sign = static_cast<M>(piece.mirror);
   const M eps = static_cast<M>(piece.eps), factor = factor_of<M>(piece, 1);
   auto* grad = static_cast<T*>(piece.out);
   auto* other_grad = static_cast<T*>(piece.other_out);
+  const bool differentiates = grad != nullptr || (all && o.means != nullptr);
   Seen<T> seen(piece, o);
   alignas(64) double lanes[kStrip] = {}, slopes[kStrip] = {}, plain[kStrip] = {};
-  alignas(64) M u[kBlock], q[kBlock], v[kBlock];
-  std::conditional_t<statistics, StatisticLanes, std::nullptr_t> own{}, others{};
+  alignas(64) M u[kBlock], q[kBlock], v[kBlock], rest_of[kStrip];
+  std::conditional_t<all, StatisticLanes, std::nullptr_t> own{}, others{};
   const auto add_statistics = [&](auto& to, const M* logits, int64_t count) {
     exponentials(logits, u, count);
     sigmoids(u, q, count);
@@ -159,37 +183,36 @@ void sums_of_range(const LossPiece& piece, const LossOptions& o, int64_t begin, 
     seen.load(i, count);
     const M* x = seen.x;
     if (form.exponential) exponentials(x, u, count);
-    M* g = grad == nullptr ? nullptr : destination(grad + i, count, v);
     // The values of whole strips, and of what is left.
     const int64_t whole = count / kStrip * kStrip, rest = count - whole;
-    if (grad != nullptr) {
-      form.add_strips_with_grad(x, u, q, whole, lanes, eps, factor, g);
-      if (form.exponential) sigmoids(u + whole, q + whole, rest);
-      form.derivatives[0](x + whole, q + whole, g + whole, rest, eps, factor);
+    if (differentiates) {
+      M* g = grad == nullptr ? v : destination(grad + i, count, v);
+      form.add_strips_with_grad[all](x, u, whole, lanes, sign, eps, factor, g, q, slopes);
+      if (rest != 0) {
+        if (form.exponential) sigmoids(u + whole, q + whole, rest);
+        form.derivatives[0](x + whole, q + whole, g + whole, rest, sign, eps, factor);
+        if constexpr (all) {
+          form.derivatives[0](x + whole, q + whole, rest_of, rest, sign, eps, M(1));
+          add_to_lanes(slopes, rest_of, rest);
+        }
+      }
+      if (other_grad != nullptr) deliver_minus(g, other_grad + i, count);
+      if (grad != nullptr) deliver(g, grad + i, count);
     } else {
-      form.add_strips(x, u, whole, lanes, eps);
-      if (form.exponential && statistics) sigmoids(u, q, count);
+      form.add_strips(x, u, whole, lanes, sign, eps);
+      if (form.exponential && all) sigmoids(u, q, count);
     }
     if (rest != 0) {
-      alignas(64) M values[kStrip];
-      form.values(x + whole, u + whole, values, rest, eps, M(1));
-      add_to_lanes(lanes, values, rest);
+      form.values(x + whole, u + whole, rest_of, rest, sign, eps, M(1));
+      add_to_lanes(lanes, rest_of, rest);
     }
-    if (grad != nullptr) {
-      if (other_grad != nullptr) deliver_minus(g, other_grad + i, count);
-      deliver(g, grad + i, count);
-    }
-    if constexpr (statistics) {
-      if (eps != 0 && o.bounds_jsd) {
-        form.values(x, u, v, count, M(0), M(1));
-        add_to_lanes(plain, v, count);
-      }
-      if (o.means != nullptr) {
-        form.derivatives[0](x, q, v, count, eps, M(1));
-        add_to_lanes(slopes, v, count);
-      }
+    if constexpr (all) {
       // Otherwise a second exponential a logit, of what the loss itself does not look at.
       if (o.slopes_alone) continue;
+      if (eps != 0 && o.bounds_jsd) {
+        form.values(x, u, v, count, sign, M(0), M(1));
+        add_to_lanes(plain, v, count);
+      }
       if (form.exponential && seen.as_it_is()) {
         own.add(seen.logits, q, count);
       } else {
@@ -200,7 +223,7 @@ void sums_of_range(const LossPiece& piece, const LossOptions& o, int64_t begin, 
   }
   std::fill(sums, sums + 2 * kSums, 0.0);
   sums[kSumValue] = sum_of_lanes(lanes);
-  if constexpr (statistics) {
+  if constexpr (all) {
     own.sum_into(sums);
     others.sum_into(sums + kSums);
     sums[kSumSlope] = sum_of_lanes(slopes);
@@ -228,9 +251,10 @@ void pointwise_range(const LossPiece& piece, const LossOptions& o, int64_t begin
   using M = math_t<T>;
   auto* out = static_cast<Out*>(piece.out);
   auto* other_out = static_cast<Out*>(piece.other_out);
-  const FormFunctions<M> form = form_functions<M>(piece.form);
+  const FormFunctions<M> form = form_functions<M>(piece);
   const M grad = o.grad == nullptr ? M(1) : *static_cast<const M*>(o.grad);
-  const M eps = static_cast<M>(piece.eps), factor = factor_of<M>(piece, o.order) * grad;
+  const M sign = static_cast<M>(piece.mirror), eps = static_cast<M>(piece.eps);
+  const M factor = factor_of<M>(piece, o.order) * grad;
   const M shift = grad * shift_of<M>(piece, o);
   Seen<T> seen(piece, o);
   alignas(64) M u[kBlock], q[kBlock], v[kBlock];
@@ -240,15 +264,24 @@ void pointwise_range(const LossPiece& piece, const LossOptions& o, int64_t begin
     M* to = destination(out + i, count, v);
     if (form.exponential) exponentials(seen.x, u, count);
     if (o.order == 0) {
-      form.values(seen.x, u, to, count, eps, factor);
+      form.values(seen.x, u, to, count, sign, eps, factor);
     } else {
       if (form.exponential) sigmoids(u, q, count);
-      form.derivatives[o.order - 1](seen.x, q, to, count, eps, factor);
+      form.derivatives[o.order - 1](seen.x, q, to, count, sign, eps, factor);
     }
     if (o.means != nullptr) for_each_lane(count, [&](int64_t k) { to[k] -= shift; });
     if (other_out != nullptr) deliver_minus(to, other_out + i, count);
     deliver(to, out + i, count);
   }
+}
+
+// The last pass of relativistic_average over gradients that the second one left without the share
+// that comes through the mean.
+template <class M>
+void shift_range(const LossPiece& piece, const LossOptions& o, int64_t begin, int64_t end) {
+  auto* out = static_cast<M*>(piece.out);
+  const M shift = shift_of<M>(piece, o);
+  for (int64_t i = begin; i < end; ++i) out[i] -= shift;
 }
 
 void loss_sums(const LossPiece& piece, const LossOptions& o, int64_t begin, int64_t end,
@@ -269,11 +302,17 @@ void loss_pointwise(const LossPiece& piece, const LossOptions& o, int64_t begin,
   });
 }
 
+void loss_shift(const LossPiece& piece, const LossOptions& o, int64_t begin, int64_t end) {
+  if (o.dtype == Dtype::float64) return shift_range<double>(piece, o, begin, end);
+  shift_range<float>(piece, o, begin, end);
+}
+
 }  // namespace
 
 void add_loss_kernels(Kernels& kernels) {
   kernels.loss_sums = loss_sums;
   kernels.loss_pointwise = loss_pointwise;
+  kernels.loss_shift = loss_shift;
 }
 
 }  // namespace pygan::cpu::PYGAN_CPU_ISA

@@ -25,6 +25,9 @@ struct Kernels {
   void (*loss_sums)(const LossPiece&, const LossOptions&, int64_t begin, int64_t end, double* sums);
   // out[i] = grad * coefficient * derivative(logits[i]) for begin <= i < end.
   void (*loss_pointwise)(const LossPiece&, const LossOptions&, int64_t begin, int64_t end);
+  // out[i] -= what the gradient loses through the mean (shift_of), for begin <= i < end; not for
+  // 16-bit types.
+  void (*loss_shift)(const LossPiece&, const LossOptions&, int64_t begin, int64_t end);
 };
 
 // The table of an instruction set by name (baseline, avx2, avx512); nullptr where the build lacks

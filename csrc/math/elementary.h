@@ -22,19 +22,32 @@ PYGAN_HD double at_least(double x, double low) { return x < low ? low : x; }
 
 // exp(x) for x <= 0. Below -104 (-746 in fp64) the result is 0, as it should be; NaN stays NaN.
 PYGAN_HD float exp_nonpositive(float x) {
-  const float clamped = at_least(x, -104.0f);
-  // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits.
-  const float shifted = fma_(clamped, 0x1.715476p+0f, 0x1.8p+23f);
-  const float n = shifted - 0x1.8p+23f;
-  const float r =
-      fma_(n, -0x1.7f7d1cp-20f, fma_(n, -0x1.62e4p-1f, clamped));  // n ln 2 in two parts
+  constexpr float lowest = -104.0f;
+  // On a GPU the lower bound takes one instruction; on a CPU a selection at the end is cheaper,
+  // with AVX-512 a mask of the last product (a sum of terms takes 0.94 of the time, with AVX2
+  // 0.96).
+#if defined(__CUDA_ARCH__)
+  const float above = at_least(x, lowest);
+#else
+  const float above = x;
+#endif
+  // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits; 191 on top of it is
+  // what the exponent of 2^(n + 64) wants.
+  constexpr float shift = 0x1.8p+23f + 191.0f;
+  const float shifted = fma_(above, 0x1.715476p+0f, shift);
+  const float n = shifted - shift;
+  const float r = fma_(n, -0x1.7f7d1cp-20f, fma_(n, -0x1.62e4p-1f, above));  // n ln 2 in two parts
   const float tail = polynomial(r, 0x1.fffffcp-2f, 0x1.555492p-3f, 0x1.5558f2p-5f, 0x1.1239d4p-7f,
                                 0x1.6a244ep-10f);
   const float e = fma_(r, fma_(r, tail, 1.0f), 1.0f);
   // 2^n in two factors, 2^(n + 64) and 2^-64: n reaches -150, and a subnormal result is rounded
   // once.
-  const uint32_t scale = (bits_of(shifted) << 23) + ((127u + 64u) << 23);
-  return e * float_of(scale) * 0x1p-64f;
+  const float result = e * float_of(bits_of(shifted) << 23) * 0x1p-64f;
+#if defined(__CUDA_ARCH__)
+  return result;
+#else
+  return x < lowest ? 0.0f : result;
+#endif
 }
 PYGAN_HD double exp_nonpositive(double x) {
   const double clamped = at_least(x, -746.0);

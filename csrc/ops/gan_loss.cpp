@@ -85,13 +85,20 @@ void sums(Pieces pieces, const LossOptions& options, const LossOutputs& out,
   wide ? sums_cpu<1, double>(pieces, options, out) : sums_cpu<1, float>(pieces, options, out);
 }
 
-void pointwise(Pieces pieces, const LossOptions& options, const at::Tensor& like) {
-  if (!like.is_cpu()) return pointwise_cuda(pieces, options, like);
-  const cpu::Kernels& kernels = cpu::kernels();
+void each_on_cpu(Pieces pieces, const LossOptions& options, decltype(cpu::Kernels::loss_shift) f) {
   for_each_chunk(pieces, count_chunks(pieces),
                  [&](const LossPiece& piece, int64_t, int64_t begin, int64_t end) {
-                   kernels.loss_pointwise(piece, options, begin, end);
+                   f(piece, options, begin, end);
                  });
+}
+
+void pointwise(Pieces pieces, const LossOptions& options, const at::Tensor& like) {
+  if (!like.is_cpu()) return pointwise_cuda(pieces, options, like);
+  each_on_cpu(pieces, options, cpu::kernels().loss_pointwise);
+}
+
+void shift(Pieces pieces, const LossOptions& options, const at::Tensor&) {
+  each_on_cpu(pieces, options, cpu::kernels().loss_shift);
 }
 
 // --- several launches, where one cannot take everything ---
@@ -143,15 +150,16 @@ void run_sums(const LossPlan& plan, const LossArgs& args, bool statistics, const
   }
 }
 
-void run_pointwise(const LossPlan& plan, const LossArgs& args, LossOptions options,
-                   const at::Tensor& means) {
+// f: pointwise or shift. means: of every comparison, where the loss compares with them.
+void run_groups(const LossPlan& plan, const LossArgs& args, LossOptions options,
+                const at::Tensor& means, decltype(pointwise) f) {
   const size_t size = group_size(plan, args), count = plan.pieces.size();
   for (size_t first = 0; first < count; first += size) {
     if (means.defined()) {
       options.means = static_cast<const char*>(means.const_data_ptr()) +
                       first / 2 * kMeans * means.element_size();
     }
-    pointwise({plan.pieces.data() + first, std::min(size, count - first)}, options, plan.logits[0]);
+    f({plan.pieces.data() + first, std::min(size, count - first)}, options, plan.logits[0]);
   }
 }
 
@@ -188,18 +196,24 @@ NumbersAndGrads gan_loss_and_grad(at::TensorList logits, at::IntArrayRef roles, 
   check_loss(logits, args);
   LossPlan plan(logits, args);
   const auto [value, numbers] = allocate(logits, args, statistics);
+  const at::Tensor& like = plan.logits[0];
+  const auto type = like.scalar_type();
+  // What goes through the means is known after the pass over the slopes. On the CPU, which is bound
+  // by the exponential, a last pass takes it away from the gradients of the second: not in 16 bits,
+  // where they would be rounded twice.
+  const bool shifts = args.to_mean() && like.is_cpu() && type == math_type(type);
   std::vector<at::Tensor> grads;
-  if (!args.to_mean()) {
-    grads = plan.allocate_outs(logits[0].scalar_type());
-    run_sums(plan, args, statistics, value, numbers);
-    plan.restore_layout(logits, grads);
-    return {value, numbers, std::move(grads)};
-  }
+  if (!args.to_mean() || shifts) grads = plan.allocate_outs(type);
   run_sums(plan, args, statistics, value, numbers);
-  grads = plan.allocate_outs(logits[0].scalar_type());
-  LossOptions options = options_of(logits[0], args);
-  options.order = 1;
-  run_pointwise(plan, args, options, means_in(numbers, statistics));
+  if (shifts) {
+    run_groups(plan, args, options_of(like, args), means_in(numbers, statistics), shift);
+  } else if (args.to_mean()) {
+    grads = plan.allocate_outs(type);
+    LossOptions options = options_of(like, args);
+    options.order = 1;
+    run_groups(plan, args, options, means_in(numbers, statistics), pointwise);
+  }
+  plan.restore_layout(logits, grads);
   return {value, numbers, std::move(grads)};
 }
 
@@ -223,7 +237,7 @@ std::vector<at::Tensor> gan_loss_backward(const at::Tensor& grad, at::TensorList
   options.order = 1;
   options.grad = scale.const_data_ptr();
   auto grads = plan.allocate_outs(logits[0].scalar_type());
-  run_pointwise(plan, args, options, args.to_mean() ? means : at::Tensor());
+  run_groups(plan, args, options, args.to_mean() ? means : at::Tensor(), pointwise);
   plan.restore_layout(logits, grads);
   return grads;
 }
@@ -239,7 +253,7 @@ std::vector<at::Tensor> gan_loss_terms(at::TensorList logits, at::IntArrayRef ro
   options.order = static_cast<int>(order);
   options.out_is_math = true;
   auto terms = plan.allocate_outs(math_type(logits[0].scalar_type()));
-  run_pointwise(plan, args, options, {});
+  run_groups(plan, args, options, {}, pointwise);
   return terms;
 }
 

@@ -70,10 +70,9 @@ std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>> call_loss_and_grad(
 
 namespace {
 
-// Half precision too: a gradient that is not 1 recomputes. Not what compares with a mean, whose
-// gradients take a pass of their own anyway.
-bool keeps_grads(at::TensorList logits, const LossArgs& args) {
-  return !args.to_mean() && !c10::impl::TorchDispatchModeTLS::any_modes_set() &&
+// Half precision too: a gradient that is not 1 recomputes.
+bool keeps_grads(at::TensorList logits) {
+  return !c10::impl::TorchDispatchModeTLS::any_modes_set() &&
          std::all_of(logits.begin(), logits.end(), is_plain_cpu);
 }
 
@@ -173,7 +172,7 @@ std::tuple<at::Tensor, at::Tensor> gan_loss(at::TensorList logits, at::IntArrayR
   std::vector<at::Tensor> grads;
   {
     const AutoDispatchBelowADInplaceOrView below;
-    if (keeps_grads(logits, args)) {
+    if (keeps_grads(logits)) {
       std::tie(value, numbers, grads) = call_loss_and_grad(logits, args, statistics);
     } else {
       std::tie(value, numbers) = call_loss(logits, args, statistics);

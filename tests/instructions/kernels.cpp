@@ -134,6 +134,7 @@ std::vector<Case> all_cases() {
   add_loss(float{}, "Logistic paired value, grad", logistic, kGrad, paired);
   add_loss(float{}, "Logistic to mean, means", logistic, kStatistics, to_mean, Sums::means);
   add_loss(float{}, "Logistic to mean value", logistic, kValue, to_mean);
+  add_loss(float{}, "Logistic to mean value, grad", logistic, kGrad, to_mean);
   add_loss(float{}, "Logistic to mean value, stats", logistic, kStatistics, to_mean);
   add_loss(float{}, "Logistic to mean backward", logistic, kBackward, to_mean);
   const auto add_noise = [&]<class In, class Out>(In, Out, std::string name, Dtype in, Dtype out) {
