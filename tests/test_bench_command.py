@@ -3,7 +3,10 @@
 import csv
 import json
 import math
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -114,6 +117,19 @@ def test_steps_and_traces(tmp_path, capsys):
     }
     assert {"pygan::instance_noise", "pygan::gan_loss_and_grad"} <= names
     assert (out / "trace_plain.json").exists()
+
+
+@pytest.mark.parametrize("said", [None, "false"])
+def test_threads_are_bound_unless_the_environment_speaks(said, tmp_path):
+    """As a command, which has to start anew for it."""
+    environment = {k: v for k, v in os.environ.items() if "OMP_" not in k and "AFFINITY" not in k}
+    if said:
+        environment["OMP_PROC_BIND"] = said
+    command = [sys.executable, "-m", "pygan", "bench", "--no-compile", "--seconds", "0"]
+    command += ["--ops", "instance_noise", "--sizes", "64", "--dtypes", "fp32", "--out", tmp_path]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert re.search(rf"^binding +{said or 'true'}$", run.stdout, flags=re.MULTILINE)
+    assert "instance_noise  forward  float32  64 " in re.sub("  +", "  ", run.stdout)
 
 
 def test_scaling(tmp_path, capsys):

@@ -11,27 +11,26 @@ import torch
 import pygan
 from pygan.bench.timing import interleaved
 
-__all__ = ["Limits", "copy", "measured"]
+__all__ = ["Limits", "copy", "draw", "measured"]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """In µs a call, and normals a µs.
+    """In µs a call.
 
     forward: a copy of one byte, the least that an op of the dispatcher takes; backward: the least loss, the sum of two
-    numbers, and its backward pass; normals: of pygan's generator, drawn into a buffer that stays in the caches, on all
-    threads.
+    numbers, and its backward pass.
     """
 
     forward: float
     backward: float
-    normals: float
 
-    def of(self, work: str, normals: int, copied: float) -> tuple[float, str]:
-        """The greatest of a row's limits in µs, and which it is. `copied`: the time of copying as many bytes."""
+    def of(self, work: str, copied: float, drawn: float) -> tuple[float, str]:
+        """The greatest of a row's limits in µs, and which it is. `copied`: the time of copying as many bytes; `drawn`:
+        of drawing as many normals."""
         # What needs no engine of autograd may take as little as the least op.
         floor = self.backward if work == "forward + backward" else self.forward
-        roofs = {"dispatch": floor, "copy": copied, "normals": normals / self.normals}
+        roofs = {"dispatch": floor, "copy": copied, "normals": drawn}
         if copied < 2 * self.forward:  # then it is mostly dispatch itself
             del roofs["copy"]
         name = max(roofs, key=lambda key: roofs[key])
@@ -48,6 +47,14 @@ def copy(moved: int, device: torch.device) -> tuple[Callable[..., Any], Callable
     return lambda source, target: target.copy_(source), buffers
 
 
+def draw(device: torch.device) -> tuple[Callable[..., Any], int]:
+    """pygan's generator into a buffer that stays in the caches, on all threads; and how many normals that is."""
+    # A quarter of a second-level cache for each thread of a CPU; enough for every core of a GPU.
+    n = (1 << 16) * torch.get_num_threads() if device.type == "cpu" else 1 << 22
+    x, stream = torch.zeros(n, device=device), pygan.NoiseStream(0, device=device)
+    return lambda *_: pygan.instance_noise(x, 1.0, stream=stream, out=x), n
+
+
 def measured(device: torch.device, seconds: float) -> Limits:
     """The limits that hold for every row."""
     a, b = (torch.zeros((), device=device, requires_grad=True) for _ in range(2))
@@ -58,14 +65,6 @@ def measured(device: torch.device, seconds: float) -> Limits:
         a.grad = b.grad = None
         (a + b).backward()  # type: ignore[no-untyped-call]
 
-    # A quarter of a second-level cache for each thread of a CPU; enough for every core of a GPU.
-    n = (1 << 16) * torch.get_num_threads() if device.type == "cpu" else 1 << 22
-    x, stream = torch.zeros(n, device=device), pygan.NoiseStream(0, device=device)
-
-    def draw() -> None:
-        pygan.instance_noise(x, 1.0, stream=stream, out=x)
-
-    calls = {"forward": lambda: least(source, target), "backward": backward, "draw": draw}
+    calls = {"forward": lambda: least(source, target), "backward": backward}
     times = interleaved(calls, [()], device=device, seconds=seconds)
-    medians = {name: timing.median for name, timing in times.items()}
-    return Limits(medians["forward"], medians["backward"], n / medians["draw"])
+    return Limits(times["forward"].median, times["backward"].median)

@@ -67,7 +67,7 @@ def measure(
     Raises:
         Exception: whatever torch.compile raises, as where there is no C++ compiler.
     """
-    roofs = limits.measured(device, max(seconds, 0.2))
+    floors = limits.measured(device, max(seconds, 0.2))
     programs: dict[tuple[str, torch.dtype], Any] = {}
     for case in cases:
         calls = dict(case.calls)
@@ -78,31 +78,35 @@ def measure(
                 torch._dynamo.reset()
                 programs = {key: torch.compile(case.compiled, dynamic=True)}
             calls["compiled"] = case.wrap(programs[key])
-        yield _measured(case, calls, device, seconds, roofs)
+        yield _measured(case, calls, device, seconds, floors)
 
 
 def _measured(
-    case: Case, calls: dict[str, Any], device: torch.device, seconds: float, roofs: limits.Limits
+    case: Case, calls: dict[str, Any], device: torch.device, seconds: float, floors: limits.Limits
 ) -> Row:
     # Twice the largest cache, so that a call finds nothing of the last one there; a few at least.
     turns = 2 * cache_size() // max(1, case.moved)
     turns = max(2, min(turns, MOST_BUFFERS, MOST_BYTES // max(1, case.moved)))
     sets = [case.buffers() for _ in range(turns)]
-    copy, copied = limits.copy(case.moved, device)
-    pairs = [copied() for _ in range(turns)]
+    copy, pair = limits.copy(case.moved, device)
+    pairs = [pair() for _ in range(turns)]
     state = {"turn": 0}
 
     def limit(*_: Any) -> None:
         state["turn"] = (state["turn"] + 1) % turns
         copy(*pairs[state["turn"]])
 
-    times = interleaved(calls | {"copy": limit}, sets, device=device, seconds=seconds)
-    time_of_copy, pygan = times.pop("copy"), times.pop("pygan")
+    roofs: dict[str, Any] = {"copy": limit}
+    if case.normals:
+        roofs["draw"], drawn = limits.draw(device)
+    times = interleaved(calls | roofs, sets, device=device, seconds=seconds)
+    pygan, copied = times.pop("pygan"), times.pop("copy").median
+    normals = times.pop("draw").median * case.normals / drawn if case.normals else 0.0
     compiled = times.pop("compiled", None)
     fastest = min(
         ("expression", "bce"), key=lambda way: times[way].median if way in times else 1e99
     )
-    best, name = roofs.of(case.work, case.normals, time_of_copy.median)
+    best, name = floors.of(case.work, copied, normals)
     return Row(
         op=case.op,
         work=case.work,

@@ -104,14 +104,15 @@ STEPS_COLUMNS = (
 
 def steps_cells(steps: Sequence[Mapping[str, Any]]) -> Iterator[Cells]:
     """Under STEPS_COLUMNS: each way, against plain PyTorch, and GANTrainer against the loop by hand."""
+
+    def more(ratio: float | None) -> str:
+        return "–" if ratio is None else f"{100 * (ratio - 1):+.1f} %"
+
     for step in steps:
-        ways = {s["way"]: s["median_us"] for s in steps if s["model"] == step["model"]}
-        time, plain = step["median_us"], ways.get("plain PyTorch")
-        against = f"{100 * (time / plain - 1):+.1f} %" if plain else "–"
-        over = f"{100 * (time / ways['pygan, by hand'] - 1):+.1f} %"
+        by_hand = step["to_by_hand"] if step["way"] == "GANTrainer" else None
         yield (
-            *(step["model"], step["way"], micro(time), spread(step), micro(step["cpu_us"])),
-            *(against, over if step["way"] == "GANTrainer" else "–"),
+            *(step["model"], step["way"], micro(step["median_us"]), spread(step)),
+            *(micro(step["cpu_us"]), more(step["to_plain"]), more(by_hand)),
             *(str(step["ops"]), str(step["kernels"]), amount(step["memory"])),
         )
 

@@ -6,6 +6,7 @@ writes: the other network frozen, gradients set to None; with pygan statistics a
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -22,21 +23,25 @@ import pygan
 from pygan import fused_losses
 from pygan.bench.counting import Counts, counted
 from pygan.bench.models import LATENT, MODELS, Model
-from pygan.bench.timing import Timing, interleaved, peak_memory, synchronize
+from pygan.bench.timing import Timing, peak_memory, samples, summary, synchronize
 from pygan.penalties import R1
 
 __all__ = ["Step", "measure", "write_traces"]
 
 SIGMA = 0.1
+PLAIN, BY_HAND, TRAINER = "plain PyTorch", "pygan, by hand", "GANTrainer"
 
 
 @dataclass
 class Step:
-    """One way to take a step of one model: time and processor time of all threads in µs, memory in bytes."""
+    """One way to take a step of one model: time and processor time of all threads in µs, memory in bytes; and its time
+    as a multiple of the other ways', the median over the rounds in which all were timed (None: not one of them)."""
 
     model: str
     way: str
     time: Timing
+    to_plain: float | None
+    to_by_hand: float
     cpu: float
     counts: Counts
     memory: int
@@ -133,11 +138,8 @@ def _plain(model: Model, device: torch.device) -> Callable[[Tensor], Any]:
 
 def _ways(model: Model, device: torch.device, gamma: float) -> dict[str, Callable[[], Any]]:
     real = torch.randn(model.batch, *model.shape, device=device)
-    ways = {} if gamma else {"plain PyTorch": _plain(model, device)}
-    ways |= {
-        "pygan, by hand": _by_hand(model, device, gamma),
-        "GANTrainer": _trainer(model, device, gamma),
-    }
+    ways = {} if gamma else {PLAIN: _plain(model, device)}
+    ways |= {BY_HAND: _by_hand(model, device, gamma), TRAINER: _trainer(model, device, gamma)}
     return {name: partial(step, real) for name, step in ways.items()}
 
 
@@ -146,16 +148,25 @@ def measure(device: torch.device, *, seconds: float, few: bool) -> Iterator[Step
     for name, model in list(MODELS.items())[: 1 if few else None]:
         for gamma in (0.0,) if few or "patch" in name else (0.0, 1.0):
             ways = _ways(model, device, gamma)
-            times = interleaved(ways, [()], device=device, seconds=seconds)
+            taken = samples(ways, [()], device=device, seconds=seconds)
+            plain, by_hand = taken.get(PLAIN), taken[BY_HAND]
             for way, step in ways.items():
+                time = summary(taken[way])
                 yield Step(
                     model=name + (" with R1" if gamma else ""),
                     way=way,
-                    time=times[way],
-                    cpu=_cpu(step, device, times[way].median),
+                    time=time,
+                    to_plain=_ratio(taken[way], plain) if plain else None,
+                    to_by_hand=_ratio(taken[way], by_hand),
+                    cpu=_cpu(step, device, time.median),
                     counts=counted(step),
                     memory=peak_memory(step, list, device),
                 )
+
+
+def _ratio(ours: list[float], theirs: list[float]) -> float:
+    """Round by round: what else the machine did then is in both."""
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
 def _cpu(step: Callable[[], Any], device: torch.device, expected: float) -> float:
@@ -173,7 +184,7 @@ def write_traces(folder: Any, device: torch.device) -> list[Any]:
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
     written = []
     ways = _ways(list(MODELS.values())[1], device, 0.0)
-    for way, file in (("plain PyTorch", "trace_plain.json"), ("GANTrainer", "trace_pygan.json")):
+    for way, file in ((PLAIN, "trace_plain.json"), (TRAINER, "trace_pygan.json")):
         for _ in range(3):
             ways[way]()
         with profile(activities=activities) as trace:

@@ -16,7 +16,7 @@ import torch
 from torch._C._profiler import _ExtraFields_Allocation
 from torch.profiler import ProfilerActivity, profile
 
-__all__ = ["Timing", "interleaved", "peak_memory", "synchronize"]
+__all__ = ["Timing", "interleaved", "peak_memory", "samples", "summary", "synchronize"]
 
 Call = Callable[..., Any]
 
@@ -42,7 +42,20 @@ def interleaved(
     device: torch.device,
     seconds: float,
 ) -> dict[str, Timing]:
+    """The times of calls as :func:`samples` takes them."""
+    taken = samples(calls, buffers, device=device, seconds=seconds)
+    return {name: summary(values) for name, values in taken.items()}
+
+
+def samples(
+    calls: Mapping[str, Call],
+    buffers: Sequence[Sequence[Any]],
+    *,
+    device: torch.device,
+    seconds: float,
+) -> dict[str, list[float]]:
     """Times each call on the sets of buffers in turn, so that none finds in a cache what the one before left there.
+    In µs; the k-th samples of all calls are of one round.
 
     The calls take turns in a random order (of a fixed seed): what else the machine does falls on all of them alike. A
     sample is as many calls as fill 2 ms: long enough for the clock, and for a thread pool to wake up once.
@@ -62,18 +75,19 @@ def interleaved(
     counts = {name: max(1, int(2e-3 / sample(call, 1))) for name, call in calls.items()}
     # The first estimate is of a call that was not warm.
     counts = {name: max(1, int(2e-3 / sample(calls[name], n))) for name, n in counts.items()}
-    samples: dict[str, list[float]] = {name: [] for name in calls}
+    taken: dict[str, list[float]] = {name: [] for name in calls}
     order, shuffled = list(calls), random.Random(0)
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(samples[order[0]]) < 5:
+    while time.perf_counter() < end or len(taken[order[0]]) < 5:
         shuffled.shuffle(order)
         for name in order:
-            samples[name].append(1e6 * sample(calls[name], counts[name]))
-    return {name: _timing(values) for name, values in samples.items()}
+            taken[name].append(1e6 * sample(calls[name], counts[name]))
+    return taken
 
 
-def _timing(samples: list[float]) -> Timing:
-    low, median, high = statistics.quantiles(samples, n=4, method="inclusive")
+def summary(values: Sequence[float]) -> Timing:
+    """The median and the quartiles."""
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
     return Timing(median, low, high)
 
 

@@ -38,7 +38,9 @@ could do at best, all in one run; `--quick` does so for the commonest in under a
   (dispatch), what copying as many bytes takes as the op must read and write (copy), what drawing as many normals takes
   where nothing leaves the cache (normals).
 * **spread**: half the distance of the quartiles. Alternatives take turns in a random order, on buffers that take turns
-  too, twice the largest cache where they are large.
+  too, twice the largest cache where they are large. Each thread has a processor to itself (the command starts itself
+  anew with `OMP_PROC_BIND=true` unless the environment says otherwise): left to the system, both threads of a pool
+  shared one for the whole run in one process of six.
 * **memory**: what a call allocates at its peak, results included.
 """
 SCALING = """## Time against size
@@ -49,8 +51,9 @@ STEPS = """## Whole steps
 
 A discriminator step and a generator step with Adam and instance noise; plain PyTorch computes
 binary_cross_entropy_with_logits and keeps no statistics, the others keep thirteen. "To plain" is what the fused ops
-save of the step. Ops and kernels are counted by a dispatch mode, backward passes included; a kernel is a dispatched op
-that reads or writes elements: a pass over memory on a CPU, a launch or more on a GPU.
+save of the step; it and "to by hand" are medians over the rounds in which all ways were timed. Ops and kernels are
+counted by a dispatch mode, backward passes included; a kernel is a dispatched op that reads or writes elements: a pass
+over memory on a CPU, a launch or more on a GPU.
 """
 STATIC = """## CUDA kernels: predicted, not measured
 
