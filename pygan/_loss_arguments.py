@@ -97,6 +97,40 @@ def by_argument(tensors: Sequence[Tensor], like: Any) -> tuple[Any, ...]:
     return tuple(list(tensors[i : i + scales]) for i in range(0, len(tensors), scales))
 
 
+def paired(
+    op: str, logits: Sequence[Any], grads: Sequence[Any]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The tensors of some of a call's arguments, and their gradients, each checked to be of the other."""
+    if not 1 <= len(logits) <= len(grads):
+        raise ValueError(f"{op}: logits must be 1 to {len(grads)} arguments, got {len(logits)}")
+    outputs: list[Tensor] = []
+    gradients: list[Tensor] = []
+    for i, (given, grad) in enumerate(zip(logits, grads)):
+        found, wanted = (
+            tensors(op, f"logits[{i}]", given),
+            [grad] if isinstance(grad, Tensor) else grad,
+        )
+        if isinstance(given, Tensor) != isinstance(grad, Tensor) or len(found) != len(wanted):
+            raise ValueError(
+                f"{op}: logits[{i}] must be those of the loss, {describe(grad)}, got {describe(given)}"
+            )
+        for k, (x, g) in enumerate(zip(found, wanted)):
+            if x.shape == g.shape and x.requires_grad:
+                continue
+            name = f"logits[{i}]" if isinstance(given, Tensor) else f"logits[{i}][{k}]"
+            if x.shape != g.shape:
+                raise ValueError(
+                    f"{op}: {name} must have the shape of its gradient, {tuple(g.shape)}, got {tuple(x.shape)}"
+                )
+            raise ValueError(
+                f"{op}: {name} must require a gradient, got a tensor that does not; leave logits out of "
+                "which nothing is learnt, or compute them without torch.no_grad()"
+            )
+        outputs += found
+        gradients += wanted
+    return outputs, gradients
+
+
 def _check_smoothing(op: str, loss: str, index: int, smoothing: float) -> None:
     if not 0.0 <= smoothing <= 1.0:
         raise ValueError(f"{op}: label_smoothing must be from 0 to 1, got {smoothing}")

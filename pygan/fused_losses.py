@@ -86,7 +86,7 @@ class LossStats(NamedTuple):
 
 
 class LossAndGrad(NamedTuple):
-    """A loss and its gradients, detached; for ``torch.autograd.backward(logits, grads)``."""
+    """A loss and its gradients, detached."""
 
     loss: Tensor
     """0-d."""
@@ -94,6 +94,22 @@ class LossAndGrad(NamedTuple):
     """By each of the logits arguments, in their order: a tensor like it, or a list of tensors."""
     stats: LossStats | None
     """None unless asked for."""
+
+    def backward(self, *logits: Logits) -> None:
+        """Hands the gradients to autograd, from the logits on, as ``loss.backward()`` does from a loss.
+
+        It is ``torch.autograd.backward(logits, grads)`` for tensors and lists of them, but goes to autograd's
+        engine directly: for small batches PyTorch's way there takes longer than the engine.
+
+        Args:
+            logits: what was given to the function that made this, in the order of :attr:`grads`; those
+                at the end may be left out, as real logits of which nothing is to be learnt.
+
+        Raises:
+            ValueError: more logits than gradients; a list where a tensor was given, or of another length;
+                another shape; logits that require no gradient.
+        """
+        _C.backward(*arguments.paired("pygan.LossAndGrad.backward", logits, self.grads))
 
 
 def compares(loss: str) -> bool:
@@ -189,8 +205,10 @@ def discriminator_loss_and_grad(
     return_stats: bool = False,
 ) -> LossAndGrad:
     """:func:`discriminator_loss` and its gradients by real_logits and fake_logits in the same pass,
-    without autograd: the logits are left to the caller, who feeds the gradients to
-    ``torch.autograd.backward(logits, grads)``.
+    without autograd. What comes before the logits gets its gradients by :meth:`LossAndGrad.backward`::
+
+        result = discriminator_loss_and_grad(real_logits, fake_logits)
+        result.backward(real_logits, fake_logits)
 
     The arguments are those of :func:`discriminator_loss`; reduction is ``"mean"`` or ``"sum"``.
 

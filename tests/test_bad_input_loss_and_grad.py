@@ -74,6 +74,58 @@ def test_loss_and_grad(call, error, message):
         call()
 
 
+def of(*shapes, grad=True):
+    return [torch.zeros(shape, requires_grad=grad) for shape in shapes]
+
+
+@pytest.mark.parametrize(
+    ("logits", "error", "message"),
+    [
+        ((), ValueError, "logits must be 1 to 2 arguments, got 0"),
+        (of(3, 3, 3), ValueError, "logits must be 1 to 2 arguments, got 3"),
+        (
+            [of(3)],
+            ValueError,
+            "logits[0] must be those of the loss, a tensor of shape (3,), got a list",
+        ),
+        ((2.5,), TypeError, "logits[0] must be a tensor or a list of tensors, got float"),
+        (
+            of(3, 4),
+            ValueError,
+            "logits[1] must have the shape of its gradient, (3,), got (4,)",
+        ),
+        (
+            of(3, grad=False),
+            ValueError,
+            "logits[0] must require a gradient, got a tensor that does",
+        ),
+    ],
+)
+def test_backward(logits, error, message):
+    result = discriminator_loss_and_grad(torch.zeros(3), torch.zeros(3))
+    with raises(error, "pygan.LossAndGrad.backward: " + message):
+        result.backward(*logits)
+    assert all(x.grad is None for x in logits if isinstance(x, torch.Tensor))
+
+
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        ((of(3), of(3, 2)), "logits[0] must be those of the loss, a list of length 2, got a list"),
+        ((of(3, 1), of(3, 2)), "logits[0][1] must have the shape of its gradient, (2,), got (1,)"),
+        ((of(3, 2), of(3, 2, grad=False)), "logits[1][0] must require a gradient"),
+        (
+            (torch.zeros(3),),
+            "logits[0] must be those of the loss, a list of length 2, got a tensor",
+        ),
+    ],
+)
+def test_backward_of_lists(lists, message):
+    result = discriminator_loss_and_grad(of(3, 2), of(3, 2))
+    with raises(ValueError, "pygan.LossAndGrad.backward: " + message):
+        result.backward(*lists)
+
+
 # --- transforms ---------------------------------------------------------------------------------------
 
 TRANSFORMS = {

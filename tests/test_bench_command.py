@@ -43,7 +43,7 @@ def test_every_op_has_its_rows(tmp_path, capsys):
     for dtype in ("float32", "bfloat16"):
         for loss in LOSSES:
             for player in ("discriminator", "generator"):
-                for work in ("forward", "forward + backward", "loss_and_grad"):
+                for work in ("forward", "forward + backward", "loss_and_grad + backward"):
                     assert {(f"{player}_loss[{loss}]", work, dtype, n) for n in (1, 64)} <= found
             assert (
                 f"discriminator_loss[{loss}, list of 8]",
@@ -77,7 +77,7 @@ def test_memory_is_what_must_be_allocated(tmp_path, capsys):
     for (op, work), elements in {
         ("discriminator_loss[hinge]", "forward"): 0,
         ("discriminator_loss[hinge]", "forward + backward"): 2 * n,  # the gradients
-        ("discriminator_loss[hinge]", "loss_and_grad"): 2 * n,
+        ("discriminator_loss[hinge]", "loss_and_grad + backward"): 2 * n,
         ("instance_noise", "forward"): n,
         ("instance_noise(out=)", "forward"): 0,
         ("instance_noise_pair", "forward"): 2 * n,

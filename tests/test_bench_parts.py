@@ -73,10 +73,11 @@ def test_break_even():
 
 
 def test_limits():
-    limits = Limits(forward=2.0, backward=10.0)
+    limits = Limits(forward=2.0, backward=10.0, engine=5.0)
     assert limits.of("forward", 3.0, 0.0) == (2.0, "dispatch")  # a copy that is mostly dispatch
     assert limits.of("forward", 30.0, 0.0) == (30.0, "copy")
     assert limits.of("forward + backward", 8.0, 0.0) == (10.0, "dispatch")
+    assert limits.of("loss_and_grad + backward", 8.0, 0.0) == (8.0, "copy")
     assert limits.of("forward", 30.0, 1000.0) == (1000.0, "normals")
 
 

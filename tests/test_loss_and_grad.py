@@ -148,7 +148,7 @@ def test_backward_from_where_the_logits_came(device):
     data = torch.randn(2, 8, 3, device=device)
     real, fake = net(data[0]), net(data[1])
     loss, grads, stats = discriminator_loss_and_grad(real, fake, loss="hinge", return_stats=True)
-    torch.autograd.backward([real, fake], list(grads))
+    fused_losses.LossAndGrad(loss, grads, stats).backward(real, fake)
     got = [p.grad for p in net.parameters()]
     value = fused_losses.discriminator_loss(net(data[0]), net(data[1]), loss="hinge")
     assert torch.equal(loss, value) and stats.nonfinite.item() == 0
@@ -157,6 +157,30 @@ def test_backward_from_where_the_logits_came(device):
     assert len(generator_loss_and_grad(fake).grads) == 1
     both = generator_loss_and_grad(fake, real_logits=real, loss="relativistic_average")
     assert len(both.grads) == 2
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("kind", "weights"), KINDS, ids=IDS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_backward_is_that_of_torch(loss, kind, weights, device):
+    """Hooks included, and for some of the logits."""
+    for case in cases_of(loss):
+        inputs = inputs_of(case, kind, torch.float32, device)
+        result = case.call(inputs, suffix="_and_grad", **weighted(weights))
+        for count in range(1, len(inputs) + 1):
+            grads = []
+            for way in ("ours", "torch"):
+                leaves = [[detached(x) for x in as_list(given)] for given in inputs]
+                logits = [[(x * 2).sin() for x in xs] for xs in leaves]
+                logits[0][0].register_hook(lambda grad: 3 * grad)
+                some = [x if kind == "lists" else x[0] for x in logits[:count]]
+                if way == "ours":
+                    result.backward(*some)
+                else:
+                    flat = [g for given in result.grads[:count] for g in as_list(given)]
+                    torch.autograd.backward(as_list(logits[:count]), flat)
+                grads.append([x.grad for xs in leaves[:count] for x in xs])
+            assert_same_bits(*grads)
 
 
 @pytest.mark.parametrize("device", DEVICES)

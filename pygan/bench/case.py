@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
-__all__ = ["WORK", "Case", "with_gradients", "without_gradients"]
+__all__ = ["WORK", "Case", "in_a_step", "with_gradients", "without_gradients"]
 
-# Of a call: without gradients; with them, by autograd; with them, by *_loss_and_grad.
-WORK = ("forward", "forward + backward", "loss_and_grad")
+# Of a call: without gradients; with them, from leaves; with them, from logits that an op made, as a network's are, by
+# *_loss_and_grad and LossAndGrad.backward.
+WORK = ("forward", "forward + backward", "loss_and_grad + backward")
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,25 @@ def without_gradients(call: Callable[..., Any]) -> Callable[..., Any]:
 
 def with_gradients(call: Callable[..., Any]) -> Callable[..., Any]:
     """A step's work: the loss and its gradients, from none."""
+    return _from_none(lambda *leaves: call(*leaves).backward())
 
-    def run(*logits: Any) -> None:
-        for group in logits:
+
+def in_a_step(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """The same from logits that an op made, which is the least of ops; `backward` takes the loss's gradients to it."""
+
+    def made(leaves: Any) -> Any:
+        return (
+            [x.view_as(x) for x in leaves] if isinstance(leaves, list) else leaves.view_as(leaves)
+        )
+
+    return _from_none(lambda *leaves: backward(*map(made, leaves)))
+
+
+def _from_none(call: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*leaves: Any) -> None:
+        for group in leaves:
             for x in group if isinstance(group, list) else [group]:
                 x.grad = None
-        call(*logits).backward()
+        call(*leaves)
 
     return run

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 import pygan
+from pygan import _C
+from pygan.bench.case import WORK
 from pygan.bench.timing import interleaved
 
 __all__ = ["Limits", "copy", "draw", "measured"]
@@ -19,18 +21,18 @@ class Limits:
     """In µs a call.
 
     forward: a copy of one byte, the least that an op of the dispatcher takes; backward: the least loss, the sum of two
-    numbers, and its backward pass.
+    numbers, and its backward pass; engine: autograd's from the least of ops on.
     """
 
     forward: float
     backward: float
+    engine: float
 
     def of(self, work: str, copied: float, drawn: float) -> tuple[float, str]:
         """The greatest of a row's limits in µs, and which it is. `copied`: the time of copying as many bytes; `drawn`:
         of drawing as many normals."""
-        # What needs no engine of autograd may take as little as the least op.
-        floor = self.backward if work == "forward + backward" else self.forward
-        roofs = {"dispatch": floor, "copy": copied, "normals": drawn}
+        floors = dict(zip(WORK, (self.forward, self.backward, self.engine)))
+        roofs = {"dispatch": floors[work], "copy": copied, "normals": drawn}
         if copied < 2 * self.forward:  # then it is mostly dispatch itself
             del roofs["copy"]
         name = max(roofs, key=lambda key: roofs[key])
@@ -65,6 +67,11 @@ def measured(device: torch.device, seconds: float) -> Limits:
         a.grad = b.grad = None
         (a + b).backward()  # type: ignore[no-untyped-call]
 
-    calls = {"forward": lambda: least(source, target), "backward": backward}
+    def engine() -> None:
+        a.grad = None
+        _C.backward([a.view_as(a)], [one])
+
+    one = torch.ones((), device=device)
+    calls = {"forward": lambda: least(source, target), "backward": backward, "engine": engine}
     times = interleaved(calls, [()], device=device, seconds=seconds)
-    return Limits(times["forward"].median, times["backward"].median)
+    return Limits(**{name: timing.median for name, timing in times.items()})

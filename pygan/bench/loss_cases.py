@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pygan import fused_losses
 from pygan.bench import rivals
-from pygan.bench.case import WORK, Case, with_gradients, without_gradients
+from pygan.bench.case import WORK, Case, in_a_step, with_gradients, without_gradients
 
 __all__ = ["list_of_8", "single", "statistics"]
 
@@ -21,11 +21,18 @@ LISTS = tuple((16, n) for n in (128, 65, 33, 102, 102, 105, 105, 110))
 
 
 def _direct(player: str, loss: str) -> Callable[..., Any]:
+    """Loss and gradients together, and on to where the logits came from."""
     if player == "discriminator":
-        return lambda r, f: fused_losses.discriminator_loss_and_grad(r, f, loss=loss)
+        direct = fused_losses.discriminator_loss_and_grad
+        return lambda r, f: direct(r, f, loss=loss).backward(r, f)
     if fused_losses.compares(loss):
-        return lambda r, f: fused_losses.generator_loss_and_grad(f, real_logits=r, loss=loss)
-    return lambda r, f: fused_losses.generator_loss_and_grad(f, loss=loss)
+        both = fused_losses.generator_loss_and_grad
+        return lambda r, f: both(f, real_logits=r, loss=loss).backward(f, r)
+    return lambda r, f: fused_losses.generator_loss_and_grad(f, loss=loss).backward(f)
+
+
+def _plainly(call: Callable[..., Any]) -> Callable[..., Any]:
+    return in_a_step(lambda *logits: call(*logits).backward())
 
 
 def single(
@@ -51,10 +58,10 @@ def _loss(
     eager = rivals.eager(player, loss)
     for work in WORK:
         backward = work != "forward"
-        wrap = with_gradients if backward else without_gradients
+        wrap = {WORK[0]: without_gradients, WORK[1]: with_gradients, WORK[2]: _plainly}[work]
         calls = {name: wrap(call) for name, call in eager.items()}
         ours = rivals.fused(player, loss)
-        calls["pygan"] = _direct(player, loss) if work == "loss_and_grad" else wrap(ours)
+        calls["pygan"] = in_a_step(_direct(player, loss)) if work == WORK[2] else wrap(ours)
 
         buffers = functools.partial(_logits, n, dtype, device)
         moved = read + (written if backward else 0)
@@ -79,13 +86,12 @@ def list_of_8(
 
     n = sum(a * b for a, b in LISTS)
     read = (4 if loss == "relativistic_average" else 2) * n * dtype.itemsize
-    calls = {"expression": with_gradients(each)}
-    ours = {WORK[1]: with_gradients(rivals.fused("discriminator", loss))}
-    ours[WORK[2]] = _direct("discriminator", loss)
     moved = read + 2 * n * dtype.itemsize
-    for work, call in ours.items():
-        ways = calls | {"pygan": call}
-        yield Case(op, work, dtype, n, moved, 0, buffers, ways, each, with_gradients)
+    ours = with_gradients(rivals.fused("discriminator", loss))
+    direct = in_a_step(_direct("discriminator", loss))
+    for work, wrap, call in ((WORK[1], with_gradients, ours), (WORK[2], _plainly, direct)):
+        calls = {"expression": wrap(each), "pygan": call}
+        yield Case(op, work, dtype, n, moved, 0, buffers, calls, each, wrap)
 
 
 def statistics(op: str, n: int, dtype: torch.dtype, device: torch.device) -> Case:

@@ -30,13 +30,15 @@ HEAD = """# Benchmarks
 `python -m pygan bench` times every op against the plain PyTorch expression, `torch.compile` of it and what the machine
 could do at best, all in one run; `--quick` does so for the commonest in under a minute. `--help` says the rest.
 
-* **eager** is the fastest of the expressions in `pygan/bench/rivals.py`; for `loss_and_grad` it is the same forward and
-  backward pass, to which belong the start of autograd's engine and the accumulation into leaves, which `loss_and_grad`
-  leaves to the backward pass of the network.
+* **eager** is the fastest of the expressions in `pygan/bench/rivals.py`.
+* **work**: without gradients; forward and backward, from logits that are leaves; and `*_loss_and_grad` with
+  `LossAndGrad.backward`, from logits that an op made (`view_as`, the least of all), as a discriminator's are. Whichever
+  the way, a row begins and ends alike: with the leaves, and with their gradients.
 * **gain**: how many times faster pygan is than the fastest other way. Below 1 it is slower.
 * **of limit**: the time as a multiple of the greatest of three: what an op or a backward pass takes that does nothing
-  (dispatch), what copying as many bytes takes as the op must read and write (copy), what drawing as many normals takes
-  where nothing leaves the cache (normals).
+  (dispatch: a copy of one byte, `(a + b).backward()` of two numbers, or autograd's engine called from C++), what
+  copying as many bytes takes as the op must read and write (copy), what drawing as many normals takes where nothing
+  leaves the cache (normals).
 * **spread**: half the distance of the quartiles. Alternatives take turns in a random order, on buffers that take turns
   too, twice the largest cache where they are large. Each thread has a processor to itself (the command starts itself
   anew with `OMP_PROC_BIND=true` unless the environment says otherwise): left to the system, both threads of a pool
@@ -71,6 +73,11 @@ MODES = """## modes.py
 def result(name):
     path = RESULTS / f"{name}.json"
     return json.loads(path.read_text("utf-8")) if path.exists() else None
+
+
+def steps():
+    """Those of a run of --steps, which takes longer over them, if there is one."""
+    return (result("steps") or result("bench"))["steps"]
 
 
 def where(about):
@@ -158,7 +165,7 @@ def page(folder):
     parts += ["![Time against size](speed/time.png)\n"] * ("time.png" in pictures)
     parts += ["![Roofline](speed/roofline.png)\n"] * ("roofline.png" in pictures)
     parts += ["## Ops\n", table(report.COLUMNS, map(report.cells, bench["ops"]))]
-    parts += [STEPS, table(report.STEPS_COLUMNS, report.steps_cells(bench["steps"]))]
+    parts += [STEPS, table(report.STEPS_COLUMNS, report.steps_cells(steps()))]
     if curve:
         parts += [SCALING, scaled(curve["scaling"]), "![Scaling](speed/scaling.png)\n"]
     if static:
@@ -174,7 +181,7 @@ def in_readme(row):
     if noise:
         return row["n"] >= 1 << 16
     if row["op"].endswith("[non_saturating]"):
-        return row["n"] <= 1 << 20 and (row["op"][0] == "d" or row["work"] != "loss_and_grad")
+        return row["n"] <= 1 << 20
     few = row["n"] == 1 << 16 or "list" in row["op"]
     return few and row["op"][0] == "d" and row["work"] == "forward + backward"
 
@@ -198,7 +205,7 @@ def speed():
             table(columns, [[cells[i] for i in order] for cells in rows]),
             "A discriminator step and a generator step:",
             "",
-            table(report.STEPS_COLUMNS, report.steps_cells(bench["steps"])),
+            table(report.STEPS_COLUMNS, report.steps_cells(steps())),
         ]
     )
 
