@@ -108,7 +108,7 @@ def _times(axes: Any, key: tuple[str, str, str], curve: list[Row]) -> None:
         said = f"faster from N ≈ {even:.0f} on"
         axes.axvline(even, color=RED, lw=0.8, ls="--")
     axes.set(xscale="log", yscale="log", xlabel="N, elements", ylabel="µs a call")
-    axes.set_title(f"{key[0]}, {key[1]}, {key[2]}\n{said}", fontsize=9)
+    axes.set_title(f"{key[0]}\n{key[1]}, {key[2]}: {said}", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=7)
 
