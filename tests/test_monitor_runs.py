@@ -84,7 +84,8 @@ def test_the_discriminator_wins(loss, seed):
     (won,) = [diagnosis for diagnosis in found if diagnosis.state is State.DISCRIMINATOR_WON]
     assert won.numbers["real_accuracy"] > 0.99 < won.numbers["fake_accuracy"]
     assert won.numbers["sensitivity"] < 0.05
-    assert set(states(found)) <= {"discriminator_won", "supports_disjoint"}
+    # In tanh's corner all samples are alike: a collapse as well, where the run stays there for long.
+    assert set(states(found)) <= {"discriminator_won", "supports_disjoint", "mode_collapse"}
     assert ("supports_disjoint" in states(found)) == (loss == "non_saturating")
 
 
