@@ -17,7 +17,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     info = commands.add_parser("info", help="what was built, what runs, and why (the default)")
     info.set_defaults(run=report)
     from pygan.bench import command as bench
-    from pygan.bench.machine import bind_threads
     from pygan.training import command as train
 
     train.add_parser(commands)
@@ -25,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.set_defaults(run=report)
     arguments = parser.parse_args(argv)
     if argv is None and arguments.run is bench.run:
-        bind_threads()
+        bench.bind_threads(arguments)
     return int(arguments.run(arguments))
 
 

@@ -106,29 +106,33 @@ def paired(
     outputs: list[Tensor] = []
     gradients: list[Tensor] = []
     for i, (given, grad) in enumerate(zip(logits, grads)):
-        found, wanted = (
-            tensors(op, f"logits[{i}]", given),
-            [grad] if isinstance(grad, Tensor) else grad,
-        )
+        found = tensors(op, f"logits[{i}]", given)
+        wanted = [grad] if isinstance(grad, Tensor) else grad
         if isinstance(given, Tensor) != isinstance(grad, Tensor) or len(found) != len(wanted):
             raise ValueError(
                 f"{op}: logits[{i}] must be those of the loss, {describe(grad)}, got {describe(given)}"
             )
         for k, (x, g) in enumerate(zip(found, wanted)):
-            if x.shape == g.shape and x.requires_grad:
+            alike = x.shape == g.shape and x.dtype == g.dtype and x.device == g.device
+            if alike and x.requires_grad:
                 continue
             name = f"logits[{i}]" if isinstance(given, Tensor) else f"logits[{i}][{k}]"
-            if x.shape != g.shape:
+            if not alike:
                 raise ValueError(
-                    f"{op}: {name} must have the shape of its gradient, {tuple(g.shape)}, got {tuple(x.shape)}"
+                    f"{op}: {name} must have the shape, dtype and device of its gradient, "
+                    f"{_kind(g)}, got {_kind(x)}"
                 )
             raise ValueError(
-                f"{op}: {name} must require a gradient, got a tensor that does not; leave logits out of "
-                "which nothing is learnt, or compute them without torch.no_grad()"
+                f"{op}: {name} must require a gradient, got a tensor that does not; leave logits out "
+                "of which nothing is learnt, or compute them without torch.no_grad()"
             )
         outputs += found
         gradients += wanted
     return outputs, gradients
+
+
+def _kind(x: Tensor) -> str:
+    return f"{tuple(x.shape)}, {x.dtype}, {x.device}"
 
 
 def _check_smoothing(op: str, loss: str, index: int, smoothing: float) -> None:

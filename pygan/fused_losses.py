@@ -107,9 +107,15 @@ class LossAndGrad(NamedTuple):
 
         Raises:
             ValueError: more logits than gradients; a list where a tensor was given, or of another length;
-                another shape; logits that require no gradient.
+                another shape, dtype or device; logits that require no gradient.
+            TypeError: logits that are neither tensors nor lists of them.
         """
-        _C.backward(*arguments.paired("pygan.LossAndGrad.backward", logits, self.grads))
+        outputs, grads = arguments.paired("pygan.LossAndGrad.backward", logits, self.grads)
+        # Dynamo knows PyTorch's way alone.
+        if torch.compiler.is_compiling():
+            torch.autograd.backward(outputs, grads)
+        else:
+            _C.backward(outputs, grads)
 
 
 def compares(loss: str) -> bool:

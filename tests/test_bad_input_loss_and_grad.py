@@ -92,7 +92,20 @@ def of(*shapes, grad=True):
         (
             of(3, 4),
             ValueError,
-            "logits[1] must have the shape of its gradient, (3,), got (4,)",
+            "logits[1] must have the shape, dtype and device of its gradient, (3,), torch.float32, cpu, "
+            "got (4,), torch.float32, cpu",
+        ),
+        (
+            [torch.zeros(3, dtype=torch.float64, requires_grad=True)],
+            ValueError,
+            "logits[0] must have the shape, dtype and device of its gradient, (3,), torch.float32, cpu, "
+            "got (3,), torch.float64, cpu",
+        ),
+        (
+            [torch.zeros(3, device="meta", requires_grad=True)],
+            ValueError,
+            "logits[0] must have the shape, dtype and device of its gradient, (3,), torch.float32, cpu, "
+            "got (3,), torch.float32, meta",
         ),
         (
             of(3, grad=False),
@@ -112,7 +125,10 @@ def test_backward(logits, error, message):
     ("lists", "message"),
     [
         ((of(3), of(3, 2)), "logits[0] must be those of the loss, a list of length 2, got a list"),
-        ((of(3, 1), of(3, 2)), "logits[0][1] must have the shape of its gradient, (2,), got (1,)"),
+        (
+            (of(3, 1), of(3, 2)),
+            "logits[0][1] must have the shape, dtype and device of its gradient, (2,), ",
+        ),
         ((of(3, 2), of(3, 2, grad=False)), "logits[1][0] must require a gradient"),
         (
             (torch.zeros(3),),

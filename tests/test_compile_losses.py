@@ -1,5 +1,7 @@
 """The losses under torch.compile, as one graph: the results and gradients of eager, compiled once."""
 
+import warnings
+
 import pytest
 import torch
 from helpers import DEVICES, FLOATS
@@ -100,6 +102,25 @@ def test_compiled_loss_and_grad(backend, device):
         return [real, fake.t()]
 
     compare(function, backend, arguments)
+
+
+def test_backward_of_loss_and_grad_in_a_compiled_step():
+    """No complaint of Dynamo's about a function that it cannot look into."""
+    leaves = [x.requires_grad_() for x in logits(torch.float32, "cpu", (6, 5), (3, 9))()]
+
+    def step():
+        made = [2 * x for x in leaves]
+        fused_losses.discriminator_loss_and_grad(*made).backward(*made)
+
+    grads = []
+    for run in (step, torch.compile(step, backend="eager")):
+        for x in leaves:
+            x.grad = None
+        with warnings.catch_warnings(record=True) as said:
+            run()
+        assert not [w for w in said if "Dynamo" in str(w.message)]
+        grads.append([x.grad for x in leaves])
+    torch.testing.assert_close(*grads, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("device", DEVICES)

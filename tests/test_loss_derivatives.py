@@ -17,7 +17,7 @@ from helpers_truth import assert_as_good, reduced, ulp, wide
 from torch.testing._internal.two_tensor import TwoTensor
 
 from pygan import reference
-from pygan.fused_losses import discriminator_loss, generator_loss
+from pygan.fused_losses import LOSSES, discriminator_loss, generator_loss
 
 WEIGHTS = [0.7, -2.0]
 
@@ -123,6 +123,19 @@ def test_upstream_gradient_is_a_factor(factor, create_graph, dtype, device):
     # quotient and exp: at most 8).
     own = 8 * ulp(want, math_type(dtype))
     assert (error <= ulp(want, dtype) / 2 + own).all()
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_which_gradients_the_forward_pass_keeps(loss, dtype):
+    """On the CPU those that cost it no pass of their own."""
+    leaves = [torch.randn(9).to(dtype).requires_grad_() for _ in range(2)]
+    with torch.profiler.profile() as trace:
+        discriminator_loss(*leaves, loss=loss).backward()
+    names = {event.key for event in trace.key_averages() if event.key.startswith("pygan::")}
+    recomputes = loss == "relativistic_average" and dtype.itemsize == 2
+    second = "pygan::gan_loss_backward" if recomputes else "pygan::gan_loss_and_grad"
+    assert names == {"pygan::gan_loss", second}
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -59,7 +59,8 @@ void sums_of_range(const LossPiece& piece, const LossOptions& o, int64_t begin, 
   const M eps = static_cast<M>(piece.eps), factor = factor_of<M>(piece, 1);
   auto* grad = static_cast<T*>(piece.out);
   auto* other_grad = static_cast<T*>(piece.other_out);
-  const bool differentiates = grad != nullptr || (all && o.means != nullptr);
+  const bool wants_slopes = all && o.means != nullptr;
+  const bool wants_more = all && (form.exponential || wants_slopes);  // q, slopes
   Seen<T> seen(piece, o);
   alignas(64) double lanes[kStrip] = {}, slopes[kStrip] = {}, plain[kStrip] = {};
   alignas(64) M u[kBlock], q[kBlock], v[kBlock], rest_of[kStrip];
@@ -76,13 +77,13 @@ void sums_of_range(const LossPiece& piece, const LossOptions& o, int64_t begin, 
     if (form.exponential) exponentials(x, u, count);
     // The values of whole strips, and of what is left.
     const int64_t whole = count / kStrip * kStrip, rest = count - whole;
-    if (differentiates) {
+    if (grad != nullptr || wants_slopes) {
       M* g = grad == nullptr ? v : destination(grad + i, count, v);
-      form.add_strips_with_grad[all](x, u, whole, lanes, sign, eps, factor, g, q, slopes);
+      form.add_strips_with_grad[wants_more](x, u, whole, lanes, sign, eps, factor, g, q, slopes);
       if (rest != 0) {
         if (form.exponential) sigmoids(u + whole, q + whole, rest);
         form.derivatives[0](x + whole, q + whole, g + whole, rest, sign, eps, factor);
-        if constexpr (all) {
+        if (wants_slopes) {
           form.derivatives[0](x + whole, q + whole, rest_of, rest, sign, eps, M(1));
           add_to_lanes(slopes, rest_of, rest);
         }

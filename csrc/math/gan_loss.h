@@ -32,7 +32,9 @@ enum MeanOf { kMeanReal, kMeanFake, kSlopeReal, kSlopeFake, kMeans };
 
 // What sums() is after.
 enum class Sums : int {
-  loss,   // the loss, and the gradients where the pieces have an out
+  // The loss, and the gradients where the pieces have an out; with means, without what goes through
+  // them (shift_of).
+  loss,
   means,  // the first pass of relativistic_average: kMeanReal and kMeanFake
 };
 

@@ -70,9 +70,12 @@ std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>> call_loss_and_grad(
 
 namespace {
 
-// Half precision too: a gradient that is not 1 recomputes.
-bool keeps_grads(at::TensorList logits) {
-  return !c10::impl::TorchDispatchModeTLS::any_modes_set() &&
+// Half precision too: a gradient that is not 1 recomputes. But not where it takes a pass of its
+// own, as for what compares with a mean: there is nothing to be gained.
+bool keeps_grads(at::TensorList logits, const LossArgs& args) {
+  const auto type = logits[0].scalar_type();
+  return (!args.to_mean() || type == math_type(type)) &&
+         !c10::impl::TorchDispatchModeTLS::any_modes_set() &&
          std::all_of(logits.begin(), logits.end(), is_plain_cpu);
 }
 
@@ -172,7 +175,7 @@ std::tuple<at::Tensor, at::Tensor> gan_loss(at::TensorList logits, at::IntArrayR
   std::vector<at::Tensor> grads;
   {
     const AutoDispatchBelowADInplaceOrView below;
-    if (keeps_grads(logits)) {
+    if (keeps_grads(logits, args)) {
       std::tie(value, numbers, grads) = call_loss_and_grad(logits, args, statistics);
     } else {
       std::tie(value, numbers) = call_loss(logits, args, statistics);

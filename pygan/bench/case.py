@@ -10,8 +10,7 @@ import torch
 
 __all__ = ["WORK", "Case", "in_a_step", "with_gradients", "without_gradients"]
 
-# Of a call: without gradients; with them, from leaves; with them, from logits that an op made, as a network's are, by
-# *_loss_and_grad and LossAndGrad.backward.
+# Of a call: without gradients; with them, by loss.backward(), and by *_loss_and_grad and LossAndGrad.backward.
 WORK = ("forward", "forward + backward", "loss_and_grad + backward")
 
 
@@ -45,25 +44,22 @@ def without_gradients(call: Callable[..., Any]) -> Callable[..., Any]:
 
 def with_gradients(call: Callable[..., Any]) -> Callable[..., Any]:
     """A step's work: the loss and its gradients, from none."""
-    return _from_none(lambda *leaves: call(*leaves).backward())
+    return in_a_step(lambda *logits: call(*logits).backward())
 
 
 def in_a_step(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """The same from logits that an op made, which is the least of ops; `backward` takes the loss's gradients to it."""
+    """The same where `backward` takes the gradients on. Logits are made by an op, the least of ops, as a network's are:
+    gradients of leaves would be cloned where something still holds them."""
 
     def made(leaves: Any) -> Any:
         return (
             [x.view_as(x) for x in leaves] if isinstance(leaves, list) else leaves.view_as(leaves)
         )
 
-    return _from_none(lambda *leaves: backward(*map(made, leaves)))
-
-
-def _from_none(call: Callable[..., Any]) -> Callable[..., Any]:
     def run(*leaves: Any) -> None:
         for group in leaves:
             for x in group if isinstance(group, list) else [group]:
                 x.grad = None
-        call(*leaves)
+        backward(*map(made, leaves))
 
     return run

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 
 import pygan
-from pygan.bench import cases, ops, plots, report, scaling, static, steps
-from pygan.bench.machine import about
+from pygan.bench import cases, machine, ops, plots, report, scaling, static, steps
 
-__all__ = ["add_parser"]
+__all__ = ["add_parser", "bind_threads", "run"]
 
 DTYPES = {
     "fp32": torch.float32,
@@ -75,6 +74,20 @@ def _size(text: str) -> int:
     return int(base) ** int(power or "1")
 
 
+def bind_threads(arguments: argparse.Namespace) -> None:
+    """Starts the program anew where it is to time a CPU and its threads are not bound to processors."""
+    if not arguments.static and _device(arguments).type == "cpu":
+        machine.bind_threads()
+
+
+def _device(arguments: argparse.Namespace) -> torch.device:
+    """The one that is named, or the best."""
+    if arguments.device is not None:
+        return arguments.device
+    usable = pygan.build_info()["cuda"] and torch.cuda.is_available()
+    return torch.device("cuda" if usable else "cpu")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Carries out the command; returns its exit status."""
     try:
@@ -86,9 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run(a: argparse.Namespace) -> None:
-    if a.device is None:
-        usable = pygan.build_info()["cuda"] and torch.cuda.is_available()
-        a.device = torch.device("cuda" if usable else "cpu")
+    a.device = _device(a)
     if a.device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda, but torch sees no CUDA device; see python -m pygan")
     if a.threads is not None:
@@ -97,7 +108,7 @@ def _run(a: argparse.Namespace) -> None:
         a.ops = a.ops if a.ops != ["*"] else list(QUICK_OPS)
         a.dtypes, a.no_compile, a.sizes = ["fp32"], True, a.sizes or list(QUICK_SIZES)
         a.seconds = min(a.seconds, 0.2)
-    result: dict[str, Any] = {"about": about(a.device)}
+    result: dict[str, Any] = {"about": machine.about(a.device)}
     for key, value in result["about"].items():
         print(f"{key:9} {value}")
     if not a.static and a.device.type == "cpu" and os.getloadavg()[0] > 0.5:
@@ -144,8 +155,10 @@ def _ops(a: argparse.Namespace) -> list[ops.Row]:
     )
     widths = [max(len(case.op) for case in chosen), max(len(case.work) for case in chosen)]
     table = report.Table(report.COLUMNS, widths=widths, markdown=a.markdown)
-    rows = []
-    for row in ops.measure(chosen, a.device, seconds=a.seconds, compile=not a.no_compile):
+    rows, passes = [], 1 if a.quick else 3
+    for row in ops.measure(
+        chosen, a.device, seconds=a.seconds, compile=not a.no_compile, passes=passes
+    ):
         table.line(report.cells(row.flat()))
         sys.stdout.flush()
         rows.append(row)

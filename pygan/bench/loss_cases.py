@@ -31,10 +31,6 @@ def _direct(player: str, loss: str) -> Callable[..., Any]:
     return lambda r, f: fused_losses.generator_loss_and_grad(f, loss=loss).backward(f)
 
 
-def _plainly(call: Callable[..., Any]) -> Callable[..., Any]:
-    return in_a_step(lambda *logits: call(*logits).backward())
-
-
 def single(
     player: str,
     loss: str,
@@ -58,7 +54,7 @@ def _loss(
     eager = rivals.eager(player, loss)
     for work in WORK:
         backward = work != "forward"
-        wrap = {WORK[0]: without_gradients, WORK[1]: with_gradients, WORK[2]: _plainly}[work]
+        wrap = with_gradients if backward else without_gradients
         calls = {name: wrap(call) for name, call in eager.items()}
         ours = rivals.fused(player, loss)
         calls["pygan"] = in_a_step(_direct(player, loss)) if work == WORK[2] else wrap(ours)
@@ -89,9 +85,9 @@ def list_of_8(
     moved = read + 2 * n * dtype.itemsize
     ours = with_gradients(rivals.fused("discriminator", loss))
     direct = in_a_step(_direct("discriminator", loss))
-    for work, wrap, call in ((WORK[1], with_gradients, ours), (WORK[2], _plainly, direct)):
-        calls = {"expression": wrap(each), "pygan": call}
-        yield Case(op, work, dtype, n, moved, 0, buffers, calls, each, wrap)
+    for work, call in ((WORK[1], ours), (WORK[2], direct)):
+        calls = {"expression": with_gradients(each), "pygan": call}
+        yield Case(op, work, dtype, n, moved, 0, buffers, calls, each, with_gradients)
 
 
 def statistics(op: str, n: int, dtype: torch.dtype, device: torch.device) -> Case:

@@ -62,7 +62,7 @@ const T* numbers(int which) {
   return x;
 }
 
-enum Passes { kValue = 0, kGrad = 1, kStatistics = 2, kBackward = 4 };
+enum Passes { kValue = 0, kGrad = 1, kStatistics = 2, kBackward = 4, kMirrored = 8 };
 
 template <class T>
 int64_t loss(const Kernels& kernels, Form form, int passes, int64_t n,
@@ -76,6 +76,7 @@ int64_t loss(const Kernels& kernels, Form form, int passes, int64_t n,
   options.slopes_alone = (passes & kStatistics) == 0;
   options.statistics = !options.slopes_alone || compared == Compared::to_mean;
   options.sums = sums;
+  if (passes & kMirrored) piece.mirror = -1;  // as the discriminator sees fake logits
   if (passes & (kGrad | kBackward)) piece.out = buffer<T>(2);
   if (compared == Compared::paired) {
     piece.other = numbers<T>(1);
@@ -127,6 +128,7 @@ std::vector<Case> all_cases() {
     add_loss(float{}, name + " value, stats", form, kStatistics);
     add_loss(float{}, name + " value, grad, stats", form, kGrad | kStatistics);
     add_loss(float{}, name + " backward", form, kBackward);
+    add_loss(float{}, name + " mirrored value, grad", form, kGrad | kMirrored);
   }
   const Form logistic = Form::Logistic;
   const Compared paired = Compared::paired, to_mean = Compared::to_mean;

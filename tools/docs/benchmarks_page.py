@@ -31,16 +31,17 @@ HEAD = """# Benchmarks
 could do at best, all in one run; `--quick` does so for the commonest in under a minute. `--help` says the rest.
 
 * **eager** is the fastest of the expressions in `pygan/bench/rivals.py`.
-* **work**: without gradients; forward and backward, from logits that are leaves; and `*_loss_and_grad` with
-  `LossAndGrad.backward`, from logits that an op made (`view_as`, the least of all), as a discriminator's are. Whichever
-  the way, a row begins and ends alike: with the leaves, and with their gradients.
+* **work**: without gradients; with them, by `loss.backward()`; with them, by `*_loss_and_grad` and
+  `LossAndGrad.backward`. With gradients every way begins with leaves, of which an op makes the logits (`view_as`, the
+  least of all), and ends with the leaves' gradients.
 * **gain**: how many times faster pygan is than the fastest other way. Below 1 it is slower.
 * **of limit**: the time as a multiple of the greatest of three: what an op or a backward pass takes that does nothing
-  (dispatch: a copy of one byte, `(a + b).backward()` of two numbers, or autograd's engine called from C++), what
-  copying as many bytes takes as the op must read and write (copy), what drawing as many normals takes where nothing
-  leaves the cache (normals).
+  (dispatch: a copy of one byte, the sum of two numbers and its `backward()`, or autograd's engine called from C++),
+  what copying as many bytes takes as the op must read and write (copy), what drawing as many normals takes where
+  nothing leaves the cache (normals).
 * **spread**: half the distance of the quartiles. Alternatives take turns in a random order, on buffers that take turns
-  too, twice the largest cache where they are large. Each thread has a processor to itself (the command starts itself
+  too, twice the largest cache where they are large; the rows of an op are measured three times, and the quietest of
+  them counts. Each thread has a processor to itself (the command starts itself
   anew with `OMP_PROC_BIND=true` unless the environment says otherwise): left to the system, both threads of a pool
   shared one for the whole run in one process of six.
 * **memory**: what a call allocates at its peak, results included.
