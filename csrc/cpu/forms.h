@@ -9,6 +9,9 @@
 namespace pygan::cpu::PYGAN_CPU_ISA {
 namespace {
 
+// What is asked for beside value and gradient: also q, and also the sum of the first derivatives.
+enum Wants : int { kNoMore, kQ, kSlopes };
+
 // A form for one math type, at t = sign * x; u and q are as in losses.h.
 template <class M>
 struct FormFunctions {
@@ -19,9 +22,8 @@ struct FormFunctions {
   void (*derivatives[2])(const M* x, const M* q, M* v, int64_t count, M sign, M eps, M factor);
   // lanes += the values at x[0..count), whole strips and at most a block of them.
   void (*add_strips)(const M* x, const M* u, int64_t count, Lanes& lanes, M sign, M eps);
-  // The same, and g[k] = factor * first derivative: the divider works beside the rest. The second
-  // also keeps q and adds the first derivatives to slopes.
-  void (*add_strips_with_grad[2])(const M* x, const M* u, int64_t count, Lanes& lanes, M sign,
+  // The same, and g[k] = factor * first derivative: the divider works beside the rest. By Wants.
+  void (*add_strips_with_grad[3])(const M* x, const M* u, int64_t count, Lanes& lanes, M sign,
                                   M eps, M factor, M* g, M* q, Lanes& slopes);
 };
 
@@ -66,7 +68,7 @@ void add_form_strips(const M* x, const M* u, int64_t count, Lanes& lanes, M sign
   sum.flush_to(lanes);
 }
 
-template <class F, class M, bool plain, bool all>
+template <class F, class M, bool plain, Wants wants>
 void add_form_strips_with_grad(const M* x, const M* u, int64_t count, Lanes& lanes, M sign, M eps,
                                M factor, M* g, M* q, Lanes& slopes) {
   BlockSum<F, M, plain> sum;
@@ -79,27 +81,26 @@ void add_form_strips_with_grad(const M* x, const M* u, int64_t count, Lanes& lan
       sum.add(k, t, u[i], eps);
       const M share = F::kExponential ? sigmoid_minus_abs(u[i]) : M(0);
       const M d1 = F::d1(t, share, plain ? M(0) : eps);
-      if constexpr (all) {
-        if constexpr (F::kExponential) q[i] = share;
-        slope[k] += d1;
-      }
+      if constexpr (wants != kNoMore && F::kExponential) q[i] = share;
+      if constexpr (wants == kSlopes) slope[k] += d1;
       g[i] = factor * d1;
     }
   }
   sum.flush_to(lanes);
-  if constexpr (all) {
+  if constexpr (wants == kSlopes) {
     for (int k = 0; k < kStrip; ++k) slopes[k] += static_cast<double>(slope[k]);
   }
 }
 
 template <class F, class M, bool plain>
 constexpr FormFunctions<M> functions_of_form() {
-  return {F::kExponential,
-          form_values<F, M>,
-          {form_derivatives<F, M, 1>, form_derivatives<F, M, 2>},
-          add_form_strips<F, M, plain>,
-          {add_form_strips_with_grad<F, M, plain, false>,
-           add_form_strips_with_grad<F, M, plain, true>}};
+  return {
+      F::kExponential,
+      form_values<F, M>,
+      {form_derivatives<F, M, 1>, form_derivatives<F, M, 2>},
+      add_form_strips<F, M, plain>,
+      {add_form_strips_with_grad<F, M, plain, kNoMore>, add_form_strips_with_grad<F, M, plain, kQ>,
+       add_form_strips_with_grad<F, M, plain, kSlopes>}};
 }
 
 template <class M>

@@ -60,7 +60,7 @@ void sums_of_range(const LossPiece& piece, const LossOptions& o, int64_t begin, 
   auto* grad = static_cast<T*>(piece.out);
   auto* other_grad = static_cast<T*>(piece.other_out);
   const bool wants_slopes = all && o.means != nullptr;
-  const bool wants_more = all && (form.exponential || wants_slopes);  // q, slopes
+  const Wants wants = wants_slopes ? kSlopes : all ? kQ : kNoMore;
   Seen<T> seen(piece, o);
   alignas(64) double lanes[kStrip] = {}, slopes[kStrip] = {}, plain[kStrip] = {};
   alignas(64) M u[kBlock], q[kBlock], v[kBlock], rest_of[kStrip];
@@ -79,7 +79,7 @@ void sums_of_range(const LossPiece& piece, const LossOptions& o, int64_t begin, 
     const int64_t whole = count / kStrip * kStrip, rest = count - whole;
     if (grad != nullptr || wants_slopes) {
       M* g = grad == nullptr ? v : destination(grad + i, count, v);
-      form.add_strips_with_grad[wants_more](x, u, whole, lanes, sign, eps, factor, g, q, slopes);
+      form.add_strips_with_grad[wants](x, u, whole, lanes, sign, eps, factor, g, q, slopes);
       if (rest != 0) {
         if (form.exponential) sigmoids(u + whole, q + whole, rest);
         form.derivatives[0](x + whole, q + whole, g + whole, rest, sign, eps, factor);
