@@ -50,7 +50,7 @@ SCALING = """## Time against size
 
 `python -m pygan bench --scaling`, fp32. A kernel without steps takes c + N / rate; the fit is of least relative error.
 Each point is the quietest of three passes. With two threads the second one takes part from 16 Ki logits (8 Ki elements
-of noise) on, and where a call's tensors outgrow the last cache (here between 1 and 4 Mi) two threads wait for the memory
+of noise) on, and where a call's tensors outgrow the last cache (here between 1 and 4 Mi) two threads wait for memory
 that one keeps up with: both bend the curve. Memory that was freed is kept meanwhile: by default glibc takes it from the
 system anew for each tensor of 32 MiB and more, and what the system takes to hand out its pages is several times what
 the op takes. If your tensors are as large, `MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1099511627776` in the environment
