@@ -1,0 +1,21 @@
+"""The CPU loss kernels read and write what is theirs, and all of it: on arrays without an element to spare, under
+AddressSanitizer and UBSan."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
+def test_nothing_beside_the_tensors_is_touched(tmp_path):
+    program = tmp_path / "bounds"
+    flags = ["-std=c++20", "-O1", "-g", "-ffp-contract=off", "-fsanitize=address,undefined"]
+    flags += ["-fno-sanitize-recover=all", f"-I{HERE.parent / 'csrc'}"]
+    source = HERE / "bounds" / "gan_loss.cpp"
+    subprocess.run(["g++", *flags, str(source), "-o", str(program)], check=True)
+    run = subprocess.run([str(program)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr[-4000:]
