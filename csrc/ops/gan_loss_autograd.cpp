@@ -16,6 +16,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/functions/utils.h>
 
+#include "ops/autograd_node.h"
 #include "ops/gan_loss.h"
 
 namespace pygan::ops {
@@ -181,7 +182,7 @@ std::tuple<at::Tensor, at::Tensor> gan_loss(at::TensorList logits, at::IntArrayR
       std::tie(value, numbers) = call_loss(logits, args, statistics);
     }
   }
-  const auto node = c10::make_intrusive<GanLossNode>();
+  const auto node = make_node<GanLossNode>();
   node->set_next_edges(torch::autograd::collect_next_edges(logits));
   for (const at::Tensor& x : logits) node->logits.emplace_back(x, /*is_output=*/false);
   node->means = numbers;

@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/functions/utils.h>
 
+#include "ops/autograd_node.h"
 #include "ops/instance_noise.h"
 
 namespace pygan::ops {
@@ -176,7 +177,7 @@ std::vector<at::Tensor> instance_noise(at::TensorList x, const OptionalTensor& s
   check_no_transforms(x, sigma);
   const NoiseArguments arguments{x, sigma, sigma_value, state, offset, scale, bias, dtype, cat};
   check_noise(arguments);
-  const auto node = c10::make_intrusive<NoiseNode>();
+  const auto node = make_node<NoiseNode>();
   node->cat = cat;
   variable_list out, recorded, results;
   at::Tensor batch;
