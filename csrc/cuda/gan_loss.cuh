@@ -14,12 +14,19 @@ namespace pygan::cuda {
 inline constexpr int kPerThread = 16;
 inline constexpr int kTile = kThreads * kPerThread;
 
+// Eight for each multiprocessor of a B200, nine of an H100 and eleven of an A100, but for a few
+// that are left over. More make less of a difference between multiprocessors, and spend more of
+// their time on beginning and ending.
+inline constexpr int kMaxBlocks = 1184;
+inline constexpr int kPartialsPerThread = (kMaxBlocks + kThreads - 1) / kThreads;
+
 struct LossLaunch {
   LossPiece pieces[kMaxPieces];
   unsigned first_block[kMaxPieces];  // the block that takes a piece's first tile
   int count;
   LossOptions options;
 };
+static_assert(sizeof(LossLaunch) + sizeof(LossScratch) <= 4096, "kernel arguments before CUDA 12.1");
 
 __host__ __device__ inline int64_t tiles_of(const LossPiece& piece) {
   return (piece.n + kTile - 1) / kTile;
@@ -171,102 +178,153 @@ __device__ __forceinline__ void for_each_logit(const LossPiece& piece, const Til
   }
 }
 
+// u is exp(-|x|).
 template <class M>
-__device__ __forceinline__ void add_statistics(M (&sums)[kSums], M x) {
+__device__ __forceinline__ void add_statistics(M (&sums)[kSums], M x, M u) {
   sums[kSumLogit] += x;
-  sums[kSumProbability] += sigmoid(x, sigmoid_minus_abs(exp_minus_abs(x)));
-  sums[kSumPositive] += x > M(0) ? M(1) : M(0);
-  sums[kSumNegative] += x < M(0) ? M(1) : M(0);
-  sums[kSumNonfinite] += is_finite(x) ? M(0) : M(1);
+  sums[kSumProbability] += sigmoid(x, sigmoid_minus_abs(u));
+  // Branches, of which ptxas makes predicated additions: one instruction less than a selection.
+  if (x > M(0)) sums[kSumPositive] += M(1);
+  if (x < M(0)) sums[kSumNegative] += M(1);
+  if (!is_finite(x)) sums[kSumNonfinite] += M(1);
 }
 
 // What is done beside the loss itself: gradients are stored, and with statistics the logits are
 // summed up as well.
 enum class With { nothing, grads, statistics };
 
-// Vectors that are loaded together: a thread's of a tile. In fp64 that takes too many registers.
-template <class T>
+// Vectors that are loaded together: a thread's of a tile; half of them where statistics need the
+// registers. In fp64 that takes too many.
+template <class T, bool statistics = false>
 inline constexpr int kLossVectors =
-    sizeof(T) == 8 ? 1 : kPerThread * static_cast<int>(sizeof(T)) / 16;
+    sizeof(T) == 8 ? 1 : kPerThread * static_cast<int>(sizeof(T)) / (statistics ? 32 : 16);
 
 // With 64 registers a thread, gradients beside the sum spill a few bytes on some architectures.
 template <class T, With with>
 inline constexpr int kSumsMinBlocks =
     with == With::grads && sizeof(T) < 8 ? 3 : kMinBlocks<math_t<T>, with == With::statistics>;
 
+// Calls f(alone): std::true_type where logits are compared with nothing. Statistics alone ask.
+template <bool statistics, class F>
+__device__ __forceinline__ void with_comparison(const LossPiece& piece, const LossOptions& options,
+                                                F&& f) {
+  if constexpr (statistics) {
+    if (piece.other != nullptr || options.means != nullptr) return f(std::false_type{});
+  }
+  f(std::true_type{});
+}
+
 // Adds the loss over these tiles to the totals, and stores the gradient.
-template <class T, With with, int kVectors, int kColumns>
+template <class T, With with, int kColumns>
 __device__ __forceinline__ void add_loss(double (&totals)[kColumns], const LossOptions& options,
                                          const LossPiece& piece, const Tiles& tiles) {
   using M = math_t<T>;
   using Out = std::conditional_t<with == With::nothing, void, T>;
-  constexpr bool kStatistics = with == With::statistics;
+  constexpr bool kWithStatistics = with == With::statistics;
   const Seen<M> seen_by_form(piece, options);
   const M factor = factor_of<M>(piece, 1);
   with_target(piece, [&](auto form, auto plain) {
-    using F = decltype(form);
-    const M eps = plain ? M(0) : static_cast<M>(piece.eps);
-    M sums[kSums] = {};
-    M product = M(0);  // see times_one_plus: one logarithm a tile instead of one a logit
-    for_each_logit<T, Out, kVectors>(
-        piece, tiles,
-        [&](M difference, M, M) {
-          const M seen = seen_by_form(difference);
-          const M u = exp_minus_abs(seen);
-          sums[kSumValue] += plain ? plain_base<F>(seen) : F::base(seen, eps);
-          if constexpr (kStatistics) sums[kSumPlain] += plain_base<F>(seen);
-          if constexpr (F::kExponential) product = times_one_plus(product, u);
-          if constexpr (with == With::nothing) return M(0);
-          const M slope = F::d1(seen, sigmoid_minus_abs(u), eps);
-          sums[kSumSlope] += slope;
-          return slope * factor;
-        },
-        [&] {
-          if constexpr (F::kExponential) {
-            sums[kSumValue] = add_log1p_of_product(sums[kSumValue], product);
-            if (kStatistics) sums[kSumPlain] = add_log1p_of_product(sums[kSumPlain], product);
-            product = M(0);
-          }
-          add_to_totals(totals, sums, piece, false);
-          for (M& sum : sums) sum = M(0);
-        });
+    with_comparison<kWithStatistics>(piece, options, [&](auto alone) {
+      using F = decltype(form);
+      const M eps = plain ? M(0) : static_cast<M>(piece.eps);
+      M sums[kSums] = {};
+      M product = M(0);  // see times_one_plus: one logarithm a tile instead of one a logit
+      for_each_logit<T, Out, kLossVectors<T, kWithStatistics>>(
+          piece, tiles,
+          [&](M difference, M x, M) {
+            const M seen = seen_by_form(difference);
+            const M u = exp_minus_abs(seen);
+            sums[kSumValue] += plain ? plain_base<F>(seen) : F::base(seen, eps);
+            if constexpr (F::kExponential) product = times_one_plus(product, u);
+            if constexpr (kWithStatistics) {
+              sums[kSumPlain] += plain_base<F>(seen);
+              // What is compared with nothing is seen as it is, or mirrored: the same |x|.
+              add_statistics(sums, x, alone ? u : exp_minus_abs(x));
+            }
+            if constexpr (with == With::nothing) return M(0);
+            const M slope = F::d1(seen, sigmoid_minus_abs(u), eps);
+            sums[kSumSlope] += slope;
+            return slope * factor;
+          },
+          [&] {
+            if constexpr (F::kExponential) {
+              sums[kSumValue] = add_log1p_of_product(sums[kSumValue], product);
+              if (kWithStatistics) sums[kSumPlain] = add_log1p_of_product(sums[kSumPlain], product);
+              product = M(0);
+            }
+            add_to_totals(totals, sums, piece, false);
+            for (M& sum : sums) sum = M(0);
+          });
+    });
   });
 }
 
+// Adds to the totals the statistics of what the logits of these tiles are paired with.
+template <class T>
+__device__ __forceinline__ void add_others(double (&totals)[kTotals], const LossPiece& piece,
+                                           const Tiles& tiles) {
+  using M = math_t<T>;
+  M sums[kSums] = {};
+  for_each_logit<T, void, kLossVectors<T, true>>(
+      piece, tiles,
+      [&](M, M, M y) {
+        add_statistics(sums, y, exp_minus_abs(y));
+        return M(0);
+      },
+      [&] {
+        add_to_totals(totals, sums, piece, true);
+        for (M& sum : sums) sum = M(0);
+      });
+}
+
+// Adds the logits of these tiles to the totals, and nothing else: for Sums::means.
+template <class T>
+__device__ __forceinline__ void add_logits(double (&totals)[kTotals], const LossPiece& piece,
+                                           const Tiles& tiles) {
+  using M = math_t<T>;
+  M sums[kSums] = {};
+  for_each_logit<T, void, kLossVectors<T>>(
+      piece, tiles,
+      [&](M, M x, M) {
+        sums[kSumLogit] += x;
+        return M(0);
+      },
+      [&] {
+        add_to_totals(totals, sums, piece, false);
+        sums[kSumLogit] = M(0);
+      });
+}
+
 // A thread's 16 values of a tile are added in the math type, everything beyond in fp64: fp64 adds
-// are 32 to 64 times slower than fp32 ones on many GPUs, and one in 16 is expected to hide behind
-// the memory traffic (not measured).
+// are 32 to 64 times slower than fp32 ones on many GPUs; one in 16 hides behind the rest on an
+// H100, where they are twice as slow.
 template <class T, With with>
 __global__ void __launch_bounds__(kThreads, kSumsMinBlocks<T, with>)
     gan_loss_sums_kernel(const __grid_constant__ LossLaunch a,
                          const __grid_constant__ LossScratch scratch) {
   using M = math_t<T>;
-  constexpr bool kStatistics = with == With::statistics;
-  constexpr int kColumns = kStatistics ? kTotals : 1;
+  constexpr bool kWithStatistics = with == With::statistics;
+  constexpr int kColumns = kWithStatistics ? kTotals : 1;
   PYGAN_SHARED(double, shared, kWarps* kColumns);
   PYGAN_SHARED(unsigned, flag, 1);
 
   double totals[kColumns] = {};
   for_each_piece(a, [&](const LossPiece& piece, const Tiles& tiles) {
-    if constexpr (!kStatistics) {
-      return add_loss<T, with, kLossVectors<T>>(totals, a.options, piece, tiles);
+    if constexpr (!kWithStatistics) {
+      add_loss<T, with>(totals, a.options, piece, tiles);
+    } else if (a.options.sums == Sums::means) {
+      add_logits<T>(totals, piece, tiles);
     } else {
-      for (int64_t tile = tiles.first; tile < tiles.end; tile += tiles.step) {
-        const Tiles one{tile, tile + 1, 1};
-        M sums[kSums] = {}, others[kSums] = {};
-        for_each_logit<T, void, 1>(
-            piece, one,
-            [&](M, M x, M y) {
-              add_statistics(sums, x);
-              if (piece.other != nullptr) add_statistics(others, y);
-              return M(0);
-            },
-            [&] {
-              add_to_totals(totals, sums, piece, false);
-              if (piece.other != nullptr) add_to_totals(totals, others, piece, true);
-            });
-        if (a.options.sums == Sums::loss) add_loss<T, with, 1>(totals, a.options, piece, one);
-      }
+      // Pairs tile by tile, so that the second pass over one finds it in the cache. (In one pass, the
+      // statistics of both take more registers than there are.)
+      const bool paired = piece.other != nullptr;
+      Tiles part = tiles;
+      do {
+        if (paired) part.end = part.first + 1;
+        add_loss<T, with>(totals, a.options, piece, part);
+        if (paired) add_others<T>(totals, piece, part);
+        part.first += tiles.step;
+      } while (paired && part.first < tiles.end);
     }
   });
 
@@ -277,18 +335,31 @@ __global__ void __launch_bounds__(kThreads, kSumsMinBlocks<T, with>)
           shared[threadIdx.x];
     }
     if (!is_last_block(scratch.slot, flag)) return;
+    // All loads before the first addition: one wait for memory, not one for each.
 #pragma unroll
-    for (int k = 0; k < kColumns; ++k) totals[k] = 0;
-#pragma unroll 4
-    for (unsigned block = threadIdx.x; block < gridDim.x; block += kThreads) {
+    for (int k = 0; k < kColumns; ++k) {
+      double partials[kPartialsPerThread];
 #pragma unroll
-      for (int k = 0; k < kColumns; ++k) {
-        totals[k] += scratch.partials[static_cast<int64_t>(block) * kColumns + k];
+      for (int j = 0; j < kPartialsPerThread; ++j) {
+        const int64_t block = threadIdx.x + j * kThreads;
+        partials[j] = block < gridDim.x ? scratch.partials[block * kColumns + k] : 0.0;
       }
+      totals[k] = 0;
+#pragma unroll
+      for (double partial : partials) totals[k] += partial;
     }
     block_sum(totals, shared);
   }
-  if (threadIdx.x == 0) finish_loss<kColumns, M>(shared, a.options, scratch.out);
+  if constexpr (!kWithStatistics) {
+    if (threadIdx.x == 0) finish_loss<kColumns, M>(shared, a.options, scratch.out);
+  } else {
+    if (threadIdx.x == 0) *flag = finish_loss<kColumns, M>(shared, a.options, scratch.out);
+    __syncthreads();
+    if (*flag != 0 && threadIdx.x < kStatistics) {
+      static_cast<M*>(scratch.out.statistics)[threadIdx.x] =
+          statistic_of<M>(threadIdx.x, shared, scratch.out, a.options.bounds_jsd);
+    }
+  }
 }
 
 // The gradient: of the logits' type, and of order 1.

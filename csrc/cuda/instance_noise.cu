@@ -13,7 +13,7 @@ constexpr int64_t kMaxBlocks = 1184;
 }  // namespace
 
 void instance_noise(const NoisePiece* pieces, int count, const NoiseOptions& options,
-                    int64_t* advance, uint64_t steps, unsigned slot, Stream stream) {
+                    int64_t* advance, uint32_t steps, unsigned slot, Stream stream) {
   with_any_type(options.x_dtype, [&](auto in) {
     with_floating_type(options.out_dtype, [&](auto out) {
       using Out = decltype(out);

@@ -70,7 +70,7 @@ void pointwise_cuda(c10::ArrayRef<LossPiece> pieces, const LossOptions& options,
 }
 
 void instance_noise_cuda(c10::ArrayRef<NoisePiece> pieces, const NoiseOptions& options,
-                         int64_t* advance, uint64_t steps, const at::Tensor& like) {
+                         int64_t* advance, uint32_t steps, const at::Tensor& like) {
   const OnDevice on(like);
   cuda::instance_noise(pieces.data(), static_cast<int>(pieces.size()), options, advance, steps,
                        slot_for(on.stream), on.stream.stream());

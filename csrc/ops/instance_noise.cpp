@@ -59,10 +59,10 @@ Prepared prepare(const NoiseArguments& a) {
     NoisePiece& piece = p.pieces.emplace_back();
     piece.x = p.x.back().const_data_ptr();
     piece.n = n;
-    piece.sigma_stride = per_sample && n > 0 ? n / of_x : std::max<int64_t>(n, 1);
+    piece.sigma_stride = Divisor(per_sample && n > 0 ? n / of_x : std::max<int64_t>(n, 1));
     piece.first_sigma = per_sample && a.cat ? samples : 0;
     piece.offset = static_cast<uint64_t>(a.offset[k].expect_int());
-    piece.step = k;
+    piece.step = static_cast<uint32_t>(k);
     piece.scale = a.scale[k];
     piece.bias = a.bias[k];
     samples += of_x;

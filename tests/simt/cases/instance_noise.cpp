@@ -20,6 +20,7 @@ using harness::Random;
 using pygan::Dtype;
 using pygan::NoiseDotArgs;
 using pygan::NoiseOptions;
+using pygan::Divisor;
 using pygan::NoisePiece;
 using pygan::cuda::kMaxPieces;
 using pygan::cuda::kNoiseTile;
@@ -58,13 +59,15 @@ struct Sigmas {
 
   // To be called for every piece, before make().
   void count(NoisePiece& piece, Random& random) {
-    piece.sigma_stride = std::max<int64_t>(piece.n, 1);
+    const int64_t whole = std::max<int64_t>(piece.n, 1);
+    piece.sigma_stride = Divisor(whole);
     if (kind != 2) return;
     // 8 and 64 are whole groups, of which the others make parts; the last is a single sample.
-    const int64_t any = 1 + int64_t(random.bits() % piece.sigma_stride);
-    const int64_t strides[] = {1, 7, 8, 64, any, piece.sigma_stride};
-    piece.sigma_stride = strides[random.bits() % 6];
-    const int64_t samples = (piece.n + piece.sigma_stride - 1) / piece.sigma_stride;
+    const int64_t any = 1 + int64_t(random.bits() % whole);
+    const int64_t strides[] = {1, 7, 8, 64, any, whole};
+    const int64_t stride = strides[random.bits() % 6];
+    piece.sigma_stride = Divisor(stride);
+    const int64_t samples = (piece.n + stride - 1) / stride;
     piece.first_sigma = shared ? 0 : total;
     total = shared ? std::max(total, samples) : total + samples;
   }
