@@ -73,7 +73,7 @@ gallery: $(call stamp,demo) $(call stamp,test)
 
 gpu-check: $(call stamp,gpu)
 	@rm -rf gpu-report
-	LIMIT=none PY=$(BIN)/python OUT=gpu-report bash tools/gpu/check.sh
+	@LIMIT=none PY=$(BIN)/python OUT=gpu-report bash tools/gpu/check.sh
 
 build: $(call stamp,built)
 
