@@ -100,13 +100,42 @@ def test_the_average_is_torchs_and_samples_come_from_it():
         real = torch.randn(8, 6)
         assert_same(trainer.step(real), plain.step(real))
         want.update_parameters(trainer.generator)
-    assert_same(trainer.ema.state_dict(), want.state_dict())
+    expected, count = want.state_dict(), "module.1.num_batches_tracked"
+    expected[count] = trainer.generator[1].num_batches_tracked  # torch averages it, and rounds down
+    assert_same(trainer.ema.state_dict(), expected)
     assert_same(trainer.generator.state_dict(), plain.generator.state_dict())
     z = torch.randn(5, 4)
     samples = trainer.sample(5, latent=z)
     assert_same(samples, want.eval()(z).detach())
     assert not samples.requires_grad
     assert not torch.equal(samples, plain.sample(5, latent=z))
+
+
+def test_an_average_goes_on_from_torchs_state_or_a_copy(tmp_path):
+    """At the count that was saved: only the very first update copies."""
+    G = setup().generator
+    torchs = AveragedModel(G, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    ours = pygan.EMA(G, 0.9)
+    fresh = ours.state_dict()
+    for _ in range(2):
+        with torch.no_grad():
+            G[0].weight.add_(1.0)
+        torchs.update_parameters(G)
+    ours.load_state_dict(torchs.state_dict())
+    torch.save(ours, tmp_path / "whole.pt")
+    every = [ours, copy.deepcopy(ours), torch.load(tmp_path / "whole.pt", weights_only=False)]
+    G[0].weight.data.add_(1.0)
+    for average in (torchs, *every):
+        average.update_parameters(G)
+    for average in every:
+        assert_same(average.state_dict(), torchs.state_dict())
+    ours.load_state_dict({name: torch.zeros_like(value) for name, value in fresh.items()})
+    ours.update_parameters(G)
+    assert_same(ours.module.state_dict(), G.state_dict())
+    assert ours.n_averaged == 1
+    for decay in (0.0, 1.0, True, "0.9"):
+        with pytest.raises(ValueError, match=r"pygan\.EMA: decay must be a number between 0 and 1"):
+            pygan.EMA(G, decay)
 
 
 def test_samples_without_an_average_are_in_eval_mode_and_leave_the_modes():
