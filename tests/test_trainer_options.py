@@ -292,3 +292,44 @@ def test_an_update_that_overflows_is_skipped():
     trainer.discriminator_step(torch.full((8, 6), math.inf))
     assert_same(trainer.discriminator.state_dict(), before)
     assert scaler.get_scale() == 2.0**9
+
+
+class HalfPrecision(nn.Module):
+    """Linear layers under autocast to fp16, whose logits come as a tensor or a list."""
+
+    def __init__(self, listed):
+        super().__init__()
+        self.layer, self.listed = nn.Linear(1, 1), listed
+        nn.init.ones_(self.layer.weight)
+        nn.init.zeros_(self.layer.bias)
+
+    def forward(self, x):
+        with torch.autocast("cpu", torch.float16):
+            logits = self.layer(x)
+        assert logits.dtype == torch.float16
+        return [logits] if self.listed else logits
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("loss", ["non_saturating", "relativistic"])
+def test_gradients_are_scaled_before_they_are_rounded_to_fp16(loss, listed):
+    """As in PyTorch's recipe. The gradients by 262,144 logits are too small for fp16 unscaled."""
+    n, ones = 1 << 18, torch.ones(1 << 18, 1)
+    G, D = nn.Linear(1, 1), HalfPrecision(listed)
+    nn.init.constant_(G.weight, -3.0)
+    nn.init.constant_(G.bias, -3.0)
+    scaler = torch.amp.GradScaler("cpu")
+    trainer = trainer_of(G, D, latent=lambda n: ones, loss=loss, lr=0.0, scaler=scaler)
+    trainer.discriminator_step(6 * ones)
+    value = fused_losses.discriminator_loss(D(6 * ones), D(G(ones).detach()), loss=loss)
+    want = torch.autograd.grad(scaler.scale(value), list(D.parameters()))
+    assert want[0].abs() > 1.0
+    # The optimizer's step has taken the scale out again.
+    got = [2.0**16 * p.grad for p in D.parameters()]
+    torch.testing.assert_close(got, list(want), rtol=1e-3, atol=1e-2)
+    given = {"real_logits": D(6 * ones)} if loss == "relativistic" else {}
+    trainer.generator_step(n, 6 * ones if given else None)
+    value = fused_losses.generator_loss(D(G(ones)), loss=loss, **given)
+    want = torch.autograd.grad(scaler.scale(value), list(G.parameters()))
+    got = [2.0**16 * p.grad for p in G.parameters()]
+    torch.testing.assert_close(got, list(want), rtol=1e-3, atol=1e-2)
