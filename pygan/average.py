@@ -33,7 +33,7 @@ class EMA(AveragedModel):
     def __init__(self, network: nn.Module, decay: float) -> None:
         if isinstance(decay, bool) or not isinstance(decay, float) or not 0.0 < decay < 1.0:
             raise ValueError(f"pygan.EMA: decay must be a number between 0 and 1, got {decay!r}")
-        super().__init__(network, use_buffers=True)  # type: ignore[no-untyped-call]
+        super().__init__(network, use_buffers=True)
         self.decay = decay
         # On the device, so that replays of a captured graph count too.
         self.n_averaged = self.n_averaged.to(_device(network))

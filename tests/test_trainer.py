@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from helpers import DEVICES
 from helpers_sync import NoSync
 from helpers_trainer import assert_same, everything, networks, setup
 from torch import nn
@@ -253,7 +254,19 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("device", ["cpu", "meta"])
+@contextlib.contextmanager
+def no_sync(device):
+    with NoSync():
+        if device == "cuda":
+            torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            if device == "cuda":
+                torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("device", [*DEVICES, "meta"])
 @pytest.mark.parametrize("name", OPTIONS)
 def test_no_option_synchronizes(name, device):
     """The meta device stands for a GPU: no tensor of the CPU may enter it. The CPU runs what has no shortcut there."""
@@ -262,7 +275,7 @@ def test_no_option_synchronizes(name, device):
     trainer = pygan.GANTrainer(G, D, *optimizers, latent=4, seed=1, **OPTIONS[name])
     real = torch.randn(8, 6, device=device)
     for _ in range(4):
-        with NoSync():
+        with no_sync(device):
             stats = trainer.step([real] * trainer.d_steps if trainer.d_steps > 1 else real)
             if trainer.noise is not None:
                 trainer.noise.step(stats.real_sign)

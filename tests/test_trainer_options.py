@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from helpers import DEVICES
 from helpers_trainer import assert_same, setup
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -304,21 +305,22 @@ class HalfPrecision(nn.Module):
         nn.init.zeros_(self.layer.bias)
 
     def forward(self, x):
-        with torch.autocast("cpu", torch.float16):
+        with torch.autocast(x.device.type, torch.float16):
             logits = self.layer(x)
         assert logits.dtype == torch.float16
         return [logits] if self.listed else logits
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("listed", [False, True])
 @pytest.mark.parametrize("loss", ["non_saturating", "relativistic"])
-def test_gradients_are_scaled_before_they_are_rounded_to_fp16(loss, listed):
+def test_gradients_are_scaled_before_they_are_rounded_to_fp16(loss, listed, device):
     """As in PyTorch's recipe. The gradients by 262,144 logits are too small for fp16 unscaled."""
-    n, ones = 1 << 18, torch.ones(1 << 18, 1)
-    G, D = nn.Linear(1, 1), HalfPrecision(listed)
+    n, ones = 1 << 18, torch.ones(1 << 18, 1, device=device)
+    G, D = nn.Linear(1, 1).to(device), HalfPrecision(listed).to(device)
     nn.init.constant_(G.weight, -3.0)
     nn.init.constant_(G.bias, -3.0)
-    scaler = torch.amp.GradScaler("cpu")
+    scaler = torch.amp.GradScaler(device)
     trainer = trainer_of(G, D, latent=lambda n: ones, loss=loss, lr=0.0, scaler=scaler)
     trainer.discriminator_step(6 * ones)
     value = fused_losses.discriminator_loss(D(6 * ones), D(G(ones).detach()), loss=loss)
@@ -326,10 +328,10 @@ def test_gradients_are_scaled_before_they_are_rounded_to_fp16(loss, listed):
     assert want[0].abs() > 1.0
     # The optimizer's step has taken the scale out again.
     got = [2.0**16 * p.grad for p in D.parameters()]
-    torch.testing.assert_close(got, list(want), rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(got, list(want), rtol=2e-3, atol=1e-2)
     given = {"real_logits": D(6 * ones)} if loss == "relativistic" else {}
     trainer.generator_step(n, 6 * ones if given else None)
     value = fused_losses.generator_loss(D(G(ones)), loss=loss, **given)
     want = torch.autograd.grad(scaler.scale(value), list(G.parameters()))
     got = [2.0**16 * p.grad for p in G.parameters()]
-    torch.testing.assert_close(got, list(want), rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(got, list(want), rtol=2e-3, atol=1e-2)
