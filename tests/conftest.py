@@ -21,6 +21,7 @@ pytest.register_assert_rewrite(
         "helpers_noise",
         "helpers_quality",
         "helpers_schedules",
+        "helpers_sync",
         "helpers_trainer",
         "helpers_truth",
     ),
