@@ -5,12 +5,6 @@
 #include "cuda/instance_noise.cuh"
 
 namespace pygan::cuda {
-namespace {
-
-// As in gan_loss.cu.
-constexpr int64_t kMaxBlocks = 1184;
-
-}  // namespace
 
 void instance_noise(const NoisePiece* pieces, int count, const NoiseOptions& options,
                     int64_t* advance, uint32_t steps, unsigned slot, Stream stream) {

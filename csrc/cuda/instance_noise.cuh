@@ -33,8 +33,18 @@ struct NoiseLaunch {
 };
 static_assert(sizeof(NoiseLaunch) <= 4096, "kernel arguments before CUDA 12.1");
 
+// Three blocks with 80 registers a thread are a little faster on an H100 than four with 64 (bf16:
+// 75 % of a copy's rate instead of 74; one sigma per sample: 67 instead of 64). Elsewhere ptxas
+// spills two registers of the sixteen elements from and to 16 bits.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ != 900
+inline constexpr int kMinBlocksOf16Bits = 2;
+#else
+inline constexpr int kMinBlocksOf16Bits = 3;
+#endif
 template <class In, class Out>
-inline constexpr int kNoiseMinBlocks = kMinBlocks<math_t<In, Out>>;
+inline constexpr int kNoiseMinBlocks = sizeof(math_t<In, Out>) == 8          ? 1
+                                       : sizeof(In) == 2 && sizeof(Out) == 2 ? kMinBlocksOf16Bits
+                                                                             : 3;
 
 template <class In, class Out>
 __global__ void __launch_bounds__(kThreads, kNoiseMinBlocks<In, Out>)
@@ -69,12 +79,14 @@ __global__ void __launch_bounds__(kThreads, kNoiseMinBlocks<In, Out>)
       return from_math<Out>(add_noise<M>(static_cast<M>(to_float(element)), sigma, z, scale, bias));
     };
 
-    const int64_t end = piece.n + skipped, stride = gridDim.x * kTile;
+    const int64_t end = piece.n + skipped;
     const unsigned block = blockIdx.x >= a.first_block[p]
                                ? blockIdx.x - a.first_block[p]
                                : blockIdx.x + gridDim.x - a.first_block[p];
-    // The tiles that are whole, and can be moved in vectors.
-    const int64_t first_whole = skipped > 0 ? kTile : 0, end_whole = is_aligned ? end - kTile + 1 : 0;
+    const int64_t stride = gridDim.x * kTile;
+    // Tiles that begin from here to there are whole, and can be moved in vectors.
+    const int64_t first_whole = skipped > 0 ? kTile : 0;
+    const int64_t end_whole = is_aligned ? end - kTile + 1 : 0;
 
     // This thread's groups of a tile, element by element.
     const auto make_each = [&](int64_t tile) {
@@ -92,8 +104,8 @@ __global__ void __launch_bounds__(kThreads, kNoiseMinBlocks<In, Out>)
         }
       }
     };
-    // The same of whole tiles, as long as they come; returns the tile after them. A loop of its own, so
-    // that it holds no more than what it needs.
+    // The same of whole tiles, as long as they come; returns the tile after them. A loop of its
+    // own, so that it holds no more than what it needs.
     const auto make_whole = [&](int64_t tile, auto has_one_sigma) {
 #pragma unroll 1
       for (; tile < end_whole; tile += stride) {

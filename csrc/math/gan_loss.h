@@ -159,18 +159,34 @@ PYGAN_HD M statistic_of(int k, const double* totals, const LossOutputs& out, boo
   const double* f = totals + 1 + kSums;
   double sum = double_of(0x7ff8000000000000u), count = 1;
   switch (k) {
-    case kRealLogit: sum = r[kSumLogit], count = out.real; break;
-    case kFakeLogit: sum = f[kSumLogit], count = out.fake; break;
-    case kRealProbability: sum = r[kSumProbability], count = out.real; break;
-    case kFakeProbability: sum = f[kSumProbability], count = out.fake; break;
-    case kRealAccuracy: sum = r[kSumPositive], count = out.real; break;
-    case kFakeAccuracy: sum = f[kSumNegative], count = out.fake; break;
-    case kRealSign: sum = r[kSumPositive] - r[kSumNegative], count = out.real; break;
+    case kRealLogit:
+      sum = r[kSumLogit], count = out.real;
+      break;
+    case kFakeLogit:
+      sum = f[kSumLogit], count = out.fake;
+      break;
+    case kRealProbability:
+      sum = r[kSumProbability], count = out.real;
+      break;
+    case kFakeProbability:
+      sum = f[kSumProbability], count = out.fake;
+      break;
+    case kRealAccuracy:
+      sum = r[kSumPositive], count = out.real;
+      break;
+    case kFakeAccuracy:
+      sum = f[kSumNegative], count = out.fake;
+      break;
+    case kRealSign:
+      sum = r[kSumPositive] - r[kSumNegative], count = out.real;
+      break;
     case kJsdBound:
       if (!out.discriminator || !bounds_jsd) break;
       sum = r[kSumPlain] * out.fake + f[kSumPlain] * out.real, count = out.real * out.fake;
       return static_cast<M>(0.6931471805599453 - sum / count / 2);
-    case kNonfinite: sum = r[kSumNonfinite] + f[kSumNonfinite]; break;
+    case kNonfinite:
+      sum = r[kSumNonfinite] + f[kSumNonfinite];
+      break;
   }
   return static_cast<M>(sum / count);
 }

@@ -15,10 +15,10 @@
 
 namespace pygan {
 
-// Division by a number that is the same for a whole tensor: a product and a shift, where a GPU takes
-// a subroutine of a hundred instructions for 64-bit integers. With k = 64 + shift and m the largest
-// integer below 2^k / d, floor(i / d) = floor(m (i + 1) / 2^k) for 0 <= i < 2^63 and 0 < d < 2^63
-// (Robison 2005, "N-bit unsigned division via N-bit multiply-add").
+// Division by a number that is the same for a whole tensor: a product and a shift, where a GPU
+// takes a subroutine of a hundred instructions for 64-bit integers. With k = 64 + shift and m the
+// largest integer below 2^k / d, floor(i / d) = floor(m (i + 1) / 2^k) for 0 <= i < 2^63 and 0 < d
+// < 2^63 (Robison 2005, "N-bit unsigned division via N-bit multiply-add").
 struct Divisor {
   int64_t value;
   uint64_t multiplier;
@@ -41,8 +41,8 @@ struct NoisePiece {
   const void* x;  // [n] elements in memory order
   void* out;      // [n]; may be x
   int64_t n;
-  int64_t first_sigma;   // index of the first sigma
-  uint64_t offset;       // of x[0] in the stream
+  int64_t first_sigma;  // index of the first sigma
+  uint64_t offset;      // of x[0] in the stream
   double scale, bias;
   Divisor sigma_stride;  // elements that share a sigma: n, or the size of a sample
   uint32_t step;         // on top of the state's

@@ -7,8 +7,8 @@
 
 namespace pygan::ops {
 
-// Whether the current stream is being captured into a CUDA graph.
-bool is_capturing();
+// Whether the current stream of like's device is being captured into a CUDA graph.
+bool is_capturing(const at::Tensor& like);
 
 void sums_cuda(c10::ArrayRef<LossPiece> pieces, const LossOptions&, const LossOutputs&,
                const at::Tensor& like);

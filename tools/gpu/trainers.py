@@ -39,7 +39,8 @@ def networks(device=None):
 
 
 def discriminator():
-    return nn.Sequential(nn.Linear(8, 64), nn.LeakyReLU(0.2), nn.Linear(64, 1))
+    # Nor one after it: relativistic losses are the same wherever D's zero is.
+    return nn.Sequential(nn.Linear(8, 64), nn.LeakyReLU(0.2), nn.Linear(64, 1, bias=False))
 
 
 def adam(parameters, **options):

@@ -17,10 +17,10 @@ namespace {
 
 using harness::Buffer;
 using harness::Random;
+using pygan::Divisor;
 using pygan::Dtype;
 using pygan::NoiseDotArgs;
 using pygan::NoiseOptions;
-using pygan::Divisor;
 using pygan::NoisePiece;
 using pygan::cuda::kMaxPieces;
 using pygan::cuda::kNoiseTile;
@@ -130,7 +130,7 @@ void check_noise(Dtype in, Dtype out_dtype, const std::vector<int64_t>& sizes, R
     piece.out = tensor.expected.data();
     piece.n = n;
     piece.offset = tensor.offset;
-    piece.step = random.bits() % 4 == 0 ? random_word(random) : pieces.size() - 1;
+    piece.step = random.bits() % 4 == 0 ? random.bits() : pieces.size() - 1;
     piece.scale = random.uniform(-2, 2);
     piece.bias = random.uniform(-1, 1);
     sigmas.count(piece, random);
@@ -148,7 +148,7 @@ void check_noise(Dtype in, Dtype out_dtype, const std::vector<int64_t>& sizes, R
   }
   const bool advance = random.bits() % 2 == 0;
   const std::uint64_t step = std::uint64_t(state[1]);
-  const std::uint64_t steps = random.bits() % 2 == 0 ? pieces.size() : random_word(random);
+  const std::uint32_t steps = random.bits() % 2 == 0 ? pieces.size() : random.bits();
   simt::set_seed(random.bits());
   const unsigned before = simt::launches();
   pygan::cuda::instance_noise(pieces.data(), int(pieces.size()), options,
@@ -193,7 +193,7 @@ void check_sizes(Dtype in, Dtype out, bool brief, Random& random) {
 // More tiles than there may be blocks: piece after piece goes on with the next block, in turn.
 void check_turns(Random& random) {
   using Out = pygan::half_t;
-  constexpr int64_t kTile = kNoiseTile<Out>, kBlocks = 1184;
+  constexpr int64_t kTile = kNoiseTile<Out>, kBlocks = pygan::cuda::kMaxBlocks;
   constexpr int64_t tiles[] = {3000, 1200, 2500};
   const int64_t state[2] = {1, 2};
   NoiseOptions options{};
@@ -208,7 +208,7 @@ void check_turns(Random& random) {
     pieces[p].x = x.data();
     pieces[p].out = out.data() + p * 3000 * kTile;
     pieces[p].n = tiles[p] * kTile - 7;  // these tiles, wherever in its group the first element is
-    pieces[p].sigma_stride = pieces[p].n;
+    pieces[p].sigma_stride = Divisor(pieces[p].n);
     pieces[p].step = p;
   }
   const unsigned first = random.bits() % kBlocks, second = random.bits() % kBlocks;
