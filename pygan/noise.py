@@ -112,7 +112,8 @@ def instance_noise(
     place = _Place.of(op, call, stream, generator, outs)
     if outs is not None:
         noise_out = _noise_out if torch.compiler.is_compiling() else _C.instance_noise_out
-        noise_out(*call[:3], *place, call.scale, call.bias, False, out=outs)
+        x, sigma, value, scales, biases, _, _ = call
+        noise_out(x, sigma, value, *place, scales, biases, False, out=outs)
         return outs[0] if one else outs
     results = _singly(call, place) if call.needs_z_again() else _together(call, place)
     return results[0] if one else results
@@ -166,14 +167,15 @@ def instance_noise_pair(
     if call.needs_z_again() or torch.compiler.is_compiling():
         if dtype is None:
             floats = [x.dtype for x in xs if x.is_floating_point()] or [torch.get_default_dtype()]
-            call = call._replace(dtype=torch.promote_types(floats[0], floats[-1]))
+            dtype = torch.promote_types(floats[0], floats[-1])
+            call = _Call(xs, call.sigma, call.sigma_value, call.scale, call.bias, dtype, cat=True)
         return torch.cat(_singly(call, place)).contiguous(memory_format=_memory_format(real))
     (batch,) = _together(call, place)
     return batch
 
 
 class _Call(NamedTuple):
-    """The op's arguments but for the place in the stream."""
+    """The op's arguments but for the place in the stream. Unpacked, never sliced: torch 2.6 compiles no slice of it."""
 
     x: list[Tensor]
     sigma: Tensor | None
@@ -207,7 +209,8 @@ class _Place(NamedTuple):
             raise TypeError(f"{op}: generator must be a torch.Generator, got {kind}")
         if stream is None:
             dtype = None if out is not None else call.dtype
-            drawn = _draw(*call[:5], dtype, call.cat, out or [], generator)
+            x, sigma, value, scale, bias, _, cat = call
+            drawn = _draw(x, sigma, value, scale, bias, dtype, cat, out or [], generator)
             return cls(drawn, [0] * len(call.x))
         if generator is not None:
             raise ValueError(f"{op}: generator must be None where a stream is given, got both")
@@ -217,13 +220,15 @@ class _Place(NamedTuple):
 def _together(call: _Call, place: _Place) -> list[Tensor]:
     # The op as torch.compile knows it boxes its lists, which takes longer than the noise of a small batch.
     noise = _noise if torch.compiler.is_compiling() else _C.instance_noise
-    return noise(*call[:3], *place, call.scale, call.bias, call.dtype, call.cat)
+    x, sigma, value, *rest = call
+    return noise(x, sigma, value, *place, *rest)
 
 
 def _singly(call: _Call, place: _Place) -> list[Tensor]:
     """One tensor after the other, differentiable in sigma: the gradient draws z again, from the states that are left
     behind here."""
-    states = _advance(*call[:3], *place, *call[3:]).unbind()
+    x, sigma, value, *rest = call
+    states = _advance(x, sigma, value, *place, *rest).unbind()
     sigmas = [call.sigma] * len(call.x)
     if call.cat and call.sigma is not None and call.sigma.dim() == 1:
         sigmas = list(torch.split(call.sigma, [len(x) for x in call.x]))

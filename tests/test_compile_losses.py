@@ -40,6 +40,7 @@ def test_compiled_losses(loss, reduction, backend, device):
     in an order of the compiler's choice.)"""
     discriminator, generator = cases_of(loss)[0], cases_of(loss)[1]
     options = {"reduction": reduction, "return_stats": True}
+    roles = list(generator.roles)
 
     def tensors(real, fake):
         return flat(discriminator.call([real, fake], **options))
@@ -50,7 +51,7 @@ def test_compiled_losses(loss, reduction, backend, device):
 
     def lists_of_generator(real, fake, more_real, more_fake):
         of = {"real": [real, more_real], "fake": [fake, more_fake]}
-        inputs = [of[role] for role in generator.roles]
+        inputs = [of[role] for role in roles]
         return flat(generator.call(inputs, weights=WEIGHTS, **options))
 
     sizes = [((6, 5), (3, 9)), ((7, 4), (20, 8))]
@@ -83,11 +84,12 @@ def test_compiled_losses_of_every_dtype(backend, dtype, device):
 def test_compiled_loss_and_grad(backend, device):
     """All losses in one graph; real and fake of one shape, one of them transposed."""
     cases = [*CASES[: 2 * len(LOSSES) : 2], CASES[1], CASES[2 * len(LOSSES) - 1]]
+    roles = [list(case.roles) for case in cases]
 
     def function(real, fake):
         out = []
-        for case in cases:
-            inputs = [{"real": real, "fake": fake}[role] for role in case.roles]
+        for case, needed in zip(cases, roles, strict=True):
+            inputs = [{"real": real, "fake": fake}[role] for role in needed]
             lists = case.call(
                 [[x, x[1:]] for x in inputs], suffix="_and_grad", weights=WEIGHTS, reduction="sum"
             )
