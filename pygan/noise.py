@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pygan import _C
 from pygan._arguments import describe, tensors
+from pygan._compile import compiled_since_2_8
 from pygan.stream import NoiseStream
 
 __all__ = ["instance_noise", "instance_noise_pair"]
@@ -57,6 +58,7 @@ def instance_noise(
 ) -> list[Tensor]: ...
 
 
+@compiled_since_2_8
 def instance_noise(
     x: Tensor | Sequence[Tensor],
     sigma: float | Tensor,
@@ -119,6 +121,7 @@ def instance_noise(
     return results[0] if one else results
 
 
+@compiled_since_2_8
 def instance_noise_pair(
     real: Tensor,
     fake: Tensor,
@@ -175,7 +178,7 @@ def instance_noise_pair(
 
 
 class _Call(NamedTuple):
-    """The op's arguments but for the place in the stream. Unpacked, never sliced: torch 2.6 compiles no slice of it."""
+    """The op's arguments but for the place in the stream. (Never sliced: Dynamo of torch 2.8 takes no slice.)"""
 
     x: list[Tensor]
     sigma: Tensor | None

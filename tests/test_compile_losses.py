@@ -5,11 +5,12 @@ import warnings
 import pytest
 import torch
 from helpers import DEVICES, FLOATS
-from helpers_compile import BACKENDS, compare
+from helpers_compile import BACKENDS, compare, one_graph
 from helpers_losses import CASES, RELATIVISTIC, as_list, cases_of
 from torch._dynamo.testing import CompileCounter, CompileCounterWithBackend
 
 from pygan import fused_losses
+from pygan._compile import COMPILED
 from pygan.fused_losses import LOSSES, discriminator_loss, generator_loss
 
 pytestmark = pytest.mark.usefixtures("fresh")
@@ -149,7 +150,7 @@ def test_results_cross_a_graph():
             generator_loss(x, return_stats=True),
             fused_losses.generator_loss_and_grad([x, x], return_stats=True),
         ),
-        fullgraph=True,
+        fullgraph=COMPILED,
         backend="aot_eager",
     )
     (_, stats), both = compiled(torch.ones(3))
@@ -171,6 +172,7 @@ def count_compilations(function, calls, counter):
     return counts[-1] - counts[0]
 
 
+@one_graph
 @pytest.mark.parametrize("case", CASES[:14:3], ids=str)
 def test_new_sizes_do_not_recompile(case):
     def function(*tensors):
@@ -192,6 +194,7 @@ def with_weights(x, number):
     return discriminator_loss([x, x], [x + 1, x + 2], weights=[1.0, number])
 
 
+@one_graph
 @pytest.mark.xfail(
     strict=True,
     reason="a Python float that goes into an op is a constant of the graph: every new one compiles",
@@ -210,7 +213,7 @@ def test_new_numbers_reach_the_graph():
             [x], [x + 1], loss="least_squares", label_smoothing=smoothing, weights=[weight]
         )
 
-    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(function, fullgraph=COMPILED, backend="aot_eager")
     x = torch.linspace(-1, 1, 5)
     for smoothing, weight in ((0.1, 1.0), (0.2, 1.0), (0.2, 0.5), (0.0, -0.5), (1, 2)):
         assert torch.equal(compiled(x, smoothing, weight), function(x, smoothing, weight))
