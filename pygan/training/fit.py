@@ -18,7 +18,7 @@ from pygan.training.options import Options, check_unused, checked_networks, chec
 from pygan.training.processes import Processes
 from pygan.training.run import Run
 from pygan.training.sampler import BatchSampler
-from pygan.training.sharding import shard
+from pygan.training.sharding import check_device, shard
 from pygan.training.state import begin, restore
 from pygan.training.storage import Storage
 
@@ -191,6 +191,8 @@ def fit(
     trainer((generator, discriminator), seed=0)  # for what is wrong with its options
     processes = Processes(accelerator, mixed_precision)
     sharded = sharded and processes.world > 1
+    if sharded:
+        check_device(processes.device)
     with processes.prepared(generator, discriminator, wrapped=not sharded) as networks:
         storage = Storage(options.out, keep)
         seed, state = begin(options, source, d_steps, processes, storage)
