@@ -187,7 +187,7 @@ def test_a_torch_that_shards_on_gpus_alone_is_named(monkeypatch):
     sharding.check_device(torch.device("cuda"))
     with raises(
         NotImplementedError,
-        "sharded must be False on CPUs",
+        "pygan.fit: sharded must be False on CPUs",
         f"got True with torch {torch.__version__}",
     ):
         sharding.check_device(torch.device("cpu"))
