@@ -14,4 +14,5 @@ COMPILED = tuple(int(n) for n in torch.__version__.split(".")[:2]) >= (2, 8)
 
 def compiled_since_2_8(function: F) -> F:
     """For what calls the operators: part of compiled graphs; with an older torch, run as it is, between two graphs."""
-    return function if COMPILED else torch.compiler.disable(function)
+    disable: Callable[[F], F] = torch.compiler.disable
+    return function if COMPILED else disable(function)

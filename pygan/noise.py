@@ -114,8 +114,9 @@ def instance_noise(
     place = _Place.of(op, call, stream, generator, outs)
     if outs is not None:
         noise_out = _noise_out if torch.compiler.is_compiling() else _C.instance_noise_out
-        x, sigma, value, scales, biases, _, _ = call
-        noise_out(x, sigma, value, *place, scales, biases, False, out=outs)
+        noise_out(
+            call.x, call.sigma, call.sigma_value, *place, call.scale, call.bias, False, out=outs
+        )
         return outs[0] if one else outs
     results = _singly(call, place) if call.needs_z_again() else _together(call, place)
     return results[0] if one else results
@@ -223,21 +224,21 @@ class _Place(NamedTuple):
 def _together(call: _Call, place: _Place) -> list[Tensor]:
     # The op as torch.compile knows it boxes its lists, which takes longer than the noise of a small batch.
     noise = _noise if torch.compiler.is_compiling() else _C.instance_noise
-    x, sigma, value, *rest = call
-    return noise(x, sigma, value, *place, *rest)
+    x, sigma, value, scale, bias, dtype, cat = call
+    return noise(x, sigma, value, *place, scale, bias, dtype, cat)
 
 
 def _singly(call: _Call, place: _Place) -> list[Tensor]:
     """One tensor after the other, differentiable in sigma: the gradient draws z again, from the states that are left
     behind here."""
-    x, sigma, value, *rest = call
-    states = _advance(x, sigma, value, *place, *rest).unbind()
-    sigmas = [call.sigma] * len(call.x)
-    if call.cat and call.sigma is not None and call.sigma.dim() == 1:
-        sigmas = list(torch.split(call.sigma, [len(x) for x in call.x]))
-    each = zip(call.x, sigmas, states, place.offset, call.scale, call.bias, strict=True)
+    xs, sigma, value, scales, biases, dtype, cat = call
+    states = _advance(xs, sigma, value, *place, scales, biases, dtype, cat).unbind()
+    sigmas = [sigma] * len(xs)
+    if cat and sigma is not None and sigma.dim() == 1:
+        sigmas = list(torch.split(sigma, [len(x) for x in xs]))
+    each = zip(xs, sigmas, states, place.offset, scales, biases, strict=True)
     return [
-        _noise_at(x, sigma, call.sigma_value, state, offset, scale, bias, call.dtype)
+        _noise_at(x, sigma, value, state, offset, scale, bias, dtype)
         for x, sigma, state, offset, scale, bias in each
     ]
 
