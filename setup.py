@@ -9,11 +9,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "tools"))
 
 from pygan_build_backend import TORCH_REQUIREMENT
 from setup_helpers.extension import CMakeBuild, CMakeExtension
-from setup_helpers.torch_info import find_torch
+from setup_helpers.torch_info import TorchError, find_torch
 
 # A wheel runs only with the torch series that it was compiled for (torch's C++ ABI changes with each),
 # while an sdist can be compiled for any.
-torch = TORCH_REQUIREMENT if "sdist" in sys.argv else f"torch=={find_torch().series}.*"
+try:
+    torch = TORCH_REQUIREMENT if "sdist" in sys.argv else f"torch=={find_torch().series}.*"
+except TorchError as error:
+    sys.exit(f"error: {error}")
 
 setup(
     ext_modules=[CMakeExtension("pygan._C")],

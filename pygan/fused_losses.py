@@ -36,6 +36,7 @@ from torch import Tensor
 
 from pygan import _C
 from pygan import _loss_arguments as arguments
+from pygan._compile import compiled_since_2_8
 from pygan._loss_arguments import LOSSES
 
 __all__ = [
@@ -123,6 +124,7 @@ def compares(loss: str) -> bool:
     return arguments.compared(arguments.index_of(loss)) != arguments.ALONE
 
 
+@compiled_since_2_8
 def discriminator_loss(
     real_logits: Logits,
     fake_logits: Logits,
@@ -167,6 +169,7 @@ def discriminator_loss(
     return _loss(call, fake_logits, return_stats)
 
 
+@compiled_since_2_8
 def generator_loss(
     fake_logits: Logits,
     *,
@@ -200,6 +203,7 @@ def generator_loss(
     return _loss(call, fake_logits, return_stats)
 
 
+@compiled_since_2_8
 def discriminator_loss_and_grad(
     real_logits: Logits,
     fake_logits: Logits,
@@ -231,6 +235,7 @@ def discriminator_loss_and_grad(
     return _loss_and_grad(op, call, fake_logits, return_stats)
 
 
+@compiled_since_2_8
 def generator_loss_and_grad(
     fake_logits: Logits,
     *,

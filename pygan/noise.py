@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pygan import _C
 from pygan._arguments import describe, tensors
+from pygan._compile import compiled_since_2_8
 from pygan.stream import NoiseStream
 
 __all__ = ["instance_noise", "instance_noise_pair"]
@@ -57,6 +58,7 @@ def instance_noise(
 ) -> list[Tensor]: ...
 
 
+@compiled_since_2_8
 def instance_noise(
     x: Tensor | Sequence[Tensor],
     sigma: float | Tensor,
@@ -112,12 +114,15 @@ def instance_noise(
     place = _Place.of(op, call, stream, generator, outs)
     if outs is not None:
         noise_out = _noise_out if torch.compiler.is_compiling() else _C.instance_noise_out
-        noise_out(*call[:3], *place, call.scale, call.bias, False, out=outs)
+        noise_out(
+            call.x, call.sigma, call.sigma_value, *place, call.scale, call.bias, False, out=outs
+        )
         return outs[0] if one else outs
     results = _singly(call, place) if call.needs_z_again() else _together(call, place)
     return results[0] if one else results
 
 
+@compiled_since_2_8
 def instance_noise_pair(
     real: Tensor,
     fake: Tensor,
@@ -166,14 +171,15 @@ def instance_noise_pair(
     if call.needs_z_again() or torch.compiler.is_compiling():
         if dtype is None:
             floats = [x.dtype for x in xs if x.is_floating_point()] or [torch.get_default_dtype()]
-            call = call._replace(dtype=torch.promote_types(floats[0], floats[-1]))
+            dtype = torch.promote_types(floats[0], floats[-1])
+            call = _Call(xs, call.sigma, call.sigma_value, call.scale, call.bias, dtype, cat=True)
         return torch.cat(_singly(call, place)).contiguous(memory_format=_memory_format(real))
     (batch,) = _together(call, place)
     return batch
 
 
 class _Call(NamedTuple):
-    """The op's arguments but for the place in the stream."""
+    """The op's arguments but for the place in the stream. (Never sliced: Dynamo of torch 2.8 takes no slice.)"""
 
     x: list[Tensor]
     sigma: Tensor | None
@@ -207,7 +213,8 @@ class _Place(NamedTuple):
             raise TypeError(f"{op}: generator must be a torch.Generator, got {kind}")
         if stream is None:
             dtype = None if out is not None else call.dtype
-            drawn = _draw(*call[:5], dtype, call.cat, out or [], generator)
+            x, sigma, value, scale, bias, _, cat = call
+            drawn = _draw(x, sigma, value, scale, bias, dtype, cat, out or [], generator)
             return cls(drawn, [0] * len(call.x))
         if generator is not None:
             raise ValueError(f"{op}: generator must be None where a stream is given, got both")
@@ -217,19 +224,21 @@ class _Place(NamedTuple):
 def _together(call: _Call, place: _Place) -> list[Tensor]:
     # The op as torch.compile knows it boxes its lists, which takes longer than the noise of a small batch.
     noise = _noise if torch.compiler.is_compiling() else _C.instance_noise
-    return noise(*call[:3], *place, call.scale, call.bias, call.dtype, call.cat)
+    x, sigma, value, scale, bias, dtype, cat = call
+    return noise(x, sigma, value, *place, scale, bias, dtype, cat)
 
 
 def _singly(call: _Call, place: _Place) -> list[Tensor]:
     """One tensor after the other, differentiable in sigma: the gradient draws z again, from the states that are left
     behind here."""
-    states = _advance(*call[:3], *place, *call[3:]).unbind()
-    sigmas = [call.sigma] * len(call.x)
-    if call.cat and call.sigma is not None and call.sigma.dim() == 1:
-        sigmas = list(torch.split(call.sigma, [len(x) for x in call.x]))
-    each = zip(call.x, sigmas, states, place.offset, call.scale, call.bias, strict=True)
+    xs, sigma, value, scales, biases, dtype, cat = call
+    states = _advance(xs, sigma, value, *place, scales, biases, dtype, cat).unbind()
+    sigmas = [sigma] * len(xs)
+    if cat and sigma is not None and sigma.dim() == 1:
+        sigmas = list(torch.split(sigma, [len(x) for x in xs]))
+    each = zip(xs, sigmas, states, place.offset, scales, biases, strict=True)
     return [
-        _noise_at(x, sigma, call.sigma_value, state, offset, scale, bias, call.dtype)
+        _noise_at(x, sigma, value, state, offset, scale, bias, dtype)
         for x, sigma, state, offset, scale, bias in each
     ]
 

@@ -194,6 +194,48 @@ def test_no_torch_at_all_is_one_clear_line(monkeypatch):
         torch_info.find_torch.__wrapped__()
 
 
+def finding(monkeypatch, version):
+    """Makes torch_info find a torch of this version."""
+    query = torch_info._QUERY.replace("torch.__version__", repr(version))
+    monkeypatch.setattr(torch_info, "_QUERY", query)
+    return torch_info.find_torch.__wrapped__
+
+
+def test_a_torch_that_is_too_old_is_refused_in_one_sentence(monkeypatch):
+    with pytest.raises(
+        torch_info.TorchError,
+        match=rf"^pygan needs torch {re.escape(torch_info.OLDEST_TORCH)} or newer, and \S+ has torch 1\.13\.1\+cu117\. "
+        "Run `pip install --upgrade torch` first.$",
+    ):
+        finding(monkeypatch, "1.13.1+cu117")()
+
+
+@pytest.mark.parametrize("version", [torch_info.OLDEST_TORCH + ".0", "2.99.0a0+git12", "3.0.0"])
+def test_a_torch_newer_than_any_that_was_tried_is_taken(monkeypatch, version):
+    assert finding(monkeypatch, version)().version == version
+
+
+@pytest.mark.parametrize(
+    "build", [["setup.py", "--version"], ["tools/cmake_settings.py", "unused"]]
+)
+def test_builds_end_with_that_sentence_alone(build, tmp_path):
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "version.py").write_text("cuda = None")
+    (tmp_path / "torch" / "__init__.py").write_text(
+        "from . import version, _C\n__version__ = '1.13.1'\ncompiled_with_cxx11_abi = lambda: False\n"
+    )
+    (tmp_path / "torch" / "_C.py").touch()
+    (tmp_path / "torch" / "utils").mkdir()
+    (tmp_path / "torch" / "utils" / "__init__.py").touch()
+    (tmp_path / "torch" / "utils" / "cpp_extension.py").write_text(
+        "TORCH_LIB_PATH = ''\ninclude_paths = list\n"
+    )
+    answer = python(*build, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("error: pygan needs torch ")
+    assert answer.stderr.count("\n") == 1
+
+
 def test_settings_survive_the_way_into_cmake(tmp_path):
     values = {"PYGAN_A": 'semi;colons "quotes" $ORIGIN \\ @x@', "PYGAN_B": ""}
     extension.write_settings(tmp_path / "settings.cmake", values)

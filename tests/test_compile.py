@@ -5,9 +5,10 @@ import copy
 import pytest
 import torch
 from helpers import DEVICES
-from helpers_compile import BACKENDS, compare
+from helpers_compile import BACKENDS, compare, one_graph
 
 from pygan import InstanceNoise, NoiseStream, instance_noise, instance_noise_pair
+from pygan._compile import COMPILED
 from pygan.fused_losses import discriminator_loss
 from pygan.schedules import Constant
 
@@ -54,7 +55,7 @@ def test_gradient_of_sigma_under_inductor(device):
     """Backward draws the step of its forward, though the stream has moved on in the same graph."""
     x = torch.zeros(1000, device=device)
     grads = []
-    for run in (torch.compile(instance_noise, fullgraph=True), instance_noise):
+    for run in (torch.compile(instance_noise, fullgraph=COMPILED), instance_noise):
         sigma = torch.tensor(0.5, device=device, requires_grad=True)
         out = run(x, sigma, stream=NoiseStream(1, step=5, device=device))
         grads += torch.autograd.grad(out.sum(), sigma)
@@ -116,7 +117,7 @@ def test_compiled_out(backend, device):
 def test_compiled_without_a_stream(backend, device):
     """Fresh noise at every call, standard normal, and seeded by torch.manual_seed."""
     compiled = torch.compile(
-        lambda x: instance_noise(x, 1.0), fullgraph=True, dynamic=True, backend=backend
+        lambda x: instance_noise(x, 1.0), fullgraph=COMPILED, dynamic=True, backend=backend
     )
     draws = []
     for seed in (1, 1, 2):
@@ -135,6 +136,7 @@ def test_compiled_without_a_stream(backend, device):
             assert torch.equal(instance_noise(torch.zeros_like(z), 1.0), z)
 
 
+@one_graph
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_new_sigma_does_not_recompile(device):
     """A schedule fills a tensor with a new sigma at every step. (A number would be compiled in.)"""
@@ -145,7 +147,7 @@ def test_a_new_sigma_does_not_recompile(device):
         compilations += 1
         return graph
 
-    compiled = torch.compile(instance_noise, fullgraph=True, dynamic=True, backend=counting)
+    compiled = torch.compile(instance_noise, fullgraph=COMPILED, dynamic=True, backend=counting)
     stream, plain = NoiseStream(1, device=device), NoiseStream(1, device=device)
     x = torch.ones(10, device=device)
     sigma = torch.tensor(0.5, device=device)
@@ -168,7 +170,7 @@ def test_compiled_training_step(backend, device):
         value, stats = discriminator_loss(real_logits, fake_logits, return_stats=True)
         return value, stats.jsd_bound, stats.nonfinite
 
-    compiled = torch.compile(function, fullgraph=True, backend=backend, dynamic=True)
+    compiled = torch.compile(function, fullgraph=COMPILED, backend=backend, dynamic=True)
     for n in (5, 9):
         results = []
         for run in (compiled, function):

@@ -5,11 +5,12 @@ import warnings
 import pytest
 import torch
 from helpers import DEVICES, FLOATS
-from helpers_compile import BACKENDS, compare
+from helpers_compile import BACKENDS, compare, one_graph
 from helpers_losses import CASES, RELATIVISTIC, as_list, cases_of
 from torch._dynamo.testing import CompileCounter, CompileCounterWithBackend
 
 from pygan import fused_losses
+from pygan._compile import COMPILED
 from pygan.fused_losses import LOSSES, discriminator_loss, generator_loss
 
 pytestmark = pytest.mark.usefixtures("fresh")
@@ -40,6 +41,7 @@ def test_compiled_losses(loss, reduction, backend, device):
     in an order of the compiler's choice.)"""
     discriminator, generator = cases_of(loss)[0], cases_of(loss)[1]
     options = {"reduction": reduction, "return_stats": True}
+    roles = list(generator.roles)
 
     def tensors(real, fake):
         return flat(discriminator.call([real, fake], **options))
@@ -50,7 +52,7 @@ def test_compiled_losses(loss, reduction, backend, device):
 
     def lists_of_generator(real, fake, more_real, more_fake):
         of = {"real": [real, more_real], "fake": [fake, more_fake]}
-        inputs = [of[role] for role in generator.roles]
+        inputs = [of[role] for role in roles]
         return flat(generator.call(inputs, weights=WEIGHTS, **options))
 
     sizes = [((6, 5), (3, 9)), ((7, 4), (20, 8))]
@@ -83,11 +85,12 @@ def test_compiled_losses_of_every_dtype(backend, dtype, device):
 def test_compiled_loss_and_grad(backend, device):
     """All losses in one graph; real and fake of one shape, one of them transposed."""
     cases = [*CASES[: 2 * len(LOSSES) : 2], CASES[1], CASES[2 * len(LOSSES) - 1]]
+    roles = [list(case.roles) for case in cases]
 
     def function(real, fake):
         out = []
-        for case in cases:
-            inputs = [{"real": real, "fake": fake}[role] for role in case.roles]
+        for case, needed in zip(cases, roles, strict=True):
+            inputs = [{"real": real, "fake": fake}[role] for role in needed]
             lists = case.call(
                 [[x, x[1:]] for x in inputs], suffix="_and_grad", weights=WEIGHTS, reduction="sum"
             )
@@ -147,7 +150,7 @@ def test_results_cross_a_graph():
             generator_loss(x, return_stats=True),
             fused_losses.generator_loss_and_grad([x, x], return_stats=True),
         ),
-        fullgraph=True,
+        fullgraph=COMPILED,
         backend="aot_eager",
     )
     (_, stats), both = compiled(torch.ones(3))
@@ -169,6 +172,7 @@ def count_compilations(function, calls, counter):
     return counts[-1] - counts[0]
 
 
+@one_graph
 @pytest.mark.parametrize("case", CASES[:14:3], ids=str)
 def test_new_sizes_do_not_recompile(case):
     def function(*tensors):
@@ -190,6 +194,7 @@ def with_weights(x, number):
     return discriminator_loss([x, x], [x + 1, x + 2], weights=[1.0, number])
 
 
+@one_graph
 @pytest.mark.xfail(
     strict=True,
     reason="a Python float that goes into an op is a constant of the graph: every new one compiles",
@@ -208,7 +213,7 @@ def test_new_numbers_reach_the_graph():
             [x], [x + 1], loss="least_squares", label_smoothing=smoothing, weights=[weight]
         )
 
-    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(function, fullgraph=COMPILED, backend="aot_eager")
     x = torch.linspace(-1, 1, 5)
     for smoothing, weight in ((0.1, 1.0), (0.2, 1.0), (0.2, 0.5), (0.0, -0.5), (1, 2)):
         assert torch.equal(compiled(x, smoothing, weight), function(x, smoothing, weight))

@@ -1,9 +1,11 @@
 """Which CUDA compiler, runtime and architectures the build takes: the decision, on made-up machines."""
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
+from torch.utils import cpp_extension
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
@@ -133,12 +135,43 @@ def test_options_are_checked():
     )
     with pytest.raises(cuda.CudaError, match="PYGAN_CUDA must be auto, 1 or 0, got 'yes'"):
         cuda.configure(make_torch(), {"PYGAN_CUDA": "yes"})
+
+
+# --- architectures ------------------------------------------------------------------------------------
+
+
+def test_architectures_are_read_as_torch_reads_them():
     assert cuda.parse_archs("8.0;9.0a 12.0+PTX 8.0") == ("8.0", "9.0a", "12.0+PTX")
-    with pytest.raises(
-        cuda.CudaError, match=r"must look like 8\.0, 9\.0a or 12\.0\+PTX, got 'Ampere'"
-    ):
-        cuda.parse_archs("8.0;Ampere")
-    assert cuda.gencode_flags(["9.0a", "12.0+PTX"]) == [
+    assert cuda.parse_archs("Ampere;Hopper, 10.0f") == ("8.0", "8.6+PTX", "9.0+PTX", "10.0f")
+    for wrong in ("Amper", "90", "9.0+ptx", "native", "Hopper+PTX"):
+        with pytest.raises(
+            cuda.CudaError,
+            match=rf"like 8\.0, 9\.0a or 12\.0\+PTX, or be one of .*Hopper.*, got '{re.escape(wrong)}'",
+        ):
+            cuda.parse_archs(f"8.0;{wrong}")
+
+
+def test_flags_of_nvcc():
+    assert cuda.gencode_flags(["9.0a", "10.0f", "12.0+PTX"]) == [
         "-gencode=arch=compute_90a,code=sm_90a",
+        "-gencode=arch=compute_100f,code=sm_100f",
         "-gencode=arch=compute_120,code=[compute_120,sm_120]",
     ]
+
+
+def spread(flags):
+    """The flags with one code each."""
+    parts = [re.fullmatch(r"(-gencode=arch=\w+,code=)\[?([\w,]+)\]?", flag) for flag in flags]
+    return {part[1] + code for part in parts for code in part[2].split(",")}
+
+
+# The names of Blackwell stand for other numbers in each CUDA version, so in older torch versions too.
+@pytest.mark.parametrize(
+    "listed",
+    ["8.0 8.6+PTX", "9.0a", "9.0a+PTX;7.5", "10.0"]
+    + [name for name in cuda.NAMED_ARCHS if not name.startswith("Blackwell")],
+)
+def test_flags_are_those_of_torch(listed, monkeypatch):
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", listed)
+    wanted = cpp_extension._get_cuda_arch_flags()
+    assert spread(cuda.gencode_flags(cuda.parse_archs(listed))) == spread(wanted)

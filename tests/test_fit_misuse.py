@@ -20,6 +20,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 import pygan
+from pygan.training import sharding
 
 G_LESS = nn.Linear(4, 6)
 BAD = [
@@ -179,3 +180,14 @@ def test_importing_needs_no_extra():
         "assert not extras & set(sys.modules), extras & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_torch_that_shards_on_gpus_alone_is_named(monkeypatch):
+    monkeypatch.setattr(sharding, "SHARDS_ON_CPU", False)
+    sharding.check_device(torch.device("cuda"))
+    with raises(
+        NotImplementedError,
+        "pygan.fit: sharded must be False on CPUs",
+        f"got True with torch {torch.__version__}",
+    ):
+        sharding.check_device(torch.device("cpu"))

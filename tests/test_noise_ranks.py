@@ -73,7 +73,7 @@ def draws(x):
     module = pygan.InstanceNoise(Constant(0.5), seed=3)
     mixture = pygan.InstanceNoise(DiffusionMixture(1, t_min=500, clean=0.25))
     results = [module(x), module(x), mixture(x), mixture(x)]
-    compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
+    compiled = torch.compile(module, backend="aot_eager")
     return torch.stack([*results, compiled(x), compiled(x)])
 
 

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from helpers_compile import one_graph
 from helpers_schedules import NoSync, count_compilations
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -229,6 +230,7 @@ def test_noise_wants_a_schedule():
         pygan.InstanceNoise(0.1)
 
 
+@one_graph
 def test_compiled_once_while_sigma_changes():
     noise, twin = (pygan.InstanceNoise(Linear(0.5, 0.0, 9), seed=1) for _ in range(2))
     function, compiled = count_compilations(noise)

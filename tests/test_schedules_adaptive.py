@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from helpers import raises
+from helpers_compile import one_graph
 from helpers_schedules import NoSync, count_compilations
 from helpers_trainer import setup
 
@@ -121,6 +122,7 @@ def test_stepping_reads_nothing_back():
     schedule.step(torch.empty((), device="meta"))
 
 
+@one_graph
 def test_compiled_once_while_it_moves():
     noise, twin = (pygan.InstanceNoise(Adaptive(0.0, 1.0, 9), seed=1) for _ in range(2))
     function, compiled = count_compilations(noise)

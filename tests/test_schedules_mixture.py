@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import raises
+from helpers_compile import one_graph
 from helpers_schedules import NoSync, count_compilations
 
 import pygan
@@ -187,6 +188,7 @@ def test_a_resume_keeps_to_the_new_limits():
     assert resumed.sigma == resumed.levels[9]
 
 
+@one_graph
 @pytest.mark.parametrize("backend", ["counting", "aot_eager"])
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 def test_compiled_once_while_the_set_grows(distribution, backend, fresh):

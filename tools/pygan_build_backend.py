@@ -16,9 +16,9 @@ from setuptools import build_meta as _setuptools
 # backend-path makes this folder importable for the frontend; setup.py's own imports need it as well.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from setup_helpers.torch_info import torch_is_installed
+from setup_helpers.torch_info import OLDEST_TORCH, torch_is_installed
 
-TORCH_REQUIREMENT = "torch>=2.13"
+TORCH_REQUIREMENT = f"torch>={OLDEST_TORCH}"
 
 build_sdist = _setuptools.build_sdist
 build_wheel = _setuptools.build_wheel

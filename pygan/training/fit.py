@@ -18,7 +18,7 @@ from pygan.training.options import Options, check_unused, checked_networks, chec
 from pygan.training.processes import Processes
 from pygan.training.run import Run
 from pygan.training.sampler import BatchSampler
-from pygan.training.sharding import shard
+from pygan.training.sharding import check_device, shard
 from pygan.training.state import begin, restore
 from pygan.training.storage import Storage
 
@@ -106,9 +106,9 @@ def fit(
         mixed_precision: "bf16" or "fp16" runs the networks under autocast ("fp16" with a GradScaler, on GPUs only),
             "no" does not. None: what ``accelerate launch`` was told, else "no".
         sharded: several processes share out parameters, gradients and optimizer states, by torch's fully_shard
-            (FSDP2), in place of keeping a copy each. Checkpoints are whole, and any number of processes continues
-            from them. The result's networks are sharded; ``result.trainer.state_dict()``, called in every process,
-            has their weights. `evaluate` and `preview` are called in every process.
+            (FSDP2; on CPUs since torch 2.7), in place of keeping a copy each. Checkpoints are whole, and any number of
+            processes continues from them. The result's networks are sharded; ``result.trainer.state_dict()``, called in
+            every process, has their weights. `evaluate` and `preview` are called in every process.
         seed: of the order of the data, the latents, the noise made here and the samples, from 0 to 2**64 - 1. None
             draws one from PyTorch's default generator. (The weights are the caller's: ``torch.manual_seed``.)
         workers: processes that read a Dataset; 0 reads in this one.
@@ -191,6 +191,8 @@ def fit(
     trainer((generator, discriminator), seed=0)  # for what is wrong with its options
     processes = Processes(accelerator, mixed_precision)
     sharded = sharded and processes.world > 1
+    if sharded:
+        check_device(processes.device)
     with processes.prepared(generator, discriminator, wrapped=not sharded) as networks:
         storage = Storage(options.out, keep)
         seed, state = begin(options, source, d_steps, processes, storage)

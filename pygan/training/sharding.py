@@ -16,7 +16,17 @@ from pygan.average import EMA
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
-__all__ = ["shard"]
+__all__ = ["SHARDS_ON_CPU", "check_device", "shard"]
+
+SHARDS_ON_CPU = hasattr(torch.cpu.Stream, "record_event")  # fully_shard of torch 2.6 needs GPUs
+
+
+def check_device(device: torch.device) -> None:
+    """That networks can be sharded there."""
+    if device.type == "cpu" and not SHARDS_ON_CPU:
+        raise NotImplementedError(
+            f"pygan.fit: sharded must be False on CPUs before torch 2.7, got True with torch {torch.__version__}"
+        )
 
 
 def shard(

@@ -16,7 +16,25 @@ from pathlib import Path
 
 from .torch_info import TorchInfo
 
-DEFAULT_ARCHS = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0+PTX")
+DEFAULT_ARCHS = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "11.0", "12.0+PTX")
+
+# What torch.utils.cpp_extension takes TORCH_CUDA_ARCH_LIST's names for.
+NAMED_ARCHS = {
+    "Kepler+Tesla": "3.7",
+    "Kepler": "3.5+PTX",
+    "Maxwell+Tegra": "5.3",
+    "Maxwell": "5.0;5.2+PTX",
+    "Pascal": "6.0;6.1+PTX",
+    "Volta+Tegra": "7.2",
+    "Volta": "7.0+PTX",
+    "Turing": "7.5+PTX",
+    "Ampere+Tegra": "8.7",
+    "Ampere": "8.0;8.6+PTX",
+    "Ada": "8.9+PTX",
+    "Hopper": "9.0+PTX",
+    "Blackwell+Tegra": "11.0",
+    "Blackwell": "10.0;10.3;12.0;12.1+PTX",
+}
 
 
 class CudaError(RuntimeError):
@@ -112,18 +130,20 @@ def wheel_requirements(cuda_version: str) -> list[str]:
 
 
 def parse_archs(text: str) -> tuple[str, ...]:
-    """TORCH_CUDA_ARCH_LIST ("8.0;9.0a 12.0+PTX") as a tuple.
+    """TORCH_CUDA_ARCH_LIST ("8.0;9.0a 12.0+PTX", "Ampere;Hopper") as a tuple of numbers.
 
     Raises:
-        CudaError: an entry is not major.minor, optionally followed by a or f and by +PTX.
+        CudaError: an entry is neither a name nor major.minor, optionally followed by a or f and by +PTX.
     """
-    archs = tuple(dict.fromkeys(a for a in re.split(r"[;,\s]+", text) if a))
+    entries = [entry for entry in re.split(r"[;,\s]+", text) if entry]
+    archs = [arch for entry in entries for arch in NAMED_ARCHS.get(entry, entry).split(";")]
     for arch in archs:
         if not re.fullmatch(r"\d+\.\d[af]?(\+PTX)?", arch):
             raise CudaError(
-                f"TORCH_CUDA_ARCH_LIST: each entry must look like 8.0, 9.0a or 12.0+PTX, got {arch!r}"
+                "TORCH_CUDA_ARCH_LIST: each entry must look like 8.0, 9.0a or 12.0+PTX, or be one of "
+                f"{', '.join(NAMED_ARCHS)}, got {arch!r}"
             )
-    return archs
+    return tuple(dict.fromkeys(archs))
 
 
 def _supported(compiler: Compiler, archs: Iterable[str]) -> tuple[str, ...]:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+OLDEST_TORCH = "2.6"  # why: docs/decisions.md, Build
+
 # Runs in the child. stdout carries one JSON line, last; torch may print warnings before it.
 _QUERY = """
 import json, sys, sysconfig
@@ -34,6 +36,10 @@ print(json.dumps({
     "site_dirs": [p for p in sys.path if p.rstrip("/").endswith(("site-packages", "dist-packages"))],
 }))
 """
+
+
+class TorchError(RuntimeError):
+    """There is no torch to build against, or it is too old; the message is one sentence and its remedy."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +79,23 @@ def torch_is_installed() -> bool:
     return any(_ask(code, env).returncode == 0 for env in _environments())
 
 
+def _checked(torch: TorchInfo) -> TorchInfo:
+    found, oldest = ([int(n) for n in v.split(".")] for v in (torch.series, OLDEST_TORCH))
+    if found < oldest:
+        raise TorchError(
+            f"pygan needs torch {OLDEST_TORCH} or newer, and {sys.executable} has torch {torch.version}. "
+            "Run `pip install --upgrade torch` first."
+        )
+    return torch
+
+
 @cache
 def find_torch() -> TorchInfo:
     """Describes the torch to build against.
 
     Raises:
-        RuntimeError: no torch can be imported; the message carries the reason of the last attempt.
+        TorchError: no torch can be imported (the message carries the reason of the last attempt), or it is older than
+            OLDEST_TORCH. A newer one than was ever tried is not refused.
     """
     reason = ""
     for env in _environments():
@@ -86,9 +103,9 @@ def find_torch() -> TorchInfo:
         if answer.returncode == 0:
             fields = json.loads(answer.stdout.strip().splitlines()[-1])
             lists = {k: tuple(v) for k, v in fields.items() if isinstance(v, list)}
-            return TorchInfo(**{**fields, **lists})
+            return _checked(TorchInfo(**{**fields, **lists}))
         reason = (answer.stderr.strip().splitlines() or ["no message"])[-1]
-    raise RuntimeError(
+    raise TorchError(
         f"pygan is built against an installed PyTorch, and {Path(sys.executable)} cannot import one ({reason}). "
         "Run `pip install torch` first."
     )
