@@ -146,6 +146,14 @@ def test_noise_takes_40_instructions_an_element():
     assert len(loop.path) <= 40 * loop.elements
 
 
+@pytest.mark.parametrize("arch", ARCHS)
+def test_noise_calls_nothing(arch):
+    """No subroutine: neither of a square root, nor of a 64-bit division to find an element's sample."""
+    for name, kernel in kernels(arch).items():
+        if "instance_noise" in name and "double" not in name:
+            assert not re.search(r"\bCALL\b", kernel.body), name
+
+
 def test_arithmetic_is_exactly_rounded(ptx):
     """No approximation, no flush to zero, and no product and sum that the assembler might still fuse.
 

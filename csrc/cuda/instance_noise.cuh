@@ -33,8 +33,8 @@ struct NoiseLaunch {
 static_assert(sizeof(NoiseLaunch) <= 4096, "kernel arguments before CUDA 12.1");
 
 // Three blocks with 80 registers a thread are a little faster on an H100 than four with 64 (bf16:
-// 75 % of a copy's rate instead of 74; one sigma per sample: 67 instead of 64, in a sweep). Elsewhere ptxas
-// spills two registers of the sixteen elements from and to 16 bits.
+// 75 % of a copy's rate instead of 74; one sigma per sample: 67 instead of 64, in a sweep).
+// Elsewhere ptxas spills two registers of the sixteen elements from and to 16 bits.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ != 900
 inline constexpr int kMinBlocksOf16Bits = 2;
 #else

@@ -35,8 +35,9 @@ PYGAN_HD double fma_(double a, double b, double c) { return fma(a, b, c); }
 
 // a / b for b in [1, 4]. Division in general takes a subroutine on the GPU for the ends of the
 // exponent range, and registers spilled around its call; this range has no ends. There: an
-// approximate reciprocal, Newton's steps and a correction by the remainder (within 1 ulp).
-// Elsewhere: a / b.
+// approximate reciprocal, Newton's steps and a correction by the remainder. On an H100 that gave
+// the bits of the exact quotient for every float u / (1 + u), and for 2e9 doubles. Elsewhere: a /
+// b.
 PYGAN_HD float divide(float a, float b) {
 #if defined(__CUDA_ARCH__)
   float r;

@@ -159,13 +159,18 @@ def moved(path: Sequence[Instruction], operation: str) -> int:
     return sum(size for size in moves if size == max(moves))
 
 
-def main_loop(body: str, read: int, written: int, fp32: int = 0) -> Loop:
+def _singles(path: Sequence[Instruction]) -> int:
+    return sum(0 < instruction.moves("LDG") < 16 for instruction in path)
+
+
+def main_loop(body: str, read: int, written: int, fp32: int = 0, singles: int = 0) -> Loop:
     """The way of a long, aligned tensor, of `read` and `written` bytes an element, through a kernel.
 
     For each wide load and store, the shortest way from it round to itself is one candidate: branches go
     where they lead back soonest, that is past what is done for tails only. It must load and store in the
     right proportion, and so leave out neither, and have `fp32` instructions of that pipe an element, which
-    tells the logistic form of a loss from the others. Of what is left, the ones with the fewest bytes
+    tells the logistic form of a loss from the others, and load `singles` numbers beside its vectors, which tells
+    one sigma for each sample from one for all. Of what is left, the ones with the fewest bytes
     (a second tensor that logits may be paired with is not there), and of these the shortest (no label
     smoothing).
 
@@ -186,6 +191,7 @@ def main_loop(body: str, read: int, written: int, fp32: int = 0) -> Loop:
             before, after = (tuple(code[i] for i in way) for way in (there[:-1], on))
             found.append(Loop(path, before, after, elements))
     found = [loop for loop in found if loop.count("fp32") >= fp32 * loop.elements]
+    found = [loop for loop in found if _singles(loop.path) >= singles]
     if not found:
         raise ValueError(f"no loop that loads {read} and stores {written} bytes an element")
     return min(found, key=lambda loop: (loop.elements, len(loop.path)))

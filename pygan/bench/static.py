@@ -27,7 +27,8 @@ ASSUMPTIONS = (
     "Predicted from the machine code; nothing here was run on a GPU.",
     f"16 Mi elements a tensor (a loss has two), contiguous and aligned; all bytes come from DRAM and go there. The "
     f"memory's limit is {ATTAINABLE:.0%} of the data sheet's bandwidth; clocks are the boost clocks.",
-    "Losses: the discriminator's of non_saturating, without label smoothing and statistics. Noise: one sigma.",
+    "Losses: the discriminator's of non_saturating, without label smoothing and statistics. Noise: one sigma, unless it "
+    "says one per sample.",
     "Throughputs an SM and clock are those of the CUDA C++ Programming Guide; 16 for MUFU and for all conversions; a "
     "32 x 32 -> 64 bit product counts as two multiplications. A pipe and a scheduler can be kept busy all the time.",
     "Latency: each warp by itself issues in order, waits for what an instruction reads (4 clocks for arithmetic, "
@@ -52,6 +53,7 @@ class Case:
     blocks: int  # at most: kMaxBlocks in csrc/cuda/*.cu
     waits: int  # of a block for L2 after the main loop, one after the other
     trips: int  # to L2, of the last block
+    singles: int = 0  # numbers loaded beside the vectors, once round the loop
 
     @property
     def label(self) -> tuple[str, str]:
@@ -107,6 +109,9 @@ def _cases() -> tuple[Case, ...]:
         label = dtype if dtype == out else f"{dtype} -> {out}"
         # Blocks count themselves at their start, and wait for nothing at their end.
         cases.append(Case("noise", label, pattern, read, written, 1, BLOCKS, 0, 0))
+        if dtype == out:  # two groups, each with the sigma of its sample
+            name = "noise, per sample"
+            cases.append(Case(name, label, pattern, read, written, 1, BLOCKS, 0, 0, singles=2))
     return tuple(cases)
 
 
@@ -114,7 +119,7 @@ CASES = _cases()
 
 
 def predict(case: Case, kernel: sass.Kernel, gpu: GPU) -> Row:
-    loop = main_loop(kernel.body, case.read, case.written, FP32)
+    loop = main_loop(kernel.body, case.read, case.written, FP32, case.singles)
     warps = gpu.resident_blocks(THREADS, kernel.registers, kernel.shared) * THREADS // 32
     bytes_ = case.read + case.written
     elements = case.tensors * ELEMENTS

@@ -75,14 +75,15 @@ def _captured(model: Model, device: torch.device, gamma: float) -> Callable[[Ten
     """The trainer's step, captured once and replayed: what is left is the GPU's own time."""
     step = _trainer(model, device, gamma, capturable=True)
     batch = torch.zeros(model.batch, *model.shape, device=device)
-    side = torch.cuda.Stream(device)
-    side.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(side):  # the warm-up that capturing asks for
+    cuda: Any = torch.cuda  # untyped in some versions of torch
+    side = cuda.Stream(device)
+    side.wait_stream(cuda.current_stream(device))
+    with cuda.stream(side):  # the warm-up that capturing asks for
         for _ in range(3):
             step(batch)
-    torch.cuda.current_stream(device).wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    cuda.current_stream(device).wait_stream(side)
+    graph = cuda.CUDAGraph()
+    with cuda.graph(graph):
         statistics = step(batch)
 
     def replay(real: Tensor) -> Any:

@@ -32,6 +32,8 @@ MEASURED_AS = {
     ("noise", "float32"): ("noise out=", "float32"),
     ("noise", "bfloat16"): ("noise out=", "bfloat16"),
     ("noise", "uint8 -> bfloat16"): ("noise uint8", "bfloat16"),
+    ("noise, per sample", "float32"): ("noise, sigma per sample", "float32"),
+    ("noise, per sample", "bfloat16"): ("noise, sigma per sample", "bfloat16"),
 }
 INTRODUCTION = """`tools/gpu/check.sh` checks the kernels on a GPU and measures them; all that it wrote is in
 `benchmarks/{folder}`. {where}.
