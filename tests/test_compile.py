@@ -1,6 +1,8 @@
 """Instance noise, and a whole step, under torch.compile: the results, gradients and streams of eager."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -271,3 +273,10 @@ def test_what_older_torch_does_not_compile(direct):
     compiled = torch.compile(function if direct else caller, backend="eager")
     for _ in range(2):
         assert not compiled()
+
+
+def test_importing_pygan_does_not_import_dynamo():
+    """It takes seconds."""
+    code = "import sys, pygan; print('torch._dynamo' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "False\n"
