@@ -1,7 +1,8 @@
 """Which functions torch.compile may look into."""
 
+import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -14,5 +15,20 @@ COMPILED = tuple(int(n) for n in torch.__version__.split(".")[:2]) >= (2, 8)
 
 def compiled_since_2_8(function: F) -> F:
     """For what calls the operators: part of compiled graphs; with an older torch, run as it is, between two graphs."""
-    disable: Callable[[F], F] = torch.compiler.disable
-    return function if COMPILED else disable(function)
+    return function if COMPILED else _uncompiled(function)
+
+
+def _uncompiled(function: F) -> F:
+    # Disabled at the first call, because that imports Dynamo. Behind a function of its own, because torch.compile of
+    # a disabled function compiles what was disabled.
+    disabled: Callable[..., Any] | None = None
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal disabled
+        if disabled is None:
+            disable: Callable[[F], F] = torch.compiler.disable  # which torch 2.11 gives no types
+            disabled = disable(function)
+        return disabled(*args, **kwargs)
+
+    return cast(F, call)

@@ -43,8 +43,17 @@ class EMA(AveragedModel):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Average in the network's values as they are now. Does not synchronize."""
+        """Average in the network's values as they are now. Does not synchronize.
+
+        Raises:
+            RuntimeError: a CUDA graph is being captured, and nothing was averaged before: each replay would copy.
+        """
         device = _device(model)
+        if self._empty and device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            raise RuntimeError(
+                "pygan.EMA: update_parameters must have run before a CUDA graph captures it (warm up first), got no "
+                "update yet"
+            )
         if _device(self.module) != device:
             self.to(device)
         floats: tuple[list[Tensor], list[Tensor]] = ([], [])
@@ -53,9 +62,9 @@ class EMA(AveragedModel):
             both = floats if average.is_floating_point() or average.is_complex() else others
             both[0].append(average)
             both[1].append(value)
-        if self._empty:
+        if floats[0] and self._empty:
             torch._foreach_copy_(*floats)
-        else:
+        elif floats[0]:
             torch._foreach_lerp_(*floats, 1 - self.decay)
         if others[0]:
             torch._foreach_copy_(*others)
@@ -64,7 +73,9 @@ class EMA(AveragedModel):
 
 
 def _device(network: nn.Module) -> torch.device:
-    return next(network.parameters()).device
+    """The CPU, if there are neither parameters nor buffers."""
+    tensors = itertools.chain(network.parameters(), network.buffers())
+    return next((x.device for x in tensors), torch.device("cpu"))
 
 
 def _tensors(network: nn.Module) -> list[Tensor]:

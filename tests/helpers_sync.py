@@ -1,28 +1,84 @@
 """Host synchronization, found without a GPU: a mode that refuses what would wait for one."""
 
+import contextlib
+from unittest import mock
+
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 aten = torch.ops.aten
-READS = (aten._local_scalar_dense, aten.nonzero, aten.masked_select, aten.equal)
+# A result that is a Python number, or whose size depends on values.
+TAGS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+INDEXING = (aten.index, aten.index_put, aten.index_put_)
 
 
 class NoSync(TorchDispatchMode):
     """Fails where a value is read or a tensor goes from one device to another, and counts the ops that it saw.
 
-    On tensors of the device "meta" a read fails anyway, and a copy from or to the CPU stands for one to a GPU.
+    On tensors of the device "meta" a read fails anyway, and a copy from or to the CPU stands for one to a GPU. Not
+    noticed: what a GPU's kernel reads back by itself, as of `torch.histc`, and the buffer protocol of a CPU tensor.
     """
 
     ops = 0
 
+    def __enter__(self):
+        # What PyTorch does without an op that a mode would see.
+        self.patches = contextlib.ExitStack()
+        for guard, owner, names in (
+            (_read, torch.Tensor, ("tolist", "numpy", "__array__")),
+            (_made, torch, ("tensor", "as_tensor")),
+            (_made, torch.Tensor, ("new_tensor",)),
+        ):
+            for name in names:
+                patch = mock.patch.object(owner, name, guard(getattr(owner, name)))
+                self.patches.enter_context(patch)
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        self.patches.close()
+        return super().__exit__(*error)
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.ops += 1
-        assert func.overloadpacket not in READS, f"a value was read back: {func}"
-        out = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        assert not reads(func, args, kwargs), f"a value was read back: {func}"
+        out = func(*args, **kwargs)
         tensors = [x for x in tree_leaves((args, kwargs, out)) if isinstance(x, torch.Tensor)]
         # A 0-d tensor of the CPU is an argument of a kernel, a number: no copy.
         copies = func.overloadpacket in (aten._to_copy, aten.copy_, aten._foreach_copy_)
         devices = {x.device for x in tensors if copies or x.device.type != "cpu" or x.dim()}
         assert len(devices) < 2, f"from one device to another: {func}, {devices}"
         return out
+
+
+def reads(func, args, kwargs):
+    """Whether this call would wait for a GPU because the host needs a value, or a size that depends on values."""
+    packet = func.overloadpacket
+    if packet in INDEXING:
+        masks = [i for i in args[1] if i is not None and i.dtype in (torch.bool, torch.uint8)]
+        # One number, by a mask, is written without counting what the mask has.
+        return bool(masks) and (packet is aten.index or args[2].numel() != 1)
+    if packet is aten.repeat_interleave and kwargs.get("output_size") is not None:
+        return False
+    return packet is aten._linalg_check_errors or bool(TAGS.intersection(func.tags))
+
+
+def _read(method):
+    def refuse(self, *args, **kwargs):
+        raise AssertionError(f"a value was read back: Tensor.{method.__name__}")
+
+    return refuse
+
+
+def _made(function):
+    def make(*args, **kwargs):
+        out = function(*args, **kwargs)
+        data = kwargs["data"] if "data" in kwargs else args[function.__name__ == "new_tensor"]
+        source = data.device if isinstance(data, torch.Tensor) else torch.device("cpu")
+        assert source == out.device, (
+            f"from one device to another: {function.__name__}, {out.device}"
+        )
+        return out
+
+    return make

@@ -1,14 +1,17 @@
 """Instance noise, and a whole step, under torch.compile: the results, gradients and streams of eager."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
 from helpers import DEVICES
 from helpers_compile import BACKENDS, compare, one_graph
+from helpers_noise import LAYOUTS
 
-from pygan import InstanceNoise, NoiseStream, instance_noise, instance_noise_pair
-from pygan._compile import COMPILED
+from pygan import InstanceNoise, NoiseStream, fused_losses, instance_noise, instance_noise_pair
+from pygan._compile import COMPILED, _uncompiled
 from pygan.fused_losses import discriminator_loss
 from pygan.schedules import Constant
 
@@ -183,6 +186,7 @@ def test_compiled_training_step(backend, device):
         torch.testing.assert_close(*results)
 
 
+@one_graph
 def test_another_stream_does_not_recompile():
     """Its state is marked as of a static address, which CUDA graphs want of what they write to, and not guarded."""
     marks, compilations = [], 0
@@ -211,6 +215,7 @@ def test_another_stream_does_not_recompile():
     assert sorted(marks[0], key=str) == [None, "unguarded"]
 
 
+@one_graph
 @pytest.mark.slow
 @pytest.mark.cuda
 def test_cuda_graphs_of_the_compiler():
@@ -230,3 +235,48 @@ def test_cuda_graphs_of_the_compiler():
         got = [t.clone() for t in compiled(x, stream)]
         torch.testing.assert_close(got, list(step(x, plain)))
     assert counters["inductor"]["cudagraph_skips"] == 0
+
+
+FUNCTIONS = {
+    instance_noise: lambda f, x, y: f(x, 0.5, stream=NoiseStream(1, device=x.device)),
+    instance_noise_pair: lambda f, x, y: f(x, y, 0.5, stream=NoiseStream(1, device=x.device)),
+    fused_losses.discriminator_loss: lambda f, x, y: f(x, y, reduction="none"),
+    fused_losses.generator_loss: lambda f, x, y: f(x, reduction="none"),
+    fused_losses.discriminator_loss_and_grad: lambda f, x, y: f(x, y),
+    fused_losses.generator_loss_and_grad: lambda f, x, y: f(x),
+}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("layout", ["channels_last", "transposed"])
+def test_functions_compiled_directly(layout, device):
+    """By inductor, which before torch 2.8 would hand dense tensors of another memory order to the operators."""
+    x = LAYOUTS[layout](torch.randn(4, 3, 6, 5, device=device))
+    for function, call in FUNCTIONS.items():
+        want = call(function, x, x.flip(0))
+        got = call(torch.compile(function), x, x.flip(0))
+        torch.testing.assert_close(got, want, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_what_older_torch_does_not_compile(direct):
+    def whether():
+        return torch.compiler.is_compiling()
+
+    function = _uncompiled(whether)
+
+    def caller():
+        return function()
+
+    assert function.__name__ == "whether" and not hasattr(function, "_torchdynamo_orig_callable")
+    assert torch.compile(whether, backend="eager")()
+    compiled = torch.compile(function if direct else caller, backend="eager")
+    for _ in range(2):
+        assert not compiled()
+
+
+def test_importing_pygan_does_not_import_dynamo():
+    """It takes seconds."""
+    code = "import sys, pygan; print('torch._dynamo' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "False\n"

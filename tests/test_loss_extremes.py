@@ -42,11 +42,11 @@ def errors_of(case, reduction, inputs, weights=None):
     """The worst errors of values and gradients, and eager's, in units in the last place of the largest
     number that took part (absolute: with smoothing, slopes near 0 are differences of large ones).
 
-    Eager's error counts as at least what a mean that logits are compared with may be off by: in fp64, whose
+    On a GPU eager's error counts as at least what a mean that logits are compared with may be off by: in fp64, whose
     sums have no wider type, that is a rounding of the largest logit, or none, as the order of the sum has it.
 
     Asserts that NaN and infinities are where the reference has them."""
-    dtype = as_list(inputs)[0].dtype
+    dtype, device = as_list(inputs)[0].dtype, as_list(inputs)[0].device.type
     results = []
     wider = [x.double() if isinstance(x, torch.Tensor) else [t.double() for t in x] for x in inputs]
     for given, module in ((inputs, {}), (wider, {"module": reference})):
@@ -63,7 +63,7 @@ def errors_of(case, reduction, inputs, weights=None):
     mean_error = (
         0.0  # of a gradient: a slope changes by up to a quarter of what its logit changes by
     )
-    if case.loss == RELATIVISTIC[1] and dtype == torch.float64:
+    if device == "cuda" and case.loss == RELATIVISTIC[1] and dtype == torch.float64:
         logits = torch.cat(as_list(inputs))
         largest = logits[logits.isfinite()].abs().max().item() if logits.isfinite().any() else 0.0
         mean_error = ulp(largest, dtype) / (

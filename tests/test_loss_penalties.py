@@ -114,7 +114,7 @@ def test_a_penalty_on_the_critic_of_a_fused_loss(loss, device):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_autocast_and_a_grad_scaler(case, device):
     """16-bit logits of lists under autocast, fp32 losses, gradients that a scaler multiplied by 2^16: by the logits
-    the same digits, whatever bfloat16 is in between. What is behind them need not add in the same order twice."""
+    the same digits, whatever bfloat16 is in between. Behind them a GPU need not add in the same order twice."""
     torch.manual_seed(0)
     net = Discriminator().to(device)
     images = {"real": torch.randn(4, 1, 6, 6), "fake": torch.randn(4, 1, 6, 6)}
@@ -130,7 +130,7 @@ def test_autocast_and_a_grad_scaler(case, device):
     plain_grads = torch.autograd.grad(value, inputs, retain_graph=True)
     scaled_grads = torch.autograd.grad(scaler.scale(value), inputs)
     for i, (plain_grad, scaled) in enumerate(zip(plain_grads, scaled_grads, strict=True)):
-        if i < len(leaves):
+        if device == "cpu" or i < len(leaves):
             assert torch.equal(plain_grad * 2.0**16, scaled)
         else:
             torch.testing.assert_close(plain_grad, scaled / 2.0**16, rtol=2e-2, atol=1e-4)

@@ -7,6 +7,7 @@ from helpers_noise import LAYOUTS
 
 import pygan
 from pygan import NoiseStream, instance_noise, instance_noise_pair
+from pygan._compile import COMPILED
 from pygan.schedules import Constant, DiffusionMixture
 
 
@@ -73,7 +74,7 @@ def draws(x):
     module = pygan.InstanceNoise(Constant(0.5), seed=3)
     mixture = pygan.InstanceNoise(DiffusionMixture(1, t_min=500, clean=0.25))
     results = [module(x), module(x), mixture(x), mixture(x)]
-    compiled = torch.compile(module, backend="aot_eager")
+    compiled = torch.compile(module, fullgraph=COMPILED, backend="aot_eager")
     return torch.stack([*results, compiled(x), compiled(x)])
 
 

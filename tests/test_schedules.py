@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 from helpers_compile import one_graph
-from helpers_schedules import NoSync, count_compilations
+from helpers_schedules import count_compilations
+from helpers_sync import NoSync
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim.lr_scheduler import ExponentialLR, MultiStepLR

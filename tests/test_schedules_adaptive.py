@@ -7,7 +7,8 @@ import pytest
 import torch
 from helpers import raises
 from helpers_compile import one_graph
-from helpers_schedules import NoSync, count_compilations
+from helpers_schedules import count_compilations
+from helpers_sync import NoSync
 from helpers_trainer import setup
 
 import pygan

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from helpers import DEVICES
+from helpers import DEVICES, raises
 from helpers_trainer import assert_same, setup
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -137,6 +137,46 @@ def test_an_average_goes_on_from_torchs_state_or_a_copy(tmp_path):
     for decay in (0.0, 1.0, True, "0.9"):
         with pytest.raises(ValueError, match=r"pygan\.EMA: decay must be a number between 0 and 1"):
             pygan.EMA(G, decay)
+
+
+def test_the_first_update_is_not_captured(monkeypatch):
+    """A graph would hold its copy, and every replay set the average to the generator."""
+    G = setup().generator
+    average = pygan.EMA(G, 0.9)
+    before = average.state_dict()
+    monkeypatch.setattr(pygan.average, "_device", lambda network: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    message = "pygan.EMA: update_parameters must have run before a CUDA graph captures it (warm up"
+    with raises(RuntimeError, message, "got no update yet"):
+        average.update_parameters(G)
+    assert_same(average.state_dict(), before)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    average.update_parameters(G)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    average.update_parameters(G)
+    assert average.n_averaged == 2
+
+
+def only_buffers():
+    """float32, int64."""
+    network = nn.Module()
+    network.register_buffer("mean", torch.ones(2))
+    network.register_buffer("count", torch.tensor(2))
+    return network
+
+
+@pytest.mark.parametrize("make", [nn.Identity, only_buffers])
+def test_an_average_of_a_network_without_parameters(make):
+    network = make()
+    average = pygan.EMA(network, 0.9)
+    for _ in range(2):
+        for buffer in network.buffers():
+            buffer += 1
+        average.update_parameters(network)
+    assert average.n_averaged == 2
+    if make is only_buffers:
+        torch.testing.assert_close(average.module.mean, torch.full((2,), 2.1))
+        assert average.module.count == 4
 
 
 def test_samples_without_an_average_are_in_eval_mode_and_leave_the_modes():

@@ -10,6 +10,7 @@ from trainers import adam, discriminator, networks, parameters_of, trainer_of
 
 import pygan
 from pygan import NoiseStream, instance_noise
+from pygan._compile import COMPILED
 from pygan.fused_losses import discriminator_loss
 
 
@@ -48,7 +49,7 @@ def compiled():
     for mode in (None, "reduce-overhead"):
         torch._dynamo.reset()
         torch._dynamo.utils.counters.clear()
-        fast = torch.compile(program, fullgraph=True, mode=mode)
+        fast = torch.compile(program, fullgraph=COMPILED, mode=mode)
         off = 0.0
         for step in range(0, 8, 2):
             (a, grad, moved), (b, want, _) = run(fast, step), run(program, step)
