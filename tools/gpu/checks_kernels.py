@@ -94,3 +94,23 @@ def gradient_bits():
             if count:
                 differ[f"{loss} {dtype}"] = count
     return {"differ": differ, "ok": not differ}
+
+
+@check(limit=30, cuda_only=True)
+def noise_bits_of_many():
+    """2**28 normals have the bits of the CPU, so the GPU's square_root() (csrc/math/hd.h) rounds correctly: it corrects
+    an approximate reciprocal root."""
+    n, pieces = 1 << 25, 8
+    wrong, xs, streams = 0, [], []
+    for device in ("cpu", session.device):
+        xs.append(torch.zeros(n, device=device))
+        streams.append(NoiseStream(2024, device=device))
+    noisy = [torch.empty_like(x) for x in xs]
+    for piece in range(pieces):  # a step of the stream each
+        for x, stream, out in zip(xs, streams, noisy):
+            instance_noise(x, 1.0, stream=stream, out=out)
+        want, got = (x.cpu().view(torch.int32) for x in noisy)
+        if not torch.equal(want, got):
+            wrong += int((want != got).sum())
+        session.found.update(drawn=(piece + 1) * n, wrong=wrong)
+    return {"drawn": pieces * n, "wrong": wrong, "ok": wrong == 0}
