@@ -4,8 +4,10 @@ import importlib.util
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,40 @@ def test_without_a_gpu_one_sentence_says_that_nothing_was_checked(tmp_path):
     assert done.stdout == "gpu-check: torch sees no CUDA device, so nothing was checked.\n"
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "out" / "0-summary.txt").read_text() == done.stdout
+
+
+FAKE_PYTHON = """#!/bin/sh
+case "$*" in
+  *build_info*) ;;
+  *first.py*) exec {python} -c '
+import time
+try:
+    print("began", flush=True)
+    time.sleep(100)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)' ;;
+esac
+"""
+
+
+def test_ctrl_c_ends_the_running_stage_and_the_script(tmp_path):
+    python, out = tmp_path / "python", tmp_path / "out"
+    python.write_text(FAKE_PYTHON.format(python=sys.executable))
+    python.chmod(0o755)
+    env = {"PY": str(python), "OUT": str(out), "DEVICE": "cpu", "LIMIT": "none", "STAGES": "first"}
+    check = subprocess.Popen(
+        ["bash", TOOLS / "check.sh"], env={**os.environ, **env}, stdout=subprocess.PIPE, text=True
+    )
+    log = out / "1-first.log"
+    for _ in range(300):
+        if log.exists() and "began" in log.read_text():
+            break
+        time.sleep(0.1)
+    check.send_signal(signal.SIGINT)
+    said, _ = check.communicate(timeout=30)
+    assert check.returncode == 130
+    assert re.fullmatch(r"stopped after \d+ s\n", said)
+    assert log.read_text() == "=== first\nbegan\ninterrupted\n"
 
 
 PLANTED = """

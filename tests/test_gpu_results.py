@@ -45,8 +45,14 @@ def folder(tmp_path):
     """benchmarks/2026-12-24-h100, kept from the reports of two commands."""
     first, second = tmp_path / "first", tmp_path / "second"
     for report, line in (
-        (first, "tests-own: rc=0, 60 s: 972 passed"),
-        (second, "bench: rc=0, 40 s"),
+        (
+            first,
+            "tests-own: rc=0, 60 s: ==== 972 passed, 1 skipped in 58.10s ====\ntests-matrix: rc=124, 110 s: a | b",
+        ),
+        (
+            second,
+            "bench: rc=0, 40 s: Written: /tmp/x\nncu: not run, ncu was not found\ndone after 90 s; failed: none",
+        ),
     ):
         report.mkdir()
         (report / "0-summary.txt").write_text(line + "\n")
@@ -77,12 +83,32 @@ def test_the_section_has_each_prediction_beside_what_was_measured(folder):
     assert "| noise | uint8 -> bfloat16 | 1678 | 69% | – |  |" in page
     assert "| copy | float32 | 1 Mi | 2.0 | 4194 | 100% |" in page
     assert "| `gan_loss_sums_kernel<float, 0>` | 50 | 134 | 91 | 40 | 50 | 64 |" in page
-    assert "tests-own: rc=0, 60 s: 972 passed\nbench: rc=0, 40 s" in page
-    assert "planted" not in page
+    assert "| tests-own | 0 | 60 | 972 passed, 1 skipped in 58.10s |  |" in page
+    assert "| tests-matrix | 124 | 110 | a \\| b |  |" in page
+    assert "| bench | 0 | 40 |  |  |" in page
+    assert "| ncu | – | – | not run, ncu was not found |  |" in page
+    assert "planted" not in page and "done after" not in page
 
-    (folder / "reasons.json").write_text('{"noise, bfloat16": "the issue slots"}')
+    reasons = {
+        "noise, bfloat16": "the issue slots",
+        "stages": {"tests-matrix": "stopped by the limit"},
+    }
+    (folder / "reasons.json").write_text(json.dumps(reasons))
     page = gpu_page.section(folder, STATIC)
     assert "| noise | bfloat16 | 2237 | 70% | 83% | the issue slots |" in page
+    assert "| tests-matrix | 124 | 110 | a \\| b | stopped by the limit |" in page
+
+
+def test_two_reports_with_the_same_file_are_refused(folder, tmp_path):
+    third = tmp_path / "third"
+    third.mkdir()
+    (third / "0-summary.txt").write_text("ncu: rc=0, 9 s\n")
+    (third / "4-bench.log").write_text(NCU)
+    with pytest.raises(
+        SystemExit, match=r"only one report may have ncu.csv, got .*second and .*third"
+    ):
+        keep.keep(tmp_path / "new", [tmp_path / "second", third])
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_readme_has_the_most_important_rows(folder):
@@ -92,6 +118,9 @@ def test_the_readme_has_the_most_important_rows(folder):
     ops = [line for line in text.splitlines() if line.startswith("| discriminator_loss")]
     assert len(ops) == 4 and sum("list of 8" in line for line in ops) == 2
     assert "| MLP, 2-D, batch 100 | GANTrainer |" in text
+    assert text.endswith(
+        "Tests on it: tests-own: 972 passed, 1 skipped in 58.10s; tests-matrix: a | b.\n"
+    )
 
 
 def test_what_is_missing_is_left_out(folder):

@@ -5,36 +5,41 @@
 #   CXX=g++-11 PYGAN_CUDA=0 tools/try_torch.sh python3.12 2.6.0 -q -m 'not slow'
 #
 # TORCH is a version, or "newest". Without pytest arguments the quick tests run. CXX, PYGAN_CUDA, TORCH_CUDA_ARCH_LIST
-# and MAX_JOBS mean what they mean to any build. The last line is a row for the table in docs/installation.md.
+# and MAX_JOBS mean what they mean to any build. The last line is a row for the table in docs/installation.md, if tests
+# ran and none failed.
 set -euo pipefail
-[ $# -ge 2 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2; }
-python=$1 torch=torch==$2
-[ "$2" != newest ] || torch=torch
-shift 2
-[ $# -gt 0 ] || set -- -q -m 'not slow'
 
-cd "$(dirname "$0")/.."
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-mkdir "$work/pygan"
-# With what is not committed yet, without what was built here.
-git ls-files --cached --others --exclude-standard -z | tar --null --ignore-failed-read -T - -cf - | tar -xf - -C "$work/pygan"
-cd "$work/pygan"
+# A function is read as a whole before it runs: so this file may be edited meanwhile.
+main() {
+  [ $# -ge 2 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2; }
+  python=$1 torch=torch==$2
+  [ "$2" != newest ] || torch=torch
+  shift 2
+  [ $# -gt 0 ] || set -- -q -m 'not slow'
 
-"$python" tools/check_machine.py
-"$python" -m venv "$work/venv"
-PATH=$work/venv/bin:$PATH
-pip=(pip --disable-pip-version-check --no-cache-dir)
-"${pip[@]}" install --quiet "$torch" numpy 'setuptools>=77' 'cmake>=3.24' ninja $(python tools/extra.py test train)
-wheels=$(python tools/missing_compiler.py)
-[ -z "$wheels" ] || "${pip[@]}" install --quiet $wheels
-"${pip[@]}" install --verbose --no-build-isolation --no-deps --editable . > "$work/build.log" 2>&1 \
-    || { tail -60 "$work/build.log"; exit 1; }
-python -m pygan
+  cd "$(dirname "$0")/.."
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+  mkdir "$work/pygan"
+  # With what is not committed yet, without what was built here.
+  git ls-files --cached --others --exclude-standard -z | tar --null --ignore-failed-read -T - -cf - | tar -xf - -C "$work/pygan"
+  cd "$work/pygan"
 
-status=0
-python -m pytest "$@" | tee "$work/tests.log" || status=$?
-python - "$(tail -1 "$work/tests.log")" <<'END'
+  "$python" tools/check_machine.py
+  "$python" -m venv "$work/venv"
+  PATH=$work/venv/bin:$PATH
+  pip=(pip --disable-pip-version-check --no-cache-dir)
+  "${pip[@]}" install --quiet "$torch" numpy 'setuptools>=77' 'cmake>=3.24' ninja $(python tools/extra.py test train)
+  wheels=$(python tools/missing_compiler.py)
+  [ -z "$wheels" ] || "${pip[@]}" install --quiet $wheels
+  "${pip[@]}" install --verbose --no-build-isolation --no-deps --editable . > "$work/build.log" 2>&1 \
+      || { tail -60 "$work/build.log"; exit 1; }
+  python -m pygan
+
+  status=0
+  python -m pytest "$@" | tee "$work/tests.log" || status=$?
+  ((status == 0)) || exit $status
+  python - "$(tail -1 "$work/tests.log")" <<'END'
 import datetime, sys
 import pygan
 info = pygan.build_info()
@@ -42,4 +47,6 @@ cuda = f"CUDA {info['cuda_version']}, {' '.join(info['cuda_archs'])}" if info["c
 print("|", " | ".join([info["python"], info["torch"], info["compiler"], cuda, sys.argv[1].strip(" ="),
       str(datetime.date.today())]), "|")
 END
-exit $status
+}
+
+main "$@"; exit

@@ -1,12 +1,13 @@
 """What was measured on a GPU, for docs/benchmarks.md and the README, from a folder that tools/gpu/keep.py made.
 
-Such a folder, benchmarks/DATE-GPU, holds what tools/gpu/check.sh wrote:
+Such a folder, benchmarks/DATE-GPU, holds what is kept of what tools/gpu/check.sh wrote; the logs are not:
 
     first.jsonl    the checks; the shares of a copy's bandwidth are in the line of `bandwidth`
     bench.json     ops and whole steps, as of `python -m pygan bench --device cuda`
     ncu.csv        Nsight Compute's counters (may be missing)
     summary.txt    a line for each stage: tests, sanitizers, ...
-    reasons.json   written by hand: {"noise, bfloat16": "why it is not what was predicted", ...}
+    reasons.json   written by hand: {"noise, bfloat16": "why it is not what was predicted", ...,
+                   "stages": {"tests-matrix": "a remark on this stage", ...}}
 
 Without any such folder there is nothing here, and the pages have predictions only.
 """
@@ -20,6 +21,7 @@ from tables import table
 from pygan.bench import report
 
 ELEMENTS = 1 << 24  # at which pygan.bench.static predicts
+TESTS = ("tests-own", "tests-matrix", "slow")  # stages that run tests
 NOTABLE = 0.05  # a difference of shares that needs a reason
 # (kernel, elements) of the static report: (call, dtype) of the check `bandwidth`
 MEASURED_AS = {
@@ -35,8 +37,8 @@ MEASURED_AS = {
     ("noise, per sample", "float32"): ("noise, sigma per sample", "float32"),
     ("noise, per sample", "bfloat16"): ("noise, sigma per sample", "bfloat16"),
 }
-INTRODUCTION = """`tools/gpu/check.sh` checks the kernels on a GPU and measures them; all that it wrote is in
-`benchmarks/{folder}`. {where}.
+INTRODUCTION = """`tools/gpu/check.sh` checks the kernels on a GPU and measures them. `benchmarks/{folder}` has
+the results as JSON and CSV and a line for each stage, but not the logs. {where}.
 
 **Share of a copy**: the bandwidth of the kernel as a share of what copying as many elements reaches on the same GPU, at
 16 Mi elements a tensor, in buffers that take turns so that nothing is in the L2 cache. **Predicted** is the share from
@@ -59,8 +61,12 @@ Counters of a single launch at 16 Mi elements a tensor, without the kernels' war
 """
 CHECKS = """### Stages
 
-The status of each stage, and the last line that it printed.
+The exit status of each stage, and the last line that it printed.
 """
+# A line of summary.txt: "tests-own: rc=0, 60 s: 972 passed", "ncu: not run, ncu was not found".
+STAGE = re.compile(
+    r"(?P<name>[\w-]+): (?:rc=(?P<status>\d+), (?P<seconds>\d+) s(?:: (?P<last>.*))?|(?P<not_run>not run.*))"
+)
 COUNTER_COLUMNS = {
     "µs": ("gpu__time_duration.sum", 1e-3),
     "MB from and to DRAM": ("dram__bytes.sum", 1e-6),
@@ -157,6 +163,22 @@ def counters(folder):
         yield (f"`{name}`", *(f"{number:.0f}" for number in numbers))
 
 
+def stages(folder):
+    """(name, status, seconds, last line) of each stage; of one that did not run, the reason for that."""
+    path = folder / "summary.txt"
+    for line in path.read_text("utf-8").splitlines() if path.exists() else ():
+        if found := STAGE.fullmatch(line):
+            last = (found["last"] or found["not_run"] or "").strip("= ")
+            yield found["name"], found["status"] or "–", found["seconds"] or "–", last
+
+
+def stage_cells(folder):
+    """With the remark on each stage."""
+    remarks = read(folder, "reasons.json", {}).get("stages", {})
+    for name, status, seconds, last in stages(folder):
+        yield (name, status, seconds, last.replace("|", "\\|"), remarks.get(name, ""))
+
+
 def section(folder, static):
     """For docs/benchmarks.md."""
     bench = read(folder, "bench.json", {})
@@ -172,9 +194,8 @@ def section(folder, static):
         parts += [STEPS, table(report.STEPS_COLUMNS, report.steps_cells(bench["steps"]))]
     if launches := list(counters(folder)):
         parts += [COUNTERS, table(("kernel", *COUNTER_COLUMNS), launches)]
-    summary = folder / "summary.txt"
-    if summary.exists():
-        parts += [CHECKS, f"```\n{summary.read_text('utf-8').strip()}\n```\n"]
+    if rows := list(stage_cells(folder)):
+        parts += [CHECKS, table(("stage", "status", "s", "last line", "remark"), rows)]
     return "\n".join(parts)
 
 
@@ -203,4 +224,6 @@ def short_section(folder, static):
         order = [report.STEPS_COLUMNS.index(column) for column in columns]
         steps = report.steps_cells(bench["steps"])
         parts += [table(columns, [[cells[i] for i in order] for cells in steps])]
+    tests = [f"{name}: {last}" for name, _, _, last in stages(folder) if name in TESTS]
+    parts += [f"Tests on it: {'; '.join(tests)}.\n"] * bool(tests)
     return "\n".join(parts)

@@ -63,13 +63,14 @@ def loss_errors(loss, dtype, n):
 def loss_against_reference():
     """Value, gradients and statistics of every loss, in every dtype, at four sizes."""
     largest, wrong = 0.0, []
+    sizes = (1, 257, 8193, 3_000_001 if session.cuda else 30_001)  # not minutes of a rehearsal
     for loss in LOSSES:
         for dtype in FLOATS:
             eps = torch.finfo(dtype).eps
             limits = (3e-6, 4 * max(eps, 2e-6), 1e-4)
             if dtype == torch.float64:
                 limits = (1e-11, 1e-11, 1e-9)
-            for n in (1, 257, 8193, 3_000_001):
+            for n in sizes:
                 errors = loss_errors(loss, dtype, n)
                 if not all(error < limit for error, limit in zip(errors, limits)):
                     wrong.append((loss, str(dtype), n, *errors))
@@ -94,3 +95,23 @@ def gradient_bits():
             if count:
                 differ[f"{loss} {dtype}"] = count
     return {"differ": differ, "ok": not differ}
+
+
+@check(limit=30, cuda_only=True)
+def noise_bits_of_many():
+    """2**28 normals have the bits of the CPU, so the GPU's square_root() (csrc/math/hd.h) rounds correctly: it corrects
+    an approximate reciprocal root."""
+    n, pieces = 1 << 25, 8
+    wrong, xs, streams = 0, [], []
+    for device in ("cpu", session.device):
+        xs.append(torch.zeros(n, device=device))
+        streams.append(NoiseStream(2024, device=device))
+    noisy = [torch.empty_like(x) for x in xs]
+    for piece in range(pieces):  # a step of the stream each
+        for x, stream, out in zip(xs, streams, noisy):
+            instance_noise(x, 1.0, stream=stream, out=out)
+        want, got = (x.cpu().view(torch.int32) for x in noisy)
+        if not torch.equal(want, got):
+            wrong += int((want != got).sum())
+        session.found.update(drawn=(piece + 1) * n, wrong=wrong)
+    return {"drawn": pieces * n, "wrong": wrong, "ok": wrong == 0}

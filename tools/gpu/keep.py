@@ -2,13 +2,13 @@
 
     python tools/gpu/keep.py benchmarks/DATE-h100 REPORT [REPORT ...]
 
-A REPORT is a folder that was check.sh's OUT; of several, each has what the others lack. tools/docs/gpu_page.py says
-what the kept files are. The logs of tests and sanitizers are not kept, but a line of each is in summary.txt.
+A REPORT is a folder that was check.sh's OUT. Several are for stages that ran in several commands: no two of them may
+have the same file to keep. tools/docs/gpu_page.py says what the kept files are. The logs of tests and sanitizers are
+not kept, but a line of each is in summary.txt.
 """
 
 import argparse
 import re
-import shutil
 from pathlib import Path
 
 COPIES = {"1-first.jsonl": "first.jsonl", "4-bench.json": "bench.json"}
@@ -22,20 +22,33 @@ def ncu_csv(log):
     return "\n".join(rows) + "\n" if rows else ""
 
 
+def kept_files(report):
+    """{name: text} of what is kept of a report, but for its summary."""
+    found = {kept: report / name for name, kept in COPIES.items() if (report / name).exists()}
+    texts = {kept: path.read_text("utf-8") for kept, path in found.items()}
+    log = report / "4-bench.log"
+    if log.exists() and (table := ncu_csv(log)):
+        texts["ncu.csv"] = table
+    return texts
+
+
 def keep(folder, reports):
-    folder.mkdir(parents=True, exist_ok=True)
-    summary = []
+    summary, texts, origin = [], {}, {}
     for report in reports:
         lines = (report / "0-summary.txt").read_text("utf-8").splitlines()
         # Without paths and raw tables, which are the last lines of the benchmark and of Nsight Compute.
-        summary += [re.sub(r': (Written: |").*', "", x) for x in lines if not x.startswith("done")]
-        for name, kept in COPIES.items():
-            if (report / name).exists():
-                shutil.copyfile(report / name, folder / kept)
-        log = report / "4-bench.log"
-        if log.exists() and (table := ncu_csv(log)):
-            (folder / "ncu.csv").write_text(table, "utf-8")
-    (folder / "summary.txt").write_text("\n".join(summary) + "\n", "utf-8")
+        ends = ("done after", "stopped after")
+        summary += [re.sub(r': (Written: |").*', "", x) for x in lines if not x.startswith(ends)]
+        for name, text in kept_files(report).items():
+            if name in origin:
+                raise SystemExit(
+                    f"keep.py: only one report may have {name}, got {origin[name]} and {report}; nothing was kept."
+                )
+            texts[name], origin[name] = text, report
+    folder.mkdir(parents=True, exist_ok=True)
+    texts["summary.txt"] = "\n".join(summary) + "\n"
+    for name, text in texts.items():
+        (folder / name).write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

@@ -10,30 +10,37 @@ work=$((left > 55 ? 35 : left / 2))
 if ((MOST > 3600)); then TOOLS+=(initcheck) work=$left; fi
 port=49152  # each tool talks to its program over ports of its own
 
-sanitize() { # the log's name, the tool, the arguments of sanitize.py
+# LOG TOOL [arguments of sanitize.py]; in the background, where timeout takes the place of the subshell.
+sanitize() {
   local log=$1 tool=$2
   shift 2
-  timeout -k 2 $((left - 2)) compute-sanitizer --tool "$tool" --port "$port" --kernel-name kns=pygan \
+  exec timeout -k 2 $((left - 2)) compute-sanitizer --tool "$tool" --port "$port" --kernel-name kns=pygan \
     --report-api-errors no --print-limit 20 --error-exitcode 9 "$PY" tools/gpu/sanitize.py "$@" >"$WORK/san-$log" 2>&1
 }
 
+show() {
+  for log in plant "${TOOLS[@]}"; do
+    echo "--- $log"
+    grep -a '=========' "$WORK/san-$log" | head -n 200 | cut -c1-250
+    echo "..."
+    tail -n 25 "$WORK/san-$log" | cut -c1-250
+  done
+}
+
 processes=()
+# Each timeout leaves this process group, so that Ctrl-C does not reach the tools.
+trap 'kill "${processes[@]}"; wait; show; echo stopped; exit 130' INT TERM
 for tool in "${TOOLS[@]}"; do
   sanitize "$tool" "$tool" "$DEVICE" "$work" &
   processes+=($!) port=$((port + 100))
 done
 sanitize plant memcheck plant &
-plant=$! status=0
-for process in "${processes[@]}"; do wait "$process" || status=$?; done
-wait "$plant"
+processes+=($!) status=0
+for process in "${processes[@]::${#TOOLS[@]}}"; do wait "$process" || status=$?; done
+wait "${processes[-1]}"
 planted=$?
 
-for log in plant "${TOOLS[@]}"; do
-  echo "--- $log"
-  grep -a '=========' "$WORK/san-$log" | head -n 200 | cut -c1-250
-  echo "..."
-  tail -n 25 "$WORK/san-$log" | cut -c1-250
-done
+show
 if ((planted == 9)); then echo "the planted error was found"; else
   echo "THE PLANTED ERROR WAS NOT FOUND: rc=$planted"
   status=8
