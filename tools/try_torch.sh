@@ -29,7 +29,7 @@ pip=(pip --disable-pip-version-check --no-cache-dir)
 wheels=$(python tools/missing_compiler.py)
 [ -z "$wheels" ] || "${pip[@]}" install --quiet $wheels
 "${pip[@]}" install --verbose --no-build-isolation --no-deps --editable . > "$work/build.log" 2>&1 \
-    || { tail -60 "$work/build.log"; exit 1; }
+    || { grep -m 5 -A 3 'error:\|Error' "$work/build.log" || tail -40 "$work/build.log"; exit 1; }
 python -m pygan
 
 status=0
