@@ -45,7 +45,7 @@ help:
 	@echo 'make lint       ruff, clang-format and mypy'
 	@echo 'make docs       the documentation site, in build/site'
 	@echo 'make gallery    run the gallery again: numbers, pages and pictures, into docs/gallery (12 minutes)'
-	@echo 'make gpu-check  on a machine with a GPU: its tests, compute-sanitizer, benchmarks; writes gpu-report.md'
+	@echo 'make gpu-check  on a machine with a GPU: checks, tests, compute-sanitizer, benchmarks; results in gpu-report/'
 	@echo 'make build      only set up and build; make clean removes what was built'
 
 demo: $(call stamp,demo)
@@ -71,13 +71,14 @@ gallery: $(call stamp,demo) $(call stamp,test)
 	done
 	$(BIN)/python examples/gallery/index.py
 
-gpu-check: $(call stamp,test)
-	$(BIN)/python tools/gpu_check.py --report gpu-report.md
+gpu-check: $(call stamp,gpu)
+	@rm -rf gpu-report
+	@LIMIT=none PY=$(BIN)/python OUT=gpu-report bash tools/gpu/check.sh
 
 build: $(call stamp,built)
 
 clean:
-	rm -rf build dist demo gpu-report.md gpu-bench pygan-bench *.egg-info pygan/_C.*.so pygan/_C.json
+	rm -rf build dist demo gpu-report pygan-bench *.egg-info pygan/_C.*.so pygan/_C.json
 	rm -f $(call stamp,built)
 
 # --- set-up, step by step -----------------------------------------------------------------------------------
@@ -117,6 +118,10 @@ $(call stamp,demo): $(call stamp,built)
 
 $(call stamp,test): $(call stamp,built)
 	$(PIP) install --quiet $$($(BIN)/python tools/extra.py test train)
+	@touch $@
+
+$(call stamp,gpu): $(call stamp,test)
+	$(PIP) install --quiet $$($(BIN)/python tools/extra.py gpu)
 	@touch $@
 
 # Without torch: the site is made from the sources, which nothing imports.

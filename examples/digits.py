@@ -31,7 +31,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 import pygan
@@ -66,7 +65,7 @@ def train(data, steps, seed):
     noise = pygan.InstanceNoise(sigma, seed=seed).to(data.device)
     trainer = pygan.GANTrainer(G, D, g_optimizer, d_optimizer, latent=LATENT, noise=noise)
     # Samples come from the running mean of the weights, which does not follow every move of the game.
-    average = AveragedModel(G, multi_avg_fn=get_ema_multi_avg_fn(0.995), use_buffers=True)
+    average = pygan.EMA(G, 0.995)
 
     metrics = []
     bar = tqdm(range(1, steps + 1), desc=f"training on {data.device}", unit="step")

@@ -24,6 +24,7 @@ from pygan import (  # noqa: E402
     reference,
     schedules,
 )
+from pygan.average import EMA  # noqa: E402
 from pygan.modules import InstanceNoise  # noqa: E402
 from pygan.monitor import Monitor  # noqa: E402
 from pygan.noise import instance_noise, instance_noise_pair  # noqa: E402
@@ -32,6 +33,7 @@ from pygan.trainer import GANTrainer  # noqa: E402
 from pygan.training.fit import fit  # noqa: E402
 
 __all__ = [
+    "EMA",
     "GANTrainer",
     "InstanceNoise",
     "Monitor",

@@ -201,6 +201,7 @@ class Phases:
                 _detached(real_logits), _detached(fake_logits), return_stats=True
             )
             return _own(value, numbers.stats)
+        real_logits, fake_logits = self._scalable(real_logits), self._scalable(fake_logits)
         result = fused_losses.discriminator_loss_and_grad(
             real_logits,
             fake_logits,
@@ -220,11 +221,21 @@ class Phases:
                 _detached(fake_logits), return_stats=True
             )
             return _own(value, numbers.stats)
+        fake_logits, real_logits = self._scalable(fake_logits), self._scalable(real_logits)
         result = fused_losses.generator_loss_and_grad(
             fake_logits, real_logits=real_logits, loss=self.loss, return_stats=True
         )
         assert result.stats is not None
         return _Result(result.loss, result.stats, _listed(fake_logits), _listed(result.grads[0]))
+
+    def _scalable(self, logits: Any) -> Any:
+        """fp16 logits as fp32 where a scaler is in use: the gradient by each is scaled before it is rounded to fp16,
+        in which that of a mean over many logits underflows."""
+        if self.scaler is None or logits is None:
+            return logits
+        if isinstance(logits, Tensor):
+            return logits.float() if logits.dtype == torch.float16 else logits
+        return [self._scalable(x) for x in logits]
 
     def _backward(
         self, outputs: Sequence[Tensor], grads: Sequence[Tensor | None], weight: float

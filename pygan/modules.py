@@ -88,7 +88,7 @@ class InstanceNoise(nn.Module):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch has no annotation
         state = fn(self._stream.state)
         # From "meta" there is nothing to copy; to_empty() leaves it to load_state_dict().
-        self._stream.state = (
+        self._stream._keep(
             state if self._stream.device.type == "meta" else self._stream.state.to(state.device)
         )
         return self

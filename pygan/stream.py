@@ -54,7 +54,7 @@ class NoiseStream:
     ):
         self.rank = 0
         self.first_sample: int | None = None
-        self.state = torch.zeros(2, dtype=torch.int64, device=device)
+        self._keep(torch.zeros(2, dtype=torch.int64, device=device))
         self._set(seed, step, offset)
 
     @classmethod
@@ -146,8 +146,14 @@ class NoiseStream:
 
     def to(self, device: torch.device | str) -> NoiseStream:
         """Moves the state to another device, in place; returns self."""
-        self.state = self.state.to(device)
+        self._keep(self.state.to(device))
         return self
+
+    def _keep(self, state: Tensor) -> None:
+        # What torch._dynamo.mark_static_address does, without importing Dynamo, which takes seconds. A graph that
+        # writes to any other input is not captured by torch.compile(mode="reduce-overhead").
+        state._dynamo_static_input_type = "unguarded"  # type: ignore[attr-defined]
+        self.state = state
 
     def state_dict(self) -> dict[str, int]:
         """Seed, step and offset as plain ints: the stream continues from them bit for bit."""

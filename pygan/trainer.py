@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from pygan import _parallel as parallel
 from pygan import _sharded as sharded
@@ -24,6 +24,7 @@ from pygan import _trainer_checks as checked
 from pygan import fused_losses
 from pygan._arguments import check_int
 from pygan._trainer_phases import NONFINITE, GANLoss, Phases, Share
+from pygan.average import EMA
 from pygan.fused_losses import LossStats
 from pygan.modules import InstanceNoise
 from pygan.penalties import Penalty
@@ -87,17 +88,19 @@ class GANTrainer(Phases):
             then sees a part: BatchNorm, ``relativistic_average``.)
         max_grad_norm: the norm to which each network's gradient is clipped (Pascanu et al. 2013), or None.
         ema: decay, between 0 and 1, of an exponential moving average of the generator's parameters and buffers
-            (torch's AveragedModel), updated after each generator step; or an AveragedModel of your own; None: no
-            average.
+            (:class:`pygan.EMA`), updated after each generator step; or an average of your own, a `pygan.EMA` or
+            another AveragedModel of torch's, whose own update waits for the device in every step; None: no average.
         seed: of the latents and of what the penalties draw, 64 bit; None draws one from PyTorch's default generator.
         generator_inputs: ``(latent, labels) -> tuple`` of the generator's positional arguments. Default: the latents,
             and the labels if there are any.
         augment: ``samples -> samples``, differentiable, applied to real and generated samples before the noise.
-        scaler: a ``torch.amp.GradScaler`` that scales the gradients of both networks, for fp16.
+        scaler: a ``torch.amp.GradScaler`` that scales the gradients of both networks, for fp16. With it, each update
+            waits for the device unless its optimizer is fused (``torch.optim.Adam(..., fused=True)``): to skip an
+            update that overflowed, GradScaler asks the device, and a fused optimizer skips it there.
 
     Attributes:
         steps, d_updates: generator steps, which is iterations, and discriminator steps done.
-        ema: the AveragedModel, or None.
+        ema: the average, a :class:`pygan.EMA` or the AveragedModel that was given, or None.
         stream: the :class:`pygan.NoiseStream` of latents and penalties.
         real, fake: the last real batch, and the samples of the last generator step, detached; None before.
 
@@ -163,14 +166,10 @@ class GANTrainer(Phases):
         if isinstance(ema, float):
             if self._g_units:
                 raise ValueError(
-                    "GANTrainer: ema must be an AveragedModel where the generator is sharded, made before and "
+                    "GANTrainer: ema must be a pygan.EMA where the generator is sharded, made before and "
                     f"sharded like it, got {ema}"
                 )
-            self.ema = AveragedModel(
-                self._bare_generator,
-                multi_avg_fn=get_ema_multi_avg_fn(ema),  # type: ignore[no-untyped-call]
-                use_buffers=True,
-            ).eval()
+            self.ema = EMA(self._bare_generator, ema).eval()
         self._ema_units = [] if self.ema is None else sharded.units("ema", self.ema.module)
         self.steps = self.d_updates = 0
         self.real: Tensor | None = None
@@ -218,7 +217,7 @@ class GANTrainer(Phases):
         values += [d.real_accuracy, d.fake_accuracy, d.real_sign, d.jsd_bound]
         values += [d.nonfinite, g.nonfinite]
         values = self._over_processes(values, _COUNTS, rounds[-1][2])
-        return TrainStats._make([*values, sum(self._penalty_values, self._no_penalty)])
+        return TrainStats._make([*values, self._penalty_sum(d_loss.device)])
 
     def discriminator_step(
         self, real: Tensor, labels: Tensor | None = None, *, total: int | None = None
@@ -382,6 +381,13 @@ class GANTrainer(Phases):
             self._penalty_values[i] = value
         self._fresh_penalties.clear()
         return values
+
+    def _penalty_sum(self, device: torch.device) -> Tensor:
+        """On the device of the discriminator, which may have been moved since a lazy penalty was last computed."""
+        if self._no_penalty.device != device:
+            self._no_penalty = self._no_penalty.to(device)
+            self._penalty_values = [value.to(device) for value in self._penalty_values]
+        return sum(self._penalty_values, self._no_penalty)
 
     def _whole(self, part: tuple[Tensor, LossStats], share: Share) -> tuple[Tensor, LossStats]:
         loss, *stats = self._over_processes([part[0], *part[1]], {NONFINITE + 1}, share)

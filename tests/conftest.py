@@ -1,4 +1,11 @@
-"""What all tests share: fixtures, and that those marked `cuda` are skipped, and counted, where they cannot run."""
+"""What all tests share: fixtures, and which of those marked `cuda` run.
+
+They are skipped, and counted, where they cannot run. `--cuda-sample N` runs a part of them, always the same one: all of
+test_cuda*.py, and of every other test at most N cases. What is left out is printed at the end.
+"""
+
+import hashlib
+from collections import Counter
 
 import pytest
 import torch
@@ -14,6 +21,7 @@ pytest.register_assert_rewrite(
         "helpers_noise",
         "helpers_quality",
         "helpers_schedules",
+        "helpers_sync",
         "helpers_trainer",
         "helpers_truth",
     ),
@@ -47,15 +55,68 @@ def _why_not_cuda() -> str:
 WHY_NOT_CUDA = _why_not_cuda()
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption(
+        "--cuda-sample",
+        type=int,
+        metavar="N",
+        help="of tests marked cuda outside test_cuda*.py, run at most N cases each",
+    )
+
+
+@pytest.hookimpl(trylast=True)  # after -m and -k have chosen
+def pytest_collection_modifyitems(config, items):
     if WHY_NOT_CUDA:
         for item in items:
             if item.get_closest_marker("cuda"):
                 item.add_marker(pytest.mark.skip(reason="cuda: " + WHY_NOT_CUDA))
+    at_most = config.getoption("cuda_sample")
+    if at_most is not None:
+        _sample(config, items, at_most)
 
 
-def pytest_terminal_summary(terminalreporter):
+LEFT_OUT = pytest.StashKey()  # lines to print
+
+
+def _sample(config, items, at_most):
+    """Deselects all but `at_most` cases of a test, those whose names have the smallest hashes."""
+
+    def case_hash(item):
+        return hashlib.sha256(item.nodeid.encode()).digest()
+
+    def name(item):
+        return item.nodeid.partition("[")[0]
+
+    cases = [x for x in items if x.get_closest_marker("cuda")]
+    cases = [x for x in cases if not x.path.name.startswith("test_cuda")]
+    run, left_out = Counter(), []
+    for item in sorted(cases, key=case_hash):
+        run[name(item)] += 1
+        if run[name(item)] > at_most:
+            left_out.append(item)
+    dropped = Counter(map(name, left_out))
+    chosen = set(items) - set(left_out)
+    items[:] = [item for item in items if item in chosen]
+    config.hook.pytest_deselected(items=left_out)
+    total = len(items) + len(left_out)
+    lines = [f"--cuda-sample {at_most}: {len(left_out)} of {total} tests were left out"]
+    lines += [f"  {n} of {run[test]} of {test}" for test, n in sorted(dropped.items())]
+    if hasattr(config, "workeroutput"):  # a process of pytest-xdist prints nothing
+        config.workeroutput["left_out"] = lines
+    config.stash[LEFT_OUT] = lines
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """All processes of pytest-xdist leave out the same."""
+    if "left_out" in getattr(node, "workeroutput", {}):
+        node.config.stash[LEFT_OUT] = node.workeroutput["left_out"]
+
+
+def pytest_terminal_summary(terminalreporter, config):
     skipped = terminalreporter.stats.get("skipped", [])
     count = sum("cuda" in report.keywords for report in skipped)
     if WHY_NOT_CUDA and count:
         terminalreporter.write_line(f"{count} tests marked cuda were skipped: {WHY_NOT_CUDA}")
+    for line in config.stash.get(LEFT_OUT, []):
+        terminalreporter.write_line(line)

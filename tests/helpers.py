@@ -1,8 +1,11 @@
 """What several test files share: devices, dtypes, instruction sets and how an error is matched."""
 
 import contextlib
+import os
 import re
 import socket
+import sys
+from unittest import mock
 
 import pytest
 import torch
@@ -34,6 +37,21 @@ def process_group(rank, port, world_size=2):
         yield
     finally:
         torch.distributed.destroy_process_group()
+
+
+@contextlib.contextmanager
+def accelerated_on(device):
+    """Within it pygan.fit takes this device, not the GPU wherever there is one. accelerate keeps the first device of a
+    process: what it kept is forgotten before and after."""
+
+    def forget():
+        if state := sys.modules.get("accelerate.state"):
+            state.PartialState._reset_state()
+
+    forget()
+    with mock.patch.dict(os.environ, ACCELERATE_USE_CPU=str(device == "cpu")):
+        yield
+    forget()
 
 
 def math_type(*dtypes):

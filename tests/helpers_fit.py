@@ -16,7 +16,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from helpers import free_port
+from helpers import accelerated_on, free_port
 from torch import nn
 from torch.optim.lr_scheduler import LinearLR
 from torch.utils.data import Dataset
@@ -87,7 +87,17 @@ def spread(sample):
     return {"spread": sample(40).std().item()}
 
 
-def run(out, *, G=None, D=None, source=None, learning_rate=1e-2, schedule=True, **options):
+def run(
+    out,
+    *,
+    G=None,
+    D=None,
+    source=None,
+    device="cpu",
+    learning_rate=1e-2,
+    schedule=True,
+    **options,
+):
     """fit, with what is in these files unless `options` says otherwise."""
     if G is None:
         G, D = networks()
@@ -108,7 +118,8 @@ def run(out, *, G=None, D=None, source=None, learning_rate=1e-2, schedule=True, 
         **options,
     }
     source = data() if source is None else source
-    return fit(G, D, source, g_optimizer=g, d_optimizer=d, out=out, **options)
+    with contextlib.nullcontext() if "accelerator" in options else accelerated_on(device):
+        return fit(G, D, source, g_optimizer=g, d_optimizer=d, out=out, **options)
 
 
 FULL = {"noise": 0.3, "ema": 0.9, "penalties": [pygan.penalties.R1(0.1, every=2)]}

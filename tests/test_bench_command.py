@@ -10,6 +10,7 @@ import sys
 
 import pytest
 import torch
+from helpers import DEVICES
 
 from pygan.__main__ import main
 from pygan.bench import cases, rivals
@@ -17,13 +18,15 @@ from pygan.bench.machine import BINDING
 from pygan.fused_losses import LOSSES
 
 
-def bench(tmp_path, *arguments):
-    argv = ["bench", "--seconds", "0", "--out", str(tmp_path / "out"), *arguments]
+def bench(tmp_path, *arguments, device="cpu"):
+    argv = ["bench", "--device", device, "--seconds", "0", "--out", str(tmp_path / "out")]
+    argv += arguments
     assert main(argv) == 0
     return tmp_path / "out"
 
 
-def test_every_op_has_its_rows(tmp_path, capsys):
+@pytest.mark.parametrize("device", DEVICES)
+def test_every_op_has_its_rows(tmp_path, capsys, device):
     out = bench(
         tmp_path,
         "--no-compile",
@@ -35,6 +38,7 @@ def test_every_op_has_its_rows(tmp_path, capsys):
         "bf16",
         "--ops",
         *cases.names(),
+        device=device,
     )
     result = json.loads((out / "bench.json").read_text("utf-8"))
     assert {"date", "torch", "cpu", "backend", "threads", "cores"} <= result["about"].keys()
@@ -106,8 +110,9 @@ def test_compiled_rivals(tmp_path, capsys):
     assert all(row["compiled_median_us"] > 0 for row in rows)
 
 
-def test_steps_and_traces(tmp_path, capsys):
-    out = bench(tmp_path, "--steps", "--quick", "--profile")
+@pytest.mark.parametrize("device", DEVICES)
+def test_steps_and_traces(tmp_path, capsys, device):
+    out = bench(tmp_path, "--steps", "--quick", "--profile", device=device)
     steps = {s["way"]: s for s in json.loads((out / "steps.json").read_text("utf-8"))["steps"]}
     assert list(steps) == ["plain PyTorch", "pygan, by hand", "GANTrainer"]
     # The losses and the noise, each several ops in plain PyTorch, are one kernel each here.

@@ -1,13 +1,16 @@
 """Instance noise, and a whole step, under torch.compile: the results, gradients and streams of eager."""
 
+import copy
+
 import pytest
 import torch
 from helpers import DEVICES
 from helpers_compile import BACKENDS, compare, one_graph
 
-from pygan import NoiseStream, instance_noise, instance_noise_pair
+from pygan import InstanceNoise, NoiseStream, instance_noise, instance_noise_pair
 from pygan._compile import COMPILED
 from pygan.fused_losses import discriminator_loss
+from pygan.schedules import Constant
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
@@ -178,3 +181,52 @@ def test_compiled_training_step(backend, device):
             assert stream.step == 2
             results.append([value, bound, nonfinite, *grads])
         torch.testing.assert_close(*results)
+
+
+def test_another_stream_does_not_recompile():
+    """Its state is marked as of a static address, which CUDA graphs want of what they write to, and not guarded."""
+    marks, compilations = [], 0
+
+    def counting(graph, _):
+        nonlocal compilations
+        compilations += 1
+        inputs = [
+            node.meta["tensor_dict"] for node in graph.graph.nodes if node.op == "placeholder"
+        ]
+        marks.append([x.get("_dynamo_static_input_type") for x in inputs])
+        return graph
+
+    known = torch.zeros(())
+    torch._dynamo.mark_static_address(known)
+    x = torch.zeros(10)
+    noise = InstanceNoise(Constant(0.5), seed=1)
+    compiled = torch.compile(instance_noise, fullgraph=True, backend=counting)
+    for seed, stream in enumerate([NoiseStream(0), NoiseStream(1).to("cpu"), noise.cpu().stream]):
+        for used in (stream, copy.deepcopy(stream)):
+            plain = NoiseStream(seed if seed < 2 else 1)
+            got = compiled(x, 0.5, stream=used)
+            assert torch.equal(got, instance_noise(x, 0.5, stream=plain))
+            assert vars(used.state) == vars(known)
+    assert compilations == 1
+    assert sorted(marks[0], key=str) == [None, "unguarded"]
+
+
+@pytest.mark.slow
+@pytest.mark.cuda
+def test_cuda_graphs_of_the_compiler():
+    """mode="reduce-overhead" captures noise and loss, and its replays draw anew."""
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+
+    def step(x, stream):
+        noisy = instance_noise(x, 0.5, stream=stream)
+        return noisy, discriminator_loss(noisy, noisy + 1)
+
+    compiled = torch.compile(step, fullgraph=True, mode="reduce-overhead")
+    x = torch.ones(64, 3, 8, 8, device="cuda")
+    stream, plain = (NoiseStream(1, device="cuda") for _ in range(2))
+    for _ in range(5):
+        torch.compiler.cudagraph_mark_step_begin()
+        got = [t.clone() for t in compiled(x, stream)]
+        torch.testing.assert_close(got, list(step(x, plain)))
+    assert counters["inductor"]["cudagraph_skips"] == 0

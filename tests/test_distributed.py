@@ -9,7 +9,6 @@ from helpers import free_port, process_group, sharded_on_cpu
 from helpers_trainer import assert_same
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 import pygan
 from pygan.penalties import R1, R2, GradientPenalty
@@ -65,7 +64,7 @@ def train(case, rank=None, wrap=DistributedDataParallel, **more):
     # Not Adam, which makes a step of the rounding errors where a gradient is 0 (D's last bias, relativistic).
     if wrap is shard and "ema" in options:
         decay = options["ema"]
-        options["ema"] = AveragedModel(G, avg_fn=get_ema_avg_fn(decay), use_buffers=True)
+        options["ema"] = pygan.EMA(G, decay)
         shard(options["ema"].module)
     wrapped = (G, D) if rank is None else [wrap(net) for net in (G, D)]
     optimizers = [torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.5) for net in wrapped]
@@ -131,7 +130,7 @@ def sharding_misused():
         return pygan.GANTrainer(G, D, *optimizers, latent=4, **options)
 
     G, D = networks()
-    with pytest.raises(ValueError, match=r"ema must be an AveragedModel .*sharded.* got 0\.9"):
+    with pytest.raises(ValueError, match=r"ema must be a pygan.EMA .*sharded.* got 0\.9"):
         trainer(shard(G), D, ema=0.9)
     G, D = networks()
     fsdp.fully_shard(D[0], mesh=torch.distributed.init_device_mesh("cpu", (2,)))

@@ -9,6 +9,7 @@ import shlex
 
 import pytest
 import torch
+from helpers import accelerated_on
 from helpers_docs import MODULES, PAGES, ROOT, blocks, examples, given, surroundings
 
 import pygan
@@ -21,7 +22,8 @@ IDS = {page: str(page.relative_to(ROOT)) for page in [*PAGES, *MODULES]}
 @pytest.fixture
 def here(tmp_path, monkeypatch, restore):
     surroundings(tmp_path, monkeypatch)
-    yield tmp_path
+    with accelerated_on("cpu"):  # where the pages' networks and data are
+        yield tmp_path
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 

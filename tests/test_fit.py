@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from helpers import raises
+from helpers import DEVICES, accelerated_on, raises
 from helpers_fit import (
     FULL,
     Augmented,
@@ -19,6 +19,7 @@ from helpers_fit import (
     run,
 )
 from torch import nn
+from torch.utils._pytree import tree_map
 from torch.utils.data import TensorDataset
 
 import pygan
@@ -26,21 +27,24 @@ from pygan import checkpoint
 from pygan.training.sampler import BatchSampler
 
 
+def on_cpu(state):
+    return tree_map(lambda x: x.cpu() if isinstance(x, torch.Tensor) else x, state)
+
+
 def trained(result):
     """What training changed."""
     return result.trainer.state_dict()
 
 
-def test_it_is_the_loop_by_hand(tmp_path):
-    seen = []
-    result = run(
-        tmp_path, **FULL, d_steps=2, evaluate=lambda _: seen.append(1) or {}, config={"a": 1}
-    )
-    G, D = networks()
+@pytest.mark.parametrize("device", DEVICES)
+def test_it_is_the_loop_by_hand(tmp_path, device):
+    seen, options = [], {"device": device, "d_steps": 2, "config": {"a": 1}}
+    result = run(tmp_path, **FULL, **options, evaluate=lambda _: seen.append(1) or {})
+    G, D = (network.to(device) for network in networks())
     g, d = (torch.optim.Adam(network.parameters(), lr=1e-2) for network in (G, D))
     trainer = pygan.GANTrainer(G, D, g, d, latent=4, seed=3, d_steps=2, **FULL)
     schedules = [torch.optim.lr_scheduler.LinearLR(o, 1.0, 0.1, 50) for o in (g, d)]
-    sampler, x = BatchSampler(30, 8, seed=3), data()
+    sampler, x = BatchSampler(30, 8, seed=3), data().to(device)
     for step in range(12):
         stats = trainer.step([x[sampler.batch(2 * step + i).indices] for i in range(2)])
         for schedule in schedules:
@@ -53,7 +57,7 @@ def test_it_is_the_loop_by_hand(tmp_path):
     assert result.metrics == {**expected, "d_lr": d.param_groups[0]["lr"]}
     assert metrics(tmp_path)[-1] == result.metrics
     saved = checkpoint.load(result.checkpoint)
-    assert_equal(saved["trainer"], trainer.state_dict())
+    assert_equal(saved["trainer"], on_cpu(trainer.state_dict()))
     assert (saved["step"], saved["config"]) == (12, {"a": 1})
     assert saved["versions"]["torch"] == str(torch.__version__)
 
@@ -149,7 +153,8 @@ def test_a_given_accelerator_is_used(tmp_path):
     from accelerate.state import AcceleratorState
 
     try:
-        accelerator = Accelerator(mixed_precision="bf16")
+        with accelerated_on("cpu"):
+            accelerator = Accelerator(mixed_precision="bf16")
         with raises(
             ValueError, "pygan.fit: mixed_precision must be the given accelerator's, 'bf16'"
         ):
@@ -180,6 +185,14 @@ def test_compiled_networks(tmp_path):
     G, D = (torch.compile(network, backend="eager") for network in networks())
     result = run(tmp_path / "b", G=G, D=D, ema=0.9, steps=3)
     assert_equal(trained(result), trained(expected))
+
+
+@pytest.mark.cuda
+def test_fp16_on_a_gpu(tmp_path):
+    result = run(tmp_path, mixed_precision="fp16", device="cuda")
+    assert result.trainer.scaler is not None
+    assert all(p.isfinite().all() for p in result.trainer.generator.parameters())
+    assert np.isfinite(list(result.metrics.values())).all()
 
 
 def test_fp16_needs_a_gpu(tmp_path):

@@ -135,7 +135,7 @@ def test_noise_moves_16_bytes(arch):
         assert (kernel.of_16_bytes("LDG") > 0) == (loads > 0), name
 
 
-def test_noise_takes_50_instructions_an_element():
+def test_noise_takes_40_instructions_an_element():
     """On the path of whole tiles with one sigma; the work is nearly all arithmetic."""
     if "sm_90" not in ARCHS:
         pytest.skip("this build has no code for sm_90: " + " ".join(ARCHS))
@@ -143,17 +143,20 @@ def test_noise_takes_50_instructions_an_element():
     loop = main_loop(kernels("sm_90")[name].body, read=4, written=4)
     # Nothing was left out: a square root makes two elements.
     assert sum(one.operation == "MUFU.RSQ" for one in loop.path) == loop.elements / 2
-    assert len(loop.path) <= 50 * loop.elements
+    assert len(loop.path) <= 40 * loop.elements
 
 
 def test_arithmetic_is_exactly_rounded(ptx):
-    """No approximation, no flush to zero, and no product and sum that the assembler might still fuse."""
+    """No approximation, no flush to zero, and no product and sum that the assembler might still fuse.
+
+    But for the reciprocal root that square_root() of csrc/math/hd.h begins with, and corrects to the last bit.
+    """
     noise = {name: body for name, body in ptx.items() if "noise" in name}
     assert len(noise) >= 16
     for name, body in noise.items():
         operations = re.findall(r"^\s*(?:@%?\w+ )?([a-z]\w*(?:\.\w+)+)", body, flags=re.MULTILINE)
         inexact = {o for o in operations if re.search(r"\.(approx|ftz|full)\b", o)}
-        assert not inexact, name
+        assert inexact <= {"rsqrt.approx.ftz.f32"}, name
         arithmetic = {
             o
             for o in operations
@@ -163,4 +166,4 @@ def test_arithmetic_is_exactly_rounded(ptx):
         assert not {o for o in arithmetic if ".rn" not in o}, name
     made = "\n".join(body for name, body in noise.items() if "instance_noise" in name)
     assert "fma.rn.f32" in made
-    assert "sqrt.rn.f32" in made
+    assert "rsqrt.approx.ftz.f32" in made

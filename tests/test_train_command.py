@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from helpers import DEVICES, accelerated_on
 
 from pygan import __main__, checkpoint, datasets
 from pygan.training.config import DataTable
@@ -15,18 +16,21 @@ from pygan.training.sources import scatter, source
 TINY = ["--set", "model.width=4", "--set", "train.progress=false"]
 
 
-def command(*arguments):
-    return __main__.main([str(a) for a in ("train", *TINY, *arguments)])
+def command(*arguments, device="cpu"):
+    with accelerated_on(device):
+        return __main__.main([str(a) for a in ("train", *TINY, *arguments)])
 
 
 def lines(out):
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("data", ["ring", "grid"])
-def test_a_run_on_points(data, tmp_path, capsys):
+def test_a_run_on_points(data, device, tmp_path, capsys):
     out = tmp_path / "out"
-    assert command("--data", data, "--steps", 4, "--out", out, "--set", "data.samples=500") == 0
+    arguments = ["--data", data, "--steps", 4, "--out", out, "--set", "data.samples=500"]
+    assert command(*arguments, device=device) == 0
     last = lines(out)[-1]
     assert last["step"] == 4
     assert {"modes", "high_quality", "reverse_kl"} <= set(last)

@@ -1,17 +1,20 @@
 """GANTrainer against hand-written loops: what each step trains, draws, returns and leaves alone."""
 
+import contextlib
 import copy
 import math
 
 import pytest
 import torch
+from helpers import DEVICES
+from helpers_sync import NoSync
 from helpers_trainer import assert_same, everything, networks, setup
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import pygan
 from pygan import fused_losses
-from pygan.schedules import Constant, Linear
+from pygan.penalties import R1, R2, GradientPenalty
+from pygan.schedules import Adaptive, Constant, DiffusionMixture, Linear
 
 
 @pytest.mark.parametrize("loss", fused_losses.LOSSES)
@@ -220,21 +223,96 @@ def test_nonfinite_logits_are_counted():
 
 
 def test_nothing_is_read_back():
-    class NoSync(TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            assert func is not torch.ops.aten._local_scalar_dense.default, "a value was read back"
-            return func(*args, **(kwargs or {}))
-
     trainer = setup(noise=pygan.InstanceNoise(Linear(0.5, 0, 9), seed=1), d_steps=2)
     # Adam reads its own step count from the host; SGD shows what the trainer does.
     trainer.d_optimizer = torch.optim.SGD(trainer.discriminator.parameters(), lr=0.1)
     trainer.g_optimizer = torch.optim.SGD(trainer.generator.parameters(), lr=0.1)
-    with NoSync():
+    with NoSync() as mode:
         for _ in range(2):
             trainer.step([torch.randn(8, 6)] * 2)
             trainer.noise.step()
+        assert mode.ops > 100
         with pytest.raises(AssertionError, match="read back"):
             torch.zeros(()).item()
+
+
+OPTIONS = {
+    "plain": {},
+    "average": dict(ema=0.9),
+    "noise": dict(noise=0.1),
+    "adaptive noise": dict(noise=Adaptive(0.0, 0.5, steps=4)),
+    "mixture": dict(noise=DiffusionMixture(8)),
+    "R1, R2": dict(penalties=[R1(1.0, every=2), R2(Linear(1.0, 0.5, 3))]),
+    "finite differences": dict(penalties=R1(1.0, sigma=0.1)),
+    "gradient penalty": dict(penalties=GradientPenalty()),
+    "clipping": dict(max_grad_norm=1.0),
+    "micro-batches": dict(micro_batches=3, penalties=R1(1.0)),
+    "relativistic": dict(loss="relativistic", d_steps=2),
+    "relativistic average": dict(loss="relativistic_average"),
+    "own loss": dict(loss=fused_losses),
+    "hooks": dict(augment=lambda x: x.flip(1), generator_inputs=lambda z, labels: (z,)),
+}
+
+
+@contextlib.contextmanager
+def no_sync(device):
+    with NoSync():
+        if device == "cuda":
+            torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            if device == "cuda":
+                torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("device", [*DEVICES, "meta"])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_no_option_synchronizes(name, device):
+    """The meta device stands for a GPU: no tensor of the CPU may enter it. The CPU runs what has no shortcut there."""
+    G, D = (network.to(device) for network in networks())
+    optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in (G, D)]
+    trainer = pygan.GANTrainer(G, D, *optimizers, latent=4, seed=1, **OPTIONS[name])
+    real = torch.randn(8, 6, device=device)
+    for _ in range(4):
+        with no_sync(device):
+            stats = trainer.step([real] * trainer.d_steps if trainer.d_steps > 1 else real)
+            if trainer.noise is not None:
+                trainer.noise.step(stats.real_sign)
+            assert {x.device.type for x in stats} == {device}
+
+
+def test_a_fused_optimizer_lets_a_scaler_skip_updates_without_synchronizing():
+    for fused in (True, False):
+        G, D = networks()
+        adams = [torch.optim.Adam(net.parameters(), fused=fused) for net in (G, D)]
+        scaler = torch.amp.GradScaler("cpu")
+        trainer = pygan.GANTrainer(G, D, *adams, latent=4, scaler=scaler)
+        expected = (
+            contextlib.nullcontext() if fused else pytest.raises(AssertionError, match="read")
+        )
+        with expected, NoSync():
+            for _ in range(2):
+                trainer.step(torch.randn(8, 6))
+
+
+def test_what_the_trainer_keeps_follows_moved_networks():
+    trainer = setup(penalties=[R1(1.0, every=2), R2(1.0, every=3)], ema=0.9, noise=0.1)
+    trainer.step(torch.randn(8, 6))
+    for network, name in (
+        (trainer.generator, "g_optimizer"),
+        (trainer.discriminator, "d_optimizer"),
+    ):
+        network.to("meta")  # which, unlike a GPU, makes new parameters
+        setattr(trainer, name, torch.optim.SGD(network.parameters(), lr=0.1))
+    trainer.noise.to("meta")
+    trainer._refresh()
+    real = torch.randn(8, 6, device="meta")
+    for _ in range(3):  # at the first no penalty is due, and those of the CPU are reported again
+        assert {x.device.type for x in trainer.step(real)} == {"meta"}
+    assert {x.device.type for x in trainer.ema.state_dict().values()} == {"meta"}
+    with NoSync():
+        trainer.step(real)
 
 
 def test_latents_follow_the_generators_dtype():
@@ -297,7 +375,9 @@ def test_an_error_in_a_backward_hook_is_the_users_own():
 
 @pytest.mark.cuda
 def test_a_step_on_the_gpu_never_synchronises():
-    trainer = setup(noise=pygan.InstanceNoise(Linear(0.5, 0, 9), seed=1))
+    """Of networks that were moved after the trainer was made."""
+    noise = pygan.InstanceNoise(Linear(0.5, 0, 9), seed=1)
+    trainer = setup(noise=noise, ema=0.9, penalties=[R1(1.0, every=2), GradientPenalty()])
     trainer.generator.cuda()
     trainer.discriminator.cuda()
     trainer.noise.cuda()

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from helpers import DEVICES
 from helpers_trainer import assert_same, setup
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -100,13 +101,42 @@ def test_the_average_is_torchs_and_samples_come_from_it():
         real = torch.randn(8, 6)
         assert_same(trainer.step(real), plain.step(real))
         want.update_parameters(trainer.generator)
-    assert_same(trainer.ema.state_dict(), want.state_dict())
+    expected, count = want.state_dict(), "module.1.num_batches_tracked"
+    expected[count] = trainer.generator[1].num_batches_tracked  # torch averages it, and rounds down
+    assert_same(trainer.ema.state_dict(), expected)
     assert_same(trainer.generator.state_dict(), plain.generator.state_dict())
     z = torch.randn(5, 4)
     samples = trainer.sample(5, latent=z)
     assert_same(samples, want.eval()(z).detach())
     assert not samples.requires_grad
     assert not torch.equal(samples, plain.sample(5, latent=z))
+
+
+def test_an_average_goes_on_from_torchs_state_or_a_copy(tmp_path):
+    """At the count that was saved: only the very first update copies."""
+    G = setup().generator
+    torchs = AveragedModel(G, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    ours = pygan.EMA(G, 0.9)
+    fresh = ours.state_dict()
+    for _ in range(2):
+        with torch.no_grad():
+            G[0].weight.add_(1.0)
+        torchs.update_parameters(G)
+    ours.load_state_dict(torchs.state_dict())
+    torch.save(ours, tmp_path / "whole.pt")
+    every = [ours, copy.deepcopy(ours), torch.load(tmp_path / "whole.pt", weights_only=False)]
+    G[0].weight.data.add_(1.0)
+    for average in (torchs, *every):
+        average.update_parameters(G)
+    for average in every:
+        assert_same(average.state_dict(), torchs.state_dict())
+    ours.load_state_dict({name: torch.zeros_like(value) for name, value in fresh.items()})
+    ours.update_parameters(G)
+    assert_same(ours.module.state_dict(), G.state_dict())
+    assert ours.n_averaged == 1
+    for decay in (0.0, 1.0, True, "0.9"):
+        with pytest.raises(ValueError, match=r"pygan\.EMA: decay must be a number between 0 and 1"):
+            pygan.EMA(G, decay)
 
 
 def test_samples_without_an_average_are_in_eval_mode_and_leave_the_modes():
@@ -263,3 +293,45 @@ def test_an_update_that_overflows_is_skipped():
     trainer.discriminator_step(torch.full((8, 6), math.inf))
     assert_same(trainer.discriminator.state_dict(), before)
     assert scaler.get_scale() == 2.0**9
+
+
+class HalfPrecision(nn.Module):
+    """Linear layers under autocast to fp16, whose logits come as a tensor or a list."""
+
+    def __init__(self, listed):
+        super().__init__()
+        self.layer, self.listed = nn.Linear(1, 1), listed
+        nn.init.ones_(self.layer.weight)
+        nn.init.zeros_(self.layer.bias)
+
+    def forward(self, x):
+        with torch.autocast(x.device.type, torch.float16):
+            logits = self.layer(x)
+        assert logits.dtype == torch.float16
+        return [logits] if self.listed else logits
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("loss", ["non_saturating", "relativistic"])
+def test_gradients_are_scaled_before_they_are_rounded_to_fp16(loss, listed, device):
+    """As in PyTorch's recipe. The gradients by 262,144 logits are too small for fp16 unscaled."""
+    n, ones = 1 << 18, torch.ones(1 << 18, 1, device=device)
+    G, D = nn.Linear(1, 1).to(device), HalfPrecision(listed).to(device)
+    nn.init.constant_(G.weight, -3.0)
+    nn.init.constant_(G.bias, -3.0)
+    scaler = torch.amp.GradScaler(device)
+    trainer = trainer_of(G, D, latent=lambda n: ones, loss=loss, lr=0.0, scaler=scaler)
+    trainer.discriminator_step(6 * ones)
+    value = fused_losses.discriminator_loss(D(6 * ones), D(G(ones).detach()), loss=loss)
+    want = torch.autograd.grad(scaler.scale(value), list(D.parameters()))
+    assert want[0].abs() > 1.0
+    # The optimizer's step has taken the scale out again.
+    got = [2.0**16 * p.grad for p in D.parameters()]
+    torch.testing.assert_close(got, list(want), rtol=2e-3, atol=1e-2)
+    given = {"real_logits": D(6 * ones)} if loss == "relativistic" else {}
+    trainer.generator_step(n, 6 * ones if given else None)
+    value = fused_losses.generator_loss(D(G(ones)), loss=loss, **given)
+    want = torch.autograd.grad(scaler.scale(value), list(G.parameters()))
+    got = [2.0**16 * p.grad for p in G.parameters()]
+    torch.testing.assert_close(got, list(want), rtol=2e-3, atol=1e-2)

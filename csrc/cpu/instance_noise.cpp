@@ -112,8 +112,9 @@ void noise_range(const NoisePiece& piece, const NoiseOptions& o, int64_t begin, 
       [&](int64_t i, int64_t count, const float* z) {
         for (int64_t k = 0; k < count;) {
           if (i + k >= sample_end) {
-            sample_end = ((i + k) / piece.sigma_stride + 1) * piece.sigma_stride;
-            sigma = sigma_at<M>(piece, o, i + k);
+            const int64_t sample = piece.sigma_stride.quotient(i + k);
+            sample_end = (sample + 1) * piece.sigma_stride.value;
+            sigma = sigma_of_sample<M>(piece, o, sample);
           }
           const int64_t run = std::min(count - k, sample_end - (i + k));
           noise_run(x + i + k, out + i + k, run, z + k, sigma, scale, bias);

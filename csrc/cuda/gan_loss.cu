@@ -4,14 +4,6 @@
 #include "cuda/gan_loss.cuh"
 
 namespace pygan::cuda {
-namespace {
-
-// Eight for each multiprocessor of a B200, nine of an H100 and eleven of an A100, but for a few
-// that are left over. More make less of a difference between multiprocessors, and spend more of
-// their time on beginning and ending.
-constexpr int64_t kMaxBlocks = 1184;
-
-}  // namespace
 
 unsigned loss_blocks(const LossPiece* pieces, int count) {
   int64_t tiles = 0;

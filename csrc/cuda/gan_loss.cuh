@@ -1,7 +1,7 @@
 // The GAN loss kernels: sums over several tensors of logits in one launch, and pointwise
 // derivatives.
 //
-// Work is cut into tiles of 4,096 logits, 16 a thread, numbered through all pieces. Which thread
+// Work is cut into tiles of 8,192 logits, 32 a thread, numbered through all pieces. Which thread
 // adds which logit depends on the tile alone, never on alignment, device or timing: same bits every
 // run.
 #pragma once
@@ -11,8 +11,10 @@
 
 namespace pygan::cuda {
 
-inline constexpr int kPerThread = 16;
+inline constexpr int kPerThread = 32;
 inline constexpr int kTile = kThreads * kPerThread;
+
+inline constexpr int kPartialsPerThread = (kMaxBlocks + kThreads - 1) / kThreads;
 
 struct LossLaunch {
   LossPiece pieces[kMaxPieces];
@@ -20,6 +22,8 @@ struct LossLaunch {
   int count;
   LossOptions options;
 };
+static_assert(sizeof(LossLaunch) + sizeof(LossScratch) <= 4096,
+              "kernel arguments before CUDA 12.1");
 
 __host__ __device__ inline int64_t tiles_of(const LossPiece& piece) {
   return (piece.n + kTile - 1) / kTile;
@@ -84,26 +88,17 @@ __device__ __forceinline__ void with_target(const LossPiece& piece, F&& f) {
   });
 }
 
-// to[i] = sign from[i]
-template <class Out, class M, int kVectors, int N>
-__device__ __forceinline__ void store_vectors(Out* to, const M (&from)[kVectors][N], M sign) {
-#pragma unroll
-  for (int v = 0; v < kVectors; ++v) {
-    Vector<Out, N> vector;
-#pragma unroll
-    for (int k = 0; k < N; ++k) vector.v[k] = from_math<Out>(sign * from[v][k]);
-    store(to + v * kThreads * N, vector);
-  }
-}
+// Whether logits are paired with others: known at compile time where both cases are told apart.
+enum class Paired { maybe, never, always };
 
 // Calls f(x - y, x, y) for each of this thread's logits x, y being what it is paired with (0 where
 // there is none), and end_of_tile() after each tile. Stores what f returns: into out, as Out, and
 // minus that into other_out; nothing for an Out of void.
 //
-// kVectors vectors are loaded before the first is worked on, so that there are enough bytes on the
-// way. Only where not all of a tile is there, or not all of it is aligned, it goes logit by logit:
-// the same logits for a thread in the same order.
-template <class T, class Out, int kVectors, class F, class E>
+// kVectors vectors, of one tensor or of two, are loaded before the first is worked on, so that
+// there are enough bytes on the way. Only where not all of a tile is there, or not all of it is
+// aligned, it goes logit by logit: the same logits for a thread in the same order.
+template <class T, class Out, int kVectors, Paired known, class F, class E>
 __device__ __forceinline__ void for_each_logit(const LossPiece& piece, const Tiles& tiles, F&& f,
                                                E&& end_of_tile) {
   using M = math_t<T>;
@@ -116,42 +111,56 @@ __device__ __forceinline__ void for_each_logit(const LossPiece& piece, const Til
   const bool is_aligned =
       aligned<T, kVector>(logits) && aligned<T, kVector>(other) &&
       (!kStores || (aligned<Stored, kVector>(out) && aligned<Stored, kVector>(other_out)));
+  // This thread's logits of a whole tile, of which the first is number `start`.
+  const auto do_vectors = [&](int64_t start, auto paired) {
+    constexpr int kOfEach = paired && kVectors > 1 ? kVectors / 2 : kVectors;
+#pragma unroll 1
+    for (int64_t i = start; i < start + kPerThread * kThreads; i += kOfEach * kVector * kThreads) {
+      Vector<T, kVector> xs[kOfEach], ys[kOfEach];
+      Vector<Stored, kVector> results[kOfEach];
+#pragma unroll
+      for (int v = 0; v < kOfEach; ++v) {
+        xs[v] = load<T, kVector>(logits + i + v * kThreads * kVector);
+        if constexpr (paired) ys[v] = load<T, kVector>(other + i + v * kThreads * kVector);
+      }
+#pragma unroll
+      for (int v = 0; v < kOfEach; ++v) {
+        M x[kVector], y[kVector] = {};
+        to_math(x, xs[v]);
+        if constexpr (paired) to_math(y, ys[v]);
+#pragma unroll
+        for (int k = 0; k < kVector; ++k) {
+          results[v].v[k] = from_math<Stored>(f(paired ? x[k] - y[k] : x[k], x[k], y[k]));
+        }
+      }
+      if constexpr (kStores) {
+        const auto store_all = [&](Stored* to) {
+#pragma unroll
+          for (int v = 0; v < kOfEach; ++v) store(to + i + v * kThreads * kVector, results[v]);
+        };
+        if (out != nullptr) store_all(out);
+        if constexpr (paired) {
+          if (other_out == nullptr) continue;
+#pragma unroll
+          for (auto& result : results) {
+#pragma unroll
+            for (Stored& x : result.v) x = from_math<Stored>(-to_float(x));
+          }
+          store_all(other_out);
+        }
+      }
+    }
+  };
 #pragma unroll 1
   for (int64_t tile = tiles.first; tile < tiles.end; tile += tiles.step) {
     const int64_t first = tile * kTile;
     const int64_t end = first + kTile < piece.n ? first + kTile : piece.n;
     const int64_t start = first + threadIdx.x * kVector;
     if (is_aligned && end - first == kTile) {
-#pragma unroll 1
-      for (int batch = 0; batch < kPerThread; batch += kVectors * kVector) {
-        const int64_t i = start + batch * kThreads;
-        M x[kVectors][kVector], y[kVectors][kVector] = {}, difference[kVectors][kVector];
-        load_vectors<T>(x, logits + i, kThreads * kVector);
-#pragma unroll
-        for (int v = 0; v < kVectors; ++v) {
-#pragma unroll
-          for (int k = 0; k < kVector; ++k) difference[v][k] = x[v][k];
-        }
-        if (other != nullptr) {
-          load_vectors<T>(y, other + i, kThreads * kVector);
-#pragma unroll
-          for (int v = 0; v < kVectors; ++v) {
-#pragma unroll
-            for (int k = 0; k < kVector; ++k) difference[v][k] -= y[v][k];
-          }
-        }
-        M result[kVectors][kVector];
-#pragma unroll
-        for (int v = 0; v < kVectors; ++v) {
-#pragma unroll
-          for (int k = 0; k < kVector; ++k) {
-            result[v][k] = f(difference[v][k], x[v][k], y[v][k]);
-          }
-        }
-        if constexpr (kStores) {
-          if (out != nullptr) store_vectors(out + i, result, M(1));
-          if (other_out != nullptr) store_vectors(other_out + i, result, M(-1));
-        }
+      if (known == Paired::never || (known == Paired::maybe && other == nullptr)) {
+        do_vectors(start, std::bool_constant<known == Paired::always>{});
+      } else {
+        do_vectors(start, std::bool_constant<known != Paired::never>{});
       }
     } else {
 #pragma unroll 1
@@ -171,101 +180,153 @@ __device__ __forceinline__ void for_each_logit(const LossPiece& piece, const Til
   }
 }
 
+// u is exp(-|x|).
 template <class M>
-__device__ __forceinline__ void add_statistics(M (&sums)[kSums], M x) {
+__device__ __forceinline__ void add_statistics(M (&sums)[kSums], M x, M u) {
   sums[kSumLogit] += x;
-  sums[kSumProbability] += sigmoid(x, sigmoid_minus_abs(exp_minus_abs(x)));
-  sums[kSumPositive] += x > M(0) ? M(1) : M(0);
-  sums[kSumNegative] += x < M(0) ? M(1) : M(0);
-  sums[kSumNonfinite] += is_finite(x) ? M(0) : M(1);
+  sums[kSumProbability] += sigmoid(x, sigmoid_minus_abs(u));
+  // Branches, of which ptxas makes predicated additions: one instruction less than a selection.
+  if (x > M(0)) sums[kSumPositive] += M(1);
+  if (x < M(0)) sums[kSumNegative] += M(1);
+  if (!is_finite(x)) sums[kSumNonfinite] += M(1);
 }
 
 // What is done beside the loss itself: gradients are stored, and with statistics the logits are
 // summed up as well.
 enum class With { nothing, grads, statistics };
 
-// Vectors that are loaded together: a thread's of a tile. In fp64 that takes too many registers.
-template <class T>
-inline constexpr int kLossVectors =
-    sizeof(T) == 8 ? 1 : kPerThread * static_cast<int>(sizeof(T)) / 16;
-
-// With 64 registers a thread, gradients beside the sum spill a few bytes on some architectures.
+// Vectors that are loaded together: 64 bytes a thread, less where gradients or statistics take the
+// registers.
 template <class T, With with>
-inline constexpr int kSumsMinBlocks =
+inline constexpr int kLossVectors = with == With::statistics ? (sizeof(T) == 2 ? 1 : 2)
+                                    : sizeof(T) == 8 || (with == With::grads && sizeof(T) == 2) ? 2
+                                                                                                : 4;
+
+// With 64 registers a thread, gradients spill a few bytes on some architectures.
+template <class T, With with>
+inline constexpr int kLossMinBlocks =
     with == With::grads && sizeof(T) < 8 ? 3 : kMinBlocks<math_t<T>, with == With::statistics>;
 
+// Calls f(alone): std::true_type where logits are compared with nothing. Statistics alone ask.
+template <Paired paired, class F>
+__device__ __forceinline__ void with_comparison(const LossOptions& options, F&& f) {
+  if constexpr (paired == Paired::never) {
+    if (options.means == nullptr) return f(std::true_type{});
+  }
+  f(std::false_type{});
+}
+
 // Adds the loss over these tiles to the totals, and stores the gradient.
-template <class T, With with, int kVectors, int kColumns>
+template <class T, With with, Paired paired, int kColumns>
 __device__ __forceinline__ void add_loss(double (&totals)[kColumns], const LossOptions& options,
                                          const LossPiece& piece, const Tiles& tiles) {
   using M = math_t<T>;
   using Out = std::conditional_t<with == With::nothing, void, T>;
-  constexpr bool kStatistics = with == With::statistics;
+  constexpr bool kWithStatistics = with == With::statistics;
   const Seen<M> seen_by_form(piece, options);
   const M factor = factor_of<M>(piece, 1);
   with_target(piece, [&](auto form, auto plain) {
-    using F = decltype(form);
-    const M eps = plain ? M(0) : static_cast<M>(piece.eps);
-    M sums[kSums] = {};
-    M product = M(0);  // see times_one_plus: one logarithm a tile instead of one a logit
-    for_each_logit<T, Out, kVectors>(
-        piece, tiles,
-        [&](M difference, M, M) {
-          const M seen = seen_by_form(difference);
-          const M u = exp_minus_abs(seen);
-          sums[kSumValue] += plain ? plain_base<F>(seen) : F::base(seen, eps);
-          if constexpr (kStatistics) sums[kSumPlain] += plain_base<F>(seen);
-          if constexpr (F::kExponential) product = times_one_plus(product, u);
-          if constexpr (with == With::nothing) return M(0);
-          const M slope = F::d1(seen, sigmoid_minus_abs(u), eps);
-          sums[kSumSlope] += slope;
-          return slope * factor;
-        },
-        [&] {
-          if constexpr (F::kExponential) {
-            sums[kSumValue] = add_log1p_of_product(sums[kSumValue], product);
-            if (kStatistics) sums[kSumPlain] = add_log1p_of_product(sums[kSumPlain], product);
-            product = M(0);
-          }
-          add_to_totals(totals, sums, piece, false);
-          for (M& sum : sums) sum = M(0);
-        });
+    with_comparison<paired>(options, [&](auto alone) {
+      using F = decltype(form);
+      const M eps = plain ? M(0) : static_cast<M>(piece.eps);
+      M sums[kSums] = {};
+      // See times_one_plus: one logarithm a tile instead of one a logit.
+      [[maybe_unused]] M product = M(0);
+      for_each_logit<T, Out, kLossVectors<T, with>, paired>(
+          piece, tiles,
+          [&](M difference, M x, M) {
+            const M seen = seen_by_form(difference);
+            const M u = exp_minus_abs(seen);
+            sums[kSumValue] += plain ? plain_base<F>(seen) : F::base(seen, eps);
+            if constexpr (F::kExponential) product = times_one_plus(product, u);
+            if constexpr (kWithStatistics) {
+              if constexpr (!plain) sums[kSumPlain] += plain_base<F>(seen);
+              // What is compared with nothing is seen as it is, or mirrored: the same |x|.
+              add_statistics(sums, x, alone ? u : exp_minus_abs(x));
+            }
+            if constexpr (with == With::nothing) return M(0);
+            const M slope = F::d1(seen, sigmoid_minus_abs(u), eps);
+            sums[kSumSlope] += slope;
+            return slope * factor;
+          },
+          [&] {
+            if constexpr (F::kExponential) {
+              sums[kSumValue] = add_log1p_of_product(sums[kSumValue], product);
+              if (!plain) sums[kSumPlain] = add_log1p_of_product(sums[kSumPlain], product);
+              product = M(0);
+            }
+            if (plain) sums[kSumPlain] = sums[kSumValue];
+            add_to_totals(totals, sums, piece, false);
+            for (M& sum : sums) sum = M(0);
+          });
+    });
   });
 }
 
-// A thread's 16 values of a tile are added in the math type, everything beyond in fp64: fp64 adds
-// are 32 to 64 times slower than fp32 ones on many GPUs, and one in 16 is expected to hide behind
-// the memory traffic (not measured).
+// Adds to the totals the statistics of what the logits of these tiles are paired with.
+template <class T>
+__device__ __forceinline__ void add_others(double (&totals)[kTotals], const LossPiece& piece,
+                                           const Tiles& tiles) {
+  using M = math_t<T>;
+  M sums[kSums] = {};
+  for_each_logit<T, void, kLossVectors<T, With::statistics>, Paired::always>(
+      piece, tiles,
+      [&](M, M, M y) {
+        add_statistics(sums, y, exp_minus_abs(y));
+        return M(0);
+      },
+      [&] {
+        add_to_totals(totals, sums, piece, true);
+        for (M& sum : sums) sum = M(0);
+      });
+}
+
+// Adds the logits of these tiles to the totals, and nothing else: for Sums::means.
+template <class T>
+__device__ __forceinline__ void add_logits(double (&totals)[kTotals], const LossPiece& piece,
+                                           const Tiles& tiles) {
+  using M = math_t<T>;
+  M sums[kSums] = {};
+  for_each_logit<T, void, kLossVectors<T, With::statistics>, Paired::never>(
+      piece, tiles,
+      [&](M, M x, M) {
+        sums[kSumLogit] += x;
+        return M(0);
+      },
+      [&] {
+        add_to_totals(totals, sums, piece, false);
+        sums[kSumLogit] = M(0);
+      });
+}
+
+// A thread's 32 values of a tile are added in the math type, everything beyond in fp64: fp64 adds
+// are 32 to 64 times slower than fp32 ones on many GPUs; one in 32 hides behind the rest on an
+// H100, where they are twice as slow.
 template <class T, With with>
-__global__ void __launch_bounds__(kThreads, kSumsMinBlocks<T, with>)
+__global__ void __launch_bounds__(kThreads, kLossMinBlocks<T, with>)
     gan_loss_sums_kernel(const __grid_constant__ LossLaunch a,
                          const __grid_constant__ LossScratch scratch) {
   using M = math_t<T>;
-  constexpr bool kStatistics = with == With::statistics;
-  constexpr int kColumns = kStatistics ? kTotals : 1;
+  constexpr bool kWithStatistics = with == With::statistics;
+  constexpr int kColumns = kWithStatistics ? kTotals : 1;
   PYGAN_SHARED(double, shared, kWarps* kColumns);
   PYGAN_SHARED(unsigned, flag, 1);
 
   double totals[kColumns] = {};
   for_each_piece(a, [&](const LossPiece& piece, const Tiles& tiles) {
-    if constexpr (!kStatistics) {
-      return add_loss<T, with, kLossVectors<T>>(totals, a.options, piece, tiles);
+    if constexpr (!kWithStatistics) {
+      add_loss<T, with, Paired::maybe>(totals, a.options, piece, tiles);
+    } else if (a.options.sums == Sums::means) {
+      add_logits<T>(totals, piece, tiles);
+    } else if (piece.other == nullptr) {
+      add_loss<T, with, Paired::never>(totals, a.options, piece, tiles);
     } else {
+      // Tile by tile, so that the second pass over one finds it in the cache. (In one pass, the
+      // statistics of both take more registers than there are.)
       for (int64_t tile = tiles.first; tile < tiles.end; tile += tiles.step) {
         const Tiles one{tile, tile + 1, 1};
-        M sums[kSums] = {}, others[kSums] = {};
-        for_each_logit<T, void, 1>(
-            piece, one,
-            [&](M, M x, M y) {
-              add_statistics(sums, x);
-              if (piece.other != nullptr) add_statistics(others, y);
-              return M(0);
-            },
-            [&] {
-              add_to_totals(totals, sums, piece, false);
-              if (piece.other != nullptr) add_to_totals(totals, others, piece, true);
-            });
-        if (a.options.sums == Sums::loss) add_loss<T, with, 1>(totals, a.options, piece, one);
+        add_loss<T, with, Paired::always>(totals, a.options, piece, one);
+        add_others<T>(totals, piece, one);
       }
     }
   });
@@ -277,23 +338,36 @@ __global__ void __launch_bounds__(kThreads, kSumsMinBlocks<T, with>)
           shared[threadIdx.x];
     }
     if (!is_last_block(scratch.slot, flag)) return;
+    // All loads before the first addition: one wait for memory, not one for each.
 #pragma unroll
-    for (int k = 0; k < kColumns; ++k) totals[k] = 0;
-#pragma unroll 4
-    for (unsigned block = threadIdx.x; block < gridDim.x; block += kThreads) {
+    for (int k = 0; k < kColumns; ++k) {
+      double partials[kPartialsPerThread];
 #pragma unroll
-      for (int k = 0; k < kColumns; ++k) {
-        totals[k] += scratch.partials[static_cast<int64_t>(block) * kColumns + k];
+      for (int j = 0; j < kPartialsPerThread; ++j) {
+        const int64_t block = threadIdx.x + j * kThreads;
+        partials[j] = block < gridDim.x ? scratch.partials[block * kColumns + k] : 0.0;
       }
+      totals[k] = 0;
+#pragma unroll
+      for (double partial : partials) totals[k] += partial;
     }
     block_sum(totals, shared);
   }
-  if (threadIdx.x == 0) finish_loss<kColumns, M>(shared, a.options, scratch.out);
+  if constexpr (!kWithStatistics) {
+    if (threadIdx.x == 0) finish_loss<kColumns, M>(shared, a.options, scratch.out);
+  } else {
+    if (threadIdx.x == 0) *flag = finish_loss<kColumns, M>(shared, a.options, scratch.out);
+    __syncthreads();
+    if (*flag != 0 && threadIdx.x < kStatistics) {
+      static_cast<M*>(scratch.out.statistics)[threadIdx.x] =
+          statistic_of<M>(threadIdx.x, shared, scratch.out, a.options.bounds_jsd);
+    }
+  }
 }
 
 // The gradient: of the logits' type, and of order 1.
 template <class T>
-__global__ void __launch_bounds__(kThreads, kMinBlocks<math_t<T>>)
+__global__ void __launch_bounds__(kThreads, kLossMinBlocks<T, With::grads>)
     gan_loss_grad_kernel(const __grid_constant__ LossLaunch a) {
   using M = math_t<T>;
   const M grad = a.options.grad == nullptr ? M(1) : *static_cast<const M*>(a.options.grad);
@@ -302,7 +376,7 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks<math_t<T>>)
     const M factor = factor_of<M>(piece, 1) * grad, shift = grad * shift_of<M>(piece, a.options);
     with_target(piece, [&](auto form, auto plain) {
       const M eps = plain ? M(0) : static_cast<M>(piece.eps);
-      for_each_logit<T, T, kLossVectors<T>>(
+      for_each_logit<T, T, kLossVectors<T, With::nothing>, Paired::maybe>(
           piece, tiles,
           [&](M difference, M, M) {
             return factor * form_of_order<decltype(form)>(1, seen_by_form(difference), eps) - shift;
@@ -323,7 +397,7 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks<math_t<T>>)
     const M eps = static_cast<M>(piece.eps);
     with_form(piece.form, [&](auto form) {
       using F = decltype(form);
-      for_each_logit<T, M, 1>(
+      for_each_logit<T, M, 1, Paired::maybe>(
           piece, tiles,
           [&](M difference, M, M) {
             return factor * form_of_order<F>(a.options.order, seen_by_form(difference), eps);

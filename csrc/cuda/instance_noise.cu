@@ -5,15 +5,9 @@
 #include "cuda/instance_noise.cuh"
 
 namespace pygan::cuda {
-namespace {
-
-// As in gan_loss.cu.
-constexpr int64_t kMaxBlocks = 1184;
-
-}  // namespace
 
 void instance_noise(const NoisePiece* pieces, int count, const NoiseOptions& options,
-                    int64_t* advance, uint64_t steps, unsigned slot, Stream stream) {
+                    int64_t* advance, uint32_t steps, unsigned slot, Stream stream) {
   with_any_type(options.x_dtype, [&](auto in) {
     with_floating_type(options.out_dtype, [&](auto out) {
       using Out = decltype(out);

@@ -12,7 +12,7 @@ namespace pygan::cuda {
 using Stream = CUstream_st*;
 
 // Pieces that one launch takes: they travel as kernel arguments, of which there may be 4 KB.
-inline constexpr int kMaxPieces = 48;
+inline constexpr int kMaxPieces = 40;
 
 // Last-block counters (see reduce.cuh). Two kernels that may run at the same time need different
 // slots: `slot` is one of these, chosen by the caller per stream.
@@ -37,7 +37,7 @@ void loss_pointwise(const LossPiece* pieces, int count, const LossOptions&, Stre
 // out = x scale + bias + sigma z for every piece. `advance`, if not null, is the state, whose step
 // is then `steps` further.
 void instance_noise(const NoisePiece* pieces, int count, const NoiseOptions&, int64_t* advance,
-                    uint64_t steps, unsigned slot, Stream);
+                    uint32_t steps, unsigned slot, Stream);
 
 // sums[samples] (fp64) of grad z over each sample. `partials` is scratch,
 // [samples][noise_dot_chunks].

@@ -15,6 +15,12 @@ namespace pygan::cuda {
 inline constexpr int kThreads = 256;
 inline constexpr int kWarps = kThreads / 32;
 
+// The most blocks of a launch: eight for each multiprocessor of an H100, which is two waves of
+// four. Measured there at 16 Mi logits against the 1,184 that suit a B200: sums at 94 % instead of
+// 87 % of a copy's rate. (Sums are cut into as many parts on every GPU, or their bits would
+// differ.)
+inline constexpr int kMaxBlocks = 1056;
+
 // Resident blocks to ask for: leaves 64 registers a thread (128 where statistics are summed up as
 // well, 255 for fp64 math). Without it ptxas aims for 40 to 48 and spills a few to local memory.
 template <class M, bool statistics = false>
@@ -53,23 +59,25 @@ __device__ __forceinline__ void block_sum(const double (&value)[N], double* scra
   __syncthreads();
 }
 
-// True in every thread of the block that comes last, false in all others. What any block wrote to
-// global memory before the call can be read by the last one after it. `flag` is shared, [1].
-__device__ __forceinline__ bool is_last_block(unsigned slot, unsigned* flag) {
-  __threadfence();  // this thread's writes before the count
-  __syncthreads();
-  if (threadIdx.x == 0) *flag = atomicInc(&slots[slot], gridDim.x - 1) == gridDim.x - 1;
-  __syncthreads();
-  if (*flag != 0) __threadfence();  // the count before reading the others' writes
-  return *flag != 0;
+// For one thread of each block: whether it is the last to call this. What it could see of global
+// memory before the call, the last one can see after it.
+__device__ __forceinline__ bool arrives_last(unsigned slot) {
+  __threadfence();  // what came before the call, before the count
+  const bool last = atomicInc(&slots[slot], gridDim.x - 1) == gridDim.x - 1;
+  if (last) __threadfence();  // the count, before what comes after the call
+  return last;
 }
 
-// The same for one thread of each block, without a barrier: whether it is the last to call this.
-__device__ __forceinline__ bool counts_last(unsigned slot) {
-  __threadfence();  // this thread's accesses before the count
-  const bool last = atomicInc(&slots[slot], gridDim.x - 1) == gridDim.x - 1;
-  if (last) __threadfence();  // the count before this thread's later accesses
-  return last;
+// True in every thread of the block that comes last, false in all others. What any block wrote to
+// global memory before the call can be read by the last one after it. `flag` is shared, [1].
+//
+// One thread fences and counts for its block, since barriers and fences are cumulative: a fence in
+// every warp made each block wait for its own loads and stores eight times.
+__device__ __forceinline__ bool is_last_block(unsigned slot, unsigned* flag) {
+  __syncthreads();
+  if (threadIdx.x == 0) *flag = arrives_last(slot);
+  __syncthreads();
+  return *flag != 0;
 }
 
 }  // namespace pygan::cuda

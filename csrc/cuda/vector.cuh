@@ -42,17 +42,6 @@ __device__ __forceinline__ void to_math(math_t<T> (&to)[N], const Vector<T, N>& 
   }
 }
 
-// Vectors that lie `stride` apart. All are loaded before the first is looked at.
-template <class T, int kVectors, int N>
-__device__ __forceinline__ void load_vectors(math_t<T> (&to)[kVectors][N], const T* from,
-                                             int stride) {
-  Vector<T, N> vectors[kVectors];
-#pragma unroll
-  for (int v = 0; v < kVectors; ++v) vectors[v] = load<T, N>(from + v * stride);
-#pragma unroll
-  for (int v = 0; v < kVectors; ++v) to_math(to[v], vectors[v]);
-}
-
 // The 16-byte stores are spelt out: nvcc 13 splits a plain vector store and merges the parts with
 // the stores of the tail (seen in the machine code of sm_75 to sm_90).
 template <class T, int N>

@@ -147,43 +147,60 @@ struct LossOutputs {
   bool discriminator;
 };
 
-// statistics[kStatistics] from the totals over `real` and `fake` many logits; NaN where one has no
-// meaning: the mean of no logits, the JSD bound for a loss that gives none.
+// Statistic k from the totals over out.real and out.fake many logits; NaN where it has no meaning:
+// the mean of no logits, the JSD bound for a loss that gives none. One division each, so that
+// threads that share them out take the time of one.
 //
 // The bound is log 2 - L / 2 in nats, L the discriminator's plain mean loss (without smoothing),
 // since V(D, G) = -L <= -2 log 2 + 2 JSD (Goodfellow et al. 2014, theorem 1).
 template <class M>
-PYGAN_HD void finish_statistics(const double* totals, const LossOutputs& out, bool bounds_jsd) {
+PYGAN_HD M statistic_of(int k, const double* totals, const LossOutputs& out, bool bounds_jsd) {
   const double* r = totals + 1;
   const double* f = totals + 1 + kSums;
-  const double real = out.real, fake = out.fake;
-  const double plain = r[kSumPlain] / real + f[kSumPlain] / fake;
-  const double values[kStatistics] = {
-      r[kSumLogit] / real,
-      f[kSumLogit] / fake,
-      r[kSumProbability] / real,
-      f[kSumProbability] / fake,
-      r[kSumPositive] / real,
-      f[kSumNegative] / fake,
-      (r[kSumPositive] - r[kSumNegative]) / real,
-      out.discriminator && bounds_jsd ? 0.6931471805599453 - plain / 2
-                                      : double_of(0x7ff8000000000000u),
-      r[kSumNonfinite] + f[kSumNonfinite],
-  };
-  auto* statistics = static_cast<M*>(out.statistics);
-  for (int k = 0; k < kStatistics; ++k) statistics[k] = static_cast<M>(values[k]);
+  double sum = double_of(0x7ff8000000000000u), count = 1;
+  switch (k) {
+    case kRealLogit:
+      sum = r[kSumLogit], count = out.real;
+      break;
+    case kFakeLogit:
+      sum = f[kSumLogit], count = out.fake;
+      break;
+    case kRealProbability:
+      sum = r[kSumProbability], count = out.real;
+      break;
+    case kFakeProbability:
+      sum = f[kSumProbability], count = out.fake;
+      break;
+    case kRealAccuracy:
+      sum = r[kSumPositive], count = out.real;
+      break;
+    case kFakeAccuracy:
+      sum = f[kSumNegative], count = out.fake;
+      break;
+    case kRealSign:
+      sum = r[kSumPositive] - r[kSumNegative], count = out.real;
+      break;
+    case kJsdBound:
+      if (!out.discriminator || !bounds_jsd) break;
+      sum = r[kSumPlain] * out.fake + f[kSumPlain] * out.real, count = out.real * out.fake;
+      return static_cast<M>(0.6931471805599453 - sum / count / 2);
+    case kNonfinite:
+      sum = r[kSumNonfinite] + f[kSumNonfinite];
+      break;
+  }
+  return static_cast<M>(sum / count);
 }
 
 // The last step, for one thread: what the caller asked for, from the totals (kTotals, or 1 for the
-// loss alone).
+// loss alone), but for the statistics. Says whether these are to be written, with statistic_of.
 template <int N, class M>
-PYGAN_HD void finish_loss(double* totals, const LossOptions& options, const LossOutputs& out) {
+PYGAN_HD bool finish_loss(double* totals, const LossOptions& options, const LossOutputs& out) {
   if constexpr (N == kTotals) {
     auto* means = static_cast<M*>(out.means);
     if (options.sums == Sums::means) {
       means[kMeanReal] = static_cast<M>(totals[1 + kSumLogit] / out.real);
       means[kMeanFake] = static_cast<M>(totals[1 + kSums + kSumLogit] / out.fake);
-      return;
+      return false;
     }
     if (means != nullptr) {
       means[kSlopeReal] = static_cast<M>(totals[1 + kSumSlope]);
@@ -196,11 +213,9 @@ PYGAN_HD void finish_loss(double* totals, const LossOptions& options, const Loss
       out.carry[k] = totals[k];
     }
   }
-  if (!out.last) return;
+  if (!out.last) return false;
   *static_cast<M*>(out.loss) = static_cast<M>(totals[0]);
-  if constexpr (N == kTotals) {
-    if (out.statistics != nullptr) finish_statistics<M>(totals, out, options.bounds_jsd);
-  }
+  return N == kTotals && out.statistics != nullptr;
 }
 
 }  // namespace pygan

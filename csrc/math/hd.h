@@ -60,6 +60,22 @@ PYGAN_HD double divide(double a, double b) {
 #endif
 }
 
+// sqrt(x) for x = +-0 and for x in [2^-100, 2^100]: correctly rounded, so the same bits everywhere.
+// sqrtf takes a subroutine on the GPU for the ends of the exponent range, and the branch around its
+// call keeps ptxas from overlapping one square root with the next. This range has no ends. There:
+// an approximate reciprocal root and one of Markstein's steps, which is what sqrtf does in between
+// (tools/gpu compares every float of the range). The sum keeps the reciprocal of 0 finite.
+PYGAN_HD float square_root(float x) {
+#if defined(__CUDA_ARCH__)
+  float r;
+  asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x + 0x1p-126f));
+  const float root = x * r;
+  return fma_(fma_(-root, root, x), 0.5f * r, root);
+#else
+  return sqrtf(x);
+#endif
+}
+
 // c0 + c1 x + c2 x^2 + ... by Horner's rule, one fma a coefficient. Recursive rather than a loop
 // over an array: GCC 12 vectorises the caller's loop only when nothing is left in it to unroll.
 template <class T>

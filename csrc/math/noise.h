@@ -15,16 +15,37 @@
 
 namespace pygan {
 
+// Division by a number that is the same for a whole tensor: a product and a shift, where a GPU
+// takes a subroutine of a hundred instructions for 64-bit integers. With k = 64 + shift and m the
+// largest integer below 2^k / d, floor(i / d) = floor(m (i + 1) / 2^k) for 0 <= i < 2^63 and 0 < d
+// < 2^63 (Robison 2005, "N-bit unsigned division via N-bit multiply-add").
+struct Divisor {
+  int64_t value;
+  uint64_t multiplier;
+  int shift;
+
+  Divisor() = default;
+  explicit Divisor(int64_t d) : value(d), shift(0) {
+    while (shift < 62 && (int64_t{2} << shift) < d) ++shift;
+    const auto half = static_cast<unsigned __int128>(1) << 63 << shift;  // of 2^k
+    multiplier = static_cast<uint64_t>((half - 1 + half) / static_cast<uint64_t>(d));
+  }
+  PYGAN_HD int64_t quotient(int64_t i) const {
+    const auto product = static_cast<unsigned __int128>(multiplier) * static_cast<uint64_t>(i + 1);
+    return static_cast<int64_t>(static_cast<uint64_t>(product >> 64) >> shift);
+  }
+};
+
 // One tensor. Several are drawn in one launch, each from a step of its own.
 struct NoisePiece {
   const void* x;  // [n] elements in memory order
   void* out;      // [n]; may be x
   int64_t n;
-  int64_t sigma_stride;  // elements that share a sigma: n, or the size of a sample
-  int64_t first_sigma;   // index of the first of them
-  uint64_t offset;       // of x[0] in the stream
-  uint64_t step;         // on top of the state's
+  int64_t first_sigma;  // index of the first sigma
+  uint64_t offset;      // of x[0] in the stream
   double scale, bias;
+  Divisor sigma_stride;  // elements that share a sigma: n, or the size of a sample
+  uint32_t step;         // on top of the state's
 };
 
 struct NoiseOptions {
@@ -61,14 +82,18 @@ PYGAN_HD T add_noise(T x, T sigma, float z, T scale, T bias) {
   return fma_(sigma, static_cast<T>(z), fma_(x, scale, bias));
 }
 
+template <class T>
+PYGAN_HD T sigma_of_sample(const NoisePiece& piece, const NoiseOptions& o, int64_t sample) {
+  if (o.sigma == nullptr) return static_cast<T>(o.sigma_value);
+  const int64_t k = piece.first_sigma + sample;
+  if (o.sigma_is_double) return static_cast<T>(static_cast<const double*>(o.sigma)[k]);
+  return static_cast<T>(static_cast<const float*>(o.sigma)[k]);
+}
+
 // The sigma of element i.
 template <class T>
 PYGAN_HD T sigma_at(const NoisePiece& piece, const NoiseOptions& o, int64_t i) {
-  if (o.sigma == nullptr) return static_cast<T>(o.sigma_value);
-  const int64_t k =
-      piece.first_sigma + (piece.sigma_stride >= piece.n ? 0 : i / piece.sigma_stride);
-  if (o.sigma_is_double) return static_cast<T>(static_cast<const double*>(o.sigma)[k]);
-  return static_cast<T>(static_cast<const float*>(o.sigma)[k]);
+  return sigma_of_sample<T>(piece, o, piece.sigma_stride.quotient(i));
 }
 
 }  // namespace pygan

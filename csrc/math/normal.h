@@ -32,7 +32,7 @@ struct NormalPair {
 };
 
 PYGAN_HD NormalPair normal_pair_of_radius(float squared, uint32_t w1) {
-  const float r = sqrtf(squared);
+  const float r = square_root(squared);
   // theta = (q + y) quarter turns, q = 0..3 the nearest and y in [-1/2, 1/2): y comes from the low
   // 30 bits read as signed, q from the top two bits after rounding.
   const float y = static_cast<float>(static_cast<int32_t>(w1 << 2)) * 0x1p-32f;

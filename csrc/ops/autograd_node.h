@@ -1,4 +1,5 @@
-// A node of the autograd graph as this torch holds it: by intrusive_ptr since 2.13, by shared_ptr before.
+// A node of the autograd graph as this torch holds it: by intrusive_ptr since 2.13, by shared_ptr
+// before.
 #pragma once
 
 #include <torch/csrc/autograd/function.h>

@@ -10,32 +10,44 @@
 #include <atomic>
 #include <map>
 #include <mutex>
+#include <tuple>
 #endif
 
 namespace pygan::ops {
 
 #if defined(PYGAN_WITH_CUDA)
 
-bool is_capturing() {
+namespace {
+
+bool is_current_stream_capturing() {
   return c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None;
 }
 
-namespace {
-
 // A slot of the last-block counters that no other kernel uses at the same time: one a stream, since
 // the kernels of a stream run one after another. A captured kernel gets one for itself, because its
-// graph may be replayed on any stream.
+// graph may be replayed on any stream; there are so many that only kernels captured 32,768 launches
+// apart share one.
 unsigned slot_for(const c10::cuda::CUDAStream& stream) {
-  constexpr unsigned kStreamSlots = 1024;
-  if (is_capturing()) {
+  constexpr unsigned kStreamSlots = cuda::kSlots / 2;
+  if (is_current_stream_capturing()) {
     static std::atomic<unsigned> captured{0};
     return kStreamSlots + captured++ % (cuda::kSlots - kStreamSlots);
   }
+  // The one handle cudaStreamPerThread is another stream in each thread.
+  static thread_local const char this_thread = 0;
+  const void* thread = stream.stream() == cudaStreamPerThread ? &this_thread : nullptr;
   static std::mutex mutex;
-  static std::map<std::pair<int, cudaStream_t>, unsigned> of_stream;
+  static std::map<std::tuple<int, cudaStream_t, const void*>, unsigned> of_stream;
   const std::lock_guard<std::mutex> lock(mutex);
-  const auto next = static_cast<unsigned>(of_stream.size()) % kStreamSlots;
-  return of_stream.try_emplace({stream.device_index(), stream.stream()}, next).first->second;
+  const auto next = static_cast<unsigned>(of_stream.size());
+  const auto [entry, is_new] =
+      of_stream.try_emplace({stream.device_index(), stream.stream(), thread}, next);
+  if (is_new && next >= kStreamSlots) {
+    of_stream.erase(entry);
+    TORCH_CHECK(false, "pygan: CUDA kernels must be launched on at most ", kStreamSlots,
+                " streams in a process, got one more");
+  }
+  return entry->second;
 }
 
 struct OnDevice {
@@ -50,6 +62,11 @@ at::Tensor scratch(int64_t doubles, const at::Tensor& like) {
 }
 
 }  // namespace
+
+bool is_capturing(const at::Tensor& like) {
+  const OnDevice on(like);
+  return is_current_stream_capturing();
+}
 
 void sums_cuda(c10::ArrayRef<LossPiece> pieces, const LossOptions& options, const LossOutputs& out,
                const at::Tensor& like) {
@@ -70,7 +87,7 @@ void pointwise_cuda(c10::ArrayRef<LossPiece> pieces, const LossOptions& options,
 }
 
 void instance_noise_cuda(c10::ArrayRef<NoisePiece> pieces, const NoiseOptions& options,
-                         int64_t* advance, uint64_t steps, const at::Tensor& like) {
+                         int64_t* advance, uint32_t steps, const at::Tensor& like) {
   const OnDevice on(like);
   cuda::instance_noise(pieces.data(), static_cast<int>(pieces.size()), options, advance, steps,
                        slot_for(on.stream), on.stream.stream());
@@ -85,7 +102,7 @@ void noise_dot_cuda(const NoiseDotArgs& args, int64_t samples, double* sums,
 
 #else
 
-bool is_capturing() { return false; }
+bool is_capturing(const at::Tensor&) { return false; }
 
 void sums_cuda(c10::ArrayRef<LossPiece>, const LossOptions&, const LossOutputs&,
                const at::Tensor&) {

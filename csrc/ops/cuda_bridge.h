@@ -7,14 +7,14 @@
 
 namespace pygan::ops {
 
-// Whether the current stream is being captured into a CUDA graph.
-bool is_capturing();
+// Whether the current stream of like's device is being captured into a CUDA graph.
+bool is_capturing(const at::Tensor& like);
 
 void sums_cuda(c10::ArrayRef<LossPiece> pieces, const LossOptions&, const LossOutputs&,
                const at::Tensor& like);
 void pointwise_cuda(c10::ArrayRef<LossPiece> pieces, const LossOptions&, const at::Tensor& like);
 void instance_noise_cuda(c10::ArrayRef<NoisePiece>, const NoiseOptions&, int64_t* advance,
-                         uint64_t steps, const at::Tensor& like);
+                         uint32_t steps, const at::Tensor& like);
 void noise_dot_cuda(const NoiseDotArgs&, int64_t samples, double* sums, const at::Tensor& like);
 
 }  // namespace pygan::ops

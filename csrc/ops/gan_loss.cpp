@@ -71,7 +71,10 @@ void sums_cpu(Pieces pieces, const LossOptions& options, const LossOutputs& out)
     add_to_totals(totals, sums, piece, false);
     if (piece.other != nullptr) add_to_totals(totals, sums + kSums, piece, true);
   }
-  finish_loss<N, M>(totals, options, out);
+  if (!finish_loss<N, M>(totals, options, out)) return;
+  for (int k = 0; k < kStatistics; ++k) {
+    static_cast<M*>(out.statistics)[k] = statistic_of<M>(k, totals, out, options.bounds_jsd);
+  }
 }
 
 void sums(Pieces pieces, const LossOptions& options, const LossOutputs& out,

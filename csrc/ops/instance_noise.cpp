@@ -40,7 +40,7 @@ Prepared prepare(const NoiseArguments& a) {
   if (a.sigma.has_value()) {
     if (a.sigma->is_cpu() && !a.state.is_cpu()) {
       // Host memory: nothing to wait for. But a graph would keep today's value for ever.
-      TORCH_CHECK(!is_capturing(),
+      TORCH_CHECK(!is_capturing(a.state),
                   "pygan.instance_noise: sigma must be on the device of x while a CUDA graph is "
                   "captured, got a CPU tensor");
       o.sigma_value = a.sigma->item<double>();
@@ -59,10 +59,10 @@ Prepared prepare(const NoiseArguments& a) {
     NoisePiece& piece = p.pieces.emplace_back();
     piece.x = p.x.back().const_data_ptr();
     piece.n = n;
-    piece.sigma_stride = per_sample && n > 0 ? n / of_x : std::max<int64_t>(n, 1);
+    piece.sigma_stride = Divisor(per_sample && n > 0 ? n / of_x : std::max<int64_t>(n, 1));
     piece.first_sigma = per_sample && a.cat ? samples : 0;
     piece.offset = static_cast<uint64_t>(a.offset[k].expect_int());
-    piece.step = k;
+    piece.step = static_cast<uint32_t>(k);
     piece.scale = a.scale[k];
     piece.bias = a.bias[k];
     samples += of_x;
@@ -161,6 +161,10 @@ at::Tensor noise_draw(at::TensorList x, const OptionalTensor& sigma, double sigm
     check_noise_out(x, out);
     check_noise_overlap(x, sigma, out);
   }
+  TORCH_CHECK_VALUE(!generator.has_value() || generator->device().type() == x[0].device().type(),
+                    cat ? "pygan.instance_noise_pair" : "pygan.instance_noise",
+                    ": generator must be on the device of ", cat ? "real" : "x", ", ",
+                    x[0].device(), ", got one on ", generator->device());
   at::Tensor state = at::empty({2}, x[0].options().dtype(at::kLong));
   const c10::SymDimVector offset(x.size(), 0);
   check_noise({x, sigma, sigma_value, state, offset, scale, bias, dtype, cat});

@@ -1,4 +1,4 @@
-"""Whole training steps: plain PyTorch, the same loop with pygan's functions, and GANTrainer.
+"""Whole training steps: plain PyTorch, the same loop with pygan's functions, and GANTrainer; on CUDA also as a graph.
 
 A step is a discriminator step and a generator step, with Adam and instance noise. By hand means what a careful user
 writes: the other network frozen, gradients set to None; with pygan statistics are kept too, in plain PyTorch none are.
@@ -30,6 +30,7 @@ __all__ = ["Step", "measure", "write_traces"]
 
 SIGMA = 0.1
 PLAIN, BY_HAND, TRAINER = "plain PyTorch", "pygan, by hand", "GANTrainer"
+CAPTURED = "GANTrainer, one CUDA graph"
 
 
 @dataclass
@@ -55,17 +56,41 @@ class Step:
         return row | {"ops": self.counts.ops, "kernels": self.counts.kernels}
 
 
-def _made(model: Model, device: torch.device) -> tuple[Any, ...]:
+def _made(model: Model, device: torch.device, **options: Any) -> tuple[Any, ...]:
     torch.manual_seed(0)
     G, D = (net.to(device) for net in model.make())
-    return G, D, *(Adam(net.parameters(), lr=1e-4, fused=True) for net in (G, D))
+    return G, D, *(Adam(net.parameters(), lr=1e-4, fused=True, **options) for net in (G, D))
 
 
-def _trainer(model: Model, device: torch.device, gamma: float) -> Callable[[Tensor], Any]:
+def _trainer(
+    model: Model, device: torch.device, gamma: float, **options: Any
+) -> Callable[[Tensor], Any]:
     penalties = R1(gamma) if gamma else ()
     return pygan.GANTrainer(
-        *_made(model, device), latent=LATENT, noise=SIGMA, penalties=penalties
+        *_made(model, device, **options), latent=LATENT, noise=SIGMA, penalties=penalties
     ).step
+
+
+def _captured(model: Model, device: torch.device, gamma: float) -> Callable[[Tensor], Any]:
+    """The trainer's step, captured once and replayed: what is left is the GPU's own time."""
+    step = _trainer(model, device, gamma, capturable=True)
+    batch = torch.zeros(model.batch, *model.shape, device=device)
+    side = torch.cuda.Stream(device)
+    side.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(side):  # the warm-up that capturing asks for
+        for _ in range(3):
+            step(batch)
+    torch.cuda.current_stream(device).wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        statistics = step(batch)
+
+    def replay(real: Tensor) -> Any:
+        batch.copy_(real)
+        graph.replay()
+        return statistics
+
+    return replay
 
 
 def _by_hand(model: Model, device: torch.device, gamma: float) -> Callable[[Tensor], Any]:
@@ -140,6 +165,8 @@ def _ways(model: Model, device: torch.device, gamma: float) -> dict[str, Callabl
     real = torch.randn(model.batch, *model.shape, device=device)
     ways = {} if gamma else {PLAIN: _plain(model, device)}
     ways |= {BY_HAND: _by_hand(model, device, gamma), TRAINER: _trainer(model, device, gamma)}
+    if device.type == "cuda":
+        ways[CAPTURED] = _captured(model, device, gamma)
     return {name: partial(step, real) for name, step in ways.items()}
 
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
+from torch.optim.swa_utils import AveragedModel
+
+from pygan.average import EMA
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -48,8 +50,7 @@ def shard(
             torch.distributed.broadcast(tensor.detach(), 0)
     average = ema if isinstance(ema, AveragedModel) else None
     if isinstance(ema, float):
-        # Copied while it is whole. Tensor by tensor, for the buffers are no shards, and the list functions do not mix.
-        average = AveragedModel(generator, avg_fn=get_ema_avg_fn(ema), use_buffers=True)  # type: ignore[no-untyped-call]
+        average = EMA(generator, ema)  # copied while it is whole
     if average is not None:
         _fully_shard(average.module, mesh)
     for network, optimizer in ((generator, g_optimizer), (discriminator, d_optimizer)):

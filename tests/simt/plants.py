@@ -58,23 +58,25 @@ PATCHES = [
     ),
     Patch(
         REDUCE,
-        "  __threadfence();  // this thread's writes",
-        "  if (!BUG(fence_missing)) __threadfence();  // this thread's writes",
+        "  __threadfence();  // what came before",
+        "  if (!BUG(fence_missing)) __threadfence();  // what came before",
     ),
     Patch(
         REDUCE,
-        "if (*flag != 0) __threadfence();",
-        "if (*flag != 0 && !BUG(reader_fence_missing)) __threadfence();",
+        "if (last) __threadfence();",
+        "if (last && !BUG(reader_fence_missing)) __threadfence();",
     ),
     Patch(
         REDUCE,
-        "== gridDim.x - 1;\n  __syncthreads();",
-        "== gridDim.x - 1;\n  if (!BUG(flag_barrier_missing)) __syncthreads();",
+        "  __syncthreads();\n  if (threadIdx.x == 0) *flag = arrives_last(slot);\n  __syncthreads();",
+        "  if (!BUG(count_barrier_missing)) __syncthreads();\n"
+        "  if (threadIdx.x == 0) *flag = arrives_last(slot);\n"
+        "  if (!BUG(flag_barrier_missing)) __syncthreads();",
     ),
     Patch(
         REDUCE,
-        "*flag = atomicInc(&slots[slot], gridDim.x - 1) ==",
-        "*flag = (BUG(counter_not_reset) ? atomicAdd(&slots[slot], 1)"
+        "last = atomicInc(&slots[slot], gridDim.x - 1) ==",
+        "last = (BUG(counter_not_reset) ? atomicAdd(&slots[slot], 1)"
         " : atomicInc(&slots[slot], gridDim.x - 1)) ==",
     ),
     Patch(
@@ -123,15 +125,19 @@ PATCHES = [
     ),
     Patch(
         NOISE,
-        "if (k < skipped || k >= end) continue;",
-        "if ((k < skipped && !BUG(noise_head_guard_missing)) ||"
-        " (k >= end && !BUG(noise_tail_guard_missing))) continue;",
+        "if (i + k < skipped || i + k >= end) continue;",
+        "if ((i + k < skipped && !BUG(noise_head_guard_missing)) ||"
+        " (i + k >= end && !BUG(noise_tail_guard_missing))) continue;",
     ),
     Patch(
         NOISE,
-        "bool whole = is_aligned && tile >= skipped && tile + kTile <= end;",
-        "bool whole = is_aligned && (tile >= skipped || BUG(noise_first_tile_guard_missing)) &&"
-        " (tile + kTile <= end || BUG(noise_last_tile_guard_missing));",
+        "first_whole = skipped > 0 ? kTile : 0;",
+        "first_whole = skipped > 0 && !BUG(noise_first_tile_guard_missing) ? kTile : 0;",
+    ),
+    Patch(
+        NOISE,
+        "end_whole = is_aligned ? end - kTile + 1 : 0;",
+        "end_whole = is_aligned ? (BUG(noise_last_tile_guard_missing) ? end : end - kTile + 1) : 0;",
     ),
     Patch(
         NOISE,
@@ -141,16 +147,15 @@ PATCHES = [
     ),
     Patch(
         NOISE,
-        "tile += gridDim.x * kTile",
-        "tile = BUG(noise_index_overflow)"
-        " ? static_cast<int>(tile) + static_cast<int>(gridDim.x * kTile)"
-        " : tile + gridDim.x * kTile",
+        "for (; tile < end_whole; tile += stride) {",
+        "for (; tile < end_whole; tile = BUG(noise_index_overflow)"
+        " ? static_cast<int>(tile) + static_cast<int>(stride) : tile + stride) {",
     ),
     Patch(
         NOISE,
-        "whole = first % piece.sigma_stride + G <= piece.sigma_stride;",
-        "whole = BUG(noise_sigma_of_another_sample) ||"
-        " first % piece.sigma_stride + G <= piece.sigma_stride;",
+        "uniform = uniform && first + G <= (sample + 1) * piece.sigma_stride.value;",
+        "uniform = uniform && (BUG(noise_sigma_of_another_sample) ||"
+        " first + G <= (sample + 1) * piece.sigma_stride.value);",
     ),
     Patch(
         NOISE,
@@ -163,14 +168,9 @@ PATCHES = [
         ": blockIdx.x + (BUG(noise_blocks_not_in_turn) ? 0 : gridDim.x - a.first_block[p]);",
     ),
     Patch(
-        REDUCE,
-        "__threadfence();  // this thread's accesses",
-        "if (!BUG(step_fence_missing)) __threadfence();  // this thread's accesses",
-    ),
-    Patch(
         NOISE,
-        "threadIdx.x == 0 && counts_last(a.slot)",
-        "threadIdx.x == 0 && (counts_last(a.slot) || BUG(step_advanced_early))",
+        "threadIdx.x == 0 && arrives_last(a.slot)",
+        "threadIdx.x == 0 && (arrives_last(a.slot) || BUG(step_advanced_early))",
     ),
     Patch(
         NOISE,
@@ -206,11 +206,14 @@ REPORTS: dict[str, list[Report]] = {
     ],
     # On the flag, or on the sums of a thread that took the flag for another's.
     "flag_barrier_missing": [Report("loss", "tsan", (RACE, "gan_loss_sums_kernel"))],
-    "fence_missing": [Report("loss", "tsan", (RACE, "gan_loss.cuh"))],
+    "fence_missing": [
+        Report("loss", "tsan", (RACE, "gan_loss.cuh")),
+        Report("noise", "tsan", (RACE, "instance_noise.cuh")),
+    ],
+    "count_barrier_missing": [Report("loss", "tsan", (RACE, "gan_loss.cuh"))],
     "reader_fence_missing": [Report("loss", "tsan", (RACE, "gan_loss.cuh"))],
     "counter_not_reset": [Report("loss", "plain", ("loss: wrong result",))],
     "step_advanced_early": [Report("noise", "tsan", (RACE, "instance_noise.cuh"))],
-    "step_fence_missing": [Report("noise", "tsan", (RACE, "instance_noise.cuh"))],
     "step_barrier_missing": [Report("noise", "plain", ("noise: wrong element",))],
     "barrier_in_branch": [Report("loss", "plain", ("divergent barrier", "reduce.cuh"))],
     "shuffle_in_branch": [Report("loss", "plain", ("divergent warp operation", "reduce.cuh"))],

@@ -2,7 +2,8 @@
 
     python tools/docs/benchmarks_page.py
 
-The newest folder of benchmarks/ with results counts: DATE-BACKEND, as `python -m pygan bench --out` wrote it.
+The newest folders of benchmarks/ count: DATE-BACKEND, as `python -m pygan bench --out` wrote it on a CPU, and DATE-GPU,
+if there is one, as gpu_page.py describes it.
 """
 
 import argparse
@@ -14,13 +15,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
+import gpu_page
 from modes import PUBLISHED, mean
+from tables import table
 
 from pygan.bench import report, scaling
 from pygan.bench.timing import Timing
 
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS = max((ROOT / "benchmarks").glob("20??-??-??-*"))
+RESULTS = max((ROOT / "benchmarks").glob("20??-??-??-*/ops.csv")).parent
 MARKS = "<!-- speed: made by tools/docs/benchmarks_page.py -->", "<!-- end of speed -->"
 
 HEAD = """# Benchmarks
@@ -64,12 +67,16 @@ save of the step; it and "to by hand" are medians over the rounds in which all w
 counted by a dispatch mode, backward passes included; a kernel is a dispatched op that reads or writes elements: a pass
 over memory on a CPU, a launch or more on a GPU.
 """
-STATIC = """## CUDA kernels: predicted, not measured
+STATIC = """## CUDA kernels: predicted
+
+{measured}
 
 `python -m pygan bench --static` predicts from the machine code in the build which share of the memory's limit the
 kernels reach at 16 Mi elements a tensor; [Kernels and numerics](kernels.md#how-near-to-the-memorys-limit) says how.
 Bytes and instructions are an element's; instructions, registers and resident warps those on H100.
 """
+NOT_MEASURED = "Not measured: these kernels have not been benchmarked on a GPU yet."
+MEASURED = "Not measured: what was measured is in the section above."
 MODES = """## modes.py
 
 `python benchmarks/modes.py` counts the modes that `pygan train` covers, with several seeds. All of
@@ -92,14 +99,6 @@ def where(about):
         f"{about['date']}, {about['cpu']}, {about['backend']}, {about['threads']} threads of {about['cores']} cores, "
         f"torch {about['torch']}"
     )
-
-
-def table(columns, lines):
-    made = []
-    printed = report.Table(columns, markdown=True, to=made.append)
-    for line in lines:
-        printed.line(line)
-    return "\n".join(made) + "\n"
 
 
 def modes():
@@ -175,8 +174,12 @@ def page(folder):
     parts += [STEPS, table(report.STEPS_COLUMNS, report.steps_cells(steps()))]
     if curve:
         parts += [SCALING, scaled(curve["scaling"]), "![Scaling](speed/scaling.png)\n"]
+    gpu = gpu_page.newest(ROOT / "benchmarks")
+    if gpu:
+        parts += [gpu_page.section(gpu, static["static"] if static else [])]
     if static:
-        parts += [STATIC, predicted(static["static"])]
+        parts += [STATIC.format(measured=MEASURED if gpu else NOT_MEASURED)]
+        parts += [predicted(static["static"])]
     return "\n".join([*parts, MODES, *modes()])
 
 
@@ -191,6 +194,20 @@ def in_readme(row):
         return row["n"] <= 1 << 20
     few = row["n"] == 1 << 16 or "list" in row["op"]
     return few and row["op"][0] == "d" and row["work"] == "forward + backward"
+
+
+def on_gpus():
+    """The end of what the README says."""
+    gpu, static = gpu_page.newest(ROOT / "benchmarks"), result("static")
+    if gpu:
+        return gpu_page.short_section(gpu, static["static"] if static else [])
+    return "\n".join(
+        [
+            "The CUDA kernels have not been benchmarked on a GPU yet; "
+            "[what their machine code predicts](docs/benchmarks.md#cuda-kernels-predicted) is in docs/benchmarks.md.",
+            "",
+        ]
+    )
 
 
 def speed():
@@ -213,6 +230,7 @@ def speed():
             "A discriminator step and a generator step:",
             "",
             table(report.STEPS_COLUMNS, report.steps_cells(steps())),
+            on_gpus(),
         ]
     )
 

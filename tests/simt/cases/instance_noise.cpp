@@ -17,6 +17,7 @@ namespace {
 
 using harness::Buffer;
 using harness::Random;
+using pygan::Divisor;
 using pygan::Dtype;
 using pygan::NoiseDotArgs;
 using pygan::NoiseOptions;
@@ -58,13 +59,15 @@ struct Sigmas {
 
   // To be called for every piece, before make().
   void count(NoisePiece& piece, Random& random) {
-    piece.sigma_stride = std::max<int64_t>(piece.n, 1);
+    const int64_t whole = std::max<int64_t>(piece.n, 1);
+    piece.sigma_stride = Divisor(whole);
     if (kind != 2) return;
     // 8 and 64 are whole groups, of which the others make parts; the last is a single sample.
-    const int64_t any = 1 + int64_t(random.bits() % piece.sigma_stride);
-    const int64_t strides[] = {1, 7, 8, 64, any, piece.sigma_stride};
-    piece.sigma_stride = strides[random.bits() % 6];
-    const int64_t samples = (piece.n + piece.sigma_stride - 1) / piece.sigma_stride;
+    const int64_t any = 1 + int64_t(random.bits() % whole);
+    const int64_t strides[] = {1, 7, 8, 64, any, whole};
+    const int64_t stride = strides[random.bits() % 6];
+    piece.sigma_stride = Divisor(stride);
+    const int64_t samples = (piece.n + stride - 1) / stride;
     piece.first_sigma = shared ? 0 : total;
     total = shared ? std::max(total, samples) : total + samples;
   }
@@ -127,7 +130,7 @@ void check_noise(Dtype in, Dtype out_dtype, const std::vector<int64_t>& sizes, R
     piece.out = tensor.expected.data();
     piece.n = n;
     piece.offset = tensor.offset;
-    piece.step = random.bits() % 4 == 0 ? random_word(random) : pieces.size() - 1;
+    piece.step = random.bits() % 4 == 0 ? random.bits() : pieces.size() - 1;
     piece.scale = random.uniform(-2, 2);
     piece.bias = random.uniform(-1, 1);
     sigmas.count(piece, random);
@@ -145,7 +148,7 @@ void check_noise(Dtype in, Dtype out_dtype, const std::vector<int64_t>& sizes, R
   }
   const bool advance = random.bits() % 2 == 0;
   const std::uint64_t step = std::uint64_t(state[1]);
-  const std::uint64_t steps = random.bits() % 2 == 0 ? pieces.size() : random_word(random);
+  const std::uint32_t steps = random.bits() % 2 == 0 ? pieces.size() : random.bits();
   simt::set_seed(random.bits());
   const unsigned before = simt::launches();
   pygan::cuda::instance_noise(pieces.data(), int(pieces.size()), options,
@@ -190,7 +193,7 @@ void check_sizes(Dtype in, Dtype out, bool brief, Random& random) {
 // More tiles than there may be blocks: piece after piece goes on with the next block, in turn.
 void check_turns(Random& random) {
   using Out = pygan::half_t;
-  constexpr int64_t kTile = kNoiseTile<Out>, kBlocks = 1184;
+  constexpr int64_t kTile = kNoiseTile<Out>, kBlocks = pygan::cuda::kMaxBlocks;
   constexpr int64_t tiles[] = {3000, 1200, 2500};
   const int64_t state[2] = {1, 2};
   NoiseOptions options{};
@@ -205,7 +208,7 @@ void check_turns(Random& random) {
     pieces[p].x = x.data();
     pieces[p].out = out.data() + p * 3000 * kTile;
     pieces[p].n = tiles[p] * kTile - 7;  // these tiles, wherever in its group the first element is
-    pieces[p].sigma_stride = pieces[p].n;
+    pieces[p].sigma_stride = Divisor(pieces[p].n);
     pieces[p].step = p;
   }
   const unsigned first = random.bits() % kBlocks, second = random.bits() % kBlocks;

@@ -47,7 +47,7 @@ void check_list(const std::vector<int64_t>& sizes, int64_t sample, Shift shift, 
     piece.x = x.back()->data();
     piece.out = out.back()->data();
     piece.n = n;
-    piece.sigma_stride = sample;
+    piece.sigma_stride = pygan::Divisor(sample);
     piece.first_sigma = samples;
     piece.step = random.bits();
     piece.scale = random.uniform(0, 0.01);
@@ -116,7 +116,8 @@ inline void check_huge() {
   NoisePiece& piece = launch.pieces[0];
   piece.x = x.data();
   piece.out = out.data();
-  piece.n = piece.sigma_stride = n;
+  piece.n = n;
+  piece.sigma_stride = pygan::Divisor(n);
   piece.scale = 1;
   simt::run_only_blocks({0});
   pygan::cuda::launch(pygan::cuda::instance_noise_kernel<std::uint8_t, Out>, grid, kThreads,

@@ -1,0 +1,204 @@
+"""What was measured on a GPU, for docs/benchmarks.md and the README, from a folder that tools/gpu/keep.py made.
+
+Such a folder, benchmarks/DATE-GPU, holds what tools/gpu/check.sh wrote:
+
+    first.jsonl    the checks; the shares of a copy's bandwidth are in the line of `bandwidth`
+    bench.json     ops and whole steps, as of `python -m pygan bench --device cuda`
+    ncu.csv        Nsight Compute's counters (may be missing)
+    summary.txt    a line for each stage: tests, sanitizers, ...
+    reasons.json   written by hand: {"noise, bfloat16": "why it is not what was predicted", ...}
+
+Without any such folder there is nothing here, and the pages have predictions only.
+"""
+
+import csv
+import json
+import re
+
+from tables import table
+
+from pygan.bench import report
+
+ELEMENTS = 1 << 24  # at which pygan.bench.static predicts
+NOTABLE = 0.05  # a difference of shares that needs a reason
+# (kernel, elements) of the static report: (call, dtype) of the check `bandwidth`
+MEASURED_AS = {
+    ("loss", "float32"): ("discriminator loss", "float32"),
+    ("loss", "bfloat16"): ("discriminator loss", "bfloat16"),
+    ("loss and gradient", "float32"): ("discriminator loss_and_grad", "float32"),
+    ("loss and gradient", "bfloat16"): ("discriminator loss_and_grad", "bfloat16"),
+    ("loss backward", "float32"): ("backward", "float32"),
+    ("loss backward", "bfloat16"): ("backward", "bfloat16"),
+    ("noise", "float32"): ("noise out=", "float32"),
+    ("noise", "bfloat16"): ("noise out=", "bfloat16"),
+    ("noise", "uint8 -> bfloat16"): ("noise uint8", "bfloat16"),
+}
+INTRODUCTION = """`tools/gpu/check.sh` checks the kernels on a GPU and measures them; all that it wrote is in
+`benchmarks/{folder}`. {where}.
+
+**Share of a copy**: the bandwidth of the kernel as a share of what copying as many elements reaches on the same GPU, at
+16 Mi elements a tensor, in buffers that take turns so that nothing is in the L2 cache. **Predicted** is the share from
+the [table below](#cuda-kernels-predicted). A difference of more than 5 points has its reason beside it.
+"""
+CALLS = """### Every call
+
+The time of the GPU alone: of calls in a CUDA graph, without Python and launches. At 1 Mi elements everything is in the
+L2 cache.
+"""
+OPS = """### Ops on the GPU
+
+Python and launches included; the columns are those of the [ops above](#ops).
+"""
+STEPS = """### Whole steps on the GPU
+"""
+COUNTERS = """### Nsight Compute
+
+Counters of a single launch at 16 Mi elements a tensor, without the kernels' warm-up.
+"""
+CHECKS = """### Stages
+
+The status of each stage, and the last line that it printed.
+"""
+COUNTER_COLUMNS = {
+    "µs": ("gpu__time_duration.sum", 1e-3),
+    "MB from and to DRAM": ("dram__bytes.sum", 1e-6),
+    "DRAM %": ("dram__throughput.avg.pct_of_peak_sustained_elapsed", 1),
+    "SM %": ("sm__throughput.avg.pct_of_peak_sustained_elapsed", 1),
+    "warps %": ("sm__warps_active.avg.pct_of_peak_sustained_active", 1),
+    "registers": ("launch__registers_per_thread", 1),
+}
+
+
+def newest(benchmarks):
+    """The newest folder with results of a GPU, or None."""
+    return max((path.parent for path in benchmarks.glob("20??-??-??-*/first.jsonl")), default=None)
+
+
+def lines_of(folder):
+    """{check: its line}"""
+    lines = (folder / "first.jsonl").read_text("utf-8").splitlines()
+    return {line["check"]: line for line in map(json.loads, lines) if "check" in line}
+
+
+def read(folder, name, default):
+    path = folder / name
+    return json.loads(path.read_text("utf-8")) if path.exists() else default
+
+
+def device(folder):
+    """The GPU's name, and as pygan.bench.gpus names it: H100 for NVIDIA H100 80GB HBM3."""
+    bench = read(folder, "bench.json", {})
+    name = bench["about"]["device"] if bench else lines_of(folder)["about"]["devices"][0]
+    short = re.search(r"\b[A-Z]+\d+[A-Z]*\b", name)
+    return name, short.group() if short else name
+
+
+def title(folder):
+    short = device(folder)[1]
+    return f"Measured on {'an' if short[0] in 'AEFHILMNORSX' else 'a'} {short}"
+
+
+def where(folder):
+    about = lines_of(folder)["about"]
+    return f"{folder.name[:10]}, {device(folder)[0]}, torch {about['torch_running']}"
+
+
+def rows_of(folder):
+    """Those of `bandwidth` that have times: call, dtype, n, us, GB/s, share of a copy."""
+    return [row for row in lines_of(folder)["bandwidth"].get("rows", []) if len(row) == 6]
+
+
+def shares(folder, static):
+    """(kernel, elements, GB/s, measured, predicted, reason), of what was both measured and predicted or may be."""
+    measured = {(call, dtype): row for call, dtype, n, *row in rows_of(folder) if n == ELEMENTS}
+    gpu, reasons = device(folder)[1], read(folder, "reasons.json", {})
+    predicted = {
+        (row["kernel"], row["dtype"]): row["predicted_share"] for row in static if row["gpu"] == gpu
+    }
+    for label, call in MEASURED_AS.items():
+        if call in measured:
+            _, rate, share = measured[call]
+            yield (*label, rate, share, predicted.get(label), reasons.get(", ".join(label), ""))
+
+
+def percent(share):
+    return "–" if share is None else f"{share:.0%}"
+
+
+def share_cells(row):
+    kernel, elements, rate, share, predicted, reason = row
+    if not reason and predicted is not None and abs(share - predicted) > NOTABLE:
+        reason = "unexplained"
+    return (kernel, elements, str(rate), percent(share), percent(predicted), reason)
+
+
+def call_cells(row):
+    call, dtype, n, us, rate, share = row
+    return (call, dtype, report.count(n), report.micro(us), str(rate), percent(share))
+
+
+def counters(folder):
+    """A line for each launch: the kernel and COUNTER_COLUMNS, from `ncu --csv --page raw --print-units base`."""
+    path = folder / "ncu.csv"
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    begin = next((k for k, line in enumerate(lines) if line.startswith('"ID"')), len(lines))
+    for row in csv.DictReader(lines[begin:]):
+        if not (row["ID"] or "").isdecimal():  # the units
+            continue
+        # Without namespaces, the types of template arguments that are numbers, and the function's arguments.
+        name = re.sub(r"pygan::(cuda::)?", "", row["Kernel Name"])
+        name = re.search(r"\w+_kernel(<.*>)?(?=\(|$)", re.sub(r"\(\w+\)(?=\d)", "", name))
+        name = name.group() if name else row["Kernel Name"]
+        numbers = [
+            float(row[key].replace(",", "")) * unit for key, unit in COUNTER_COLUMNS.values()
+        ]
+        yield (f"`{name}`", *(f"{number:.0f}" for number in numbers))
+
+
+def section(folder, static):
+    """For docs/benchmarks.md."""
+    bench = read(folder, "bench.json", {})
+    intro = INTRODUCTION.format(folder=folder.name, where=where(folder))
+    columns = ("kernel", "elements", "GB/s", "share of a copy", "predicted", "why they differ")
+    parts = [f"## {title(folder)}\n", intro]
+    parts += [table(columns, map(share_cells, shares(folder, static)))]
+    columns = ("call", "dtype", "N", "µs", "GB/s", "share of a copy")
+    parts += [CALLS, table(columns, map(call_cells, rows_of(folder)))]
+    if "ops" in bench:
+        parts += [OPS, table(report.COLUMNS, map(report.cells, bench["ops"]))]
+    if "steps" in bench:
+        parts += [STEPS, table(report.STEPS_COLUMNS, report.steps_cells(bench["steps"]))]
+    if launches := list(counters(folder)):
+        parts += [COUNTERS, table(("kernel", *COUNTER_COLUMNS), launches)]
+    summary = folder / "summary.txt"
+    if summary.exists():
+        parts += [CHECKS, f"```\n{summary.read_text('utf-8').strip()}\n```\n"]
+    return "\n".join(parts)
+
+
+def in_readme(row):
+    """A discriminator's training on 64 logits, and on a list of 8 tensors."""
+    if row["dtype"] != "float32" or row["work"] == "forward":
+        return False
+    if "list of 8" in row["op"]:
+        return row["op"].startswith("discriminator_loss[non_saturating")
+    return row["op"] == "discriminator_loss[non_saturating]" and row["n"] == 64
+
+
+def short_section(folder, static):
+    """For the README."""
+    bench = read(folder, "bench.json", {})
+    columns = ("kernel, 16 Mi elements", "elements", "share of a copy's bandwidth", "predicted")
+    rows = [(a, b, percent(c), percent(d)) for a, b, _, c, d, _ in shares(folder, static)]
+    parts = [f"{title(folder)} ({where(folder)}):\n", table(columns, rows)]
+    ops = [report.cells(row) for row in bench.get("ops", []) if in_readme(row)]
+    if ops:
+        columns = ("op", "work", "N", "eager µs", "pygan µs", "gain")
+        order = [report.COLUMNS.index(column) for column in columns]
+        parts += [table(columns, [[cells[i] for i in order] for cells in ops])]
+    if "steps" in bench:
+        columns = ("model", "way", "µs", "to plain")
+        order = [report.STEPS_COLUMNS.index(column) for column in columns]
+        steps = report.steps_cells(bench["steps"])
+        parts += [table(columns, [[cells[i] for i in order] for cells in steps])]
+    return "\n".join(parts)
