@@ -114,7 +114,7 @@ void noise_range(const NoisePiece& piece, const NoiseOptions& o, int64_t begin, 
           if (i + k >= sample_end) {
             const int64_t sample = piece.sigma_stride.quotient(i + k);
             sample_end = (sample + 1) * piece.sigma_stride.value;
-            sigma = sigma_of_sample<M>(piece, o, sample);
+            sigma = sigma_at<M>(piece, o, i + k);
           }
           const int64_t run = std::min(count - k, sample_end - (i + k));
           noise_run(x + i + k, out + i + k, run, z + k, sigma, scale, bias);

@@ -241,12 +241,14 @@ __device__ __forceinline__ void add_loss(double (&totals)[kColumns], const LossO
             if constexpr (F::kExponential) product = times_one_plus(product, u);
             if constexpr (kWithStatistics) {
               if constexpr (!plain) sums[kSumPlain] += plain_base<F>(seen);
-              // What is compared with nothing is seen as it is, or mirrored: the same |x|.
-              add_statistics(sums, x, alone ? u : exp_minus_abs(x));
+              if constexpr (paired == Paired::never) {
+                // What is compared with nothing is seen as it is, or mirrored: the same |x|.
+                add_statistics(sums, x, alone ? u : exp_minus_abs(x));
+              }
             }
             if constexpr (with == With::nothing) return M(0);
             const M slope = F::d1(seen, sigmoid_minus_abs(u), eps);
-            sums[kSumSlope] += slope;
+            if constexpr (!alone) sums[kSumSlope] += slope;  // for a mean's gradient
             return slope * factor;
           },
           [&] {
@@ -263,20 +265,23 @@ __device__ __forceinline__ void add_loss(double (&totals)[kColumns], const LossO
   });
 }
 
-// Adds to the totals the statistics of what the logits of these tiles are paired with.
+// Adds to the totals the statistics of the logits of these tiles, or of those that they are paired
+// with.
 template <class T>
-__device__ __forceinline__ void add_others(double (&totals)[kTotals], const LossPiece& piece,
-                                           const Tiles& tiles) {
+__device__ __forceinline__ void add_statistics_of_pairs(double (&totals)[kTotals],
+                                                        const LossPiece& piece, const Tiles& tiles,
+                                                        bool of_others) {
   using M = math_t<T>;
   M sums[kSums] = {};
   for_each_logit<T, void, kLossVectors<T, With::statistics>, Paired::always>(
       piece, tiles,
-      [&](M, M, M y) {
-        add_statistics(sums, y, exp_minus_abs(y));
+      [&](M, M x, M y) {
+        const M logit = of_others ? y : x;
+        add_statistics(sums, logit, exp_minus_abs(logit));
         return M(0);
       },
       [&] {
-        add_to_totals(totals, sums, piece, true);
+        add_to_totals(totals, sums, piece, of_others);
         for (M& sum : sums) sum = M(0);
       });
 }
@@ -322,11 +327,15 @@ __global__ void __launch_bounds__(kThreads, kLossMinBlocks<T, with>)
       add_loss<T, with, Paired::never>(totals, a.options, piece, tiles);
     } else {
       // Tile by tile, so that the second pass over one finds it in the cache. (In one pass, the
-      // statistics of both take more registers than there are.)
+      // statistics of both beside the loss take more registers than there are.)
+#pragma unroll 1
       for (int64_t tile = tiles.first; tile < tiles.end; tile += tiles.step) {
         const Tiles one{tile, tile + 1, 1};
         add_loss<T, with, Paired::always>(totals, a.options, piece, one);
-        add_others<T>(totals, piece, one);
+#pragma unroll 1
+        for (int others = 0; others < 2; ++others) {
+          add_statistics_of_pairs<T>(totals, piece, one, others != 0);
+        }
       }
     }
   });

@@ -3,9 +3,8 @@
 // stream; where the tensor does not begin on one, the first group is a partial one.
 //
 // Two groups at a time (but for fp64) share the generator's key schedule and the loop's own
-// instructions, and are twice the bytes on the way (sm_90: 48.6 instructions an element in fp32,
-// see tests/test_machine_code.py; with one group 56.5, counted before the last instruction saved in
-// normal.h).
+// instructions, and are twice the bytes on the way (sm_90: 38 instructions an element in fp32, see
+// tests/test_machine_code.py).
 #pragma once
 
 #include "cuda/reduce.cuh"
@@ -34,7 +33,7 @@ struct NoiseLaunch {
 static_assert(sizeof(NoiseLaunch) <= 4096, "kernel arguments before CUDA 12.1");
 
 // Three blocks with 80 registers a thread are a little faster on an H100 than four with 64 (bf16:
-// 75 % of a copy's rate instead of 74; one sigma per sample: 67 instead of 64). Elsewhere ptxas
+// 75 % of a copy's rate instead of 74; one sigma per sample: 67 instead of 64, in a sweep). Elsewhere ptxas
 // spills two registers of the sixteen elements from and to 16 bits.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ != 900
 inline constexpr int kMinBlocksOf16Bits = 2;

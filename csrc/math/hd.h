@@ -64,7 +64,8 @@ PYGAN_HD double divide(double a, double b) {
 // sqrtf takes a subroutine on the GPU for the ends of the exponent range, and the branch around its
 // call keeps ptxas from overlapping one square root with the next. This range has no ends. There:
 // an approximate reciprocal root and one of Markstein's steps, which is what sqrtf does in between
-// (tools/gpu compares every float of the range). The sum keeps the reciprocal of 0 finite.
+// (compared with it for every float of the range on an H100). The sum keeps the reciprocal of 0
+// finite.
 PYGAN_HD float square_root(float x) {
 #if defined(__CUDA_ARCH__)
   float r;

@@ -17,8 +17,8 @@ namespace pygan {
 
 // Division by a number that is the same for a whole tensor: a product and a shift, where a GPU
 // takes a subroutine of a hundred instructions for 64-bit integers. With k = 64 + shift and m the
-// largest integer below 2^k / d, floor(i / d) = floor(m (i + 1) / 2^k) for 0 <= i < 2^63 and 0 < d
-// < 2^63 (Robison 2005, "N-bit unsigned division via N-bit multiply-add").
+// largest integer below 2^k / d, floor(i / d) = floor(m (i + 1) / 2^k) for 0 <= i < 2^63 - 1 and 0
+// < d < 2^63 (Robison 2005, "N-bit unsigned division via N-bit multiply-add").
 struct Divisor {
   int64_t value;
   uint64_t multiplier;
@@ -82,9 +82,9 @@ PYGAN_HD T add_noise(T x, T sigma, float z, T scale, T bias) {
   return fma_(sigma, static_cast<T>(z), fma_(x, scale, bias));
 }
 
+// The sigma of a sample, where each has its own.
 template <class T>
 PYGAN_HD T sigma_of_sample(const NoisePiece& piece, const NoiseOptions& o, int64_t sample) {
-  if (o.sigma == nullptr) return static_cast<T>(o.sigma_value);
   const int64_t k = piece.first_sigma + sample;
   if (o.sigma_is_double) return static_cast<T>(static_cast<const double*>(o.sigma)[k]);
   return static_cast<T>(static_cast<const float*>(o.sigma)[k]);
@@ -93,6 +93,7 @@ PYGAN_HD T sigma_of_sample(const NoisePiece& piece, const NoiseOptions& o, int64
 // The sigma of element i.
 template <class T>
 PYGAN_HD T sigma_at(const NoisePiece& piece, const NoiseOptions& o, int64_t i) {
+  if (o.sigma == nullptr) return static_cast<T>(o.sigma_value);
   return sigma_of_sample<T>(piece, o, piece.sigma_stride.quotient(i));
 }
 

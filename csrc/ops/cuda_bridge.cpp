@@ -34,10 +34,11 @@ unsigned slot_for(const c10::cuda::CUDAStream& stream) {
     return kStreamSlots + captured++ % (cuda::kSlots - kStreamSlots);
   }
   // The one handle cudaStreamPerThread is another stream in each thread.
-  static thread_local const char this_thread = 0;
-  const void* thread = stream.stream() == cudaStreamPerThread ? &this_thread : nullptr;
+  static std::atomic<unsigned> threads{0};
+  static thread_local const unsigned this_thread = ++threads;
+  const unsigned thread = stream.stream() == cudaStreamPerThread ? this_thread : 0;
   static std::mutex mutex;
-  static std::map<std::tuple<int, cudaStream_t, const void*>, unsigned> of_stream;
+  static std::map<std::tuple<int, cudaStream_t, unsigned>, unsigned> of_stream;
   const std::lock_guard<std::mutex> lock(mutex);
   const auto next = static_cast<unsigned>(of_stream.size());
   const auto [entry, is_new] =
@@ -111,7 +112,7 @@ void sums_cuda(c10::ArrayRef<LossPiece>, const LossOptions&, const LossOutputs&,
 void pointwise_cuda(c10::ArrayRef<LossPiece>, const LossOptions&, const at::Tensor&) {
   no_cuda("pygan.fused_losses");
 }
-void instance_noise_cuda(c10::ArrayRef<NoisePiece>, const NoiseOptions&, int64_t*, uint64_t,
+void instance_noise_cuda(c10::ArrayRef<NoisePiece>, const NoiseOptions&, int64_t*, uint32_t,
                          const at::Tensor&) {
   no_cuda("pygan.instance_noise");
 }

@@ -161,7 +161,7 @@ at::Tensor noise_draw(at::TensorList x, const OptionalTensor& sigma, double sigm
     check_noise_out(x, out);
     check_noise_overlap(x, sigma, out);
   }
-  TORCH_CHECK_VALUE(!generator.has_value() || generator->device().type() == x[0].device().type(),
+  TORCH_CHECK_VALUE(!generator.has_value() || generator->device() == x[0].device(),
                     cat ? "pygan.instance_noise_pair" : "pygan.instance_noise",
                     ": generator must be on the device of ", cat ? "real" : "x", ", ",
                     x[0].device(), ", got one on ", generator->device());

@@ -7,6 +7,7 @@ what the kept files are. The logs of tests and sanitizers are not kept, but a li
 """
 
 import argparse
+import re
 import shutil
 from pathlib import Path
 
@@ -25,7 +26,9 @@ def keep(folder, reports):
     folder.mkdir(parents=True, exist_ok=True)
     summary = []
     for report in reports:
-        summary += (report / "0-summary.txt").read_text("utf-8").splitlines()
+        lines = (report / "0-summary.txt").read_text("utf-8").splitlines()
+        # Without paths and raw tables, which are the last lines of the benchmark and of Nsight Compute.
+        summary += [re.sub(r': (Written: |").*', "", x) for x in lines if not x.startswith("done")]
         for name, kept in COPIES.items():
             if (report / name).exists():
                 shutil.copyfile(report / name, folder / kept)

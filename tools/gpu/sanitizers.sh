@@ -40,7 +40,10 @@ if ((planted == 9)); then echo "the planted error was found"; else
 fi
 # The last line is what the summary shows.
 cd "$WORK" || exit
-summaries=$(grep -ahE 'ERROR SUMMARY|RACECHECK SUMMARY' san-plant "${TOOLS[@]/#/san-}" | tr -s '=\n' ' ')
-calls=$(tail -qn 40 "${TOOLS[@]/#/san-}" | grep -a 'calls in' | tr '\n' ' ')
-echo "$summaries; $calls; plant rc=$planted, rc=$status"
+found=""
+for tool in "${TOOLS[@]}"; do
+  counted=$(grep -aohE 'SUMMARY: [0-9]+ (errors?|hazards?)' "san-$tool" | tail -n 1 | cut -d' ' -f2-)
+  found+="$tool: ${counted:-no summary} ($(grep -aohE '[0-9]+ calls' "san-$tool" | tail -n 1)); "
+done
+echo "${found}the planted error: $( ((planted == 9)) && echo found || echo "NOT FOUND, rc=$planted")"
 exit $status

@@ -6,6 +6,7 @@
 // at random. `brief` is for the slow TSan: fewer combinations of type and size.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -258,6 +259,21 @@ void check_dot(Dtype dtype, int64_t samples, int64_t stride, Random& random) {
   }
 }
 
+// Against the division that it replaces: of all magnitudes, and next to multiples.
+void check_divisor(Random& random) {
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  const auto any = [&] { return int64_t(random_word(random) >> (1 + random.bits() % 63)); };
+  for (int trial = 0; trial < 20000; ++trial) {
+    const int64_t d = trial < 64 ? int64_t(1ull << 62 >> trial % 63) : std::max<int64_t>(any(), 1);
+    const int64_t multiple = any() / d * d;
+    for (int64_t i :
+         {int64_t{0}, d - 1, d, multiple, std::max<int64_t>(multiple, 1) - 1, any(), kMost - 1})
+      if (Divisor(d).quotient(i) != i / d)
+        harness::fail("Divisor: %lld / %lld is %lld, got %lld", (long long)i, (long long)d,
+                      (long long)(i / d), (long long)Divisor(d).quotient(i));
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -284,6 +300,7 @@ int main(int argc, char** argv) {
       check_dot<T>(dtype, 0, 3, random);
     });
   }
+  check_divisor(random);
   check_turns(random);
   noise_grids::check_small(seed);
   noise_grids::check_huge();
