@@ -35,11 +35,12 @@ python -m pygan
 status=0
 python -m pytest "$@" | tee "$work/tests.log" || status=$?
 python - "$(tail -1 "$work/tests.log")" <<'END'
-import datetime, sys
+import datetime, re, sys
 import pygan
+tests = re.sub(r" in [\d.]+s.*", "", sys.argv[1].strip(" ="))
 info = pygan.build_info()
 cuda = f"CUDA {info['cuda_version']}, {' '.join(info['cuda_archs'])}" if info["cuda"] else "CPU"
-print("|", " | ".join([info["python"], info["torch"], info["compiler"], cuda, sys.argv[1].strip(" ="),
+print("|", " | ".join([info["python"], info["torch"], info["compiler"], cuda, tests,
       str(datetime.date.today())]), "|")
 END
 exit $status
