@@ -7,6 +7,12 @@ target_include_directories(pygan_torch SYSTEM INTERFACE ${PYGAN_TORCH_INCLUDE_DI
 # OpenMP at compile time only. Linking with -fopenmp would load the system's libgomp beside the one in torch's
 # wheel, and two thread pools spin against each other; unlinked, GOMP_parallel is found in torch's.
 target_compile_options(pygan_torch INTERFACE -fopenmp)
+if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+  file(GLOB gnu_openmp "${PYGAN_TORCH_LIB_DIR}/libgomp*")
+  if(gnu_openmp)
+    message(FATAL_ERROR "clang needs LLVM's OpenMP runtime, and this torch brings GNU's: set CXX to g++ 11 or newer.")
+  endif()
+endif()
 
 target_sources(
   _C

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 
 import pygan_build_backend as backend  # noqa: E402
-from setup_helpers import extension, torch_info  # noqa: E402
+from setup_helpers import cuda, extension, torch_info  # noqa: E402
 
 SERIES = ".".join(torch.__version__.split("+")[0].split(".")[:2])
 
@@ -243,6 +243,20 @@ def test_settings_survive_the_way_into_cmake(tmp_path):
     (tmp_path / "show.cmake").write_text(show)
     subprocess.run([extension.find_tool("cmake"), "-P", "show.cmake"], cwd=tmp_path, check=True)
     assert (tmp_path / "a").read_text() == values["PYGAN_A"]
+
+
+@pytest.mark.skipif(not shutil.which("clang++"), reason="clang++ is not installed")
+def test_clang_is_refused_where_torch_brings_gnus_openmp(tmp_path):
+    found = torch_info.find_torch()
+    if not list(Path(found.lib_dir).glob("libgomp*")):
+        pytest.skip("this torch does not bring GNU's OpenMP")
+    values = extension.settings(found, cuda.CudaConfig("CUDA kernels left out: a test"), "0")
+    extension.write_settings(tmp_path / "settings.cmake", values)
+    cmake = [extension.find_tool("cmake"), "-S", str(ROOT), "-B", str(tmp_path / "build")]
+    cmake += ["-C", str(tmp_path / "settings.cmake"), "-DCMAKE_CXX_COMPILER=clang++"]
+    answer = subprocess.run(cmake, capture_output=True, text=True)
+    assert answer.returncode == 1
+    assert "set CXX to g++ 11 or newer" in " ".join(answer.stderr.split())
 
 
 # --- installing for real ------------------------------------------------------------------------------

@@ -27,6 +27,8 @@ def problems():
     if compiler is None:
         yield "a C++ compiler (g++ >= 11) is needed. On Debian and Ubuntu: apt install g++"
         return
+    if os.path.basename(compiler).startswith("clang"):
+        return  # cmake/torch.cmake says whether it will do
     found = subprocess.run(
         [compiler, "-dumpfullversion"], stdout=subprocess.PIPE, universal_newlines=True
     ).stdout

@@ -33,18 +33,19 @@ main() {
   wheels=$(python tools/missing_compiler.py)
   [ -z "$wheels" ] || "${pip[@]}" install --quiet $wheels
   "${pip[@]}" install --verbose --no-build-isolation --no-deps --editable . > "$work/build.log" 2>&1 \
-      || { tail -60 "$work/build.log"; exit 1; }
+      || { grep -m 5 -A 3 'error:\|Error' "$work/build.log" || tail -40 "$work/build.log"; exit 1; }
   python -m pygan
 
   status=0
   python -m pytest "$@" | tee "$work/tests.log" || status=$?
   ((status == 0)) || exit $status
   python - "$(tail -1 "$work/tests.log")" <<'END'
-import datetime, sys
+import datetime, re, sys
 import pygan
+tests = re.sub(r" in [\d.]+s.*", "", sys.argv[1].strip(" ="))
 info = pygan.build_info()
 cuda = f"CUDA {info['cuda_version']}, {' '.join(info['cuda_archs'])}" if info["cuda"] else "CPU"
-print("|", " | ".join([info["python"], info["torch"], info["compiler"], cuda, sys.argv[1].strip(" ="),
+print("|", " | ".join([info["python"], info["torch"], info["compiler"], cuda, tests,
       str(datetime.date.today())]), "|")
 END
 }
