@@ -39,7 +39,8 @@ class EMA(AveragedModel):
         self.n_averaged = self.n_averaged.to(_device(network))
         # On the host, because only the first update asks for the count.
         self._empty = True
-        self.register_load_state_dict_post_hook(_loaded)
+        module: Any = self  # the hook has no types in some versions of torch
+        module.register_load_state_dict_post_hook(_loaded)
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:

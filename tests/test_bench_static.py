@@ -39,12 +39,7 @@ def kernel(body, registers=32):
 
 
 def case(read=4, written=4):
-    return static.Case("copy", "float32", "copy", read, written, 1, 1 << 10, 0, 0)
-
-
-@pytest.fixture(autouse=True)
-def any_arithmetic(monkeypatch):
-    monkeypatch.setattr(static, "FP32", 0)
+    return static.Case("copy", "float32", "copy", read, written, 1, 1 << 10, 0, 0, 0)
 
 
 @pytest.mark.parametrize(

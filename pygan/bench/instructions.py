@@ -160,7 +160,7 @@ def moved(path: Sequence[Instruction], operation: str) -> int:
 
 
 def _singles(path: Sequence[Instruction]) -> int:
-    return sum(0 < instruction.moves("LDG") < 16 for instruction in path)
+    return sum(0 < one.moves("LDG") + one.moves("LD") < 16 for one in path)
 
 
 def main_loop(body: str, read: int, written: int, fp32: int = 0, singles: int = 0) -> Loop:
