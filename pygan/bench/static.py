@@ -26,8 +26,8 @@ ASSUMPTIONS = (
     "Predicted from the machine code; nothing here was run on a GPU.",
     f"16 Mi elements a tensor (a loss has two), contiguous and aligned; all bytes come from DRAM and go there. The "
     f"memory's limit is {ATTAINABLE:.0%} of the data sheet's bandwidth; clocks are the boost clocks.",
-    "Losses: the discriminator's of non_saturating, without label smoothing and statistics. Noise: one sigma, unless it "
-    "says one per sample.",
+    "Losses: the discriminator's of non_saturating, without label smoothing and statistics. Noise: one sigma, unless "
+    "it says one per sample.",
     "Throughputs an SM and clock are those of the CUDA C++ Programming Guide; 16 for MUFU and for all conversions; a "
     "32 x 32 -> 64 bit product counts as two multiplications. A pipe and a scheduler can be kept busy all the time.",
     "Latency: each warp by itself issues in order, waits for what an instruction reads (4 clocks for arithmetic, "
