@@ -76,7 +76,7 @@ def instance_noise(
 
     Args:
         x: float32, float64, float16, bfloat16 or uint8, any shape and strides. Or a list of such tensors, as of an
-            image pyramid: the same noise as in calls for one after the other, in one launch for up to 48 neighbours
+            image pyramid: the same noise as in calls for one after the other, in one launch for up to 40 neighbors
             of one dtype.
         sigma: standard deviation: a number, a 0-d tensor, or one value per sample, shape (N,) for x of
             shape (N, ...); tensors are float32 or float64. Under torch.compile a number is compiled in
