@@ -49,7 +49,7 @@ class Case:
     read: int  # bytes an element
     written: int
     tensors: int
-    blocks: int  # at most: kMaxBlocks in csrc/cuda/*.cu
+    blocks: int  # at most: kMaxBlocks in csrc/cuda/reduce.cuh
     waits: int  # of a block for L2 after the main loop, one after the other
     trips: int  # to L2, of the last block
     fp32: int  # instructions of that pipe an element, at least: fewer are not what the table names

@@ -59,6 +59,10 @@ COUNTERS = """### Nsight Compute
 
 Counters of a single launch at 16 Mi elements a tensor, without the kernels' warm-up.
 """
+READING = """Gains are over eager PyTorch (`torch.compile` was not timed there), and plain PyTorch was not captured: most of what the
+graph saves is the host's time. Medians over rounds.
+"""
+REMARKS = "What failed, and why, is in [Stages](docs/benchmarks.md#stages)."
 CHECKS = """### Stages
 
 The exit status of each stage, and the last line that it printed.
@@ -225,5 +229,6 @@ def short_section(folder, static):
         steps = report.steps_cells(bench["steps"])
         parts += [table(columns, [[cells[i] for i in order] for cells in steps])]
     tests = [f"{name}: {last}" for name, _, _, last in stages(folder) if name in TESTS]
-    parts += [f"Tests on it: {'; '.join(tests)}.\n"] * bool(tests)
+    parts += [READING] * ("steps" in bench)
+    parts += [f"Tests on it: {'; '.join(tests)}. {REMARKS}\n"] * bool(tests)
     return "\n".join(parts)
