@@ -59,8 +59,8 @@ COUNTERS = """### Nsight Compute
 
 Counters of a single launch at 16 Mi elements a tensor, without the kernels' warm-up.
 """
-READING = """Gains are over eager PyTorch (`torch.compile` was not timed there), and plain PyTorch was not captured: most of
-what the graph saves is the host's time. Medians over rounds.
+READING = """Gains are over eager PyTorch (`torch.compile` was not timed there), and plain PyTorch was not captured:
+most of what the graph saves is the host's time. Medians over rounds.
 """
 REMARKS = "What failed, and why, is in [Stages](docs/benchmarks.md#stages)."
 CHECKS = """### Stages
