@@ -8,10 +8,7 @@ from typing import Any
 
 import torch
 
-_REINSTALL = (
-    "reinstall it with `pip install --no-cache-dir --force-reinstall --no-deps pygan-fused` "
-    "(in a checkout, `.` for the name)"
-)
+_REINSTALL = "reinstall it with `pip install --no-cache-dir --force-reinstall --no-deps .` in a checkout of it"
 
 
 def check_build() -> None:

@@ -79,7 +79,7 @@ def digits() -> tuple[Tensor, Tensor]:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise ImportError(
-            'pygan.datasets.digits needs scikit-learn: pip install "pygan-fused[train]"'
+            'pygan.datasets.digits needs scikit-learn: pip install ".[train]" in a checkout of pygan'
         ) from error
     images, labels = load_digits(return_X_y=True)  # ink from 0 to 16
     return (
@@ -127,7 +127,7 @@ class ImageFolder(Dataset[Tensor]):
             from PIL import Image
         except ImportError as error:
             raise ImportError(
-                'ImageFolder needs Pillow: pip install "pygan-fused[train]"'
+                'ImageFolder needs Pillow: pip install ".[train]" in a checkout of pygan'
             ) from error
         check_int("ImageFolder", "size", size)
         if channels not in (1, 3):

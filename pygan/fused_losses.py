@@ -111,7 +111,9 @@ class LossAndGrad(NamedTuple):
                 another shape, dtype or device; logits that require no gradient.
             TypeError: logits that are neither tensors nor lists of them.
         """
-        outputs, grads = arguments.paired("pygan.LossAndGrad.backward", logits, self.grads)
+        outputs, grads = arguments.paired(
+            "pygan.fused_losses.LossAndGrad.backward", logits, self.grads
+        )
         # Dynamo knows PyTorch's way alone.
         if torch.compiler.is_compiling():
             torch.autograd.backward(outputs, grads)
@@ -162,7 +164,7 @@ def discriminator_loss(
         TypeError: logits that are no floating tensors, or differ in dtype; weights that are no
             numbers.
     """
-    op = "pygan.discriminator_loss"
+    op = "pygan.fused_losses.discriminator_loss"
     call = arguments.parse(
         op, False, loss, label_smoothing, reduction, weights, real_logits, fake_logits
     )
@@ -198,7 +200,7 @@ def generator_loss(
         ValueError, TypeError: as in :func:`discriminator_loss`; also real logits for a loss that does
             not use them, and none for one that does.
     """
-    op = "pygan.generator_loss"
+    op = "pygan.fused_losses.generator_loss"
     call = arguments.parse(op, True, loss, 0.0, reduction, weights, real_logits, fake_logits)
     return _loss(call, fake_logits, return_stats)
 
@@ -228,7 +230,7 @@ def discriminator_loss_and_grad(
     Raises:
         ValueError, TypeError: as in :func:`discriminator_loss`.
     """
-    op = "pygan.discriminator_loss_and_grad"
+    op = "pygan.fused_losses.discriminator_loss_and_grad"
     call = arguments.parse(
         op, False, loss, label_smoothing, reduction, weights, real_logits, fake_logits
     )
@@ -251,7 +253,7 @@ def generator_loss_and_grad(
         :class:`LossAndGrad`, its grads ``(d loss / d fake_logits,)``, followed by
         ``d loss / d real_logits`` where these are given.
     """
-    op = "pygan.generator_loss_and_grad"
+    op = "pygan.fused_losses.generator_loss_and_grad"
     call = arguments.parse(op, True, loss, 0.0, reduction, weights, real_logits, fake_logits)
     return _loss_and_grad(op, call, fake_logits, return_stats)
 

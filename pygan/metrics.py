@@ -147,7 +147,7 @@ def _digit_classifier() -> Any:
         from sklearn.pipeline import make_pipeline
     except ImportError as error:
         raise ImportError(
-            'pygan.metrics.StackedDigits needs scikit-learn: pip install "pygan-fused[train]"'
+            'pygan.metrics.StackedDigits needs scikit-learn: pip install ".[train]" in a checkout of pygan'
         ) from error
     features = Nystroem(gamma=0.02, n_components=400, random_state=0)
     return make_pipeline(features, LogisticRegression(C=30, max_iter=500))

@@ -31,7 +31,7 @@ def test_devices_of_a_gpu():
         instance_noise(x, 0.5, generator=torch.Generator())
     with raises(
         ValueError,
-        "pygan.discriminator_loss: fake_logits must be on the device of real_logits, cuda:0, got cpu",
+        "pygan.fused_losses.discriminator_loss: fake_logits must be on the device of real_logits, cuda:0, got cpu",
     ):
         discriminator_loss(x, torch.zeros(3))
 

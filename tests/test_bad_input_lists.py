@@ -12,7 +12,7 @@ from helpers_losses import RELATIVISTIC
 
 from pygan.fused_losses import discriminator_loss, generator_loss
 
-D, G = "pygan.discriminator_loss: ", "pygan.generator_loss: "
+D, G = "pygan.fused_losses.discriminator_loss: ", "pygan.fused_losses.generator_loss: "
 R, F = torch.linspace(-1, 1, 4), torch.linspace(-2, 2, 4)
 SHORT = torch.linspace(-2, 2, 3)
 

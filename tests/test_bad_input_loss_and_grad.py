@@ -19,7 +19,7 @@ R, F = torch.linspace(-1, 1, 4), torch.linspace(-2, 2, 4)
 @pytest.mark.parametrize("reduction", ["none", "average", None])
 def test_a_gradient_is_of_one_number(reduction, case):
     inputs = [R, F][: len(case.roles)]
-    name = f"pygan.{case.phase}_loss_and_grad: reduction must be "
+    name = f"pygan.fused_losses.{case.phase}_loss_and_grad: reduction must be "
     with raises(ValueError, name, "mean", "sum", ", got "):
         case.call(inputs, suffix="_and_grad", reduction=reduction)
 
@@ -70,7 +70,7 @@ def test_a_gradient_is_of_one_number(reduction, case):
     ],
 )
 def test_loss_and_grad(call, error, message):
-    with raises(error, "pygan." + message):
+    with raises(error, "pygan.fused_losses." + message):
         call()
 
 
@@ -116,7 +116,7 @@ def of(*shapes, grad=True):
 )
 def test_backward(logits, error, message):
     result = discriminator_loss_and_grad(torch.zeros(3), torch.zeros(3))
-    with raises(error, "pygan.LossAndGrad.backward: " + message):
+    with raises(error, "pygan.fused_losses.LossAndGrad.backward: " + message):
         result.backward(*logits)
     assert all(x.grad is None for x in logits if isinstance(x, torch.Tensor))
 
@@ -138,7 +138,7 @@ def test_backward(logits, error, message):
 )
 def test_backward_of_lists(lists, message):
     result = discriminator_loss_and_grad(of(3, 2), of(3, 2))
-    with raises(ValueError, "pygan.LossAndGrad.backward: " + message):
+    with raises(ValueError, "pygan.fused_losses.LossAndGrad.backward: " + message):
         result.backward(*lists)
 
 

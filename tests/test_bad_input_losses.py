@@ -18,143 +18,144 @@ LOSS_CASES = {
     "real int": (
         lambda: discriminator_loss(R.long(), F),
         TypeError,
-        "pygan.discriminator_loss: real_logits must be float32, float64, float16 or bfloat16, got ",
+        "pygan.fused_losses.discriminator_loss: real_logits must be float32, float64, float16 or bfloat16, got ",
     ),
     "fake bool": (
         lambda: discriminator_loss(R, F > 0),
         TypeError,
-        "pygan.discriminator_loss: fake_logits must be float32, float64, float16 or bfloat16, got ",
+        "pygan.fused_losses.discriminator_loss: fake_logits must be float32, float64, float16 or bfloat16, got ",
     ),
     "complex": (
         lambda: generator_loss(F.to(torch.complex64)),
         TypeError,
-        "pygan.generator_loss: fake_logits must be float32, float64, float16 or bfloat16, got ",
+        "pygan.fused_losses.generator_loss: fake_logits must be float32, float64, float16 or bfloat16, got ",
     ),
     "fp8": (
         lambda: generator_loss(F.to(torch.float8_e5m2)),
         TypeError,
-        "pygan.generator_loss: fake_logits must be float32, float64, float16 or bfloat16, got ",
+        "pygan.fused_losses.generator_loss: fake_logits must be float32, float64, float16 or bfloat16, got ",
     ),
     "mixed dtypes": (
         lambda: discriminator_loss(R, F.half()),
         TypeError,
-        "pygan.discriminator_loss: fake_logits must have the dtype of real_logits, ",
+        "pygan.fused_losses.discriminator_loss: fake_logits must have the dtype of real_logits, ",
     ),
     # no tensors
     "list": (
         lambda: discriminator_loss([1.0], F),
         TypeError,
-        "pygan.discriminator_loss: real_logits[0] must be a tensor, got float",
+        "pygan.fused_losses.discriminator_loss: real_logits[0] must be a tensor, got float",
     ),
     "array": (
         lambda: discriminator_loss(R, F.numpy()),
         TypeError,
-        "pygan.discriminator_loss: fake_logits must be a tensor or a list of tensors, got ndarray",
+        "pygan.fused_losses.discriminator_loss: fake_logits must be a tensor or a list of tensors, got ndarray",
     ),
     "None": (
         lambda: generator_loss(None),
         TypeError,
-        "pygan.generator_loss: fake_logits must be a tensor or a list of tensors, got NoneType",
+        "pygan.fused_losses.generator_loss: fake_logits must be a tensor or a list of tensors, got NoneType",
     ),
     # devices
     "devices": (
         lambda: discriminator_loss(R, F.to("meta")),
         ValueError,
-        "pygan.discriminator_loss: fake_logits must be on the device of real_logits, cpu, got meta",
+        "pygan.fused_losses.discriminator_loss: fake_logits must be on the device of real_logits, cpu, got meta",
     ),
     "devices, the other way": (
         lambda: discriminator_loss(R.to("meta"), F),
         ValueError,
-        "pygan.discriminator_loss: fake_logits must be on the device of real_logits, meta, got cpu",
+        "pygan.fused_losses.discriminator_loss: fake_logits must be on the device of real_logits, meta, got cpu",
     ),
     # empty under a mean
     "empty real": (
         lambda: discriminator_loss(R[:0], F),
         ValueError,
-        'pygan.discriminator_loss: real_logits must not be empty for reduction="mean", got shape [0]',
+        'pygan.fused_losses.discriminator_loss: real_logits must not be empty for reduction="mean", got shape [0]',
     ),
     "empty fake": (
         lambda: discriminator_loss(R, torch.zeros(3, 0, 2)),
         ValueError,
-        'pygan.discriminator_loss: fake_logits must not be empty for reduction="mean", got shape [3, 0, 2]',
+        'pygan.fused_losses.discriminator_loss: fake_logits must not be empty for reduction="mean", got '
+        "shape [3, 0, 2]",
     ),
     "empty generator": (
         lambda: generator_loss(F[:0]),
         ValueError,
-        'pygan.generator_loss: fake_logits must not be empty for reduction="mean", got shape [0]',
+        'pygan.fused_losses.generator_loss: fake_logits must not be empty for reduction="mean", got shape [0]',
     ),
     # options
     "loss": (
         lambda: discriminator_loss(R, F, loss="hing"),
         ValueError,
-        "pygan.discriminator_loss: loss must be one of non_saturating, minimax",
+        "pygan.fused_losses.discriminator_loss: loss must be one of non_saturating, minimax",
         ", got 'hing'",
     ),
     "loss None": (
         lambda: generator_loss(F, loss=None),
         ValueError,
-        "pygan.generator_loss: loss must be one of non_saturating, minimax",
+        "pygan.fused_losses.generator_loss: loss must be one of non_saturating, minimax",
         ", got None",
     ),
     "loss list": (
         lambda: generator_loss(F, loss=["minimax"]),
         (ValueError, TypeError),
-        "pygan.generator_loss: loss must be one of non_saturating, minimax",
+        "pygan.fused_losses.generator_loss: loss must be one of non_saturating, minimax",
         ", got ['minimax']",
     ),
     "reduction": (
         lambda: discriminator_loss(R, F, reduction="average"),
         ValueError,
-        "pygan.discriminator_loss: reduction must be one of mean, sum, none, got 'average'",
+        "pygan.fused_losses.discriminator_loss: reduction must be one of mean, sum, none, got 'average'",
     ),
     "reduction number": (
         lambda: generator_loss(F, reduction=0),
         ValueError,
-        "pygan.generator_loss: reduction must be one of mean, sum, none, got 0",
+        "pygan.fused_losses.generator_loss: reduction must be one of mean, sum, none, got 0",
     ),
     "reduction list": (
         lambda: generator_loss(F, reduction=[]),
         (ValueError, TypeError),
-        "pygan.generator_loss: reduction must be one of mean, sum, none, got []",
+        "pygan.fused_losses.generator_loss: reduction must be one of mean, sum, none, got []",
     ),
     "smoothing negative": (
         lambda: discriminator_loss(R, F, label_smoothing=-0.1),
         ValueError,
-        "pygan.discriminator_loss: label_smoothing must be from 0 to 1, got -0.1",
+        "pygan.fused_losses.discriminator_loss: label_smoothing must be from 0 to 1, got -0.1",
     ),
     "smoothing large": (
         lambda: discriminator_loss(R, F, label_smoothing=1.5),
         ValueError,
-        "pygan.discriminator_loss: label_smoothing must be from 0 to 1, got 1.5",
+        "pygan.fused_losses.discriminator_loss: label_smoothing must be from 0 to 1, got 1.5",
     ),
     "smoothing nan": (
         lambda: discriminator_loss(R, F, label_smoothing=math.nan),
         ValueError,
-        "pygan.discriminator_loss: label_smoothing must be from 0 to 1, got nan",
+        "pygan.fused_losses.discriminator_loss: label_smoothing must be from 0 to 1, got nan",
     ),
     "smoothing str": (
         lambda: discriminator_loss(R, F, label_smoothing="0.1"),
         (ValueError, TypeError),
-        "pygan.discriminator_loss: label_smoothing must be ",
+        "pygan.fused_losses.discriminator_loss: label_smoothing must be ",
         ", got ",
     ),
     "smoothing None": (
         lambda: discriminator_loss(R, F, label_smoothing=None),
         (ValueError, TypeError),
-        "pygan.discriminator_loss: label_smoothing must be ",
+        "pygan.fused_losses.discriminator_loss: label_smoothing must be ",
         ", got ",
     ),
     # what the loss cannot honour
     "real logits": (
         lambda: generator_loss(F, real_logits=R),
         ValueError,
-        'pygan.generator_loss: real_logits must be None for loss="non_saturating"',
+        'pygan.fused_losses.generator_loss: real_logits must be None for loss="non_saturating"',
         ", got a tensor of shape (4,)",
     ),
     "real logits, minimax": (
         lambda: generator_loss(F, real_logits=[1.0], loss="minimax"),
         ValueError,
-        'pygan.generator_loss: real_logits must be None for loss="minimax"',
+        'pygan.fused_losses.generator_loss: real_logits must be None for loss="minimax"',
         ", got a list of length 1",
     ),
 }
@@ -186,9 +187,9 @@ def test_losses_with_gradients(name, monkeypatch):
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_losses_check_under_every_reduction(reduction):
-    with raises(TypeError, "pygan.discriminator_loss: fake_logits must be float32"):
+    with raises(TypeError, "pygan.fused_losses.discriminator_loss: fake_logits must be float32"):
         discriminator_loss(R, F.long(), reduction=reduction, return_stats=True)
-    with raises(TypeError, "pygan.generator_loss: fake_logits must be float32"):
+    with raises(TypeError, "pygan.fused_losses.generator_loss: fake_logits must be float32"):
         generator_loss(F.long(), reduction=reduction)
 
 
@@ -202,5 +203,5 @@ def test_losses_check_under_every_reduction(reduction):
 )
 def test_logits_must_agree_for_terms_too(real, fake, error, message):
     """reduction="none" is an op per tensor, but one call."""
-    with raises(error, "pygan.discriminator_loss: " + message):
+    with raises(error, "pygan.fused_losses.discriminator_loss: " + message):
         discriminator_loss(real, fake, reduction="none")

@@ -5,7 +5,7 @@ namespace pygan::ops {
 namespace {
 
 const char* op_name(const LossArgs& args) {
-  return args.discriminator() ? "pygan.discriminator_loss" : "pygan.generator_loss";
+  return args.discriminator() ? "pygan.fused_losses.discriminator_loss" : "pygan.fused_losses.generator_loss";
 }
 
 // "fake_logits", or "fake_logits[2]" where there are several.

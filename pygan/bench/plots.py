@@ -42,9 +42,7 @@ def draw(
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError(
-            "the plots need matplotlib: pip install 'pygan-fused[bench]', or pip install matplotlib"
-        ) from error
+        raise ImportError("the plots need matplotlib: pip install matplotlib") from error
 
     where = f"{about['device']}, {about['backend']}, {about['threads']} threads"
     made: list[Path] = []

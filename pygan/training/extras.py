@@ -14,5 +14,5 @@ def extra(module: str, needed_by: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(
-            f'{needed_by} needs what pip install "pygan-fused[train]" installs: {error}'
+            f'{needed_by} needs what pip install ".[train]" in a checkout of pygan installs: {error}'
         ) from error

@@ -149,7 +149,7 @@ def fit(
         pygan.checkpoint.CheckpointError: there is no usable checkpoint where one was asked for.
         RuntimeError: another process has ended; the message names the last checkpoint. Or accelerate was told to
             share the work by something else than DistributedDataParallel.
-        ImportError: something is missing that ``pip install "pygan-fused[train]"`` installs.
+        ImportError: something is missing that ``pip install ".[train]"`` installs.
     """
     options = Options(
         steps=steps,
