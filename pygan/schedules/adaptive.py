@@ -50,10 +50,17 @@ class Feedback(Schedule):
             ValueError: not 0-d, or on another device.
         """
         direction = torch.sign(self._checked_sign(real_sign) - self.target)  # of NaN: 0
-        self.count += 1
         speed = (self.high - self.low) / self.steps
         self.position.add_(direction, alpha=speed).clamp_(self.low, self.high)
+        self._move_to(self.count + 1)
+
+    def _move_to(self, count: int) -> None:
+        self.count = count
         self._refresh()
+
+    def _refresh(self) -> None:
+        """Write sigma, in place, from the position."""
+        raise NotImplementedError
 
     def set_extra_state(self, state: dict[str, int]) -> None:
         self.position.clamp_(self.low, self.high)  # saved under other limits
