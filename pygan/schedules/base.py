@@ -75,7 +75,7 @@ class Schedule(nn.Module):
 
     def set_extra_state(self, state: dict[str, int]) -> None:
         # load_state_dict leaves this state for the end, when the buffers are loaded.
-        count = state.get("count") if isinstance(state, dict) else state
+        count: Any = state.get("count") if isinstance(state, dict) else state
         check_int(f"{type(self).__name__}.load_state_dict", "count", count, 0)
         self._move_to(count)
 
