@@ -15,6 +15,9 @@ class Feedback(Schedule):
     them look real to the discriminator, 0 where it cannot tell. A step moves the position by
     ``sign(r_t - target) * (high - low) / steps`` and clamps it to [low, high].
 
+    For the losses non_saturating, minimax and hinge. Under least_squares a discriminator that cannot tell answers 1/2,
+    and r_t is 1 whatever it learns; under wasserstein and the relativistic losses only differences of logits count.
+
     Attributes:
         position: 0-d buffer, in `state_dict()`. In float64, so that steps far below its last float32 digit count.
     """
