@@ -34,6 +34,7 @@ from torch.nn.functional import logsigmoid, relu
 from torch.special import ndtr
 
 from pygan._arguments import check_int
+from pygan.schedules.base import is_number
 
 __all__ = [
     "Estimate",
@@ -81,15 +82,16 @@ _VALUE = (logsigmoid, logsigmoid)
 def kl(p: Tensor, q: Tensor, *, dx: float = ...) -> Tensor: ...
 @overload
 def kl(p: Distribution, q: Distribution, *, samples: int = ...) -> Estimate: ...
-def kl(p: Any, q: Any, *, dx: float = 1.0, samples: int = 100_000) -> Any:
+def kl(p: Any, q: Any, *, dx: float | None = None, samples: int | None = None) -> Any:
     """KL(p ‖ q): least by maximum likelihood, if p is the data; it covers every mode of p.
 
     Args:
         p, q: densities on the same grid, of any shape, not negative, floating point; or two distributions without a
             batch shape, of the same events.
-        dx: of a grid, the volume of a cell; 1 for probabilities. The rest of the space is taken to be empty, and so is
-            a cell whose density has underflowed to 0.
-        samples: of distributions without a closed form, how many are drawn of each, from PyTorch's default generator.
+        dx: of a grid, the volume of a cell, positive; None: 1, for probabilities. The rest of the space is taken to be
+            empty, and so is a cell whose density has underflowed to 0.
+        samples: of distributions without a closed form, how many are drawn of each, from PyTorch's default generator;
+            None: 100,000.
 
     Returns:
         Tensor: 0-d, of densities on a grid. Differentiable by them.
@@ -97,7 +99,8 @@ def kl(p: Any, q: Any, *, dx: float = 1.0, samples: int = 100_000) -> Any:
         (``has_rsample``), by the score function where it cannot.
 
     Raises:
-        TypeError, ValueError: p and q do not fit together, or are no densities.
+        TypeError, ValueError: p and q do not fit together, or are no densities; dx given for distributions, or
+            samples for a grid.
     """
     return _divergence("kl", _KL, p, q, dx, samples, closed=kl_divergence)
 
@@ -106,7 +109,7 @@ def kl(p: Any, q: Any, *, dx: float = 1.0, samples: int = 100_000) -> Any:
 def reverse_kl(p: Tensor, q: Tensor, *, dx: float = ...) -> Tensor: ...
 @overload
 def reverse_kl(p: Distribution, q: Distribution, *, samples: int = ...) -> Estimate: ...
-def reverse_kl(p: Any, q: Any, *, dx: float = 1.0, samples: int = 100_000) -> Any:
+def reverse_kl(p: Any, q: Any, *, dx: float | None = None, samples: int | None = None) -> Any:
     """KL(q ‖ p): where q is and p is not costs most; it may stay on one mode of p. Arguments as for :func:`kl`."""
     return _divergence(
         "reverse_kl", _REVERSE_KL, p, q, dx, samples, closed=lambda p, q: kl_divergence(q, p)
@@ -117,7 +120,7 @@ def reverse_kl(p: Any, q: Any, *, dx: float = 1.0, samples: int = 100_000) -> An
 def jsd(p: Tensor, q: Tensor, *, dx: float = ...) -> Tensor: ...
 @overload
 def jsd(p: Distribution, q: Distribution, *, samples: int = ...) -> Estimate: ...
-def jsd(p: Any, q: Any, *, dx: float = 1.0, samples: int = 100_000) -> Any:
+def jsd(p: Any, q: Any, *, dx: float | None = None, samples: int | None = None) -> Any:
     """The Jensen-Shannon divergence, ½ KL(p ‖ m) + ½ KL(q ‖ m) with m = (p + q)/2: what the discriminator's loss
     bounds, and log 2 wherever p and q do not overlap. Arguments as for :func:`kl`."""
     return _divergence("jsd", _JSD, p, q, dx, samples)
@@ -127,7 +130,7 @@ def jsd(p: Any, q: Any, *, dx: float = 1.0, samples: int = 100_000) -> Any:
 def total_variation(p: Tensor, q: Tensor, *, dx: float = ...) -> Tensor: ...
 @overload
 def total_variation(p: Distribution, q: Distribution, *, samples: int = ...) -> Estimate: ...
-def total_variation(p: Any, q: Any, *, dx: float = 1.0, samples: int = 100_000) -> Any:
+def total_variation(p: Any, q: Any, *, dx: float | None = None, samples: int | None = None) -> Any:
     """½ ∫ |p − q|: the best discriminator is right on a share ½ + ½ TV of samples. Arguments as for :func:`kl`."""
     return _divergence("total_variation", _TOTAL_VARIATION, p, q, dx, samples, closed=_normals)
 
@@ -146,7 +149,12 @@ def optimal_discriminator(p_data: _Given, p_g: _Given) -> Any:
 
 
 def value_function(
-    discriminator: Any, p_data: Any, p_g: Any, *, dx: float = 1.0, samples: int = 100_000
+    discriminator: Any,
+    p_data: Any,
+    p_g: Any,
+    *,
+    dx: float | None = None,
+    samples: int | None = None,
 ) -> Any:
     """V(D, G) = E_data[log D(x)] + E_G[log(1 − D(x))] (Goodfellow et al. 2014, eq. 1), which D maximises: at least
     −2 log 2 where D is optimal, at most 0. Of samples it is ``-fused_losses.discriminator_loss(...)``.
@@ -160,11 +168,11 @@ def value_function(
         Tensor of a grid, Estimate of distributions, as for :func:`kl`.
     """
     if isinstance(p_data, Distribution):
-        _check_distributions("value_function", p_data, p_g, samples)
-        return _estimate(_VALUE, p_data, p_g, lambda x: discriminator(x).flatten(), samples)
+        count = _check_distributions("value_function", p_data, p_g, dx, samples)
+        return _estimate(_VALUE, p_data, p_g, lambda x: discriminator(x).flatten(), count)
     _check_grid("value_function", p_data, p_g)
     _check_grid("value_function", p_data, discriminator, logits=True)
-    return _integral(_VALUE, p_data, p_g, discriminator, dx)
+    return _integral(_VALUE, p_data, p_g, discriminator, _check_cell("value_function", dx, samples))
 
 
 def lower_bounds(real_logits: Tensor, fake_logits: Tensor) -> LowerBounds:
@@ -201,21 +209,21 @@ def _divergence(
     sides: tuple[_Side | None, _Side | None],
     p: Any,
     q: Any,
-    dx: float,
-    samples: int,
+    dx: float | None,
+    samples: int | None,
     closed: Callable[[Any, Any], Tensor] | None = None,
 ) -> Any:
     if not isinstance(p, Distribution):
         _check_grid(name, p, q)
-        return _integral(sides, p, q, _grid_log_ratio(p, q), dx)
-    _check_distributions(name, p, q, samples)
+        return _integral(sides, p, q, _grid_log_ratio(p, q), _check_cell(name, dx, samples))
+    count = _check_distributions(name, p, q, dx, samples)
     if closed is not None:
         try:
             value = closed(p, q)
             return Estimate(value, torch.zeros_like(value))
         except NotImplementedError:  # for these two kinds
             pass
-    return _estimate(sides, p, q, lambda x: _log_ratio(p, q, x), samples)
+    return _estimate(sides, p, q, lambda x: _log_ratio(p, q, x), count)
 
 
 def _integral(
@@ -303,7 +311,29 @@ def _check_grid(op: str, p: Any, q: Any, logits: bool = False) -> None:
         )
 
 
-def _check_distributions(op: str, p: Distribution, q: Any, samples: int) -> None:
+def _check_cell(op: str, dx: Any, samples: int | None) -> float:
+    """The volume of a grid's cell."""
+    if samples is not None:
+        raise ValueError(
+            f"divergences.{op}: samples must be None for densities on a grid, got {samples!r}"
+        )
+    if dx is None:
+        return 1.0
+    if not is_number(dx) or not 0.0 < dx < math.inf:
+        raise ValueError(
+            f"divergences.{op}: dx must be a positive and finite number, or None, got {dx!r}"
+        )
+    return float(dx)
+
+
+def _check_distributions(
+    op: str, p: Distribution, q: Any, dx: float | None, samples: int | None
+) -> int:
+    """The number of samples to draw."""
+    if dx is not None:
+        raise ValueError(
+            f"divergences.{op}: dx must be None for distributions, which have no grid, got {dx!r}"
+        )
     if not isinstance(q, Distribution):
         raise TypeError(
             f"divergences.{op}: q must be a torch Distribution like p, got {type(q).__name__}"
@@ -314,4 +344,6 @@ def _check_distributions(op: str, p: Distribution, q: Any, samples: int) -> None
             f"{tuple(p.event_shape)} and {tuple(q.event_shape)}, batches {tuple(p.batch_shape)} and "
             f"{tuple(q.batch_shape)}"
         )
+    samples = 100_000 if samples is None else samples
     check_int(f"divergences.{op}", "samples", samples, 2)
+    return samples

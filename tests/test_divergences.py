@@ -234,6 +234,29 @@ BAD = [
         ValueError,
         "divergences.jsd: samples must be an int of",
     ),
+    *(
+        (
+            lambda dx=dx: dv.kl(P, P, dx=dx),
+            ValueError,
+            f"divergences.kl: dx must be a positive and finite number, or None, got {dx!r}",
+        )
+        for dx in (-0.01, 0, math.nan, math.inf, "0.01", True)
+    ),
+    (
+        lambda: dv.value_function(P, P, P, dx=-1.0),
+        ValueError,
+        "divergences.value_function: dx must be a positive",
+    ),
+    (
+        lambda: dv.reverse_kl(P, P, samples=100),
+        ValueError,
+        "divergences.reverse_kl: samples must be None for densities on a grid, got 100",
+    ),
+    (
+        lambda: dv.total_variation(normal(0.0, 1.0), normal(0.0, 2.0), dx=0.01),
+        ValueError,
+        "divergences.total_variation: dx must be None for distributions, which have no grid, got 0.01",
+    ),
     (
         lambda: dv.lower_bounds(P[:1], P),
         ValueError,

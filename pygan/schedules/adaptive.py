@@ -15,6 +15,9 @@ class Feedback(Schedule):
     them look real to the discriminator, 0 where it cannot tell. A step moves the position by
     ``sign(r_t - target) * (high - low) / steps`` and clamps it to [low, high].
 
+    For the losses non_saturating, minimax and hinge. Under least_squares a discriminator that cannot tell answers 1/2,
+    and r_t is 1 whatever it learns; under wasserstein and the relativistic losses only differences of logits count.
+
     Attributes:
         position: 0-d buffer, in `state_dict()`. In float64, so that steps far below its last float32 digit count.
     """
@@ -50,10 +53,17 @@ class Feedback(Schedule):
             ValueError: not 0-d, or on another device.
         """
         direction = torch.sign(self._checked_sign(real_sign) - self.target)  # of NaN: 0
-        self.count += 1
         speed = (self.high - self.low) / self.steps
         self.position.add_(direction, alpha=speed).clamp_(self.low, self.high)
+        self._move_to(self.count + 1)
+
+    def _move_to(self, count: int) -> None:
+        self.count = count
         self._refresh()
+
+    def _refresh(self) -> None:
+        """Write sigma, in place, from the position."""
+        raise NotImplementedError
 
     def set_extra_state(self, state: dict[str, int]) -> None:
         self.position.clamp_(self.low, self.high)  # saved under other limits

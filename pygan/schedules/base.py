@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import torch
@@ -21,6 +22,11 @@ class Schedule(nn.Module):
     Attributes:
         sigma: 0-d float32 buffer, the current value (in units of the data). `module.half()` leaves it in float32.
         count: steps taken so far. It is what `state_dict()` holds; sigma is recomputed from it.
+
+    Raises:
+        ValueError: `value` returned something else than a finite non-negative number. Then sigma and count are
+            unchanged. (Below zero, the noise of a ramp that was not stopped would grow again.)
+        NotImplementedError: a schedule of your own does not define `value`.
     """
 
     sigma: Tensor
@@ -28,12 +34,15 @@ class Schedule(nn.Module):
     def __init__(self, sigma: float | None = None) -> None:
         super().__init__()
         self.count = 0
-        first = self.value(0) if sigma is None else sigma
+        first = self._checked_value(0) if sigma is None else sigma
         self.register_buffer("sigma", torch.tensor(first, dtype=torch.float32), persistent=False)
 
     def value(self, count: int) -> float:
-        """The standard deviation after `count` steps; non-negative."""
-        raise NotImplementedError
+        """The standard deviation after `count` steps: a finite non-negative number."""
+        name = type(self).__name__
+        raise NotImplementedError(
+            f"{name}: value(count) must be defined by a schedule of your own, got none"
+        )
 
     def step(self, real_sign: Tensor | None = None) -> None:
         """Move on by one step. Does not synchronise. To be called outside of compiled code, which sees only sigma.
@@ -42,8 +51,7 @@ class Schedule(nn.Module):
             real_sign: mean sign of the logits of real samples, for the schedules that follow the discriminator. Those
                 that follow the count ignore it, so that a loop can hand it to any schedule.
         """
-        self.count += 1
-        self._refresh()
+        self._move_to(self.count + 1)
 
     def draw(self, x: Tensor, stream: NoiseStream) -> Tensor:
         """The standard deviation for one call on the batch x (N, ...): 0-d, or one for each sample, shape (N,).
@@ -53,16 +61,23 @@ class Schedule(nn.Module):
         """
         return self.sigma
 
-    def _refresh(self) -> None:
-        """Writes sigma, in place, from the rest of the state."""
-        self.sigma.fill_(self.value(self.count))
+    def _move_to(self, count: int) -> None:
+        """Set count, and sigma in place."""
+        value = self._checked_value(count)
+        self.count = count
+        self.sigma.fill_(value)
+
+    def _checked_value(self, count: int) -> float:
+        return checked(type(self).__name__, f"value({count})", self.value(count))
 
     def get_extra_state(self) -> dict[str, int]:
         return {"count": self.count}
 
     def set_extra_state(self, state: dict[str, int]) -> None:
-        self.count = state["count"]
-        self._refresh()  # the buffers were loaded before: load_state_dict leaves this state for the end
+        # load_state_dict leaves this state for the end, when the buffers are loaded.
+        count: Any = state.get("count") if isinstance(state, dict) else state
+        check_int(f"{type(self).__name__}.load_state_dict", "count", count, 0)
+        self._move_to(count)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Schedule:
         kept = dict(self._buffers)
@@ -88,4 +103,5 @@ def checked_steps(name: str, argument: str, value: int) -> int:
 
 
 def is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Whether it is a real number, NumPy's scalars included."""
+    return isinstance(value, Real) and not isinstance(value, bool)

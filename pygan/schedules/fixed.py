@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pygan.schedules.base import Schedule, checked, checked_steps, is_number
 
@@ -117,10 +117,14 @@ class Step(Schedule):
         milestones: increasing positive integers.
 
     Raises:
+        TypeError: values or milestones are no sequence.
         ValueError: a value out of range, milestones that do not increase, or a wrong number of values.
     """
 
     def __init__(self, values: Sequence[float], milestones: Sequence[int]) -> None:
+        for name, given in (("values", values), ("milestones", milestones)):
+            if not isinstance(given, Iterable):
+                raise TypeError(f"Step: {name} must be a sequence, got {type(given).__name__}")
         self.values = tuple(checked("Step", "each of values", value) for value in values)
         self.milestones = tuple(checked_steps("Step", "each milestone", m) for m in milestones)
         if list(self.milestones) != sorted(set(self.milestones)):

@@ -1,0 +1,73 @@
+"""Schedules of one's own that return no standard deviation, and states that no schedule has saved."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from pygan.schedules import Adaptive, Constant, Linear, Schedule, Step
+
+
+class OfOnesOwn(Schedule):
+    """Returns the value that it was given."""
+
+    def __init__(self, values):
+        self.values = values
+        super().__init__()
+
+    def value(self, count):
+        return self.values[count]
+
+
+@pytest.mark.parametrize("wrong", [-0.1, math.nan, math.inf, "0.5", None, torch.tensor(0.5)])
+def test_a_schedule_of_ones_own_cannot_leave_the_range(wrong):
+    message = r"^OfOnesOwn: value\({}\) must be a finite non-negative number, got "
+    with pytest.raises(ValueError, match=message.format(0)):
+        OfOnesOwn([wrong])
+    schedule = OfOnesOwn([0.5, 0.25, wrong])
+    schedule.step()
+    for _ in range(2):
+        with pytest.raises(ValueError, match=message.format(2)):
+            schedule.step()
+        assert (schedule.count, schedule.sigma.item()) == (1, 0.25)
+
+
+def test_a_schedule_takes_numpy_scalars():
+    table = np.linspace(0.5, 0.0, 3, dtype=np.float32)
+    assert [OfOnesOwn([value]).sigma.item() for value in table] == [0.5, 0.25, 0.0]
+    assert Linear(table[0], table[1], 4).sigma == 0.5
+
+
+def test_a_schedule_without_values_says_what_is_missing():
+    class Nothing(Schedule):
+        pass
+
+    with pytest.raises(NotImplementedError, match=r"^Nothing: value\(count\) must be defined"):
+        Nothing()
+
+
+@pytest.mark.parametrize(
+    "state", [{}, {"count": -1}, {"count": 1.5}, {"count": True}, torch.ones(2)]
+)
+@pytest.mark.parametrize(
+    "schedule", [Constant(0.3), Linear(1.0, 0.1, 10), Adaptive(0.0, 1.0, 9)], ids=repr
+)
+def test_a_forged_state_is_refused(schedule, state):
+    before = schedule.sigma.item()
+    name = type(schedule).__name__
+    saved = schedule.state_dict() | {"_extra_state": state}
+    with pytest.raises(
+        ValueError, match=rf"^{name}.load_state_dict: count must be an int of at least 0, got "
+    ):
+        schedule.load_state_dict(saved)
+    assert (schedule.count, schedule.sigma.item()) == (0, before)
+
+
+@pytest.mark.parametrize(
+    ("values", "milestones", "message"),
+    [(0.5, [5], "values must be a sequence, got float"), ([1], 5, "milestones .* got int")],
+)
+def test_step_wants_sequences(values, milestones, message):
+    with pytest.raises(TypeError, match="^Step: " + message):
+        Step(values, milestones)
