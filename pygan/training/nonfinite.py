@@ -75,7 +75,7 @@ class Watch:
         found = diagnosis.find(Transfer(self._recent, self.trainer).read())
         self._recent.clear()
         cause = "" if found is None else f". Step {found.step}: {found.evidence} {found.remedy}"
-        return Problem(f"values that are not in {where} after step {step}", cause)
+        return Problem(f"NaN or infinite values in {where} after step {step}", cause)
 
     def respond(self, problem: Problem) -> str:
         """Roll back, if that is the policy, and say so.

@@ -137,13 +137,15 @@ class Run:
 
         def missing() -> tuple[bool, bool]:
             assert log is not None
+            if not self.storage.resumed:
+                return False, False
             picture = log.picture_path(self.step)
             return self.metrics.get("step") != self.step, not picture.exists()
 
         line, picture = self.processes.from_main(missing)
         if not line:
             self.numbers = None
-        self._report(log, picture=self.step > 0 and picture and self._pictures())
+        self._report(log, picture=picture and self._pictures())
 
     def _loop(self, signals: StopSignals, log: Log | None) -> None:
         options = self.options
@@ -190,7 +192,8 @@ class Run:
             raise
         if log is not None:
             log.say(f"pygan.fit: {answer}")
-            log.metrics.write({"step": self.step, "rollback": answer})
+            assert self.storage.last is not None
+            log.metrics.write({"step": self.step, "rollback": self.storage.last.name})
 
     def _batches(self) -> Generator[list[Loaded], None, None]:
         """The batches of each step that is left."""

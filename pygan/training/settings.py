@@ -18,7 +18,7 @@ from pygan.modules import InstanceNoise
 from pygan.schedules import Schedule
 from pygan.trainer import GANTrainer
 
-__all__ = ["Settings", "changes", "roots", "settings"]
+__all__ = ["Settings", "changes", "is_plain", "roots", "settings"]
 
 Settings = dict[str, Any]
 """By names like "g_optimizer.lr" and "penalties[0].gamma": numbers, strings, booleans, None, and lists of them."""
@@ -70,6 +70,13 @@ def changes(now: Settings, before: Settings) -> dict[str, tuple[Any, Any]]:
     }
 
 
+def is_plain(value: Any) -> bool:
+    """Whether a value can be that of one setting: a number, a string, a bool, None, or a list of such that has any."""
+    if type(value) is list:
+        return value != [] and all(type(item) in _PLAIN for item in value)
+    return type(value) in _PLAIN
+
+
 def roots(names: Any) -> set[str]:
     """The options that settings of these names are of."""
     return {name.split(".")[0].split("[")[0] for name in names}
@@ -81,14 +88,14 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield name, value.item()
     elif isinstance(value, (torch.dtype, torch.device)):
         yield name, str(value)
-    elif type(value) in _PLAIN:
+    elif is_plain(value):
         yield name, value
     elif isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         for key, item in value.items():
             yield from _flat(f"{name}.{key}" if name else key, item)
     elif isinstance(value, Mapping):
         yield from _flat(name, sorted(value.items()))
-    elif isinstance(value, (list, tuple)) and value and all(type(x) in _PLAIN for x in value):
+    elif isinstance(value, tuple) and is_plain(list(value)):
         yield name, list(value)
     elif isinstance(value, (list, tuple)):
         yield f"{name}.length", len(value)
@@ -138,7 +145,7 @@ def _arguments_of(state: Any) -> Any:
         kept = {}
         for key, value in state.items():
             if key not in _MOVING and (not str(key).startswith("_") or key in _NESTED):
-                kept[key.lstrip("_")] = _arguments_of(value)
+                kept[key.lstrip("_") if key in _NESTED else key] = _arguments_of(value)
         return kept
     return [_arguments_of(item) for item in state] if isinstance(state, list) else state
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from pygan import checkpoint
 from pygan.checkpoint import CheckpointError, numbered, step_of
 from pygan.training.finite import broken_parts
+from pygan.training.settings import is_plain
 
 __all__ = ["Storage"]
 
@@ -58,6 +59,11 @@ class Storage:
                 f"pygan.fit: out must hold no other run, got one with {there}; resume='auto' continues it"
             )
 
+    @property
+    def resumed(self) -> bool:
+        """Whether this run continues one of the same folder."""
+        return self.last is not None and self.last.resolve().parent == self.folder.resolve()
+
     def path(self, step: int) -> Path:
         """Where the checkpoint of a step lies."""
         return self.folder / f"step-{step:08d}.pt"
@@ -70,6 +76,7 @@ class Storage:
             # A run that was resumed from before them takes another way from here: "auto" must not return to them.
             if step_of(later) > step or later in self._passed_over:
                 os.replace(later, later.with_name(f"abandoned-{later.name}"))
+        self._passed_over.clear()
         checkpoint.save(path, state)
         if self.keep is not None:
             for old in numbered(self.folder)[: -self.keep]:
@@ -122,14 +129,16 @@ def _check(path: Path, state: dict[str, Any]) -> None:
         elif type(state[name]) not in kinds:
             kind = type(state[name]).__name__
             raise CheckpointError(path, f"holds no run of pygan.fit: its {name!r} is a {kind}")
-    run, grid = state["run"], state["grid"]
+    run, grid, trainer = state["run"], state["grid"], state["trainer"]
     counts = state.get("nonfinite", {"skipped": 0, "rollbacks": 0})
     numbers = state.get("numbers") or {}
     sound = {
         "step": state["step"] >= 0,
         "lr_schedulers": all(isinstance(x, dict) for x in state["lr_schedulers"]),
         "random": all(isinstance(x, dict) for x in state["random"]) and state["random"] != [],
-        "run": all(type(key) is str for key in run) and type(run.get("seed")) is int,
+        "trainer": all(type(trainer.get(name)) is int for name in ("steps", "d_updates")),
+        "run": all(type(key) is str and is_plain(value) for key, value in run.items())
+        and type(run.get("seed")) is int,
         "grid": grid is None
         or (len(grid) == 2 and isinstance(grid[0], Tensor) and isinstance(grid[1], _LABELS)),
         "numbers": all(type(k) is str and type(v) in (int, float) for k, v in numbers.items()),
@@ -140,7 +149,7 @@ def _check(path: Path, state: dict[str, Any]) -> None:
         if not fine:
             raise CheckpointError(path, f"holds no run of pygan.fit: its {name!r} cannot be used")
     try:
-        broken = broken_parts(state["trainer"])
+        broken = broken_parts(trainer)
     except RecursionError:
         raise CheckpointError(path, "holds no run of pygan.fit: it holds itself") from None
     if broken:
