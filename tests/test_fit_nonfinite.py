@@ -5,6 +5,7 @@ import torch
 from helpers import raises
 from helpers_fit import FULL, assert_equal, data, metrics, networks, run, same_runs
 
+import pygan
 from pygan import checkpoint
 from pygan.checkpoint import CheckpointError
 from pygan.training.finite import all_finite, broken_parts
@@ -86,6 +87,33 @@ def test_what_skipping_cannot_help_stops(tmp_path):
         D[0].weight.fill_(float("inf"))
     with raises(FloatingPointError, "pygan.fit: ", "in the discriminator after step 3"):
         run(tmp_path, G=G, D=D, nonfinite="skip")
+
+
+class Remembering:
+    """A loss with a running average, in which one NaN stays."""
+
+    def __init__(self):
+        self.average = torch.zeros(())
+
+    def discriminator_loss(self, real_logits, fake_logits, /):
+        loss = pygan.fused_losses.discriminator_loss(real_logits, fake_logits)
+        self.average = 0.9 * self.average + 0.1 * real_logits.detach().mean()
+        return loss + 1e-3 * self.average * real_logits.mean()
+
+    def generator_loss(self, fake_logits, /):
+        return pygan.fused_losses.generator_loss(fake_logits)
+
+    def state_dict(self):
+        return {"average": self.average}
+
+    def load_state_dict(self, state):
+        self.average = state["average"]
+
+
+def test_a_loss_that_remembers_nan_is_not_skipped_forever(tmp_path):
+    x, step, _ = poisoned()
+    with raises(FloatingPointError, "pygan.fit: ", f"in the loss after step {step}"):
+        run(tmp_path, source=x, loss=Remembering(), nonfinite="skip", log_every=1)
 
 
 def test_a_rollback_takes_another_way_from_the_last_checkpoint(tmp_path):

@@ -54,18 +54,28 @@ def _of_trainer(trainer: GANTrainer) -> Iterator[_Part]:
             yield name, network.buffers(), _not_nan
     yield "g_optimizer", _tensors(trainer.g_optimizer.state), math.isfinite
     yield "d_optimizer", _tensors(trainer.d_optimizer.state), math.isfinite
+    # With averages that are NaN, every later loss is.
+    for name, owner in (("the loss", trainer.loss), *(("a penalty", p) for p in trainer.penalties)):
+        state_dict = getattr(owner, "state_dict", None)
+        if callable(state_dict):
+            yield name, _tensors(state_dict()), _not_nan
 
 
 def _of_state(state: dict[str, Any]) -> Iterator[_Part]:
-    for name in ("generator", "discriminator", "ema"):
+    for name in ("generator", "discriminator", "ema", "loss"):
         yield name, _tensors(state.get(name)), _not_nan
     for name in ("g_optimizer", "d_optimizer"):
-        yield name, _tensors(state.get(name)), math.isfinite
+        optimizer = state.get(name)
+        # Its options may be infinite.
+        held = optimizer.get("state") if isinstance(optimizer, dict) else None
+        yield name, _tensors(held), math.isfinite
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
+    elif isinstance(value, float):
+        yield torch.tensor(value, dtype=torch.float64)
     elif isinstance(value, dict):
         for item in value.values():
             yield from _tensors(item)

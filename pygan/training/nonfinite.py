@@ -21,7 +21,7 @@ __all__ = ["POLICIES", "Watch"]
 POLICIES = ("stop", "skip", "rollback")
 _IN_VAIN = 3
 # They go on when the rest is rolled back, or the run would come to the same values again.
-_ONWARD = ("steps", "d_updates", "stream", "noise", "scaler")
+_ONWARD = ("steps", "d_updates", "stream", "latent", "noise", "scaler")
 
 
 class Problem(NamedTuple):

@@ -183,8 +183,11 @@ def _with_new_settings(run: Run, state: State, changed: dict[str, Any]) -> State
     saved, fresh = state["trainer"], run.trainer.state_dict()
     options = roots(changed)
     # A part that is new begins as it was made; one that is gone is left behind.
+    anew = set(options)
+    if "penalties" in options:
+        anew |= {name for name in fresh if name.startswith("penalt")}  # and the states of each
     trainer = {
-        name: fresh[name] if name in options else saved.get(name, fresh[name]) for name in fresh
+        name: fresh[name] if name in anew else saved.get(name, fresh[name]) for name in fresh
     }
     for name in ("g_optimizer", "d_optimizer"):
         if f"{name}.type" not in changed and f"{name}.groups" not in changed:
