@@ -50,7 +50,8 @@ def begin(
     """
     arguments = {**settings, "steps": options.steps, "sharded": options.sharded}
     for rank, theirs in enumerate(processes.gather(arguments)):
-        differ = {name: (theirs.get(name), arguments.get(name)) for name in {*theirs, *arguments}}
+        names = [*arguments, *(name for name in theirs if name not in arguments)]
+        differ = {name: (theirs.get(name), arguments.get(name)) for name in names}
         differ = {name: both for name, both in differ.items() if both[0] != both[1]}
         if differ:
             raise ValueError(f"pygan.fit: {_told(differ, f'process {rank}')}")
