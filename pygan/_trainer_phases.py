@@ -85,6 +85,8 @@ class Phases:
     d_updates: int
     real: Tensor | None
     fake: Tensor | None
+    update_if: Callable[[list[nn.Parameter]], bool] | None = None
+    """Asked before each update, with the parameters and their gradients; False leaves the update out."""
     _bare_generator: nn.Module
     _g_wrapper: DistributedDataParallel | None
     _d_wrapper: DistributedDataParallel | None
@@ -249,6 +251,8 @@ class Phases:
         _C.backward(outputs, grads)
 
     def _update(self, optimizer: Optimizer, parameters: list[nn.Parameter]) -> None:
+        if self.update_if is not None and not self.update_if(parameters):
+            return
         if self.scaler is not None and self.max_grad_norm is not None:
             self.scaler.unscale_(optimizer)
         if self.max_grad_norm is not None:

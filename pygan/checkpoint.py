@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import zipfile
 import zlib
-from collections import OrderedDict
-from contextlib import suppress
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -59,7 +61,8 @@ def save(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
 
     Raises:
         TypeError: something in `state` is of another type, which `load` would refuse. Nothing has been written.
-        OSError: the file cannot be written; what was written of it is gone.
+        OSError: the file cannot be written, as on a full disk; its `filename` is `path`. What was written of it is
+            gone, and an older file of this name is still there.
     """
     path = Path(path)
     if not isinstance(state, dict):
@@ -68,33 +71,55 @@ def save(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
     content = {"format": _FORMAT, "version": _VERSION, "torch": str(torch.__version__)}
     # One name for all attempts: a killed one's leftover is overwritten by the next.
     unfinished = path.with_name(f".{path.name}.tmp")
+    with writing(path):
+        try:
+            with open(unfinished, "wb") as file:
+                summed = _Summed(file)
+                _save({**content, "state": state}, summed)
+                # Over the last field of a zip file, the length of its comment.
+                file.seek(-2, os.SEEK_END)
+                file.write(_trailer(summed.crc))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(unfinished, path)
+        except BaseException:
+            with suppress(OSError):  # of which the first is to be seen
+                unfinished.unlink(missing_ok=True)
+            raise
+        # The rename is on the disk when the folder is.
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Within it, the OSErrors of a full disk and the like name the file that could not be written."""
     try:
-        with open(unfinished, "wb") as file:
-            summed = _Summed(file)
-            torch.save({**content, "state": state}, cast(BinaryIO, summed))
-            # Over the last field of a zip file, the length of its comment.
-            file.seek(-2, os.SEEK_END)
-            file.write(_trailer(summed.crc))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _save(content: dict[str, Any], file: _Summed) -> None:
+    try:
+        torch.save(content, cast(BinaryIO, file))
+    except Exception:
+        if file.error is not None:  # instead of what torch makes of it: "unexpected pos"
+            raise file.error from None
         raise
-    # The rename is on the disk when the folder is.
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The state that `save` was given, its tensors on the CPU.
 
     Raises:
-        CheckpointError: the file is missing, truncated, damaged, not a checkpoint of pygan's or of another version of
-            the format. It offers the newest usable checkpoint of the same folder from before.
+        CheckpointError: the file is missing, no regular file, truncated, damaged, not a checkpoint of pygan's or of
+            another version of the format. It offers the newest usable checkpoint of the same folder from before.
     """
     path = Path(path)
     try:
@@ -153,18 +178,30 @@ def read(path: Path) -> dict[str, Any]:
         raise CheckpointError(path, f"is no checkpoint of pygan's: {why.strip()}") from error
     if damage:
         raise CheckpointError(path, damage)
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+    # By the types: a tensor compares with anything, and not to a bool.
+    kind = content.get("format") if isinstance(content, dict) else None
+    if content is None or type(kind) is not str or kind != _FORMAT:
         raise CheckpointError(path, "is no checkpoint of pygan's: it holds something else")
-    if content.get("version") != _VERSION:
+    version = content.get("version")
+    if type(version) is not int:
         raise CheckpointError(
-            path, f"is of version {content.get('version')} of the format, not of {_VERSION}"
+            path, f"is no checkpoint of pygan's: its version is a {type(version).__name__}"
         )
-    return content["state"]
+    if version != _VERSION:
+        raise CheckpointError(path, f"is of version {version} of the format, not of {_VERSION}")
+    state = content.get("state")
+    if not isinstance(state, dict):
+        raise CheckpointError(path, "is no checkpoint of pygan's: it holds no state")
+    return state
 
 
 def _damage(path: Path) -> str | None:
     """What is wrong with the file's bytes, of which torch.load compares no checksum."""
     trailer = len(_trailer(0))
+    if not stat.S_ISREG(
+        os.stat(path).st_mode
+    ):  # to open a pipe would wait for whoever writes to it
+        return "cannot be read: it is no regular file"
     with open(path, "rb") as file:
         start, size = file.read(4), file.seek(0, os.SEEK_END)
         if size == 0:
@@ -189,10 +226,15 @@ class _Summed:
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.crc = file, 0
+        self.error: OSError | None = None
 
     def write(self, data: bytes) -> int:
         self.crc = zlib.crc32(data, self.crc)
-        return self.file.write(data)
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
 
     def flush(self) -> None:
         self.file.flush()
@@ -211,7 +253,7 @@ def check_plain(value: Any, name: str) -> None:
     """Raise a TypeError for what `save` does not take."""
     # By the type itself: a subclass, like numpy's float64 or an enum, is pickled by its own name, and refused.
     kind = type(value)
-    if kind in (dict, OrderedDict):
+    if kind in (dict, OrderedDict, Counter):  # MultiStepLR's milestones are counted
         for key, item in value.items():
             if type(key) not in _PLAIN:
                 raise TypeError(

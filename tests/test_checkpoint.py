@@ -1,7 +1,9 @@
 """pygan.checkpoint: a file is whole or absent, and what is no checkpoint is refused with its reason."""
 
+import errno
 import os
 import pickle
+import resource
 import signal
 from collections import OrderedDict
 
@@ -155,9 +157,68 @@ def test_foreign_files_are_refused_with_their_reason(tmp_path):
     assert "posix.system" in refusal(second).reason
     assert refusal(tmp_path / "step-3.pt").reason == "does not exist"
     assert refusal(tmp_path / "step-3.pt").previous == first  # the second is no better
-    assert refusal(tmp_path).reason.startswith("cannot be read")
+    assert refusal(tmp_path).reason == "cannot be read: it is no regular file"
     first.write_bytes(b"")
     assert refusal(second).previous is None
+
+
+@pytest.mark.parametrize("entry", ["format", "version", "state"])
+@given(value=st.one_of(leaves, st.lists(leaves, max_size=3), states), absent=st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_forged_entries_are_refused(tmp_path_factory, entry, value, absent):
+    """With a right checksum: anything in place of an entry, or nothing."""
+    path = tmp_path_factory.mktemp("forged") / "step-1.pt"
+    content = {"format": "pygan checkpoint", "version": 1, "state": {}, entry: value}
+    if absent:
+        del content[entry]
+    foreign(path, content)
+    if entry == "state" and isinstance(value, dict) and not absent:
+        assert_equal(checkpoint.load(path), value)
+    elif entry == "version" and value is True and not absent:
+        assert refusal(path).reason.endswith("its version is a bool")
+    elif absent or type(value) is not int or value != 1:
+        refusal(path)
+
+
+def test_a_version_that_is_a_tensor_and_a_missing_state_are_named(tmp_path):
+    path = tmp_path / "step-1.pt"
+    foreign(path, {"format": "pygan checkpoint", "version": torch.ones(2), "state": {}})
+    assert refusal(path).reason == "is no checkpoint of pygan's: its version is a Tensor"
+    foreign(path, {"format": "pygan checkpoint", "version": 1})
+    assert refusal(path).reason == "is no checkpoint of pygan's: it holds no state"
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "step-2.pt")
+    first = tmp_path / "step-1.pt"
+    checkpoint.save(first, {})
+    error = refusal(tmp_path / "step-2.pt")
+    assert error.reason == "cannot be read: it is no regular file" and error.previous == first
+
+
+def save_with_little_space(path, report):
+    """Where no file can have more than 20,000 bytes, as on a disk that is full."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    try:
+        checkpoint.save(path, {"n": 2, "x": torch.zeros(100_000)})
+    except OSError as error:
+        report.write_text(f"{error.errno} {error.filename} {error}")
+
+
+def test_a_full_disk_is_named_and_leaves_the_old_file(tmp_path):
+    path, report = tmp_path / "step-1.pt", tmp_path / "report"
+    checkpoint.save(path, {"n": 1})
+    start(save_with_little_space, path, report).join()
+    assert report.read_text() == f"{errno.EFBIG} {path} [Errno 27] File too large: '{path}'"
+    assert checkpoint.load(path) == {"n": 1}
+    assert sorted(os.listdir(tmp_path)) == ["report", path.name]
+
+
+def test_milestones_are_saved(tmp_path):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    state = torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 3, 5]).state_dict()
+    checkpoint.save(tmp_path / "a.pt", state)
+    assert_equal(checkpoint.load(tmp_path / "a.pt"), state)
 
 
 def test_the_newest_is_that_of_the_highest_number(tmp_path):

@@ -9,7 +9,6 @@ import torch
 from helpers_fit import (
     assert_equal,
     metrics,
-    networks,
     picture,
     run,
     spread,
@@ -19,19 +18,18 @@ from torch import nn
 
 import pygan
 from pygan import checkpoint
-from pygan.training.preview import image_grid
+from pygan.training.preview import image_grid, is_images
 
 
 def test_metrics_are_strict_json_whatever_happens(tmp_path):
-    G, D = networks()
-    with torch.no_grad():
-        D[0].weight.fill_(float("inf"))
+    broken = torch.full((30, 6), float("inf"))
     values = {"nan": float("nan"), "up": float("inf"), "down": -float("inf"), "whole": 3}
-    result = run(tmp_path, G=G, D=D, evaluate=lambda _: values)
+    options = {"source": broken, "nonfinite": "skip", "evaluate": lambda _: values}
+    result = run(tmp_path, **options)
     line = metrics(tmp_path)[-1]  # with a parser that refuses NaN and Infinity
-    assert line["d_loss"] is None and line["nonfinite"] == 16
+    assert line["d_loss"] is None and line["nonfinite"] == 8
     assert [line[name] for name in values] == [None, "Infinity", "-Infinity", 3.0]
-    again = run(tmp_path, G=G, D=D, evaluate=lambda _: values, resume="auto")
+    again = run(tmp_path, **options, resume="auto")
     torch.testing.assert_close(again.metrics, result.metrics, equal_nan=True)
 
 
@@ -146,3 +144,35 @@ def test_a_grid_holds_each_image(n, channels):
         y, x = 2 + i // columns * 7, 2 + i % columns * 5
         expected = ((image.nan_to_num(nan=-1).clamp(-1, 1) + 1) * 127.5).permute(1, 2, 0).numpy()
         assert np.abs(grid[y : y + 5, x : x + 3] - expected).max() <= 0.51
+
+
+PICTURES = [
+    ((4, 1, 8, 8), True),
+    ((4, 3, 8, 8), True),
+    ((4, 28, 28), True),
+    ((4, 3, 64, 512), True),
+]
+SOUND = [((26, 1, 128016), False), ((4, 2, 16000), False), ((4, 1, 1, 400), False)]
+NEITHER = [((4, 2, 8, 8), False), ((4, 6), False), ((4, 3, 1, 1), False), ((4, 3, 5, 8, 8), False)]
+
+
+@pytest.mark.parametrize(("shape", "expected"), [*PICTURES, *SOUND, *NEITHER])
+def test_audio_is_not_shown_as_pictures(shape, expected):
+    assert is_images(torch.empty(shape, device="meta")) == expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((9, 1, 1500, 1500), (3006, 3006, 1)),  # four of them
+        ((4, 3, 2000, 100), (4006, 206, 3)),
+        ((2, 1, 9000, 600), (3004, 406, 1)),  # every third pixel
+        ((900, 6, 6), (242, 242, 1)),
+    ],
+)
+def test_a_grid_is_never_larger_than_4096_pixels(shape, expected):
+    images = torch.rand(shape)
+    grid = image_grid(images)
+    assert grid.shape == expected
+    first = images.reshape(shape[0], -1, *shape[-2:])[0, 0, 0, 0]
+    assert abs(int(grid[2, 2, 0]) - (first + 1) * 127.5) <= 0.51

@@ -28,6 +28,8 @@ from helpers_fit import (
 
 import pygan
 from pygan import checkpoint
+from pygan.training.finite import broken_parts
+from pygan.training.sampler import BatchSampler
 from pygan.training.sharding import SHARDS_ON_CPU
 
 pytestmark = [
@@ -138,6 +140,11 @@ def failing_fit(out, report, **options):
         return 1
 
 
+def reporting_plain_fit(out, report, **options):
+    G, D = plain_networks()
+    return failing_fit(out, report, G=G, D=D, **options)
+
+
 def wait_for_lines(out, n, processes):
     while not (out / "metrics.jsonl").exists() or len(metrics_so_far(out)) < n:
         assert all(process.is_alive() for process in processes)
@@ -187,6 +194,60 @@ def test_an_error_in_one_process_is_its_own(tmp_path):
     reports = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     assert reports[0] == ["RuntimeError", "the user's own"]
     assert "another process ended" in reports[1][1] and "step-00000004.pt" in reports[1][1]
+
+
+def broken_at(step):
+    """The data with one sample that is NaN, in the half of the batch of that step that the second process has."""
+    x, batch = data(), BatchSampler(30, 8, seed=ALL["seed"]).batch(step - 1)
+    x[batch.indices[-1]] = float("nan")
+    return x
+
+
+@pytest.mark.parametrize("sharded", SHARDED)
+@pytest.mark.parametrize("nonfinite", ["stop", "skip", "rollback"])
+def test_all_processes_agree_about_values_that_are_not_finite(tmp_path, nonfinite, sharded):
+    """Which the batch of one of them brought in."""
+    options = {**ALL, "sharded": sharded, "nonfinite": nonfinite, "checkpoint_every": 2}
+    options |= {"schedule": False, "learning_rate": 1e-3, "source": broken_at(3), "steps": 3}
+    out = tmp_path / "a"
+    processes = start_ranks(2, reporting_plain_fit, out, tmp_path, **options)
+    if nonfinite == "stop":
+        assert joined(processes) == [1, 1]
+        for rank in (0, 1):
+            kind, message = json.loads((tmp_path / f"{rank}.json").read_text())
+            assert kind == "FloatingPointError" and "after step 3; the last finite" in message
+        saved = checkpoint.load(checkpoint.latest(out / "checkpoints"))
+        assert saved["step"] == 2
+    else:
+        assert joined(processes) == [0, 0]
+        saved = checkpoint.load(checkpoint.latest(out / "checkpoints"))
+        assert saved["nonfinite"] == {
+            "skipped": nonfinite == "skip",
+            "rollbacks": nonfinite == "rollback",
+        }
+    assert not broken_parts(saved["trainer"])
+
+
+@pytest.mark.parametrize("sharded", SHARDED)
+def test_a_run_goes_on_with_other_settings(tmp_path, sharded):
+    options = {
+        **ALL,
+        "sharded": sharded,
+        "schedule": False,
+        "resume": "auto",
+        "checkpoint_every": 3,
+    }
+    out = ranks(2, tmp_path / "a", **options, steps=3)
+    changes = {"learning_rate": 1e-3, "loss": "hinge", "penalties": PENALTIES["R1"], "ema": None}
+    processes = start_ranks(2, reporting_plain_fit, out, tmp_path, **{**options, **changes})
+    assert joined(processes) == [1, 1]
+    for rank in (0, 1):
+        kind, message = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert kind == "ValueError" and "g_optimizer.lr must be that of the checkpoint" in message
+    ranks(2, out, **{**options, **changes}, allow_changes=True)
+    saved = checkpoint.load(checkpoint.latest(out / "checkpoints"))
+    assert saved["trainer"]["g_optimizer"]["param_groups"][0]["lr"] == 1e-3
+    assert saved["run"]["loss"] == "hinge" and "ema" not in saved["trainer"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

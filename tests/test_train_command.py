@@ -1,13 +1,20 @@
 """`pygan train`: runs of a few steps from the command line, their files, errors and resumption."""
 
+import errno
 import json
+import os
+import resource
+import signal
 import subprocess
 import sys
+import time
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from helpers import DEVICES, accelerated_on
+from helpers_fit import start
 
 from pygan import __main__, checkpoint, datasets
 from pygan.training.config import DataTable
@@ -104,6 +111,116 @@ def test_a_folder_with_a_run_is_not_overwritten(tmp_path, capsys):
     assert command(*arguments) == 0
     assert command(*arguments) == 2
     assert "resume" in capsys.readouterr().err
+
+
+RING = ["--data", "ring", "--set", "data.samples=500", "--set", "train.log_every=1"]
+
+
+def test_weights_that_are_not_finite_are_status_1(tmp_path, capsys):
+    out, more = tmp_path / "out", ["--set", "train.checkpoint_every=1", "--set", "model.depth=1"]
+    assert command(*RING, *more, "--steps", 2, "--out", out) == 0
+    wild = ["--steps", 9, "--out", out, "--resume", "--set", "optimizer.lr=1e30"]
+    assert command(*RING, *more, *wild) == 2
+    error = capsys.readouterr().err
+    assert "g_optimizer.lr must be that of the checkpoint" in error and "--allow-changes" in error
+    assert "allow_changes=" not in error
+    assert command(*RING, *more, *wild, "--allow-changes") == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("pygan.fit: weights must stay finite, got NaN or infinite values in ")
+    assert "from which --resume continues" in error and "--set train.nonfinite=rollback" in error
+    assert "resume='auto'" not in error
+    assert command(*RING, *more, "--steps", 9, "--out", out, "--resume", "--allow-changes") == 0
+
+
+def test_more_steps_are_another_decay_of_the_learning_rate(tmp_path, capsys):
+    """Where it decays; a constant one goes on as it was."""
+    arguments = [*RING, "--out", tmp_path / "a", "--resume"]
+    assert command(*arguments, "--steps", 2) == 0
+    assert command(*arguments, "--steps", 4) == 2
+    assert "lr_lambdas[0].steps must be that of the checkpoint" in capsys.readouterr().err
+    assert command(*arguments, "--steps", 4, "--allow-changes") == 0
+    # 1/2 (1 + cos(pi t)), two of four steps on the way; the last line is of the rate after step 4, which is 0.
+    assert [line["g_lr"] for line in lines(tmp_path / "a")][2:] == pytest.approx(
+        [1e-3 * (1 + np.cos(np.pi * 0.75)) / 2, 0.0], abs=1e-12
+    )
+    arguments = [*RING, "--set", "optimizer.decay_from=1", "--out", tmp_path / "b", "--resume"]
+    assert command(*arguments, "--steps", 2) == command(*arguments, "--steps", 4) == 0
+
+
+def test_nothing_to_resume_is_one_line(tmp_path, capsys):
+    assert command(*RING, "--steps", 2, "--out", tmp_path / "new", "--resume") == 0
+    assert f"{tmp_path / 'new'} holds no checkpoint to resume from: the run begins" in (
+        capsys.readouterr().err
+    )
+    assert command(*RING, "--steps", 2, "--out", tmp_path / "new") == 2
+    assert "; --resume continues it" in capsys.readouterr().err
+
+
+def in_child(report, limit, *arguments):
+    """The command in a process of its own, with what it writes to standard error in a file."""
+    if limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    errors = os.open(report, os.O_WRONLY | os.O_CREAT)
+    os.dup2(errors, 2)
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+    return command(*arguments)
+
+
+def test_a_full_disk_is_one_line_and_status_2(tmp_path):
+    report, out = tmp_path / "report", tmp_path / "out"
+    arguments = [*RING, "--steps", 2, "--out", out, "--set", "train.tensorboard=false"]
+    process = start(in_child, report, 5000, *arguments)
+    process.join()
+    assert process.exitcode == 2
+    path = out / "checkpoints/step-00000002.pt"
+    assert report.read_text() == f"[Errno {errno.EFBIG}] File too large: '{path}'\n"
+    assert command(*arguments, "--resume") == 0
+
+
+def interrupted_early(report, *arguments):
+    def train(*_, **__):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(9)
+
+    with mock.patch("pygan.training.command.train", train):
+        return in_child(report, None, *arguments)
+
+
+def test_an_interrupt_before_the_first_step_is_a_sentence_and_status_130(tmp_path):
+    report = tmp_path / "report"
+    process = start(interrupted_early, report, *RING, "--out", tmp_path / "out")
+    process.join()
+    assert process.exitcode == 130
+    assert report.read_text() == "\npygan: interrupted\n"
+
+
+def test_two_interrupts_at_once_are_a_sentence_and_status_130(tmp_path):
+    report, out = tmp_path / "report", tmp_path / "out"
+    more = ["--set", "train.checkpoint_every=1", "--set", "train.evaluate_every=1"]
+    process = start(in_child, report, None, *RING, *more, "--steps", 5000, "--out", out)
+    while not (out / "metrics.jsonl").exists() or not lines(out):
+        time.sleep(0.01)
+        assert process.is_alive()
+    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, signal.SIGINT)
+    process.join()
+    assert process.exitcode == 130 and "Traceback" not in report.read_text()
+    last = checkpoint.load(checkpoint.latest(out / "checkpoints"))["step"]
+    assert command(*RING, "--steps", last + 1, "--out", out, "--resume", "--allow-changes") == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [[], ["train", "--data", "ring", "--print-config"]])
+def test_a_reader_that_has_enough_ends_it_quietly(arguments):
+    read, write = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pygan", *arguments], stdout=write, stderr=subprocess.PIPE, text=True
+    )
+    os.close(read)
+    os.close(write)
+    _, error = process.communicate()
+    assert (process.returncode, error) == (128 + signal.SIGPIPE, "")
 
 
 def test_the_configuration_can_be_shown_and_used(tmp_path, capsys):

@@ -43,6 +43,11 @@ def add_parser(commands: Any) -> None:
     add("--seed", type=int, help="of everything (default: 0)")
     add("--steps", type=int, help="iterations (default: the recipe's)")
     add("--resume", nargs="?", const="auto", metavar="CHECKPOINT", help="continue the run in --out")
+    add(
+        "--allow-changes",
+        action="store_true",
+        help="resume with a configuration or data that are not those of the checkpoint",
+    )
     add("--print-config", action="store_true", help="show the configuration, and train nothing")
     parser.set_defaults(run=run)
 
@@ -55,15 +60,21 @@ def run(arguments: argparse.Namespace) -> int:
             print(configuration.as_toml(config))
             return 0
         out = arguments.out or Path("runs") / Path(config.data.name).name
-        result = train(config, out, resume=arguments.resume)
+        changes = arguments.allow_changes
+        result = train(config, out, resume=arguments.resume, allow_changes=changes)
+    except BrokenPipeError:
+        raise
+    except FloatingPointError as error:
+        print(_as_options(error), file=sys.stderr)
+        return 1
     except (CheckpointError, OSError, ImportError, ValueError) as error:
-        print(error, file=sys.stderr)
+        print(_as_options(error), file=sys.stderr)
         return 2
     except TypeError as error:
         # A value of the configuration of the wrong type; any other is a bug, and wants its traceback.
         if not str(error).startswith(("pygan.fit: ", "GANTrainer: ")):
             raise
-        print(error, file=sys.stderr)
+        print(_as_options(error), file=sys.stderr)
         return 2
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
@@ -72,12 +83,14 @@ def run(arguments: argparse.Namespace) -> int:
     return result.exit_code
 
 
-def train(config: Config, out: Path, *, resume: str | None = None) -> FitResult:
+def train(
+    config: Config, out: Path, *, resume: str | None = None, allow_changes: bool = False
+) -> FitResult:
     """The run that a configuration describes.
 
     Args:
         out: folder for everything that is written.
-        resume: as for `pygan.fit`.
+        resume, allow_changes: as for `pygan.fit`.
     """
     options = dict(config.train)
     seed = options.pop("seed", 0)
@@ -94,10 +107,7 @@ def train(config: Config, out: Path, *, resume: str | None = None) -> FitResult:
         for net, lr in zip((G, D), rates, strict=True)
     )
 
-    def factor(step: int) -> float:
-        done = max(0.0, step / steps - table.decay_from) / max(1e-9, 1.0 - table.decay_from)
-        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
-
+    factor = _Decay(table.decay_from, steps if table.decay_from < 1.0 else None)
     return fit(
         G,
         D,
@@ -114,9 +124,39 @@ def train(config: Config, out: Path, *, resume: str | None = None) -> FitResult:
         preview=what.preview,
         evaluate=what.evaluate,
         resume=resume,
+        allow_changes=allow_changes,
         config=config.plain(),
         **options,
     )
+
+
+class _Decay:
+    """The factor of the learning rates: 1, and from a share of the steps on half a cosine to 0. An object, because a
+    checkpoint has the attributes of one, and tells when they have changed."""
+
+    def __init__(self, decay_from: float, steps: int | None) -> None:
+        self.decay_from, self.steps = decay_from, steps
+
+    def __call__(self, step: int) -> float:
+        if self.steps is None:
+            return 1.0
+        done = max(0.0, step / self.steps - self.decay_from) / max(1e-9, 1.0 - self.decay_from)
+        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
+
+
+_OPTIONS = {
+    "resume='auto'": "--resume",
+    "allow_changes=True": "--allow-changes",
+    "nonfinite='rollback'": "--set train.nonfinite=rollback",
+}
+
+
+def _as_options(error: Exception) -> str:
+    """A message of pygan.fit's, as of the command: what are arguments there are options here."""
+    text = str(error)
+    for argument, option in _OPTIONS.items():
+        text = text.replace(argument, option)
+    return text
 
 
 def _config(arguments: argparse.Namespace) -> Config:

@@ -62,6 +62,7 @@ _NOT_IN_TRAIN = {
     ),
     *(
         "resume",
+        "allow_changes",
         "preview",
         "evaluate",
         "config",

@@ -14,12 +14,14 @@ from torch.optim import Optimizer
 
 from pygan.trainer import GANTrainer
 from pygan.training.data import Data
+from pygan.training.lock import RunLock
 from pygan.training.options import Options, check_unused, checked_networks, checked_trainer_options
 from pygan.training.processes import Processes
 from pygan.training.run import Run
 from pygan.training.sampler import BatchSampler
+from pygan.training.settings import settings
 from pygan.training.sharding import check_device, shard
-from pygan.training.state import begin, restore
+from pygan.training.state import begin
 from pygan.training.storage import Storage
 
 if TYPE_CHECKING:
@@ -71,6 +73,8 @@ def fit(
     checkpoint_every: int | None = 1000,
     keep: int | None = 3,
     resume: str | os.PathLike[str] | None = None,
+    allow_changes: bool = False,
+    nonfinite: str = "stop",
     sample_every: int | None = 1000,
     samples: int = 64,
     preview: Callable[[Tensor], Any] | None = None,
@@ -115,15 +119,29 @@ def fit(
         drop_last: leave out what remains of an epoch after its whole batches.
         conditional: pass on the labels, where the data have any, to both networks.
         log_every: steps between lines of metrics, which is when the device is waited for.
-        checkpoint_every: steps between checkpoints; None: only at the end, and at SIGTERM and SIGINT.
+        checkpoint_every: steps between checkpoints, each before the evaluation of its step; None: only at the end,
+            and at SIGTERM and SIGINT.
         keep: how many checkpoints are kept; None: all.
         resume: "auto" continues the run in `out` from its newest usable checkpoint, or begins where there is none; a
             path continues from that one. With the same arguments, the result has the same bits as if the run had
-            never been interrupted. Without it a folder with checkpoints is refused.
+            never been interrupted. Without it a folder with checkpoints is refused. Checkpoints whose weights are not
+            finite are not usable.
+        allow_changes: resume with settings that are not those of the checkpoint: the new ones are used, and each
+            change is printed. Learning rates are then what the new optimizers and `lr_schedulers` would have at that
+            step. False: settings that shape the training (those of the optimizers, `lr_schedulers`, batches, data size,
+            seed, loss, noise, penalties, average, precision, ...) must be those of the checkpoint.
+        nonfinite: what to do when parameters, optimizer states or the average are found not to be finite, which is
+            looked for at each step that is logged or saved; such values are never saved. "stop" raises an error.
+            "skip" leaves out each update whose gradients are not finite, which the metrics count as `skipped`: it waits
+            for the device in every update (unless there is a GradScaler, which leaves them out itself, uncounted), and
+            stops where that did not help. "rollback" takes weights and optimizers back from the last checkpoint, while
+            the count of steps, the data's order, noise and latents go on; when 3 rollbacks between two checkpoints
+            have not helped, it stops.
         sample_every: steps between sample grids, of the same latents throughout; None: none.
         samples: in a grid.
         preview: samples, on the device, to a picture (H, W, C) of uint8. Default: a grid of images (N, C, H, W) or
-            (N, H, W) with values in [-1, 1]; of other data none.
+            (N, H, W) with values in [-1, 1], of those that fit in 4096 x 4096 pixels; of other data, such as
+            audio (N, C, T), none.
         evaluate: called with a function ``n -> samples`` (fresh ones, from the averaged generator if there is one),
             returns a dict of numbers, which go into the metrics. Called in the main process alone.
         evaluate_every: steps between calls of it, and one at the end; None: only that.
@@ -143,10 +161,15 @@ def fit(
         FitResult: the trainer, the steps done, the last metrics, the checkpoint, and what stopped the run.
 
     Raises:
-        TypeError, ValueError: an argument that is not as described, or (batch_size, seed, the data's size, drop_last,
-            d_steps) not as in the checkpoint that is resumed. Nothing has been written.
+        TypeError, ValueError: an argument that is not as described, or not as in the checkpoint that is resumed (see
+            `allow_changes`), or that no checkpoint can hold. Nothing has been written.
         FileExistsError: `out` holds the checkpoints of a run that is not resumed.
-        pygan.checkpoint.CheckpointError: there is no usable checkpoint where one was asked for.
+        BlockingIOError: another run is writing into `out`; the message names its process.
+        FloatingPointError: the weights are not finite (see `nonfinite`); the message names the last checkpoint.
+        OSError: the disk is full, or another reason not to be able to write a file, which it names. The checkpoints
+            that were there are still there.
+        pygan.checkpoint.CheckpointError: there is no usable checkpoint where one was asked for, or it does not fit
+            the networks; these are as they were.
         RuntimeError: another process has ended; the message names the last checkpoint. Or accelerate was told to
             share the work by something else than DistributedDataParallel.
         ImportError: something is missing that ``pip install ".[train]"`` installs.
@@ -166,6 +189,8 @@ def fit(
         checkpoint_every=checkpoint_every,
         keep=keep,
         resume=resume,
+        allow_changes=allow_changes,
+        nonfinite=nonfinite,
         sample_every=sample_every,
         samples=samples,
         preview=preview,
@@ -180,7 +205,7 @@ def fit(
     checked_networks(generator=generator, discriminator=discriminator)
     if sharded:
         check_unused(g_optimizer=g_optimizer, d_optimizer=d_optimizer)
-    d_steps = checked_trainer_options(trainer_options)
+    checked_trainer_options(trainer_options)
     source = Data(data, conditional=conditional)
     BatchSampler(source.size, batch_size, seed=0, drop_last=drop_last)
 
@@ -188,22 +213,33 @@ def fit(
         options = {"latent": latent, **trainer_options, **more}
         return GANTrainer(networks[0], networks[1], g_optimizer, d_optimizer, **options)
 
-    trainer((generator, discriminator), seed=0)  # for what is wrong with its options
+    given = trainer((generator, discriminator), seed=0)  # for what is wrong with its options
     processes = Processes(accelerator, mixed_precision)
     sharded = sharded and processes.world > 1
     if sharded:
         check_device(processes.device)
-    with processes.prepared(generator, discriminator, wrapped=not sharded) as networks:
+    shape = settings(
+        given,
+        {"latent": latent, **trainer_options},
+        options.lr_schedulers,
+        batch_size=batch_size,
+        data=source.size,
+        drop_last=drop_last,
+        conditional=conditional,
+        mixed_precision=processes.accelerator.mixed_precision,
+        seed=seed,
+    )
+    prepared = processes.prepared(generator, discriminator, wrapped=not sharded)
+    with RunLock(options.out) as lock, prepared as networks:
         storage = Storage(options.out, keep)
-        seed, state = begin(options, source, d_steps, processes, storage)
+        beginning = begin(options, shape, processes, storage, lock)
         more: dict[str, Any] = {}
         if sharded:
             ema = trainer_options.get("ema")
             more["ema"] = shard(generator, discriminator, g_optimizer, d_optimizer, ema)
-        prepared = trainer(networks, seed=seed, scaler=processes.scaler, **more)
-        run = Run(prepared, options, source, processes, storage, seed)
-        if state is not None:
-            restore(run, state)
+        seed = beginning.settings["seed"]
+        made = trainer(networks, seed=seed, scaler=processes.scaler, **more)
+        run = Run(made, options, source, processes, storage, lock, beginning)
         run.train()
     return FitResult(
         trainer=run.trainer,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pygan.checkpoint import writing
 from pygan.training.extras import extra
 from pygan.training.preview import write_png
 
@@ -36,6 +37,7 @@ class MetricsFile:
     """
 
     def __init__(self, path: Path, step: int) -> None:
+        self._path = path
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115  # a line is one write: whole or cut off
         self.last: dict[str, float] = {}
         """The last line of statistics in the file, as it was found."""
@@ -43,12 +45,15 @@ class MetricsFile:
 
     def write(self, line: dict[str, Any]) -> None:
         """Append a line. NaN becomes null and an infinity a string, for JSON has neither."""
-        text = json.dumps(_strict(line), allow_nan=False)
-        self._file.write(text.encode() + b"\n")
+        left = json.dumps(_strict(line), allow_nan=False).encode() + b"\n"
+        with writing(self._path):
+            while left:  # a disk that fills up takes a part, and refuses the rest
+                left = left[self._file.write(left) :]
 
     def sync(self) -> None:
         """Return when all lines are on the disk."""
-        os.fsync(self._file.fileno())
+        with writing(self._path):
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
@@ -104,8 +109,9 @@ class Log:
         """One line of metrics, and as many scalars."""
         self.metrics.write({"step": step, **values})
         if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, step)
+            with writing(self.out):
+                for name, value in values.items():
+                    self._writer.add_scalar(name, value, step)
         shown = {label: f"{values[name]:.3g}" for name, label in _SHOWN.items() if name in values}
         self._bar.set_postfix(shown, refresh=False)
 
@@ -118,11 +124,16 @@ class Log:
                 line[name] = getattr(diagnosis, name)
         self.metrics.write(line)
 
+    def picture_path(self, step: int) -> Path:
+        """Where the sample grid of a step is."""
+        return self.out / f"samples-{step:08d}.png"
+
     def picture(self, step: int, array: NDArray[np.uint8]) -> None:
         """A sample grid (H, W, C)."""
-        write_png(self.out / f"samples-{step:08d}.png", array)
+        write_png(self.picture_path(step), array)
         if self._writer is not None:
-            self._writer.add_image("samples", array, step, dataformats="HWC")
+            with writing(self.out):
+                self._writer.add_image("samples", array, step, dataformats="HWC")
 
     def say(self, text: str) -> None:
         """A line above the progress bar."""
@@ -132,13 +143,15 @@ class Log:
         """Return when all that was logged is on the disk."""
         self.metrics.sync()
         if self._writer is not None:
-            self._writer.flush()
+            with writing(self.out):
+                self._writer.flush()
 
     def close(self) -> None:
         self._bar.close()
         self.metrics.close()
         if self._writer is not None:
-            self._writer.close()
+            with writing(self.out):
+                self._writer.close()
 
 
 def _strict(value: Any) -> Any:

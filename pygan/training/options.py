@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from pygan.checkpoint import check_plain
 from pygan.trainer import GANTrainer, TrainStats
+from pygan.training.nonfinite import POLICIES
 
 __all__ = ["Options", "checked_trainer_options"]
 
@@ -41,6 +42,8 @@ class Options:
     checkpoint_every: int | None
     keep: int | None
     resume: str | os.PathLike[str] | None
+    allow_changes: bool
+    nonfinite: str
     sample_every: int | None
     samples: int
     preview: Callable[[Tensor], Any] | None
@@ -63,7 +66,7 @@ class Options:
             _check_int("seed", self.seed, 0, " or None")
             if self.seed >= 1 << 64:
                 raise ValueError(f"pygan.fit: seed must be below 2**64, got {self.seed}")
-        for name in ("sharded", "drop_last", "conditional", "tensorboard"):
+        for name in ("sharded", "drop_last", "conditional", "tensorboard", "allow_changes"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(
                     f"pygan.fit: {name} must be a bool, got {type(getattr(self, name)).__name__}"
@@ -81,6 +84,10 @@ class Options:
         if self.mixed_precision not in (None, "no", "bf16", "fp16"):
             raise ValueError(
                 f"pygan.fit: mixed_precision must be no, bf16, fp16 or None, got {self.mixed_precision!r}"
+            )
+        if self.nonfinite not in POLICIES:
+            raise ValueError(
+                f"pygan.fit: nonfinite must be {', '.join(POLICIES[:-1])} or {POLICIES[-1]}, got {self.nonfinite!r}"
             )
         if not (
             isinstance(self.monitor, bool)
@@ -156,7 +163,7 @@ def checked_evaluation(values: Any) -> dict[str, float]:
         raise TypeError(
             f"pygan.fit: evaluate must return a dict of numbers, got {type(values).__name__}"
         )
-    taken = {"step", "sigma", "g_lr", "d_lr", *TrainStats._fields}
+    taken = {"step", "sigma", "g_lr", "d_lr", "skipped", *TrainStats._fields}
     for name, value in values.items():
         if not isinstance(name, str) or name in taken:
             raise ValueError(

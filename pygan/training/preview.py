@@ -12,25 +12,40 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pygan.checkpoint import writing
 from pygan.training.extras import extra
 
 __all__ = ["checked_preview", "image_grid", "is_images", "write_png"]
 
 
+_MOST = 4096  # pixels of a grid's side
+_LONGEST = 16  # a picture's longer side, in its shorter ones
+
+
 def is_images(samples: Tensor) -> bool:
-    """Whether `image_grid` takes them: (N, C, H, W) with 1 or 3 channels, or (N, H, W)."""
-    return samples.dim() == 3 or (samples.dim() == 4 and samples.shape[1] in (1, 3))
+    """Whether they are pictures, which `image_grid` takes: (N, C, H, W) with 1 or 3 channels, or (N, H, W), no side a
+    single pixel or more than 16 times as long as the other. Audio, (N, channels, T), is not."""
+    if not (samples.dim() == 3 or (samples.dim() == 4 and samples.shape[1] in (1, 3))):
+        return False
+    short, long = sorted(samples.shape[-2:])
+    return short > 1 and long <= _LONGEST * short
 
 
 def image_grid(samples: Tensor, *, padding: int = 2) -> NDArray[np.uint8]:
     """Images (N, C, H, W), C 1 or 3, or (N, H, W), with values in [-1, 1], in a grid as square as it gets: uint8
-    (H', W', C). Values beyond the range are clipped; NaN is black."""
-    images = samples.detach().float().cpu()
+    (H', W', C). Values beyond the range are clipped; NaN is black. It has at most 4096 x 4096 pixels: what does not fit
+    is left out, and of larger images every other pixel, or fewer, is shown."""
+    images = samples.detach()
     if images.dim() == 3:
         images = images[:, None]
-    n, channels, height, width = images.shape
-    columns = math.isqrt(n - 1) + 1
-    rows = -(-n // columns)
+    every = -(-(max(images.shape[-2:]) + 2 * padding) // _MOST)
+    images = images[..., ::every, ::every]
+    height, width = images.shape[-2:]
+    columns = math.isqrt(len(images) - 1) + 1
+    columns = min(columns, (_MOST - padding) // (width + padding))
+    rows = min(-(-len(images) // columns), (_MOST - padding) // (height + padding))
+    images = images[: rows * columns].float().cpu()
+    channels = images.shape[1]
     pixels = images.nan_to_num(nan=-1.0).clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
     grid = torch.zeros(
         channels,
@@ -69,5 +84,10 @@ def write_png(path: Path, array: NDArray[np.uint8]) -> None:
     image = extra("PIL.Image", "a sample grid")
     unfinished = path.with_name(f".{path.name}.tmp")
     pixels = array[..., 0] if array.shape[2] == 1 else array
-    image.fromarray(pixels).save(unfinished, format="PNG")
-    os.replace(unfinished, path)
+    with writing(path):
+        try:
+            image.fromarray(pixels).save(unfinished, format="PNG")
+            os.replace(unfinished, path)
+        except OSError:
+            unfinished.unlink(missing_ok=True)
+            raise

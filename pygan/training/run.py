@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import torch
@@ -13,25 +13,26 @@ from pygan import checkpoint
 from pygan.monitor import Monitor
 from pygan.trainer import GANTrainer, TrainStats
 from pygan.training.data import Data, Loaded
+from pygan.training.lock import RunLock
 from pygan.training.log import Log
+from pygan.training.nonfinite import Watch
 from pygan.training.options import Options, checked_evaluation
 from pygan.training.processes import Processes, restore_forward
 from pygan.training.sampler import BatchSampler
 from pygan.training.sampling import Sampling
 from pygan.training.signals import StopSignals
-from pygan.training.state import capture
+from pygan.training.state import Beginning, capture, check_savable, restore
 from pygan.training.storage import Storage
 
 __all__ = ["Run"]
 
 
 class Run:
-    """A run, at the beginning.
+    """A run, where it begins: at step 0, or at a checkpoint.
 
     Args:
         trainer: of the prepared networks.
-        options, data, processes, storage: as their classes say.
-        seed: of the data's order and the samples.
+        options, data, processes, storage, lock, beginning: as their classes say.
     """
 
     def __init__(
@@ -41,10 +42,12 @@ class Run:
         data: Data,
         processes: Processes,
         storage: Storage,
-        seed: int,
+        lock: RunLock,
+        beginning: Beginning,
     ) -> None:
         self.trainer, self.options, self.data, self.processes = trainer, options, data, processes
-        self.storage = storage
+        self.storage, self.lock, self.settings = storage, lock, beginning.settings
+        seed = beginning.settings["seed"]
         if trainer.noise is not None:
             trainer.noise.to(processes.device)
         self.sampler = BatchSampler(
@@ -63,9 +66,18 @@ class Run:
             self.monitor = Monitor(trainer) if options.monitor and processes.is_main else None
         elif isinstance(options.monitor, type) or not hasattr(options.monitor, "update"):
             self.monitor = options.monitor(trainer)
+        self.watch = Watch(trainer, storage, processes, options.nonfinite)
         self.step = 0
+        self.numbers: dict[str, float] | None = None
+        """What there is to log of this step, if it is due."""
         self.metrics: dict[str, float] = {}
         self.stopped_by: int | None = None
+        if beginning.state is not None:
+            restore(self, beginning.state, beginning.changed)
+        self._changed = beginning.changed
+        if options.sample_every is not None and (processes.is_main or trainer.is_sharded):
+            self.sampling.fix(options.samples)
+        check_savable(self)
 
     def train(self) -> None:
         """From the step that has been reached to the last, or to a signal.
@@ -78,9 +90,13 @@ class Run:
             with StopSignals(obey_second=self.processes.world == 1) as signals:
                 if self.processes.is_main:
                     log = self._open_log()
+                self._catch_up(log)
                 self._loop(signals, log)
                 self.processes.wait()
-        except RuntimeError as error:
+        except BaseException as error:
+            if log is not None:
+                with suppress(OSError):  # a full disk says so once
+                    log.close()
             if not self.processes.lost(error):
                 raise
             last = checkpoint.latest(self.storage.folder)
@@ -90,15 +106,18 @@ class Run:
             raise RuntimeError(
                 f"pygan.fit: another process ended, after step {self.step} of this one; {advice}"
             ) from error
-        finally:
+        else:
             if log is not None:
                 log.close()
+        finally:
             if self.trainer.ema is not None:
                 restore_forward(self.trainer.ema.module)
 
     def _open_log(self) -> Log:
         options = self.options
         options.out.mkdir(parents=True, exist_ok=True)
+        if self.lock.acquire() and self.step == 0:
+            self.storage.refuse_another_run()  # that has begun and ended since the folder was looked at
         log = Log(
             options.out,
             steps=options.steps,
@@ -107,25 +126,52 @@ class Run:
             progress=options.progress,
         )
         self.metrics = log.metrics.last
+        if options.resume == "auto" and self.storage.last is None:
+            log.say(f"pygan.fit: {options.out} holds no checkpoint to resume from: the run begins")
+        for name, (before, now) in self._changed.items():
+            log.say(f"pygan.fit: resumed at step {self.step} with {name} {now} instead of {before}")
         return log
 
+    def _catch_up(self, log: Log | None) -> None:
+        """Report the step that was resumed from, as far as the run that saved it did not come to."""
+
+        def missing() -> tuple[bool, bool]:
+            assert log is not None
+            if not self.storage.resumed:
+                return False, False
+            picture = log.picture_path(self.step)
+            return self.metrics.get("step") != self.step, not picture.exists()
+
+        line, picture = self.processes.from_main(missing)
+        if not line:
+            self.numbers = None
+        self._report(log, picture=picture and self._pictures())
+
     def _loop(self, signals: StopSignals, log: Log | None) -> None:
+        options = self.options
         with closing(self._batches()) as batches:
             for loaded in batches:
                 stats = self._iterate(loaded)
                 self.step += 1
-                last = self.step == self.options.steps
-                logged = last or self._due(self.options.log_every)
-                saved = last or self._due(self.options.checkpoint_every)
+                self.watch.note(self.step, stats)
+                logged, saved = self._due(options.log_every), self._due(options.checkpoint_every)
                 if self.processes.world == 1 or logged or saved:
                     self.stopped_by = self.processes.agree(signals.received)
                 self._diagnose(stats, log)
-                if log is not None or self.trainer.is_sharded:
-                    self._report(stats, log, logged=logged, last=last)
+                self.numbers = None
+                if (logged or self._evaluates()) and (log is not None or self.trainer.is_sharded):
+                    self.numbers = self._numbers(stats)
+                saved = saved or self.stopped_by is not None
+                if logged or saved:
+                    self._check(log)
+                if saved:
+                    # First: evaluation and preview are the user's, and may fail.
+                    self._save(log)
+                self._report(log, picture=self._pictures())
                 if log is not None:
                     log.advance()
-                if saved or self.stopped_by:
-                    self._save(log)
+                    if saved:
+                        log.sync()
                 if self.stopped_by:
                     break
         if self.stopped_by and log is not None:
@@ -133,6 +179,21 @@ class Run:
                 f"pygan.fit: stopped by {signal.Signals(self.stopped_by).name} after step {self.step}; "
                 f"the checkpoint is {self.storage.last}"
             )
+
+    def _check(self, log: Log | None) -> None:
+        """Stop, or roll back, where the weights are no longer finite."""
+        problem = self.watch.check(self.step)
+        if problem is None:
+            return
+        try:
+            answer = self.watch.respond(problem)
+        except FloatingPointError:
+            self._log_numbers(log)
+            raise
+        if log is not None:
+            log.say(f"pygan.fit: {answer}")
+            assert self.storage.last is not None
+            log.metrics.write({"step": self.step, "rollback": self.storage.last.name})
 
     def _batches(self) -> Generator[list[Loaded], None, None]:
         """The batches of each step that is left."""
@@ -163,7 +224,15 @@ class Run:
         return stats
 
     def _due(self, every: int | None) -> bool:
-        return every is not None and self.step % every == 0
+        """Whether something is, that is done at every so many steps and at the end; None: at the end, or never."""
+        last = self.step == self.options.steps
+        return last or (every is not None and self.step % every == 0)
+
+    def _evaluates(self) -> bool:
+        return self.options.evaluate is not None and self._due(self.options.evaluate_every)
+
+    def _pictures(self) -> bool:
+        return self.options.sample_every is not None and self._due(self.options.sample_every)
 
     def _diagnose(self, stats: TrainStats, log: Log | None) -> None:
         if self.monitor is None:
@@ -172,22 +241,23 @@ class Run:
             if log is not None:
                 log.diagnosis(self.step, diagnosis)
 
-    def _report(self, stats: TrainStats, log: Log | None, *, logged: bool, last: bool) -> None:
-        """The metrics, the evaluation and the sample grid, where they are due. Without a log their samples, which
-        are drawn from sharded networks by all processes together."""
-        options = self.options
-        evaluate = options.evaluate if last or self._due(options.evaluate_every) else None
-        if logged or evaluate is not None:
-            values = self._numbers(stats)
-            if evaluate is not None:
-                values.update(checked_evaluation(self.sampling.evaluation(evaluate, self.step)))
-            if log is not None:
-                log.numbers(self.step, values)
-                self.metrics = {"step": self.step, **values}
-        if options.sample_every is not None and (last or self._due(options.sample_every)):
-            picture = self.sampling.picture(options.samples, options.preview)
-            if picture is not None and log is not None:
-                log.picture(self.step, picture)
+    def _report(self, log: Log | None, *, picture: bool) -> None:
+        """The numbers, with those of the evaluation, and the sample grid, where they are due. Without a log their
+        samples, which are drawn from sharded networks by all processes together."""
+        if self.numbers is not None:
+            if self.options.evaluate is not None and self._evaluates():
+                found = self.sampling.evaluation(self.options.evaluate, self.step)
+                self.numbers = {**self.numbers, **checked_evaluation(found)}
+            self._log_numbers(log)
+        if picture and (log is not None or self.trainer.is_sharded):
+            grid = self.sampling.picture(self.options.preview)
+            if grid is not None and log is not None:
+                log.picture(self.step, grid)
+
+    def _log_numbers(self, log: Log | None) -> None:
+        if log is not None and self.numbers is not None:
+            log.numbers(self.step, self.numbers)
+            self.metrics = {"step": self.step, **self.numbers}
 
     def _numbers(self, stats: TrainStats) -> dict[str, float]:
         """What there is to log, read from the device at once."""
@@ -200,6 +270,8 @@ class Run:
         if self.options.lr_schedulers:
             values["g_lr"] = float(self.trainer.g_optimizer.param_groups[0]["lr"])
             values["d_lr"] = float(self.trainer.d_optimizer.param_groups[0]["lr"])
+        if self.watch.counts_skips:
+            values["skipped"] = self.watch.skipped
         return values
 
     def _save(self, log: Log | None) -> None:

@@ -38,15 +38,21 @@ class Sampling:
         self.fixed: tuple[Tensor, Tensor | None] | None = None
         """The latents and labels of the sample grids, the same in the whole run."""
 
-    def picture(self, n: int, preview: Callable[[Tensor], Any] | None) -> NDArray[np.uint8] | None:
-        """n samples, of the same latents as ever, as a picture (H, W, C); None if they are no images and nobody says
-        how to show them."""
+    def fix(self, n: int) -> None:
+        """Draw the latents and labels of n samples for the grids, unless a checkpoint had them."""
+        if self.fixed is not None:
+            return
         with isolated(derived_seed(self.seed, "grid"), self.device):
-            if self.fixed is None:
-                labels = self.data.labels(n, derived_seed(self.seed, "grid labels"))
-                if labels is not None and labels.dim() == 1:
-                    labels = labels.sort().values  # each class side by side
-                self.fixed = self._latents(n), labels
+            labels = self.data.labels(n, derived_seed(self.seed, "grid labels"))
+            if labels is not None and labels.dim() == 1:
+                labels = labels.sort().values  # each class side by side
+            self.fixed = self._latents(n), labels
+
+    def picture(self, preview: Callable[[Tensor], Any] | None) -> NDArray[np.uint8] | None:
+        """The samples of the fixed latents, as a picture (H, W, C); None if they are no images and nobody says how to
+        show them."""
+        assert self.fixed is not None
+        with isolated(derived_seed(self.seed, "grid"), self.device):
             samples = self._samples(*self.fixed)
             if preview is not None:
                 return checked_preview(preview(samples))

@@ -2,89 +2,103 @@
 
 from __future__ import annotations
 
+import copy
 import platform
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pygan.training.data import Data
+from pygan.checkpoint import CheckpointError, check_plain
+from pygan.training.lock import RunLock
 from pygan.training.options import Options
 from pygan.training.processes import Processes
 from pygan.training.random_state import random_state, seed_all, set_random_state
 from pygan.training.sampler import derived_seed
+from pygan.training.settings import Settings, changes, roots
 from pygan.training.storage import Storage
 
 if TYPE_CHECKING:
     from pygan.training.run import Run
 
-__all__ = ["begin", "capture", "restore"]
+__all__ = ["Beginning", "begin", "capture", "check_savable", "restore"]
 
 State = dict[str, Any]
 
 
+class Beginning:
+    """Where a run begins.
+
+    Attributes:
+        settings: of the run, with its seed.
+        state: the checkpoint's, if the run is resumed.
+        changed: the settings that are not the checkpoint's, by name: (before, now).
+    """
+
+    def __init__(self, settings: Settings, state: State | None, changed: dict[str, Any]) -> None:
+        self.settings, self.state, self.changed = settings, state, changed
+
+
 def begin(
-    options: Options, data: Data, d_steps: int, processes: Processes, storage: Storage
-) -> tuple[int, State | None]:
-    """The seed of the run and, if it is to be resumed, the checkpoint: found by the main process, told to all.
+    options: Options, settings: Settings, processes: Processes, storage: Storage, lock: RunLock
+) -> Beginning:
+    """Find the checkpoint, in the main process, and tell all.
 
     Raises:
-        ValueError: the checkpoint is of a run with other batches, or the processes were given different arguments.
+        ValueError: the checkpoint is of a run with other settings, or the processes were given different arguments.
+        BlockingIOError: another run is writing into the folder.
     """
-    arguments = {
-        "batch_size": options.batch_size,
-        "data": data.size,
-        "drop_last": options.drop_last,
-        "d_steps": d_steps,
-        "seed": options.seed,
-        "steps": options.steps,
-        "sharded": options.sharded,
-    }
+    arguments = {**settings, "steps": options.steps, "sharded": options.sharded}
     for rank, theirs in enumerate(processes.gather(arguments)):
-        _check_same(arguments, theirs, f"process {rank}")
+        names = [*arguments, *(name for name in theirs if name not in arguments)]
+        differ = {name: (theirs.get(name), arguments.get(name)) for name in names}
+        differ = {name: both for name, both in differ.items() if both[0] != both[1]}
+        if differ:
+            raise ValueError(f"pygan.fit: {_told(differ, f'process {rank}')}")
 
-    def find() -> tuple[int, State | None, Any]:
-        seed, state = options.seed, storage.find(options.resume)
+    def find() -> tuple[Beginning, Any]:
+        if options.out.is_dir():
+            lock.acquire()
+        state, changed = storage.find(options.resume), {}
+        seed = settings["seed"]
         if state is not None:
-            run = state["run"]
-            given = {**arguments, "seed": run["seed"] if seed is None else seed}
-            _check_same({name: given[name] for name in run}, run, f"the checkpoint {storage.last}")
+            if seed is None:
+                seed = state["run"]["seed"]
+            # Those of earlier versions hold fewer settings.
+            before = {"lr_schedulers.length": len(state["lr_schedulers"]), **state["run"]}
+            changed = changes({**settings, "seed": seed}, before)
+            if changed and not options.allow_changes:
+                raise ValueError(
+                    f"pygan.fit: {_told(changed, f'the checkpoint {storage.last}')}; allow_changes=True continues "
+                    "with the new settings"
+                )
             if state["step"] > options.steps:
                 raise ValueError(
                     f"pygan.fit: steps must be at least those of the checkpoint {storage.last}, {state['step']}, "
                     f"got {options.steps}"
                 )
-            seed = run["seed"]
         elif seed is None:
             seed = int(torch.randint(2**63 - 1, ()))
-        return seed, state, storage.last
+        return Beginning({**settings, "seed": seed}, state, changed), storage.last
 
-    seed, state, storage.last = processes.from_main(find)
-    return seed, state
+    beginning: Beginning
+    beginning, storage.last = processes.from_main(find)
+    return beginning
 
 
 def capture(run: Run) -> State:
     """All that `restore` needs, as plain data. Every process has to take part."""
-    sampling, options = run.sampling, run.options
     states = run.processes.gather(random_state(run.processes.device))
-    trained = run.trainer.state_dict()
+    state = _of_process(run)
     if not run.processes.is_main:
         return {}
-    keeps = getattr(run.monitor, "state_dict", None)
     return {
-        "step": run.step,
-        "trainer": trained,
-        "lr_schedulers": [scheduler.state_dict() for scheduler in options.lr_schedulers],
-        "monitor": None if keeps is None else keeps(),
+        **state,
         "random": states,
-        "grid": None if sampling.fixed is None else list(sampling.fixed),
-        "run": {
-            "batch_size": options.batch_size,
-            "data": run.data.size,
-            "drop_last": options.drop_last,
-            "d_steps": run.trainer.d_steps,
-            "seed": run.sampler.seed,
-        },
-        "config": {} if options.config is None else options.config,
+        "numbers": run.numbers,
+        "nonfinite": run.watch.saving(),
+        "run": run.settings,
+        "config": {} if run.options.config is None else run.options.config,
         "versions": {
             "pygan": _pygan_version(),
             "torch": str(torch.__version__),
@@ -93,45 +107,134 @@ def capture(run: Run) -> State:
     }
 
 
-def restore(run: Run, state: State) -> None:
-    """Continue from a checkpoint's state.
+def check_savable(run: Run) -> None:
+    """Raise a TypeError for what no checkpoint can hold, before hours of training. Every process has to take part."""
+    check_plain(_of_process(run), "state")
+
+
+def restore(run: Run, state: State, changed: dict[str, Any]) -> None:
+    """Continue from a checkpoint's state, with the run's own settings where they have `changed`.
 
     With another number of processes than it was written by, the generators that the networks draw from (dropout)
     are seeded anew: what they drew cannot be shared out.
+
+    Raises:
+        CheckpointError: it does not fit the run, or holds something else than it must. Nothing has been changed.
     """
-    options, processes = run.options, run.processes
-    if len(state["lr_schedulers"]) != len(options.lr_schedulers):
-        raise ValueError(
-            f"pygan.fit: lr_schedulers must be as many as in the checkpoint, {len(state['lr_schedulers'])}, "
-            f"got {len(options.lr_schedulers)}"
-        )
+    before, noise = copy.deepcopy(_of_process(run)), run.trainer.noise
+    processes = run.processes
+    try:
+        if changed:
+            state = _with_new_settings(run, state, changed)
+        if len(state["random"]) == processes.world:
+            random = state["random"][processes.rank]
+        else:
+            seed = derived_seed(run.sampler.seed, "resumed", state["step"], processes.rank)
+            seed_all(seed, processes.device)
+            random = random_state(processes.device)
+        _set(run, {**state, "random": random})
+        if roots(changed) & _RATES:
+            _step_schedulers(run)
+        run.numbers = state.get("numbers")
+        run.watch.restore(state.get("nonfinite", {"skipped": 0, "rollbacks": 0}))
+    except Exception as error:
+        run.trainer.noise = noise  # which the monitor may have given it
+        _set(run, before)
+        assert run.storage.last is not None
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            run.storage.last, f"does not fit this run: {type(error).__name__}: {reason}"
+        ) from error
+
+
+def _of_process(run: Run) -> State:
+    """What this process holds. Of sharded networks every process has to take part."""
+    keeps = getattr(run.monitor, "state_dict", None)
+    fixed = run.sampling.fixed
+    return {
+        "step": run.step,
+        "trainer": run.trainer.state_dict(),
+        "lr_schedulers": [scheduler.state_dict() for scheduler in run.options.lr_schedulers],
+        "monitor": None if keeps is None else keeps(),
+        "random": random_state(run.processes.device),
+        "grid": None if fixed is None else list(fixed),
+    }
+
+
+def _set(run: Run, state: State) -> None:
+    """The reverse of `_of_process`."""
     if run.monitor is not None and state["monitor"] is not None:
         # First: it may give the trainer noise, whose state is among the trainer's.
         run.monitor.load_state_dict(state["monitor"])
     run.trainer.load_state_dict(state["trainer"])
-    for scheduler, its_state in zip(options.lr_schedulers, state["lr_schedulers"], strict=True):
+    schedulers = run.options.lr_schedulers
+    for scheduler, its_state in zip(schedulers, state["lr_schedulers"], strict=True):
         scheduler.load_state_dict(its_state)
-    if state["grid"] is not None:
-        latents, labels = state["grid"]
-        run.sampling.fixed = latents, labels
+    run.sampling.fixed = None if state["grid"] is None else tuple(state["grid"])
     run.step = state["step"]
-    if len(state["random"]) == processes.world:
-        set_random_state(state["random"][processes.rank], processes.device)
+    set_random_state(state["random"], run.processes.device)
+
+
+# The options that decide the learning rates.
+_RATES = {"g_optimizer", "d_optimizer", "lr_schedulers"}
+
+
+def _with_new_settings(run: Run, state: State, changed: dict[str, Any]) -> State:
+    """A checkpoint's state with what belongs to the changed settings as the run has it, at the checkpoint's step."""
+    saved, fresh = state["trainer"], run.trainer.state_dict()
+    options = roots(changed)
+    # A part that is new begins as it was made; one that is gone is left behind.
+    anew = set(options)
+    if "penalties" in options:
+        anew |= {name for name in fresh if name.startswith("penalt")}  # and the states of each
+    trainer = {
+        name: fresh[name] if name in anew else saved.get(name, fresh[name]) for name in fresh
+    }
+    for name in ("g_optimizer", "d_optimizer"):
+        if f"{name}.type" not in changed and f"{name}.groups" not in changed:
+            trainer[name] = saved[name]
+        if options & _RATES:
+            trainer[name] = {**trainer[name], "param_groups": fresh[name]["param_groups"]}
+    if "noise" in fresh:
+        trainer["noise"] = _noise(saved.get("noise"), fresh["noise"], state["step"], changed)
+    elif "noise" in saved and "noise" not in options:
+        trainer["noise"] = saved["noise"]  # which the monitor gave it, and will again
+    if "seed" in options:
+        trainer["stream"] = fresh["stream"]
+    schedulers = state["lr_schedulers"]
+    if options & _RATES:
+        schedulers = [scheduler.state_dict() for scheduler in run.options.lr_schedulers]
+    return {**state, "trainer": trainer, "lr_schedulers": schedulers}
+
+
+def _noise(saved: State | None, fresh: State, step: int, changed: dict[str, Any]) -> State:
+    """The state of the noise: a schedule that is another is as far as the run."""
+    own = dict(fresh)
+    if saved is not None and "noise" not in changed:
+        own = dict(saved)
     else:
-        seed = derived_seed(run.sampler.seed, "resumed", run.step, processes.rank)
-        seed_all(seed, processes.device)
+        own["schedule._extra_state"] = {**own["schedule._extra_state"], "count": step}
+    if saved is not None:
+        own["_extra_state"] = (fresh if "seed" in changed else saved)["_extra_state"]
+    return own
 
 
-def _check_same(given: State, wanted: State, whose: str) -> None:
-    for name, value in wanted.items():
-        if given[name] != value:
-            raise ValueError(
-                f"pygan.fit: {name} must be that of {whose}, {_told(name, value)}, got {_told(name, given[name])}"
-            )
+def _step_schedulers(run: Run) -> None:
+    """Bring the schedules of learning rates, which begin anew, to the run's step."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that no optimizer has made a step
+        for step in range(run.step):
+            for scheduler in run.options.lr_schedulers:
+                if getattr(scheduler, "last_epoch", 0) <= step:
+                    scheduler.step()
 
 
-def _told(name: str, value: Any) -> str:
-    return f"{value} samples" if name == "data" else str(value)
+def _told(differ: dict[str, tuple[Any, Any]], whose: str) -> str:
+    """What differs: the first of it with its values, and the names of the rest."""
+    (name, (before, now)), *others = differ.items()
+    unit = " samples" if name == "data" else ""
+    also = f" (and so must {', '.join(other for other, _ in others)})" if others else ""
+    return f"{name} must be that of {whose}, {before}{unit}, got {now}{unit}{also}"
 
 
 def _pygan_version() -> str:

@@ -7,8 +7,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from pygan import checkpoint
 from pygan.checkpoint import CheckpointError, numbered, step_of
+from pygan.training.finite import broken_parts
+from pygan.training.settings import is_plain
 
 __all__ = ["Storage"]
 
@@ -25,6 +29,7 @@ class Storage:
         self.folder, self.keep = out / "checkpoints", keep
         self.last: Path | None = None
         """The newest checkpoint that this run has read or written."""
+        self._passed_over: list[Path] = []
 
     def find(self, resume: str | os.PathLike[str] | None) -> dict[str, Any] | None:
         """What to resume from: for "auto" the newest usable checkpoint of the folder, None if there is none; for a
@@ -38,16 +43,26 @@ class Storage:
             return self._newest()
         path = None if resume is None else Path(resume)
         if path is None or path.resolve().parent != self.folder.resolve():
-            there = checkpoint.latest(self.folder)
-            if there is not None:
-                raise FileExistsError(
-                    f"pygan.fit: out must hold no other run, got one with {there}; resume='auto' continues it"
-                )
+            self.refuse_another_run()
         if path is None:
             return None
         state = checkpoint.load(path)
+        _check(path, state)
         self.last = path
         return state
+
+    def refuse_another_run(self) -> None:
+        """Raise a FileExistsError if there are checkpoints in the folder."""
+        there = checkpoint.latest(self.folder)
+        if there is not None:
+            raise FileExistsError(
+                f"pygan.fit: out must hold no other run, got one with {there}; resume='auto' continues it"
+            )
+
+    @property
+    def resumed(self) -> bool:
+        """Whether this run continues one of the same folder."""
+        return self.last is not None and self.last.resolve().parent == self.folder.resolve()
 
     def path(self, step: int) -> Path:
         """Where the checkpoint of a step lies."""
@@ -59,8 +74,9 @@ class Storage:
         path = self.path(step)
         for later in numbered(self.folder):
             # A run that was resumed from before them takes another way from here: "auto" must not return to them.
-            if step_of(later) > step:
+            if step_of(later) > step or later in self._passed_over:
                 os.replace(later, later.with_name(f"abandoned-{later.name}"))
+        self._passed_over.clear()
         checkpoint.save(path, state)
         if self.keep is not None:
             for old in numbered(self.folder)[: -self.keep]:
@@ -73,8 +89,10 @@ class Storage:
         for path in reversed(numbered(self.folder)):
             try:
                 state = checkpoint.read(path)
+                _check(path, state)
             except CheckpointError as error:
                 refused = error
+                self._passed_over.append(path)
                 warnings.warn(
                     f"pygan.fit: {path} {error.reason}; trying the one before", stacklevel=2
                 )
@@ -84,3 +102,58 @@ class Storage:
         if refused is not None:
             raise refused
         return None
+
+
+# What `restore` reads of each checkpoint, and of those of later versions.
+_KINDS: dict[str, tuple[type, ...]] = {
+    "step": (int,),
+    "trainer": (dict,),
+    "lr_schedulers": (list,),
+    "monitor": (dict, type(None)),
+    "random": (list,),
+    "grid": (list, type(None)),
+    "run": (dict,),
+}
+_LATER_KINDS: dict[str, tuple[type, ...]] = {
+    "numbers": (dict, type(None)),
+    "nonfinite": (dict,),
+}
+
+
+def _check(path: Path, state: dict[str, Any]) -> None:
+    """Raise a CheckpointError for the state of no run, or of one whose weights are not finite."""
+    for name, kinds in {**_KINDS, **_LATER_KINDS}.items():
+        if name not in state:
+            if name in _KINDS:
+                raise CheckpointError(path, f"holds no run of pygan.fit: it lacks {name!r}")
+        elif type(state[name]) not in kinds:
+            kind = type(state[name]).__name__
+            raise CheckpointError(path, f"holds no run of pygan.fit: its {name!r} is a {kind}")
+    run, grid, trainer = state["run"], state["grid"], state["trainer"]
+    counts = state.get("nonfinite", {"skipped": 0, "rollbacks": 0})
+    numbers = state.get("numbers") or {}
+    sound = {
+        "step": state["step"] >= 0,
+        "lr_schedulers": all(isinstance(x, dict) for x in state["lr_schedulers"]),
+        "random": all(isinstance(x, dict) for x in state["random"]) and state["random"] != [],
+        "trainer": all(type(trainer.get(name)) is int for name in ("steps", "d_updates")),
+        "run": all(type(key) is str and is_plain(value) for key, value in run.items())
+        and type(run.get("seed")) is int,
+        "grid": grid is None
+        or (len(grid) == 2 and isinstance(grid[0], Tensor) and isinstance(grid[1], _LABELS)),
+        "numbers": all(type(k) is str and type(v) in (int, float) for k, v in numbers.items()),
+        "nonfinite": set(counts) == {"skipped", "rollbacks"}
+        and all(type(count) is int for count in counts.values()),
+    }
+    for name, fine in sound.items():
+        if not fine:
+            raise CheckpointError(path, f"holds no run of pygan.fit: its {name!r} cannot be used")
+    try:
+        broken = broken_parts(trainer)
+    except RecursionError:
+        raise CheckpointError(path, "holds no run of pygan.fit: it holds itself") from None
+    if broken:
+        raise CheckpointError(path, f"holds values that are not finite, in {', '.join(broken)}")
+
+
+_LABELS = (Tensor, type(None))

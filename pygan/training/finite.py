@@ -1,0 +1,103 @@
+"""Where values that are not finite are in the state of a trainer."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pygan._parallel import unwrapped
+from pygan.trainer import GANTrainer
+
+__all__ = ["all_finite", "broken_parts"]
+
+
+def broken_parts(trainer: GANTrainer | dict[str, Any]) -> list[str]:
+    """The parts of a trainer, or of the state dict of one, that hold values that are not finite.
+
+    Parameters and optimizer states must be finite. Buffers must not be NaN, but may be infinite, as masks are; in a
+    state dict, which does not tell them apart, the same goes for parameters. Waits for the device.
+    """
+    parts = _of_state(trainer) if isinstance(trainer, dict) else _of_trainer(trainer)
+    broken = []
+    for name, tensors, fine in parts:
+        if not all(map(fine, _peaks(tensors))) and name not in broken:
+            broken.append(name)
+    return broken
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether no value is NaN or infinite. Waits for the device."""
+    return all(map(math.isfinite, _peaks(tensors)))
+
+
+_Part = tuple[str, Iterable[Tensor], Callable[[float], bool]]
+
+
+def _not_nan(value: float) -> bool:
+    return not math.isnan(value)
+
+
+def _of_trainer(trainer: GANTrainer) -> Iterator[_Part]:
+    networks = {
+        "the generator": unwrapped(trainer.generator),
+        "the discriminator": unwrapped(trainer.discriminator),
+        "its average": None if trainer.ema is None else trainer.ema.module,
+    }
+    for name, network in networks.items():
+        if network is not None:
+            yield name, network.parameters(), math.isfinite
+            yield name, network.buffers(), _not_nan
+    yield "g_optimizer", _tensors(trainer.g_optimizer.state), math.isfinite
+    yield "d_optimizer", _tensors(trainer.d_optimizer.state), math.isfinite
+    # With averages that are NaN, every later loss is.
+    for name, owner in (("the loss", trainer.loss), *(("a penalty", p) for p in trainer.penalties)):
+        state_dict = getattr(owner, "state_dict", None)
+        if callable(state_dict):
+            yield name, _tensors(state_dict()), _not_nan
+
+
+def _of_state(state: dict[str, Any]) -> Iterator[_Part]:
+    for name in ("generator", "discriminator", "ema", "loss"):
+        yield name, _tensors(state.get(name)), _not_nan
+    for name in ("g_optimizer", "d_optimizer"):
+        optimizer = state.get(name)
+        # Its options may be infinite.
+        held = optimizer.get("state") if isinstance(optimizer, dict) else None
+        yield name, _tensors(held), math.isfinite
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, float):
+        yield torch.tensor(value, dtype=torch.float64)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)
+
+
+_DTYPES: tuple[torch.dtype, ...] = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_DTYPES += (torch.complex64, torch.complex128)
+
+
+@torch.no_grad()
+def _peaks(tensors: Iterable[Tensor]) -> Iterator[float]:
+    """The largest magnitudes of floating-point tensors, one for each device that there are any on; NaN if it is among
+    the values. Of a sharded one, of the part that is here."""
+    by_device: dict[torch.device, list[Tensor]] = defaultdict(list)
+    for x in tensors:
+        local: Tensor = x.to_local() if hasattr(x, "to_local") else x
+        dense = local.layout == torch.strided and not local.is_meta
+        if dense and local.dtype in _DTYPES and local.numel():
+            by_device[local.device].append(local.detach())
+    for same in by_device.values():
+        # Not the Euclidean norm, which of large finite values is infinite.
+        yield float(torch.stack(torch._foreach_norm(same, math.inf)).amax())

@@ -1,0 +1,158 @@
+"""The settings that shape a training: kept in checkpoints, and compared when a run is resumed."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
+
+from pygan.average import EMA
+from pygan.modules import InstanceNoise
+from pygan.schedules import Schedule
+from pygan.trainer import GANTrainer
+
+__all__ = ["Settings", "changes", "is_plain", "roots", "settings"]
+
+Settings = dict[str, Any]
+"""By names like "g_optimizer.lr" and "penalties[0].gamma": numbers, strings, booleans, None, and lists of them."""
+
+_NOT_SETTINGS = ("generator", "discriminator", "seed", "scaler")
+# How an optimizer computes, not what.
+_MEANS = ("params", "foreach", "fused", "capturable", "differentiable", "initial_lr")
+# Of a schedule of learning rates: what follows from the optimizer's, and where the schedule is.
+_MOVING = ("base_lrs", "last_epoch", "T_cur", "T_i", "verbose")
+_NESTED = ("_schedulers", "_milestones")
+_PLAIN = (bool, int, float, str, type(None))
+
+
+def settings(
+    trainer: GANTrainer, options: Mapping[str, Any], lr_schedulers: Any, **others: Any
+) -> Settings:
+    """Those of a run that has not begun.
+
+    Args:
+        trainer: as it was made.
+        options: what it was made with, but for networks and optimizers.
+        lr_schedulers: as they were given.
+        others: settings of `fit`, by name.
+    """
+    parameters = inspect.signature(GANTrainer).parameters
+    tree: dict[str, Any] = dict(others)
+    for name, parameter in parameters.items():
+        if name in ("g_optimizer", "d_optimizer"):
+            tree[name] = _optimizer(getattr(trainer, name))
+        elif name not in _NOT_SETTINGS:
+            tree[name] = options.get(name, parameter.default)
+    # As the trainer has them, for there are several ways to give them.
+    tree["noise"] = None if trainer.noise is None else trainer.noise.schedule
+    tree["penalties"] = list(trainer.penalties)
+    tree["lr_schedulers"] = [
+        {"type": _name(type(scheduler)), **_arguments_of(scheduler.state_dict())}
+        for scheduler in lr_schedulers
+    ]
+    return dict(_flat("", tree))
+
+
+def changes(now: Settings, before: Settings) -> dict[str, tuple[Any, Any]]:
+    """What differs, by name: (before, now). What only one of them has is not compared: another version of torch or of
+    pygan may know more settings. (An option that is None, or a list that is empty, is there under its name.)"""
+    return {
+        name: (before[name], now[name])
+        for name in before
+        if name in now and not _same(before[name], now[name])
+    }
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value can be that of one setting: a number, a string, a bool, None, or a list of such that has any."""
+    if type(value) is list:
+        return value != [] and all(type(item) in _PLAIN for item in value)
+    return type(value) in _PLAIN
+
+
+def roots(names: Any) -> set[str]:
+    """The options that settings of these names are of."""
+    return {name.split(".")[0].split("[")[0] for name in names}
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """A value as plain settings. What cannot be looked into is its type: two functions count as the same."""
+    if isinstance(value, Tensor) and value.numel() == 1:
+        yield name, value.item()
+    elif isinstance(value, (torch.dtype, torch.device)):
+        yield name, str(value)
+    elif is_plain(value):
+        yield name, value
+    elif isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        for key, item in value.items():
+            yield from _flat(f"{name}.{key}" if name else key, item)
+    elif isinstance(value, Mapping):
+        yield from _flat(name, sorted(value.items()))
+    elif isinstance(value, tuple) and is_plain(list(value)):
+        yield name, list(value)
+    elif isinstance(value, (list, tuple)):
+        yield f"{name}.length", len(value)
+        for i, item in enumerate(value):
+            yield from _flat(f"{name}[{i}]", item)
+    elif isinstance(value, EMA):
+        yield name, value.decay
+    elif isinstance(value, InstanceNoise):
+        yield from _flat(name, value.schedule)
+    elif isinstance(value, ModuleType):
+        yield name, value.__name__
+    else:
+        yield name, "a function" if inspect.isroutine(value) else _name(type(value))
+        for key, item in _arguments(value):
+            yield from _flat(f"{name}.{key}", item)
+
+
+def _arguments(value: Any) -> Iterator[tuple[str, Any]]:
+    """The arguments that an object was made with, as far as it shows them."""
+    if isinstance(value, Schedule):
+        hidden = {*vars(nn.Module()), "count"}
+        for key, item in vars(value).items():
+            if key not in hidden:
+                yield key.lstrip("_"), item
+    elif is_dataclass(value) and not isinstance(value, AveragedModel):
+        for field in fields(value):
+            yield field.name, getattr(value, field.name)
+
+
+def _optimizer(optimizer: Optimizer) -> dict[str, Any]:
+    groups = []
+    for group in optimizer.param_groups:
+        kept = {key: value for key, value in group.items() if key not in _MEANS}
+        # The first, which a schedule of learning rates keeps, and has begun to change.
+        kept["lr"] = group.get("initial_lr", group.get("lr"))
+        groups.append(kept)
+    about: dict[str, Any] = {"type": _name(type(optimizer)), "groups": len(groups)}
+    return {
+        **about,
+        **(groups[0] if len(groups) == 1 else {f"group {i}": g for i, g in enumerate(groups)}),
+    }
+
+
+def _arguments_of(state: Any) -> Any:
+    """The state of a schedule of learning rates without what moves; of several in one, as SequentialLR's, of each."""
+    if isinstance(state, dict):
+        kept = {}
+        for key, value in state.items():
+            if key not in _MOVING and (not str(key).startswith("_") or key in _NESTED):
+                kept[key.lstrip("_") if key in _NESTED else key] = _arguments_of(value)
+        return kept
+    return [_arguments_of(item) for item in state] if isinstance(state, list) else state
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _same(a: Any, b: Any) -> bool:
+    return bool(a == b or (a != a and b != b))
