@@ -14,10 +14,11 @@ from torch.optim import Optimizer
 from pygan import _C, fused_losses
 from pygan import _sharded as sharded
 from pygan._parallel import NOTHING, without_sync
+from pygan._replay import Replay
 from pygan.fused_losses import LossStats
 from pygan.modules import InstanceNoise
 from pygan.noise import instance_noise
-from pygan.penalties import Judged, Penalty
+from pygan.penalties import Judged, Penalty, second_derivatives
 from pygan.stream import NoiseStream
 
 NONFINITE = LossStats._fields.index("nonfinite")
@@ -86,6 +87,9 @@ class Phases:
     real: Tensor | None
     fake: Tensor | None
     _bare_generator: nn.Module
+    _bare_discriminator: nn.Module
+    _d_draws: bool
+    """Whether the discriminator is known to draw from the device's generator, as dropout does."""
     _g_wrapper: DistributedDataParallel | None
     _d_wrapper: DistributedDataParallel | None
     _g_units: list[Any]
@@ -119,7 +123,8 @@ class Phases:
                         self.d_optimizer.zero_grad(set_to_none=True)
                     outputs = [*result.outputs, *(p.every * v for p, v in zip(penalties, values))]
                     grads = [*result.grads, *[None] * len(values)]
-                    self._backward(outputs, grads, part.weight * share.weight)
+                    with second_derivatives(penalties):
+                        self._backward(outputs, grads, part.weight * share.weight)
                 results.append((part.weight, result))
                 sums = [s + part.weight * v.detach() for s, v in zip(sums, values, strict=True)]
             self._update(self.d_optimizer, self._d_parameters)
@@ -169,17 +174,32 @@ class Phases:
             leaf = samples.detach().requires_grad_() if name in wanted else samples
             sides.append(Judged(leaf, self._noisy(leaf), None))
         real, generated = sides
-        probes: list[Judged | None] = []
+        probes: list[Judged | None] = [None] * len(penalties)
         # Many forward passes, one backward: to DistributedDataParallel only the last may announce a reduction, and
         # broadcasting the buffers (BatchNorm's) in between would overwrite what the backward pass needs.
         with without_sync(self._d_wrapper):
+            compares = [penalty.compares for penalty in penalties]
+            replays: dict[str | None, Replay] = {}
+            if "real" in compares:
+                replays["real"] = self._replay()
             real = real._replace(logits=self._ask(real.inputs, part.labels))
-            for penalty in penalties:
-                x = penalty.probe(real, generated, self.stream)
-                probes.append(None if x is None else Judged(x, x, self._ask(x, part.labels)))
+            inputs = [penalty.probe(real, generated, self.stream) for penalty in penalties]
+            # Last those compared with the generated samples, whose own pass then starts where theirs did.
+            for i in sorted(range(len(penalties)), key=lambda i: compares[i] == "fake"):
+                x, side = inputs[i], compares[i]
+                if x is None:
+                    continue
+                if side == "fake" and side not in replays:
+                    replays[side] = self._replay()
+                with replays[side].again() if side in replays else NOTHING:
+                    probes[i] = Judged(x, x, self._ask(x, part.labels))
+            self._d_draws = self._d_draws or any(replay.drew for replay in replays.values())
         with without_sync(self._d_wrapper, wanted=not part.last):
             generated = generated._replace(logits=self._ask(generated.inputs, part.labels))
         return real, generated, probes
+
+    def _replay(self) -> Replay:
+        return Replay(self._bare_discriminator, self._d_parameters[0].device, self._d_draws)
 
     def _noisy(self, samples: Tensor) -> Tensor:
         if self.augment is not None:

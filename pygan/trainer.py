@@ -172,6 +172,7 @@ class GANTrainer(Phases):
             self.ema = EMA(self._bare_generator, ema).eval()
         self._ema_units = [] if self.ema is None else sharded.units("ema", self.ema.module)
         self.steps = self.d_updates = 0
+        self._d_draws = False
         self.real: Tensor | None = None
         self.fake: Tensor | None = None
         self._no_penalty = torch.zeros((), device=device)
@@ -328,7 +329,7 @@ class GANTrainer(Phases):
         """What has a state_dict of its own."""
         return {
             "generator": self._bare_generator,
-            "discriminator": parallel.unwrapped(self.discriminator),
+            "discriminator": self._bare_discriminator,
             "g_optimizer": self.g_optimizer,
             "d_optimizer": self.d_optimizer,
             "stream": self.stream,
@@ -412,10 +413,11 @@ class GANTrainer(Phases):
         self._held = _held(self.g_optimizer) + _held(self.d_optimizer)
         # Looking through the wrappers at every forward pass costs 100 µs a step.
         self._bare_generator = parallel.unwrapped(self.generator)
+        self._bare_discriminator = parallel.unwrapped(self.discriminator)
         self._g_wrapper = parallel.data_parallel(self.generator)
         self._d_wrapper = parallel.data_parallel(self.discriminator)
         self._g_units = sharded.units("generator", self._bare_generator)
-        self._d_units = sharded.units("discriminator", parallel.unwrapped(self.discriminator))
+        self._d_units = sharded.units("discriminator", self._bare_discriminator)
         wrapped = not (self._g_wrapper is None and self._d_wrapper is None)
         self._parallel = wrapped or self.is_sharded
 
