@@ -12,9 +12,11 @@ NOTHING = nullcontext()
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """The network itself, out of torch.compile's and DistributedDataParallel's wrappers."""
-    wrapper = data_parallel(module)
-    return _without_compile(module if wrapper is None else wrapper.module)
+    """The network itself, out of the wrappers of torch.compile, DistributedDataParallel and nn.DataParallel."""
+    module = _without_compile(module)
+    if isinstance(module, (DistributedDataParallel, nn.DataParallel)):
+        module = module.module
+    return _without_compile(module)
 
 
 def data_parallel(module: nn.Module) -> DistributedDataParallel | None:
