@@ -38,16 +38,16 @@ def without_sync(
     return NOTHING if wrapper is None or not wanted else wrapper.no_sync()
 
 
-def first_of_share(op: str, n: int, total: int | None) -> tuple[int, float]:
-    """Of a batch that the processes share: the index of this one's first sample, and what to multiply the mean over
-    its n samples by, so that the mean over the processes is that of the whole batch.
+def first_of_share(op: str, n: int, total: int | None) -> tuple[int, float, int]:
+    """Of a batch that the processes share: the index of this one's first sample; what to multiply the mean over its n
+    samples by, so that the mean over the processes is that of the whole batch; and the size of the whole batch.
 
     Shares are contiguous in the order of the ranks, by torch.tensor_split's rule: the first total % world of them
     have one sample more than the others. total is None where all have n.
     """
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     if total is None:
-        return rank * n, 1.0
+        return rank * n, 1.0, world * n
     least, more = divmod(total, world)
     share = least + (rank < more)
     if n != share:
@@ -55,7 +55,7 @@ def first_of_share(op: str, n: int, total: int | None) -> tuple[int, float]:
             f"{op}: total must fit the shares, {share} samples for process {rank} of {world} with total={total}, "
             f"got {n}"
         )
-    return rank * least + min(rank, more), n * world / total
+    return rank * least + min(rank, more), n * world / total, total
 
 
 def summed(values: list[Tensor], factors: list[float]) -> list[Tensor]:

@@ -23,7 +23,8 @@ class EMA(AveragedModel):
     update, which waits for the GPU and cannot be captured in a CUDA graph; this one does not.
 
     Args:
-        network: copied, also one under nn.utils.weight_norm or spectral_norm. It may be sharded later, by ``fully_shard``, if the copy, `module`, is sharded alike.
+        network: copied, also one under nn.utils.weight_norm or spectral_norm. It may be sharded later, by
+            ``fully_shard``, if the copy, `module`, is sharded alike.
         decay: of the average per update, between 0 and 1. The first update copies.
 
     It follows the network to another device.

@@ -43,13 +43,15 @@ class Judged(NamedTuple):
     """(N, ...); requires grad where a penalty asks for it."""
     inputs: Tensor
     """What the discriminator got: `samples`, augmented and with noise."""
+    output: Any
+    """What the discriminator returned; None before it was asked."""
     logits: Any
-    """A tensor, or a list of them; None before the discriminator was asked."""
+    """The logits in it: a tensor, or a list of them."""
 
 
 @dataclass(frozen=True)
 class Penalty:
-    """Base class of the penalties.
+    """Base class of the penalties. One with ``state_dict`` and ``load_state_dict`` has its state in the trainer's.
 
     Args:
         every: the penalty is computed in every `every`-th discriminator step, and multiplied by `every` ("lazy
@@ -185,7 +187,8 @@ class GradientPenalty(Penalty):
         weight: λ, positive.
 
     Raises:
-        TypeError, ValueError: an argument that is no number, or out of range.
+        TypeError, ValueError: an argument that is no number, or out of range. A step raises ValueError where real and
+            generated samples differ in shape.
     """
 
     weight: float = 10.0
@@ -196,6 +199,11 @@ class GradientPenalty(Penalty):
 
     def probe(self, real: Judged, fake: Judged, stream: NoiseStream) -> Tensor:
         a, b = real.inputs.detach(), fake.inputs.detach()
+        if a.shape != b.shape:
+            raise ValueError(
+                "GradientPenalty: real and generated samples must have one shape to be interpolated, got "
+                f"{tuple(a.shape)} and {tuple(b.shape)}"
+            )
         z = torch.zeros(len(a), *[1] * (a.dim() - 1), device=a.device)
         # The stream's normals, made uniform: any number of processes draws the same for a sample.
         share = torch.special.ndtr(instance_noise(z, 1.0, stream=stream))

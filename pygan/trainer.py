@@ -69,14 +69,20 @@ class GANTrainer(Phases):
 
     Args:
         generator: module from latents (N, ...) to samples (N, ...).
-        discriminator: module from samples to logits, of any shape, or to a list of such. Both may be wrapped by
-            DistributedDataParallel (each by itself), sharded by torch.distributed.fsdp.fully_shard, or wrapped by
-            torch.compile.
+        discriminator: module from samples to logits (N, ...), or to a list of such, one for each scale; of one that
+            returns anything else, `logits` picks them. Both may be wrapped by DistributedDataParallel (each by itself),
+            sharded by torch.distributed.fsdp.fully_shard, or wrapped by torch.compile.
         g_optimizer, d_optimizer: each holds all trainable parameters of its network and none of the other's.
             Parameters added later are handed over as ever, by ``optimizer.add_param_group``; that is noticed.
         latent: an int for standard normal latents of shape (N, latent) in the dtype and on the device of the
-            generator's parameters, or a callable ``batch_size -> Tensor`` whose first dimension is batch_size.
+            generator's parameters; or a shape, such as (100, 1, 1), for those of shape (N, 100, 1, 1); or a callable
+            ``batch_size -> Tensor`` whose first dimension is batch_size. Where several processes share a batch, the
+            callable is called in each with the size of the whole batch, and the process takes its share of the result:
+            seeded alike, they draw what one process would.
         loss: one of ``pygan.fused_losses.LOSSES``, or a :class:`GANLoss`.
+        logits: ``output -> logits``, for a discriminator that returns more than logits: picks the tensor or the list of
+            tensors from what it returned, as ``lambda output: output[0]`` does. The loss, the statistics and the
+            penalties use these alone; a loss of your own gets all that was returned.
         label_smoothing: one-sided, for the real samples, in [0, 1].
         d_steps: k, the discriminator steps per generator step, at least 1.
         noise: :class:`pygan.InstanceNoise`, put before the discriminator on real and generated samples alike, fresh
@@ -93,7 +99,9 @@ class GANTrainer(Phases):
         seed: of the latents and of what the penalties draw, 64 bit; None draws one from PyTorch's default generator.
         generator_inputs: ``(latent, labels) -> tuple`` of the generator's positional arguments. Default: the latents,
             and the labels if there are any.
-        augment: ``samples -> samples``, differentiable, applied to real and generated samples before the noise.
+        augment: ``samples -> samples``, differentiable, applied to real and generated samples before the noise. It may
+            also convert real samples that are stored as integers, which noise and penalties need as floating ones (but
+            R1 without sigma needs them before it).
         scaler: a ``torch.amp.GradScaler`` that scales the gradients of both networks, for fp16. With it, each update
             waits for the device unless its optimizer is fused (``torch.optim.Adam(..., fused=True)``): to skip an
             update that overflowed, GradScaler asks the device, and a fused optimizer skips it there.
@@ -106,8 +114,10 @@ class GANTrainer(Phases):
 
     Raises:
         TypeError, ValueError: an argument that is not as described. The steps raise them for empty batches, a wrong
-            number of them and wrong latents; then nothing has been changed: no parameter, no optimiser state, no
-            noise drawn. (What only a network can find wrong, it finds after the noise has been drawn.)
+            number of them, integers where noise or penalties need floating samples, and wrong latents; then nothing
+            has been changed: no parameter, no optimiser state, no noise drawn. (What is wrong with what a network
+            returns is found after the noise has been drawn, and before anything is trained on it.)
+        RuntimeError: a step within ``accelerator.accumulate``, where prepared optimizers leave their steps out.
 
     During each phase the parameters of the other network do not require gradients, whatever happens in it, and get
     their own flags back afterwards. Gradients are zeroed to None before each backward pass, and those of the last
@@ -125,8 +135,9 @@ class GANTrainer(Phases):
         g_optimizer: Optimizer,
         d_optimizer: Optimizer,
         *,
-        latent: int | Callable[[int], Tensor],
+        latent: int | Sequence[int] | Callable[[int], Tensor],
         loss: str | GANLoss = "non_saturating",
+        logits: Callable[[Any], Any] | None = None,
         label_smoothing: float = 0.0,
         d_steps: int = 1,
         noise: InstanceNoise | Schedule | float | None = None,
@@ -147,13 +158,14 @@ class GANTrainer(Phases):
         checked.between("max_grad_norm", max_grad_norm, 0.0, float("inf"))
         checked.average(ema)
         checked.seed(seed)
-        checked.hooks(generator_inputs=generator_inputs, augment=augment)
+        checked.hooks(generator_inputs=generator_inputs, augment=augment, logits=logits)
         self.penalties = checked.penalties(penalties)
         self.generator, self.discriminator = generator, discriminator
         self.g_optimizer, self.d_optimizer = g_optimizer, d_optimizer
         self.latent, self.loss, self.label_smoothing = latent, loss, label_smoothing
         self.d_steps, self.micro_batches, self.max_grad_norm = d_steps, micro_batches, max_grad_norm
         self.generator_inputs, self.augment, self.scaler = generator_inputs, augment, scaler
+        self.logits = logits
         self._compares = isinstance(loss, str) and fused_losses.compares(loss)
         self._refresh()
         device = self._d_parameters[0].device
@@ -195,6 +207,7 @@ class GANTrainer(Phases):
             total: samples of a batch in all processes together, where they do not have equally many: the first
                 processes have one more (``torch.tensor_split``). A number, or a sequence like `real`.
         """
+        self._check_accumulation("step")
         batches = self._checked_batches("real", real)
         all_labels: Sequence[Tensor | None] = [None] * len(batches)
         if labels is not None:
@@ -224,7 +237,8 @@ class GANTrainer(Phases):
         self, real: Tensor, labels: Tensor | None = None, *, total: int | None = None
     ) -> tuple[Tensor, LossStats]:
         """Update the discriminator once, on the batch `real` (N, ...) and N generated samples: (loss, statistics)."""
-        checked.batch("discriminator_step", "real", real)
+        self._check_accumulation("discriminator_step")
+        self._check_real("discriminator_step", real)
         checked.labels("discriminator_step", labels, len(real))
         share = self._share("discriminator_step", len(real), total)
         self._refresh_if_changed()
@@ -244,6 +258,7 @@ class GANTrainer(Phases):
         `real`, a batch (N, ...) of real samples, is for the relativistic losses, which compare with it; for the
         pairing one N is batch_size.
         """
+        self._check_accumulation("generator_step")
         check_int("GANTrainer.generator_step", "batch_size", batch_size)
         if self._compares != (real is not None):
             must = "a batch of real samples" if self._compares else "None"
@@ -252,7 +267,7 @@ class GANTrainer(Phases):
                 f"got {type(real).__name__}"
             )
         if real is not None:
-            checked.batch("generator_step", "real", real)
+            self._check_real("generator_step", real)
         checked.labels("generator_step", labels, batch_size)
         share = self._share("generator_step", batch_size, total)
         self._refresh_if_changed()
@@ -277,8 +292,10 @@ class GANTrainer(Phases):
         training = [module for module in network.modules() if module.training]
         try:
             network.eval()
-            return network(*self._generator_inputs(latent, labels))
+            return self._generate(network, latent, labels)
         finally:
+            # Casts without a graph, which an autocast region keeps, would leave the next step without gradients.
+            torch.clear_autocast_cache()
             sharded.reshard(self._g_units if self.ema is None else self._ema_units)
             for module in training:  # not network.train(): some may be meant to stay in eval mode
                 module.training = True
@@ -289,8 +306,10 @@ class GANTrainer(Phases):
         return bool(self._g_units or self._d_units)
 
     def state_dict(self) -> dict[str, Any]:
-        """Networks (without the wrappers of DistributedDataParallel and torch.compile), average, optimisers, noise,
-        random stream and counters, for ``torch.save``; a run continues from it bit for bit. Waits for the device.
+        """Networks (without the wrappers of DistributedDataParallel, DataParallel and torch.compile), average,
+        optimisers, noise, random stream and counters, for ``torch.save``; a run continues from it bit for bit. Waits
+        for the device. Penalties, and objects that were given as `loss`, `latent`, `logits`, `generator_inputs` or
+        `augment`, are in it if they have ``state_dict`` and ``load_state_dict``.
 
         Of sharded networks everything is whole and on the CPU, as it would be of one process; all must call this.
         """
@@ -308,6 +327,10 @@ class GANTrainer(Phases):
             KeyError: it has parts that this trainer has not (an average, noise, a scaler), or lacks some.
         """
         parts = self._parts()
+        for name, owner in self._stateful().items():
+            # Before such objects were saved, there was no entry; without a state there is nothing to load.
+            if name not in state_dict and not owner.state_dict():
+                del parts[name]
         wanted = {*parts, "steps", "d_updates", "penalties"}
         if set(state_dict) != wanted or len(state_dict["penalties"]) != len(self.penalties):
             missing, unknown = sorted(wanted - set(state_dict)), sorted(set(state_dict) - wanted)
@@ -336,6 +359,19 @@ class GANTrainer(Phases):
             **({} if self.ema is None else {"ema": self.ema}),
             **({} if self.noise is None else {"noise": self.noise}),
             **({} if self.scaler is None else {"scaler": self.scaler}),
+            **self._stateful(),
+        }
+
+    def _stateful(self) -> dict[str, Any]:
+        """What was given to the trainer that has a state of its own."""
+        names = ("loss", "latent", "logits", "generator_inputs", "augment")
+        given = {name: getattr(self, name) for name in names}
+        given.update((f"penalty {i}", penalty) for i, penalty in enumerate(self.penalties))
+        verbs = ("state_dict", "load_state_dict")
+        return {
+            name: owner
+            for name, owner in given.items()
+            if all(callable(getattr(owner, verb, None)) for verb in verbs)
         }
 
     def _checked_batches(self, name: str, given: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
@@ -354,8 +390,18 @@ class GANTrainer(Phases):
                 f"got {len(batches)}"
             )
         for batch in batches:
-            checked.batch("step", name, batch)
+            if name == "real":
+                self._check_real("step", batch)
+            else:
+                checked.batch("step", name, batch)
         return batches
+
+    def _check_real(self, verb: str, real: Tensor) -> None:
+        checked.batch(verb, "real", real)
+        checked.convertible(verb, real, self.noise, self.penalties, self.augment)
+
+    def _check_accumulation(self, verb: str) -> None:
+        checked.synchronizing(verb, g_optimizer=self.g_optimizer, d_optimizer=self.d_optimizer)
 
     def _share(self, verb: str, n: int, total: int | None) -> Share:
         if total is not None:
@@ -367,7 +413,7 @@ class GANTrainer(Phases):
                 f"GANTrainer.{verb}: total must be the batch's {n} samples where no network is wrapped or "
                 f"sharded for several processes, got {total}"
             )
-        return Share(None, 1.0)
+        return Share(None, 1.0, n)
 
     def _over_processes(self, values: list[Tensor], counts: set[int], share: Share) -> list[Tensor]:
         """The means over the processes, of those at the indices `counts` the sums; and of the penalties, on the way."""
