@@ -11,6 +11,8 @@ from torch.nn.modules.conv import _ConvNd
 from pygan._arguments import describe, is_int
 
 _NAME = "GANTrainer"
+# Ops, as autograd names them, that leave values between 0 and 1 there.
+_KEEPS_RANGE = ("View", "UnsafeView", "Reshape", "Squeeze", "Unsqueeze", "ToCopy", "Mean")
 
 
 def samples(value: Any, n: int) -> Tensor:
@@ -72,6 +74,20 @@ def inputs(real: Tensor, fake: Tensor) -> None:
             f"{_NAME}: generator must return images of the real ones' shape {tuple(real.shape[1:])}, got "
             f"{tuple(fake.shape[1:])}"
         )
+
+
+def end_in_sigmoid(logits: Any, discriminator: nn.Module) -> bool:
+    """Whether logits that have a graph are probabilities: what a sigmoid returned, perhaps reshaped or averaged."""
+    for x in [logits] if isinstance(logits, Tensor) else logits:
+        node = x.grad_fn
+        while node is not None and node.name().startswith(_KEEPS_RANGE):
+            node = node.next_functions[0][0]
+        name = "" if node is None else node.name()
+        if name.startswith("CompiledFunction"):  # which hides its ops
+            return isinstance(list(discriminator.modules())[-1], nn.Sigmoid)
+        if not name.startswith("SigmoidBackward"):
+            return False
+    return True
 
 
 def latent_error(

@@ -96,6 +96,7 @@ class Phases:
     d_updates: int
     real: Tensor | None
     fake: Tensor | None
+    ends_in_sigmoid: bool | None
     _bare_generator: nn.Module
     _bare_discriminator: nn.Module
     _d_draws: bool
@@ -160,6 +161,10 @@ class Phases:
                         assert part.real is not None
                         with torch.no_grad():
                             _, real_logits = self._ask(self._noisy(part.real), part.labels)
+                if self.ends_in_sigmoid is None:
+                    self.ends_in_sigmoid = outputs.end_in_sigmoid(
+                        fake_logits, self._bare_discriminator
+                    )
                 result = self._generator_loss(fake_output, fake_logits, real_logits)
                 if part.first:
                     self.g_optimizer.zero_grad(set_to_none=True)

@@ -51,9 +51,14 @@ class TrainStats(NamedTuple):
     d_fake_after: Tensor
     """D(G(z)) in the generator step, which is against the updated discriminator."""
     real_accuracy: Tensor
+    """Share of the real samples' logits that are positive; of the raw ones also for the relativistic losses, which see
+    differences only. There this, `fake_accuracy`, `d_real`, `d_fake` and `real_sign` depend on an offset of the logits
+    that the loss leaves undetermined, and say little."""
     fake_accuracy: Tensor
+    """Share of the generated samples' logits that are negative; see `real_accuracy`."""
     real_sign: Tensor
-    """Mean sign of the logits of the real samples; near 1 means an overfitting discriminator (Karras et al. 2020)."""
+    """Mean sign of the logits of the real samples; near 1 means an overfitting discriminator (Karras et al. 2020). Not
+    with the relativistic losses (see `real_accuracy`), nor least_squares and wasserstein, whose signs mean little."""
     jsd_bound: Tensor
     """Lower bound of the Jensen-Shannon divergence in nats; stuck at log 2 = 0.693 it teaches nothing."""
     nonfinite: Tensor
@@ -110,6 +115,8 @@ class GANTrainer(Phases):
         steps, d_updates: generator steps, which is iterations, and discriminator steps done.
         ema: the average, a :class:`pygan.EMA` or the AveragedModel that was given, or None.
         stream: the :class:`pygan.NoiseStream` of latents and penalties.
+        ends_in_sigmoid: whether the logits were found to be probabilities, which the losses but least_squares must not
+            get; None before a generator step.
         real, fake: the last real batch, and the samples of the last generator step, detached; None before.
 
     Raises:
@@ -184,6 +191,7 @@ class GANTrainer(Phases):
             self.ema = EMA(self._bare_generator, ema).eval()
         self._ema_units = [] if self.ema is None else sharded.units("ema", self.ema.module)
         self.steps = self.d_updates = 0
+        self.ends_in_sigmoid: bool | None = None
         self._d_draws = False
         self.real: Tensor | None = None
         self.fake: Tensor | None = None
