@@ -12,9 +12,11 @@ NOTHING = nullcontext()
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """The network itself, out of torch.compile's and DistributedDataParallel's wrappers."""
-    wrapper = data_parallel(module)
-    return _without_compile(module if wrapper is None else wrapper.module)
+    """The network itself, out of the wrappers of torch.compile, DistributedDataParallel and nn.DataParallel."""
+    module = _without_compile(module)
+    if isinstance(module, (DistributedDataParallel, nn.DataParallel)):
+        module = module.module
+    return _without_compile(module)
 
 
 def data_parallel(module: nn.Module) -> DistributedDataParallel | None:
@@ -36,16 +38,16 @@ def without_sync(
     return NOTHING if wrapper is None or not wanted else wrapper.no_sync()
 
 
-def first_of_share(op: str, n: int, total: int | None) -> tuple[int, float]:
-    """Of a batch that the processes share: the index of this one's first sample, and what to multiply the mean over
-    its n samples by, so that the mean over the processes is that of the whole batch.
+def first_of_share(op: str, n: int, total: int | None) -> tuple[int, float, int]:
+    """Of a batch that the processes share: the index of this one's first sample; what to multiply the mean over its n
+    samples by, so that the mean over the processes is that of the whole batch; and the size of the whole batch.
 
     Shares are contiguous in the order of the ranks, by torch.tensor_split's rule: the first total % world of them
     have one sample more than the others. total is None where all have n.
     """
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     if total is None:
-        return rank * n, 1.0
+        return rank * n, 1.0, world * n
     least, more = divmod(total, world)
     share = least + (rank < more)
     if n != share:
@@ -53,7 +55,7 @@ def first_of_share(op: str, n: int, total: int | None) -> tuple[int, float]:
             f"{op}: total must fit the shares, {share} samples for process {rank} of {world} with total={total}, "
             f"got {n}"
         )
-    return rank * least + min(rank, more), n * world / total
+    return rank * least + min(rank, more), n * world / total, total
 
 
 def summed(values: list[Tensor], factors: list[float]) -> list[Tensor]:

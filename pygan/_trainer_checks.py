@@ -25,9 +25,27 @@ def modules(**given: nn.Module) -> None:
             raise TypeError(f"{_NAME}: {name} must be an nn.Module, got {type(module).__name__}")
 
 
-def latent(value: object) -> None:
-    if not callable(value) and not is_int(value, 1):
-        raise ValueError(f"{_NAME}: latent must be a positive int or a callable, got {value!r}")
+def latent(value: Any) -> None:
+    shape = value if isinstance(value, (tuple, list)) else [value]
+    if not callable(value) and not (shape and all(is_int(size, 1) for size in shape)):
+        raise ValueError(
+            f"{_NAME}: latent must be a positive int, a shape of such or a callable, got {value!r}"
+        )
+
+
+def latent_shape(value: int | Sequence[int]) -> tuple[int, ...]:
+    """Of a single latent."""
+    return (value,) if isinstance(value, int) else tuple(value)
+
+
+def latents(value: Any, n: int) -> Tensor:
+    """What a callable returned for the n samples of a batch."""
+    if not isinstance(value, Tensor) or value.dim() == 0 or len(value) != n:
+        got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(
+            f"{_NAME}: latent({n}) must return a tensor whose first dimension is {n}, got {got}"
+        )
+    return value
 
 
 def hooks(**given: object) -> None:
@@ -146,6 +164,33 @@ def batch(verb: str, name: str, value: Tensor) -> None:
         raise ValueError(
             f"{_NAME}.{verb}: {name} must be a batch (N, ...) that is not empty, got shape {tuple(value.shape)}"
         )
+
+
+def convertible(
+    verb: str, real: Tensor, noise: Any, penalties: list[Penalty], augment: Any
+) -> None:
+    """That a batch of integers, as images are stored, is converted before it meets noise or a penalty: the generated
+    samples are floating, and would be of another range."""
+    if real.is_floating_point():
+        return
+    before = [p for p in penalties if "real" in p.differentiates]
+    after = penalties or noise is not None
+    if before or (after and augment is None):
+        cause = "penalties" if penalties else "noise"
+        raise TypeError(
+            f"{_NAME}.{verb}: real must be floating, in the generated samples' range, where there are {cause}, got "
+            f"{real.dtype}; convert it first, as real / 127.5 - 1 does to [-1, 1]"
+        )
+
+
+def synchronizing(verb: str, **optimizers: Optimizer) -> None:
+    """That no optimizer is one of accelerate's within ``accumulate``, whose steps do nothing but in the last batch."""
+    for name, value in optimizers.items():
+        if not getattr(getattr(value, "gradient_state", None), "sync_gradients", True):
+            raise RuntimeError(
+                f"{_NAME}.{verb}: {name} must make its steps, got one within accelerator.accumulate, where it leaves "
+                "out all but the last; use GANTrainer(micro_batches=) to accumulate gradients"
+            )
 
 
 def labels(verb: str, value: Tensor | None, n: int) -> None:

@@ -13,23 +13,31 @@ from torch.optim import Optimizer
 
 from pygan import _C, fused_losses
 from pygan import _sharded as sharded
+from pygan import _trainer_checks as checked
+from pygan import _trainer_outputs as outputs
 from pygan._parallel import NOTHING, without_sync
+from pygan._replay import Replay
 from pygan.fused_losses import LossStats
 from pygan.modules import InstanceNoise
 from pygan.noise import instance_noise
-from pygan.penalties import Judged, Penalty
+from pygan.penalties import Judged, Penalty, second_derivatives
 from pygan.stream import NoiseStream
 
 NONFINITE = LossStats._fields.index("nonfinite")
 
 
 class GANLoss(Protocol):
-    """A loss of one's own, for ``GANTrainer(loss=...)``. The module `pygan.fused_losses` is one."""
+    """A loss of one's own, for ``GANTrainer(loss=...)``. The module `pygan.fused_losses` is one.
 
-    def discriminator_loss(self, real_logits: Any, fake_logits: Any, /) -> Tensor:
+    Both get what the discriminator returned, as it is. Statistics and penalties are of the logits alone, which
+    ``GANTrainer(logits=...)`` picks from it if it holds anything else. If the object has ``state_dict`` and
+    ``load_state_dict``, its state is a part of the trainer's.
+    """
+
+    def discriminator_loss(self, real_output: Any, fake_output: Any, /) -> Tensor:
         """The discriminator's loss, 0-d, of what it returned for real and for generated samples."""
 
-    def generator_loss(self, fake_logits: Any, /) -> Tensor:
+    def generator_loss(self, fake_output: Any, /) -> Tensor:
         """The generator's loss, 0-d."""
 
 
@@ -40,6 +48,8 @@ class Share(NamedTuple):
     """Index of its first sample; None where one process has the whole batch."""
     weight: float
     """Of the mean over its samples in the mean over the processes."""
+    total: int
+    """Samples of the whole batch."""
 
 
 class _Part(NamedTuple):
@@ -69,7 +79,8 @@ class Phases:
     discriminator: nn.Module
     g_optimizer: Optimizer
     d_optimizer: Optimizer
-    latent: int | Callable[[int], Tensor]
+    latent: int | Sequence[int] | Callable[[int], Tensor]
+    logits: Callable[[Any], Any] | None
     loss: str | GANLoss
     label_smoothing: float
     noise: InstanceNoise | None
@@ -87,7 +98,11 @@ class Phases:
     fake: Tensor | None
     update_if: Callable[[list[nn.Parameter]], bool] | None = None
     """Asked before each update, with the parameters and their gradients; False leaves the update out."""
+    ends_in_sigmoid: bool | None
     _bare_generator: nn.Module
+    _bare_discriminator: nn.Module
+    _d_draws: bool
+    """Whether the discriminator is known to draw from the device's generator, as dropout does."""
     _g_wrapper: DistributedDataParallel | None
     _d_wrapper: DistributedDataParallel | None
     _g_units: list[Any]
@@ -108,7 +123,7 @@ class Phases:
         with _frozen(self._g_parameters), self._placed(share):
             for part in self._parts_of(real, latent, labels):
                 with torch.no_grad():
-                    fake = self.generator(*self._generator_inputs(part.latent, part.labels))
+                    fake = self._generate(self.generator, part.latent, part.labels)
                 sharded.reshard(self._g_units)
                 with sharded.gathered_throughout(self._d_units if due else []):
                     judged = self._judge(part, fake, penalties)
@@ -116,12 +131,13 @@ class Phases:
                         p.value(*judged[:2], probe, self.steps)
                         for p, probe in zip(penalties, judged[2])
                     ]
-                    result = self._discriminator_loss(judged[0].logits, judged[1].logits)
+                    result = self._discriminator_loss(*judged[:2])
                     if part.first:
                         self.d_optimizer.zero_grad(set_to_none=True)
-                    outputs = [*result.outputs, *(p.every * v for p, v in zip(penalties, values))]
+                    ends = [*result.outputs, *(p.every * v for p, v in zip(penalties, values))]
                     grads = [*result.grads, *[None] * len(values)]
-                    self._backward(outputs, grads, part.weight * share.weight)
+                    with second_derivatives(penalties):
+                        self._backward(ends, grads, part.weight * share.weight)
                 results.append((part.weight, result))
                 sums = [s + part.weight * v.detach() for s, v in zip(sums, values, strict=True)]
             self._update(self.d_optimizer, self._d_parameters)
@@ -137,17 +153,21 @@ class Phases:
         with _frozen(self._d_parameters), self._placed(share):
             for part in self._parts_of(real, latent, labels):
                 with without_sync(self._g_wrapper, wanted=not part.last):
-                    fake = self.generator(*self._generator_inputs(part.latent, part.labels))
+                    fake = self._generate(self.generator, part.latent, part.labels)
                 inputs = self._noisy(fake)
                 # The discriminator's parameters get no gradient here, which DistributedDataParallel must not wait for.
                 with without_sync(self._d_wrapper):
-                    fake_logits = self._ask(inputs, part.labels)
+                    fake_output, fake_logits = self._ask(inputs, part.labels)
                     real_logits = None
                     if self._compares:
                         assert part.real is not None
                         with torch.no_grad():
-                            real_logits = self._ask(self._noisy(part.real), part.labels)
-                result = self._generator_loss(fake_logits, real_logits)
+                            _, real_logits = self._ask(self._noisy(part.real), part.labels)
+                if self.ends_in_sigmoid is None:
+                    self.ends_in_sigmoid = outputs.end_in_sigmoid(
+                        fake_logits, self._bare_discriminator
+                    )
+                result = self._generator_loss(fake_output, fake_logits, real_logits)
                 if part.first:
                     self.g_optimizer.zero_grad(set_to_none=True)
                 self._backward(result.outputs, result.grads, part.weight * share.weight)
@@ -169,36 +189,67 @@ class Phases:
         sides = []
         for name, samples in (("real", part.real), ("fake", fake)):
             leaf = samples.detach().requires_grad_() if name in wanted else samples
-            sides.append(Judged(leaf, self._noisy(leaf), None))
+            sides.append(Judged(leaf, self._noisy(leaf), None, None))
         real, generated = sides
-        probes: list[Judged | None] = []
+        outputs.inputs(real.inputs, generated.inputs)
+        probes: list[Judged | None] = [None] * len(penalties)
         # Many forward passes, one backward: to DistributedDataParallel only the last may announce a reduction, and
         # broadcasting the buffers (BatchNorm's) in between would overwrite what the backward pass needs.
         with without_sync(self._d_wrapper):
-            real = real._replace(logits=self._ask(real.inputs, part.labels))
-            for penalty in penalties:
-                x = penalty.probe(real, generated, self.stream)
-                probes.append(None if x is None else Judged(x, x, self._ask(x, part.labels)))
+            compares = [penalty.compares for penalty in penalties]
+            replays: dict[str | None, Replay] = {}
+            if "real" in compares:
+                replays["real"] = self._replay()
+            real = Judged(*real[:2], *self._ask(real.inputs, part.labels))
+            inputs = [penalty.probe(real, generated, self.stream) for penalty in penalties]
+            # Last those compared with the generated samples, whose own pass then starts where theirs did.
+            for i in sorted(range(len(penalties)), key=lambda i: compares[i] == "fake"):
+                x, side = inputs[i], compares[i]
+                if x is None:
+                    continue
+                if side == "fake" and side not in replays:
+                    replays[side] = self._replay()
+                with replays[side].again() if side in replays else NOTHING:
+                    probes[i] = Judged(x, x, *self._ask(x, part.labels))
+            self._d_draws = self._d_draws or any(replay.drew for replay in replays.values())
         with without_sync(self._d_wrapper, wanted=not part.last):
-            generated = generated._replace(logits=self._ask(generated.inputs, part.labels))
+            generated = Judged(*generated[:2], *self._ask(generated.inputs, part.labels))
         return real, generated, probes
+
+    def _replay(self) -> Replay:
+        return Replay(self._bare_discriminator, self._d_parameters[0].device, self._d_draws)
 
     def _noisy(self, samples: Tensor) -> Tensor:
         if self.augment is not None:
-            samples = self.augment(samples)
+            samples = outputs.augmented(self.augment(samples), self.noise, self.penalties)
         return samples if self.noise is None else self.noise(samples)
 
-    def _ask(self, inputs: Tensor, labels: Tensor | None) -> Any:
-        return self.discriminator(inputs) if labels is None else self.discriminator(inputs, labels)
+    def _ask(self, inputs: Tensor, labels: Tensor | None) -> tuple[Any, Any]:
+        """What the discriminator returned, and the logits in it."""
+        D = self.discriminator
+        output = D(inputs) if labels is None else D(inputs, labels)
+        return output, outputs.logits(output, self.logits, len(inputs))
+
+    def _generate(self, network: nn.Module, latent: Tensor, labels: Tensor | None) -> Tensor:
+        n = len(latent)
+        try:
+            samples = network(*self._generator_inputs(latent, labels))
+        except RuntimeError as error:
+            explained = outputs.latent_error(error, network, self.latent, n)
+            if explained is error:
+                raise
+            raise explained from error
+        return outputs.samples(samples, n)
 
     def _generator_inputs(self, latent: Tensor, labels: Tensor | None) -> tuple[Any, ...]:
         if self.generator_inputs is not None:
             return self.generator_inputs(latent, labels)
         return (latent,) if labels is None else (latent, labels)
 
-    def _discriminator_loss(self, real_logits: Any, fake_logits: Any) -> _Result:
+    def _discriminator_loss(self, real: Judged, fake: Judged) -> _Result:
+        real_logits, fake_logits = real.logits, fake.logits
         if not isinstance(self.loss, str):
-            value = self.loss.discriminator_loss(real_logits, fake_logits)
+            value = self.loss.discriminator_loss(real.output, fake.output)
             numbers = fused_losses.discriminator_loss_and_grad(
                 _detached(real_logits), _detached(fake_logits), return_stats=True
             )
@@ -212,13 +263,13 @@ class Phases:
             return_stats=True,
         )
         assert result.stats is not None
-        outputs = [*_listed(real_logits), *_listed(fake_logits)]
+        judged = [*_listed(real_logits), *_listed(fake_logits)]
         grads = [*_listed(result.grads[0]), *_listed(result.grads[1])]
-        return _Result(result.loss, result.stats, outputs, grads)
+        return _Result(result.loss, result.stats, judged, grads)
 
-    def _generator_loss(self, fake_logits: Any, real_logits: Any) -> _Result:
+    def _generator_loss(self, fake_output: Any, fake_logits: Any, real_logits: Any) -> _Result:
         if not isinstance(self.loss, str):
-            value = self.loss.generator_loss(fake_logits)
+            value = self.loss.generator_loss(fake_output)
             numbers = fused_losses.generator_loss_and_grad(
                 _detached(fake_logits), return_stats=True
             )
@@ -262,6 +313,8 @@ class Phases:
         else:
             self.scaler.step(optimizer)
             self.scaler.update()
+        # An autocast region around the step, or around many, keeps the casts of the weights as they were before.
+        torch.clear_autocast_cache()
 
     def _parts_of(
         self, real: Tensor | None, latent: Tensor, labels: Tensor | None
@@ -280,24 +333,18 @@ class Phases:
             yield _Part(x, z, y, len(z) / n, i == 0, i == parts - 1)
 
     def _draw_latent(self, n: int, share: Share) -> Tensor:
-        if not callable(self.latent):
-            like = self._g_parameters[0]
-            zeros = torch.zeros(n, self.latent, dtype=like.dtype, device=like.device)
-            if self.stream.device != like.device:
-                self.stream.to(like.device)
-            with self._placed(share):
-                return instance_noise(zeros, 1.0, stream=self.stream, out=zeros)
-        latent = self.latent(n)
-        if not isinstance(latent, Tensor) or latent.dim() == 0 or len(latent) != n:
-            got = (
-                f"shape {tuple(latent.shape)}"
-                if isinstance(latent, Tensor)
-                else type(latent).__name__
-            )
-            raise ValueError(
-                f"GANTrainer: latent({n}) must return a tensor whose first dimension is {n}, got {got}"
-            )
-        return latent
+        if callable(self.latent):
+            # Of the whole batch in each process: those seeded alike then draw together what one process would.
+            latent = self.latent(share.total)
+            first = share.first or 0
+            return checked.latents(latent, share.total)[first : first + n]
+        like = self._g_parameters[0]
+        shape = checked.latent_shape(self.latent)
+        zeros = torch.zeros(n, *shape, dtype=like.dtype, device=like.device)
+        if self.stream.device != like.device:
+            self.stream.to(like.device)
+        with self._placed(share):
+            return instance_noise(zeros, 1.0, stream=self.stream, out=zeros)
 
     def _placed(self, share: Share) -> AbstractContextManager[None]:
         """Within it, what is drawn for a sample is what one process would draw for it."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+from torch.utils._pytree import tree_leaves
 
 __all__ = ["EMA"]
 
@@ -21,7 +23,8 @@ class EMA(AveragedModel):
     update, which waits for the GPU and cannot be captured in a CUDA graph; this one does not.
 
     Args:
-        network: copied. It may be sharded later, by ``fully_shard``, if the copy, `module`, is sharded alike.
+        network: copied, also one under nn.utils.weight_norm or spectral_norm. It may be sharded later, by
+            ``fully_shard``, if the copy, `module`, is sharded alike.
         decay: of the average per update, between 0 and 1. The first update copies.
 
     It follows the network to another device.
@@ -33,7 +36,7 @@ class EMA(AveragedModel):
     def __init__(self, network: nn.Module, decay: float) -> None:
         if isinstance(decay, bool) or not isinstance(decay, float) or not 0.0 < decay < 1.0:
             raise ValueError(f"pygan.EMA: decay must be a number between 0 and 1, got {decay!r}")
-        super().__init__(network, use_buffers=True)
+        super().__init__(_without_graphs(network), use_buffers=True)
         self.decay = decay
         # On the device, so that replays of a captured graph count too.
         self.n_averaged = self.n_averaged.to(_device(network))
@@ -71,6 +74,19 @@ class EMA(AveragedModel):
             torch._foreach_copy_(*others)
         self.n_averaged += 1
         self._empty = False
+
+
+def _without_graphs(network: nn.Module) -> nn.Module:
+    """The network itself, or a copy of one that keeps tensors with a graph, which torch does not copy: the weights that
+    nn.utils.weight_norm and spectral_norm compute, or activations."""
+    found: dict[int, Tensor] = {}
+    for module in network.modules():
+        for value in tree_leaves(vars(module)):
+            if isinstance(value, Tensor) and not value.is_leaf:
+                found[id(value)] = value
+    if not found:
+        return network
+    return copy.deepcopy(network, {key: value.detach().clone() for key, value in found.items()})
 
 
 def _device(network: nn.Module) -> torch.device:

@@ -61,7 +61,9 @@ _gan_loss_terms = torch.ops.pygan.gan_loss_terms.default
 class LossStats(NamedTuple):
     """What the loss saw: detached 0-d tensors in the loss's dtype, on the logits' device.
 
-    Over all logits of all scales. Those of the real logits are NaN where none were given.
+    Over all logits of all scales. Those of the real logits are NaN where none were given. They are of
+    the raw logits with every loss: the relativistic ones see differences only and leave an offset of
+    the logits undetermined, so that D(x), D(G(z)), accuracies and signs say little there.
     """
 
     real_logit: Tensor

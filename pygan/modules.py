@@ -36,6 +36,9 @@ class InstanceNoise(nn.Module):
     Where ``torch.distributed`` is initialised, the processes are taken to share each batch evenly, and with the same
     seed draw together what one process would for the whole (see :meth:`NoiseStream.for_rank`).
 
+    Inside ``torch.utils.checkpoint`` it cannot be: the forward pass that is run again in the backward pass would draw
+    other noise, because a checkpoint restores PyTorch's generators only. Put it before the checkpointed function.
+
     `state_dict()` holds the seed and the step of the stream and the state of the schedule, so a resumed run draws what
     the interrupted one would have drawn. (Saving reads the step back from the GPU: it synchronises.)
     """
@@ -63,9 +66,18 @@ class InstanceNoise(nn.Module):
         return self._stream
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (any shape and dtype) plus noise, in x's dtype if floating; x itself in eval()."""
+        """x (any shape and dtype) plus noise, in x's dtype if floating; x itself in eval().
+
+        Raises:
+            RuntimeError: it is called within a backward pass, as by ``torch.utils.checkpoint``.
+        """
         if not self.training:
             return x
+        if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
+            raise RuntimeError(
+                "InstanceNoise: forward must not be run again in a backward pass, where it would draw other noise than "
+                "the first time, got a call from there; put it before the function that torch.utils.checkpoint gets"
+            )
         if x.device.type == "meta":  # shapes only: the stream stays where it is
             return instance_noise(x, self.schedule.sigma.to("meta"))
         if self._stream.device != x.device:

@@ -19,6 +19,9 @@ The gradients are by the samples as the loop and the generator hand them over, b
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -40,13 +43,15 @@ class Judged(NamedTuple):
     """(N, ...); requires grad where a penalty asks for it."""
     inputs: Tensor
     """What the discriminator got: `samples`, augmented and with noise."""
+    output: Any
+    """What the discriminator returned; None before it was asked."""
     logits: Any
-    """A tensor, or a list of them; None before the discriminator was asked."""
+    """The logits in it: a tensor, or a list of them."""
 
 
 @dataclass(frozen=True)
 class Penalty:
-    """Base class of the penalties.
+    """Base class of the penalties. One with ``state_dict`` and ``load_state_dict`` has its state in the trainer's.
 
     Args:
         every: the penalty is computed in every `every`-th discriminator step, and multiplied by `every` ("lazy
@@ -62,6 +67,12 @@ class Penalty:
     def differentiates(self) -> frozenset[str]:
         """Which of "real" and "fake" need a gradient by their samples."""
         return frozenset()
+
+    @property
+    def compares(self) -> str | None:
+        """The side, "real" or "fake", whose logits the probe's are compared with: its forward pass is that of the
+        side once more, with the same random numbers and buffers, and leaves no trace in either."""
+        return None
 
     def __post_init__(self) -> None:
         check_int(type(self).__name__, "every", self.every)
@@ -112,6 +123,10 @@ class _ZeroCentered(Penalty):
     def differentiates(self) -> frozenset[str]:
         return frozenset() if self.sigma else frozenset({self.side})
 
+    @property
+    def compares(self) -> str | None:
+        return self.side if self.sigma else None
+
     def probe(self, real: Judged, fake: Judged, stream: NoiseStream) -> Tensor | None:
         if self.sigma is None:
             return None
@@ -121,7 +136,7 @@ class _ZeroCentered(Penalty):
     def value(self, real: Judged, fake: Judged, probe: Judged | None, step: int) -> Tensor:
         judged = real if self.side == "real" else fake
         if probe is None or self.sigma is None:
-            squares = _gradient(judged.logits, judged.samples).square().sum(1)
+            squares = _wide(_gradient(judged.logits, judged.samples)).square().sum(1)
         else:
             rise = _by_sample(probe.logits) - _by_sample(judged.logits)
             squares = (rise / self.sigma).square()
@@ -138,8 +153,16 @@ class R1(_ZeroCentered):
             uses one. It is asked for its value after that many iterations, and needs no call of `step()`.
         every: see :class:`Penalty`.
         sigma: standard deviation, in units of the discriminator's input, of a finite difference that stands for the
-            gradient: no double backward, so any discriminator can have it (Lin et al. 2025, "Diffusion Adversarial
-            Post-Training for One-Step Video Generation": their λ is γ/(2σ²), 100 at σ = .01). None: the gradient.
+            gradient: no double backward, so the discriminator needs no second derivative (Lin et al. 2025, "Diffusion
+            Adversarial Post-Training for One-Step Video Generation": their λ is γ/(2σ²), 100 at σ = .01). None: the
+            gradient. The rounding of the logits is divided by it too: in bf16 or fp16 it must be larger.
+
+    With sigma the discriminator sees the moved samples in a forward pass that starts as the one it is compared with
+    did: with the same states of torch's generators (the CPU's and that of the discriminator's device), of the streams
+    of its InstanceNoise modules, and of its buffers. So dropout drops the same in both. After it they are all as if it
+    had not been. What a discriminator draws from elsewhere (numpy, a generator of its own) must not change between the
+    two, and a sample's logits must depend on this sample alone: with BatchNorm in training mode the estimate is of
+    something else. While a CUDA graph is captured, a discriminator that draws random numbers is refused.
 
     Raises:
         TypeError, ValueError: an argument that is no number, or out of range.
@@ -164,7 +187,8 @@ class GradientPenalty(Penalty):
         weight: λ, positive.
 
     Raises:
-        TypeError, ValueError: an argument that is no number, or out of range.
+        TypeError, ValueError: an argument that is no number, or out of range. A step raises ValueError where real and
+            generated samples differ in shape.
     """
 
     weight: float = 10.0
@@ -175,15 +199,41 @@ class GradientPenalty(Penalty):
 
     def probe(self, real: Judged, fake: Judged, stream: NoiseStream) -> Tensor:
         a, b = real.inputs.detach(), fake.inputs.detach()
+        if a.shape != b.shape:
+            raise ValueError(
+                "GradientPenalty: real and generated samples must have one shape to be interpolated, got "
+                f"{tuple(a.shape)} and {tuple(b.shape)}"
+            )
         z = torch.zeros(len(a), *[1] * (a.dim() - 1), device=a.device)
         # The stream's normals, made uniform: any number of processes draws the same for a sample.
-        share = torch.special.ndtr(instance_noise(z, 1.0, stream=stream)).to(a.dtype)
-        return torch.lerp(b, a, share).requires_grad_()
+        share = torch.special.ndtr(instance_noise(z, 1.0, stream=stream))
+        # Under autocast the generated samples may be of lower precision than the real ones.
+        dtype = torch.promote_types(a.dtype, b.dtype)
+        a, b = _wide(a.to(dtype)), _wide(b.to(dtype))
+        return torch.lerp(b, a, share.to(a.dtype)).to(dtype).requires_grad_()
 
     def value(self, real: Judged, fake: Judged, probe: Judged | None, step: int) -> Tensor:
         assert probe is not None
-        norms = torch.linalg.vector_norm(_gradient(probe.logits, probe.inputs), dim=1)
+        gradient = _wide(_gradient(probe.logits, probe.inputs))
+        norms = torch.linalg.vector_norm(gradient, dim=1)
         return self.weight * (norms - 1.0).square().mean()
+
+
+@contextmanager
+def second_derivatives(penalties: Sequence[Penalty]) -> Iterator[None]:
+    """Within it, where the penalties are differentiated, torch's error for an op without a second derivative says what
+    to do."""
+    try:
+        yield
+    except RuntimeError as error:
+        names = [type(p).__name__ for p in penalties if p.compares is None]
+        if not names or not re.search("derivative for|once_differentiable", str(error)):
+            raise
+        raise RuntimeError(
+            f"GANTrainer: the discriminator must have second derivatives for {', '.join(names)}, got: {error} "
+            "(R1 and R2 with sigma= need none; scaled_dot_product_attention has them within "
+            "torch.nn.attention.sdpa_kernel(SDPBackend.MATH))"
+        ) from error
 
 
 def _gradient(logits: Any, samples: Tensor) -> Tensor:
@@ -196,4 +246,10 @@ def _gradient(logits: Any, samples: Tensor) -> Tensor:
 def _by_sample(logits: Any) -> Tensor:
     """(N,): the sum of each sample's logits."""
     outputs = [logits] if isinstance(logits, Tensor) else list(logits)
-    return torch.stack([x.flatten(1).sum(1) if x.dim() > 1 else x for x in outputs]).sum(0)
+    sums = [_wide(x.flatten(1)).sum(1) if x.dim() > 1 else _wide(x.view(-1)) for x in outputs]
+    return torch.stack(sums).sum(0)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """At least float32, in which the squares of an fp16 gradient neither vanish nor overflow."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -51,9 +51,14 @@ class TrainStats(NamedTuple):
     d_fake_after: Tensor
     """D(G(z)) in the generator step, which is against the updated discriminator."""
     real_accuracy: Tensor
+    """Share of the real samples' logits that are positive; of the raw ones also for the relativistic losses, which see
+    differences only. There this, `fake_accuracy`, `d_real`, `d_fake` and `real_sign` depend on an offset of the logits
+    that the loss leaves undetermined, and say little."""
     fake_accuracy: Tensor
+    """Share of the generated samples' logits that are negative; see `real_accuracy`."""
     real_sign: Tensor
-    """Mean sign of the logits of the real samples; near 1 means an overfitting discriminator (Karras et al. 2020)."""
+    """Mean sign of the logits of the real samples; near 1 means an overfitting discriminator (Karras et al. 2020). Not
+    with the relativistic losses (see `real_accuracy`), nor least_squares and wasserstein, whose signs mean little."""
     jsd_bound: Tensor
     """Lower bound of the Jensen-Shannon divergence in nats; stuck at log 2 = 0.693 it teaches nothing."""
     nonfinite: Tensor
@@ -69,14 +74,20 @@ class GANTrainer(Phases):
 
     Args:
         generator: module from latents (N, ...) to samples (N, ...).
-        discriminator: module from samples to logits, of any shape, or to a list of such. Both may be wrapped by
-            DistributedDataParallel (each by itself), sharded by torch.distributed.fsdp.fully_shard, or wrapped by
-            torch.compile.
+        discriminator: module from samples to logits (N, ...), or to a list of such, one for each scale; of one that
+            returns anything else, `logits` picks them. Both may be wrapped by DistributedDataParallel (each by itself),
+            sharded by torch.distributed.fsdp.fully_shard, or wrapped by torch.compile.
         g_optimizer, d_optimizer: each holds all trainable parameters of its network and none of the other's.
             Parameters added later are handed over as ever, by ``optimizer.add_param_group``; that is noticed.
         latent: an int for standard normal latents of shape (N, latent) in the dtype and on the device of the
-            generator's parameters, or a callable ``batch_size -> Tensor`` whose first dimension is batch_size.
+            generator's parameters; or a shape, such as (100, 1, 1), for those of shape (N, 100, 1, 1); or a callable
+            ``batch_size -> Tensor`` whose first dimension is batch_size. Where several processes share a batch, the
+            callable is called in each with the size of the whole batch, and the process takes its share of the result:
+            seeded alike, they draw what one process would.
         loss: one of ``pygan.fused_losses.LOSSES``, or a :class:`GANLoss`.
+        logits: ``output -> logits``, for a discriminator that returns more than logits: picks the tensor or the list of
+            tensors from what it returned, as ``lambda output: output[0]`` does. The loss, the statistics and the
+            penalties use these alone; a loss of your own gets all that was returned.
         label_smoothing: one-sided, for the real samples, in [0, 1].
         d_steps: k, the discriminator steps per generator step, at least 1.
         noise: :class:`pygan.InstanceNoise`, put before the discriminator on real and generated samples alike, fresh
@@ -93,7 +104,9 @@ class GANTrainer(Phases):
         seed: of the latents and of what the penalties draw, 64 bit; None draws one from PyTorch's default generator.
         generator_inputs: ``(latent, labels) -> tuple`` of the generator's positional arguments. Default: the latents,
             and the labels if there are any.
-        augment: ``samples -> samples``, differentiable, applied to real and generated samples before the noise.
+        augment: ``samples -> samples``, differentiable, applied to real and generated samples before the noise. It may
+            also convert real samples that are stored as integers, which noise and penalties need as floating ones (but
+            R1 without sigma needs them before it).
         scaler: a ``torch.amp.GradScaler`` that scales the gradients of both networks, for fp16. With it, each update
             waits for the device unless its optimizer is fused (``torch.optim.Adam(..., fused=True)``): to skip an
             update that overflowed, GradScaler asks the device, and a fused optimizer skips it there.
@@ -102,12 +115,16 @@ class GANTrainer(Phases):
         steps, d_updates: generator steps, which is iterations, and discriminator steps done.
         ema: the average, a :class:`pygan.EMA` or the AveragedModel that was given, or None.
         stream: the :class:`pygan.NoiseStream` of latents and penalties.
+        ends_in_sigmoid: whether the logits were found to be probabilities, which the losses but least_squares must not
+            get; None before a generator step.
         real, fake: the last real batch, and the samples of the last generator step, detached; None before.
 
     Raises:
         TypeError, ValueError: an argument that is not as described. The steps raise them for empty batches, a wrong
-            number of them and wrong latents; then nothing has been changed: no parameter, no optimiser state, no
-            noise drawn. (What only a network can find wrong, it finds after the noise has been drawn.)
+            number of them, integers where noise or penalties need floating samples, and wrong latents; then nothing
+            has been changed: no parameter, no optimiser state, no noise drawn. (What is wrong with what a network
+            returns is found after the noise has been drawn, and before anything is trained on it.)
+        RuntimeError: a step within ``accelerator.accumulate``, where prepared optimizers leave their steps out.
 
     During each phase the parameters of the other network do not require gradients, whatever happens in it, and get
     their own flags back afterwards. Gradients are zeroed to None before each backward pass, and those of the last
@@ -125,8 +142,9 @@ class GANTrainer(Phases):
         g_optimizer: Optimizer,
         d_optimizer: Optimizer,
         *,
-        latent: int | Callable[[int], Tensor],
+        latent: int | Sequence[int] | Callable[[int], Tensor],
         loss: str | GANLoss = "non_saturating",
+        logits: Callable[[Any], Any] | None = None,
         label_smoothing: float = 0.0,
         d_steps: int = 1,
         noise: InstanceNoise | Schedule | float | None = None,
@@ -147,13 +165,14 @@ class GANTrainer(Phases):
         checked.between("max_grad_norm", max_grad_norm, 0.0, float("inf"))
         checked.average(ema)
         checked.seed(seed)
-        checked.hooks(generator_inputs=generator_inputs, augment=augment)
+        checked.hooks(generator_inputs=generator_inputs, augment=augment, logits=logits)
         self.penalties = checked.penalties(penalties)
         self.generator, self.discriminator = generator, discriminator
         self.g_optimizer, self.d_optimizer = g_optimizer, d_optimizer
         self.latent, self.loss, self.label_smoothing = latent, loss, label_smoothing
         self.d_steps, self.micro_batches, self.max_grad_norm = d_steps, micro_batches, max_grad_norm
         self.generator_inputs, self.augment, self.scaler = generator_inputs, augment, scaler
+        self.logits = logits
         self._compares = isinstance(loss, str) and fused_losses.compares(loss)
         self._refresh()
         device = self._d_parameters[0].device
@@ -172,6 +191,8 @@ class GANTrainer(Phases):
             self.ema = EMA(self._bare_generator, ema).eval()
         self._ema_units = [] if self.ema is None else sharded.units("ema", self.ema.module)
         self.steps = self.d_updates = 0
+        self.ends_in_sigmoid: bool | None = None
+        self._d_draws = False
         self.real: Tensor | None = None
         self.fake: Tensor | None = None
         self._no_penalty = torch.zeros((), device=device)
@@ -194,6 +215,7 @@ class GANTrainer(Phases):
             total: samples of a batch in all processes together, where they do not have equally many: the first
                 processes have one more (``torch.tensor_split``). A number, or a sequence like `real`.
         """
+        self._check_accumulation("step")
         batches = self._checked_batches("real", real)
         all_labels: Sequence[Tensor | None] = [None] * len(batches)
         if labels is not None:
@@ -223,7 +245,8 @@ class GANTrainer(Phases):
         self, real: Tensor, labels: Tensor | None = None, *, total: int | None = None
     ) -> tuple[Tensor, LossStats]:
         """Update the discriminator once, on the batch `real` (N, ...) and N generated samples: (loss, statistics)."""
-        checked.batch("discriminator_step", "real", real)
+        self._check_accumulation("discriminator_step")
+        self._check_real("discriminator_step", real)
         checked.labels("discriminator_step", labels, len(real))
         share = self._share("discriminator_step", len(real), total)
         self._refresh_if_changed()
@@ -243,6 +266,7 @@ class GANTrainer(Phases):
         `real`, a batch (N, ...) of real samples, is for the relativistic losses, which compare with it; for the
         pairing one N is batch_size.
         """
+        self._check_accumulation("generator_step")
         check_int("GANTrainer.generator_step", "batch_size", batch_size)
         if self._compares != (real is not None):
             must = "a batch of real samples" if self._compares else "None"
@@ -251,7 +275,7 @@ class GANTrainer(Phases):
                 f"got {type(real).__name__}"
             )
         if real is not None:
-            checked.batch("generator_step", "real", real)
+            self._check_real("generator_step", real)
         checked.labels("generator_step", labels, batch_size)
         share = self._share("generator_step", batch_size, total)
         self._refresh_if_changed()
@@ -276,8 +300,10 @@ class GANTrainer(Phases):
         training = [module for module in network.modules() if module.training]
         try:
             network.eval()
-            return network(*self._generator_inputs(latent, labels))
+            return self._generate(network, latent, labels)
         finally:
+            # Casts without a graph, which an autocast region keeps, would leave the next step without gradients.
+            torch.clear_autocast_cache()
             sharded.reshard(self._g_units if self.ema is None else self._ema_units)
             for module in training:  # not network.train(): some may be meant to stay in eval mode
                 module.training = True
@@ -288,8 +314,10 @@ class GANTrainer(Phases):
         return bool(self._g_units or self._d_units)
 
     def state_dict(self) -> dict[str, Any]:
-        """Networks (without the wrappers of DistributedDataParallel and torch.compile), average, optimisers, noise,
-        random stream and counters, for ``torch.save``; a run continues from it bit for bit. Waits for the device.
+        """Networks (without the wrappers of DistributedDataParallel, DataParallel and torch.compile), average,
+        optimisers, noise, random stream and counters, for ``torch.save``; a run continues from it bit for bit. Waits
+        for the device. Penalties, and objects that were given as `loss`, `latent`, `logits`, `generator_inputs` or
+        `augment`, are in it if they have ``state_dict`` and ``load_state_dict``.
 
         Of sharded networks everything is whole and on the CPU, as it would be of one process; all must call this.
         """
@@ -307,6 +335,10 @@ class GANTrainer(Phases):
             KeyError: it has parts that this trainer has not (an average, noise, a scaler), or lacks some.
         """
         parts = self._parts()
+        for name, owner in self._stateful().items():
+            # Before such objects were saved, there was no entry; without a state there is nothing to load.
+            if name not in state_dict and not owner.state_dict():
+                del parts[name]
         wanted = {*parts, "steps", "d_updates", "penalties"}
         if set(state_dict) != wanted or len(state_dict["penalties"]) != len(self.penalties):
             missing, unknown = sorted(wanted - set(state_dict)), sorted(set(state_dict) - wanted)
@@ -328,13 +360,26 @@ class GANTrainer(Phases):
         """What has a state_dict of its own."""
         return {
             "generator": self._bare_generator,
-            "discriminator": parallel.unwrapped(self.discriminator),
+            "discriminator": self._bare_discriminator,
             "g_optimizer": self.g_optimizer,
             "d_optimizer": self.d_optimizer,
             "stream": self.stream,
             **({} if self.ema is None else {"ema": self.ema}),
             **({} if self.noise is None else {"noise": self.noise}),
             **({} if self.scaler is None else {"scaler": self.scaler}),
+            **self._stateful(),
+        }
+
+    def _stateful(self) -> dict[str, Any]:
+        """What was given to the trainer that has a state of its own."""
+        names = ("loss", "latent", "logits", "generator_inputs", "augment")
+        given = {name: getattr(self, name) for name in names}
+        given.update((f"penalty {i}", penalty) for i, penalty in enumerate(self.penalties))
+        verbs = ("state_dict", "load_state_dict")
+        return {
+            name: owner
+            for name, owner in given.items()
+            if all(callable(getattr(owner, verb, None)) for verb in verbs)
         }
 
     def _checked_batches(self, name: str, given: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
@@ -353,8 +398,18 @@ class GANTrainer(Phases):
                 f"got {len(batches)}"
             )
         for batch in batches:
-            checked.batch("step", name, batch)
+            if name == "real":
+                self._check_real("step", batch)
+            else:
+                checked.batch("step", name, batch)
         return batches
+
+    def _check_real(self, verb: str, real: Tensor) -> None:
+        checked.batch(verb, "real", real)
+        checked.convertible(verb, real, self.noise, self.penalties, self.augment)
+
+    def _check_accumulation(self, verb: str) -> None:
+        checked.synchronizing(verb, g_optimizer=self.g_optimizer, d_optimizer=self.d_optimizer)
 
     def _share(self, verb: str, n: int, total: int | None) -> Share:
         if total is not None:
@@ -366,7 +421,7 @@ class GANTrainer(Phases):
                 f"GANTrainer.{verb}: total must be the batch's {n} samples where no network is wrapped or "
                 f"sharded for several processes, got {total}"
             )
-        return Share(None, 1.0)
+        return Share(None, 1.0, n)
 
     def _over_processes(self, values: list[Tensor], counts: set[int], share: Share) -> list[Tensor]:
         """The means over the processes, of those at the indices `counts` the sums; and of the penalties, on the way."""
@@ -412,10 +467,11 @@ class GANTrainer(Phases):
         self._held = _held(self.g_optimizer) + _held(self.d_optimizer)
         # Looking through the wrappers at every forward pass costs 100 µs a step.
         self._bare_generator = parallel.unwrapped(self.generator)
+        self._bare_discriminator = parallel.unwrapped(self.discriminator)
         self._g_wrapper = parallel.data_parallel(self.generator)
         self._d_wrapper = parallel.data_parallel(self.discriminator)
         self._g_units = sharded.units("generator", self._bare_generator)
-        self._d_units = sharded.units("discriminator", parallel.unwrapped(self.discriminator))
+        self._d_units = sharded.units("discriminator", self._bare_discriminator)
         wrapped = not (self._g_wrapper is None and self._d_wrapper is None)
         self._parallel = wrapped or self.is_sharded
 

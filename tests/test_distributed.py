@@ -95,6 +95,8 @@ def worker(rank, port, results):
         results[rank, "lazy micro-batches"] = train("lazy", rank, micro_batches=2)
         results[rank, "even shares need no total"] = even_shares(rank)
         results[rank, "bad total"] = bad_total()
+        for seeds in ("alike", "apart"):
+            results[rank, seeds] = latents_of_ones_own(rank, seeds)
         results[rank, "BatchNorm"] = with_batch_norm()
         if SHARDS_ON_CPU:
             results[rank, "micro-batches, sharded"] = train("lazy", rank, shard, micro_batches=2)
@@ -111,6 +113,21 @@ def even_shares(rank):
     d_loss, _ = trainer.discriminator_step(data.chunk(2)[rank])
     g_loss, _ = trainer.generator_step(4)
     return d_loss, g_loss, trainer.sample(2)
+
+
+def latents_of_ones_own(rank=None, seeds="alike"):
+    """A callable that draws from torch's generator: the samples of two steps, of an uneven and of an even batch."""
+    G, D = networks()
+    wrapped = (G, D) if rank is None else [DistributedDataParallel(net) for net in (G, D)]
+    optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in (G, D)]
+    trainer = pygan.GANTrainer(*wrapped, *optimizers, latent=lambda n: torch.randn(n, 4), seed=5)
+    torch.manual_seed(7 if seeds == "alike" else rank)
+    found = []
+    for total in (7, 8):
+        real = torch.randn(total, 6, generator=torch.Generator().manual_seed(total))
+        trainer.step(real if rank is None else real.tensor_split(2)[rank], total=total)
+        found.append(trainer.fake)
+    return [*found, trainer.sample(6 if rank is None else 3)]
 
 
 def bad_total():
@@ -204,6 +221,19 @@ def test_the_verbs_report_the_whole_batch(results):
     close(g_loss, trainer.generator_step(8)[0])
     samples = torch.cat([first, results[1, "even shares need no total"][2]])
     close(samples, trainer.sample(4))
+
+
+def test_latents_of_ones_own_are_those_of_one_process(results):
+    """Two processes that were seeded alike drew the same samples."""
+    first, second = results[0, "alike"], results[1, "alike"]
+    together = [torch.cat(both) for both in zip(first, second, strict=True)]
+    assert [len(x) for x in together] == [7, 8, 6]
+    close(together, latents_of_ones_own())
+
+
+def test_latents_of_ones_own_of_processes_seeded_apart_differ(results):
+    for ours, theirs in zip(results[0, "apart"], results[1, "apart"], strict=True):
+        assert (torch.cdist(ours, theirs) > 1e-3).all()
 
 
 def test_a_total_that_does_not_fit_is_refused(results):

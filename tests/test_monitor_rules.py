@@ -67,7 +67,8 @@ def window_of(loss="non_saturating", windows=4, size=16, **values):
     return window
 
 
-def held(window, before=()):
+def held(window, before=(), ends_in_sigmoid=False):
+    window.ends_in_sigmoid = ends_in_sigmoid
     return {state for state, rule in RULES.items() if rule(window, state in before) is not None}
 
 
@@ -102,6 +103,20 @@ def test_each_rule_finds_its_state_for_the_losses_it_is_for(loss, state):
     }
     assert held(window_of(loss, **values)) == ({state} if applies[state] else set())
     assert held(window_of(loss, **healthy)) == set()
+
+
+@pytest.mark.parametrize("loss", [*fused_losses.LOSSES, object()])
+def test_a_sigmoid_at_the_end_is_found_but_where_it_may_be(loss):
+    """It alone, though the discriminator is blind too and seems to be right about every real sample."""
+    blind = dict(energy=0.4, jsd_bound=0.0, real_logit=0.02, fake_logit=0.01, real_accuracy=1.0)
+    blind["d_fake_after"] = 0.5
+    found = held(window_of(loss, d_loss=1.39, **blind), ends_in_sigmoid=True)
+    if loss in fused_losses.LOSSES and loss != "least_squares":
+        assert found == {State.SIGMOID_OUTPUT}
+    else:
+        assert State.SIGMOID_OUTPUT not in found
+    # A slow discriminator with a positive bias has the same statistics.
+    assert State.SIGMOID_OUTPUT not in held(window_of(loss, d_loss=1.39, **blind))
 
 
 def test_slow_progress_is_no_blindness_and_no_collapse():

@@ -58,6 +58,56 @@ def test_disjoint_supports(seed):
     assert list(monitor.states) == [State.SUPPORTS_DISJOINT]
 
 
+class Probabilities(nn.Module):
+    """A discriminator that returns probabilities, in a form."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.body, self.form = mlp(2, 1, activation=leaky), form
+
+    def forward(self, x):
+        return self.form(self.body(x))
+
+
+FORMS = {
+    "sigmoid": torch.sigmoid,
+    "squeezed": lambda x: torch.sigmoid(x).squeeze(1).view(-1, 1),
+    "averaged, in half": lambda x: x.expand(-1, 3).sigmoid().mean(1).bfloat16(),
+    "scales": lambda x: [x.sigmoid(), (2 * x).sigmoid()],
+}
+
+
+@pytest.mark.parametrize("loss", ["non_saturating", "hinge", "relativistic"])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_discriminator_that_ends_in_a_sigmoid(form, loss):
+    """Which trains to 1.39, or to accuracies of 1 and 0."""
+    trainer = trainer_for(
+        ring, 0, loss=loss, networks=lambda: (mlp(8, 2), Probabilities(FORMS[form]))
+    )
+    found, _ = watch(trainer, ring, 0, 70)
+    assert states(found) == ["sigmoid_output"]
+    assert "Take the sigmoid off" in found[0].remedy
+    assert 0.0 < found[0].numbers["fake_logit"] < 1.0
+
+
+@pytest.mark.parametrize("module", [nn.Sigmoid(), nn.Identity()])
+def test_a_compiled_discriminator_that_ends_in_a_sigmoid(module):
+    D = nn.Sequential(mlp(2, 1, activation=leaky), module)
+    compiled = torch.compile(D, backend="aot_eager")
+    trainer = trainer_for(ring, 0, networks=lambda: (mlp(8, 2), compiled))
+    trainer.step(ring(8, torch.Generator().manual_seed(0)))
+    assert trainer.ends_in_sigmoid is isinstance(module, nn.Sigmoid)
+
+
+def test_a_sigmoid_elsewhere_is_none_at_the_end():
+    def gated(x):
+        return x * torch.sigmoid(x)
+
+    trainer = trainer_for(ring, 0, networks=lambda: (mlp(8, 2), Probabilities(gated)))
+    trainer.step(ring(8, torch.Generator().manual_seed(0)))
+    assert trainer.ends_in_sigmoid is False
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_minimax_from_a_bad_start_saturates_and_the_discriminator_wins(seed):
     found, _ = watch(strong_discriminator(seed, loss="minimax"), far, seed, 150, every=2)

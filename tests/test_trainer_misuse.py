@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from helpers import raises
 from helpers_trainer import assert_same, everything, networks, setup
 from torch import nn
 
 import pygan
 from pygan import fused_losses
+from pygan.penalties import R1, R2, GradientPenalty
 from pygan.schedules import Constant
 
 
@@ -19,7 +21,7 @@ def optimizer_of(*modules):
     [
         (dict(d_steps=0), ValueError, "d_steps must be an int of at least 1, got 0"),
         (dict(d_steps=1.5), ValueError, "d_steps must be an int of at least 1, got 1.5"),
-        (dict(latent=0), ValueError, "latent must be a positive int or a callable, got 0"),
+        (dict(latent=0), ValueError, "latent must be a positive int, a shape of such or .*, got 0"),
         (
             dict(loss="hing"),
             ValueError,
@@ -41,6 +43,7 @@ def optimizer_of(*modules):
         (dict(ema=1.0), ValueError, "ema must be a number, between 0 and 1, or None, got 1.0"),
         (dict(seed=-1), ValueError, "seed must be an int from 0 to 2.*, got -1"),
         (dict(augment=3), TypeError, "augment must be a callable or None, got int"),
+        (dict(logits=0), TypeError, "logits must be a callable or None, got int"),
         (dict(generator_inputs=3), TypeError, "generator_inputs must be a callable or None"),
         (dict(generator="G"), TypeError, "generator must be an nn.Module, got str"),
         (
@@ -167,3 +170,81 @@ def test_wrong_use_changes_nothing(options, use, error, message):
 def test_a_loss_that_cannot_smooth():
     with pytest.raises(ValueError, match='label_smoothing must be 0 for loss="hinge"'):
         setup(loss="hinge", label_smoothing=0.1)
+
+
+BYTES = torch.randint(256, (8, 6), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [
+        (dict(noise=0.1), "noise"),
+        (dict(penalties=R1(1.0)), "penalties"),
+        (dict(penalties=R1(1.0), augment=lambda x: x / 127.5 - 1), "penalties"),
+        (dict(penalties=R1(1.0, sigma=0.1)), "penalties"),
+        (dict(penalties=[GradientPenalty()], noise=0.1), "penalties"),
+    ],
+)
+def test_integers_beside_generated_samples_are_refused(options, cause):
+    """Noise made 0 to 255 of them, beside generated samples from -1 to 1."""
+    trainer = setup(loss="relativistic", **options)
+    before = everything(trainer)
+    for verb, use in (
+        ("step", lambda: trainer.step(BYTES)),
+        ("discriminator_step", lambda: trainer.discriminator_step(BYTES.long())),
+        ("generator_step", lambda: trainer.generator_step(8, BYTES)),
+    ):
+        message = f"GANTrainer.{verb}: real must be floating, in the generated samples' range"
+        with raises(TypeError, message, f"there are {cause}, got torch.", "real / 127.5 - 1"):
+            use()
+    assert_same(everything(trainer), before)
+
+
+@pytest.mark.parametrize("penalty", [R1(1.0, sigma=0.1), R2(1.0), GradientPenalty()])
+def test_augment_may_convert_integers(penalty):
+    def convert(x):
+        return x if x.is_floating_point() else x / 127.5 - 1
+
+    options = dict(noise=pygan.InstanceNoise(Constant(0.1), seed=1), penalties=penalty, seed=1)
+    trainer = setup(augment=convert, **options)
+    options["noise"] = pygan.InstanceNoise(Constant(0.1), seed=1)
+    assert_same(trainer.step(BYTES), setup(**options).step(convert(BYTES)))
+    trainer = setup(augment=lambda x: x, **options)
+    with raises(
+        TypeError, "GANTrainer: augment must return floating samples where there are noise"
+    ):
+        trainer.step(BYTES)
+    trainer = setup(augment=lambda x: None)
+    with raises(TypeError, "GANTrainer: augment must return a tensor, got NoneType"):
+        trainer.step(REAL)
+
+
+def test_a_step_within_accelerators_accumulate_is_refused():
+    """There, prepared optimizers leave out all steps but the last, whose gradient alone would count."""
+    accelerate = pytest.importorskip("accelerate")
+    accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=2)
+    try:
+        G, D = networks()
+        prepared = [accelerator.prepare(net, optimizer_of(net)) for net in (G, D)]
+        (G, g_optimizer), (D, d_optimizer) = prepared
+        trainer = pygan.GANTrainer(G, D, g_optimizer, d_optimizer, latent=4, seed=0)
+        trainer.step(REAL)
+        before = everything(trainer)
+        for use in (
+            lambda: trainer.step(REAL),
+            lambda: trainer.discriminator_step(REAL),
+            lambda: trainer.generator_step(8),
+        ):
+            message = "g_optimizer must make its steps, got one within accelerator.accumulate"
+            with accelerator.accumulate(G, D):
+                assert not accelerator.sync_gradients
+                with pytest.raises(
+                    RuntimeError, match=rf"GANTrainer\.\w+: {message}.*micro_batches"
+                ):
+                    use()
+            with accelerator.accumulate(G, D):
+                pass
+        assert_same(everything(trainer), before)
+    finally:
+        accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+        accelerate.state.GradientState._reset_state()

@@ -5,9 +5,11 @@ import io
 import pytest
 import torch
 from helpers_trainer import assert_same, networks
+from torch import nn
 
 import pygan
-from pygan.penalties import R1, GradientPenalty
+from pygan import fused_losses
+from pygan.penalties import R1, GradientPenalty, Penalty
 from pygan.schedules import Adaptive, DiffusionMixture
 
 
@@ -86,5 +88,91 @@ def test_a_state_of_other_parts_is_refused(options, message):
     state, trainer = make(1).state_dict(), make(2, **options)
     before = saved(trainer)
     with pytest.raises(KeyError, match=r"GANTrainer.load_state_dict: .*" + message):
+        trainer.load_state_dict(state)
+    assert_same(saved(trainer), before)
+
+
+class Averages:
+    """A loss with a state, like LeCam's averages of the logits."""
+
+    def __init__(self):
+        self.mean = torch.zeros(())
+
+    def discriminator_loss(self, real, fake):
+        self.mean = 0.9 * self.mean + 0.1 * real.detach().mean()
+        return fused_losses.discriminator_loss(real, fake) + (fake - self.mean).square().mean()
+
+    def generator_loss(self, fake):
+        return fused_losses.generator_loss(fake)
+
+    def state_dict(self):
+        return {"mean": self.mean}
+
+    def load_state_dict(self, state):
+        self.mean = state["mean"].clone()
+
+
+class Growing(Penalty):
+    """A penalty with a state that is no part of the trainer's counters."""
+
+    def __init__(self):
+        super().__init__()
+        object.__setattr__(self, "calls", [0])
+
+    def value(self, real, fake, probe, step):
+        self.calls[0] += 1
+        return 0.1 * self.calls[0] * fake.logits.square().mean()
+
+    def state_dict(self):
+        return {"calls": self.calls[0]}
+
+    def load_state_dict(self, state):
+        self.calls[0] = state["calls"]
+
+
+class Shift(nn.Module):
+    """An augmentation whose strength follows the run."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("strength", torch.zeros(()))
+
+    def forward(self, x):
+        self.strength += 0.125
+        return x + self.strength.clone()
+
+
+def stateful():
+    return {"loss": Averages(), "penalties": [R1(1.0), Growing()], "augment": Shift()}
+
+
+def test_the_state_of_what_the_trainer_was_given_is_saved():
+    batches = torch.randn(5, 2, 8, 6)
+    whole, first, resumed = (make(1, **stateful()) for _ in range(3))
+    rows = train(whole, batches)
+    train(first, batches[:2])
+    resumed.load_state_dict(saved(first))
+    assert_same(train(resumed, batches[2:]), rows[2:])
+    assert_same(saved(resumed), saved(whole))
+    assert {"loss", "augment", "penalty 1"} <= set(saved(whole))
+
+
+def test_an_older_state_loads_where_there_is_nothing_to_load():
+    """Without an entry for objects that have no state, and not without one for those that have."""
+
+    class Stateless(nn.Module):
+        discriminator_loss = staticmethod(fused_losses.discriminator_loss)
+        generator_loss = staticmethod(fused_losses.generator_loss)
+
+    trainer = make(1, loss=Stateless())
+    state = saved(trainer)
+    assert state.pop("loss") == {}
+    trainer.load_state_dict(state)
+    trainer = make(1, **stateful())
+    state = saved(trainer)
+    del state["loss"], state["penalty 1"]
+    before = saved(trainer)
+    message = r"GANTrainer.load_state_dict: .* without \['loss', 'penalty 1'\], with \[\]"
+    with pytest.raises(KeyError, match=message):
         trainer.load_state_dict(state)
     assert_same(saved(trainer), before)

@@ -176,6 +176,7 @@ class Monitor:
             return self._enter(broken)
         self.states.pop(State.NON_FINITE, None)
         self._window.add(reading)
+        self._window.ends_in_sigmoid = bool(self.trainer.ends_in_sigmoid)
         entered: list[Diagnosis] = []
         if not self._window.full:
             return entered

@@ -77,7 +77,23 @@ def _separated(window: Window, held: bool) -> Finding | None:
     )
 
 
+def sigmoid_output(window: Window, held: bool) -> Finding | None:
+    # Least squares takes probabilities too, and a loss of the user's own may.
+    if not window.ends_in_sigmoid or window.loss in ("least_squares", ""):
+        return None
+    real, fake = window.mean("real_logit"), window.mean("fake_logit")
+    return Finding(
+        f"The discriminator ends in a sigmoid, and its probabilities are taken for logits: their means were {real:.3f} "
+        f"(real) and {fake:.3f} (generated) over {window.steps} steps, and none can be negative.",
+        {"real_logit": real, "fake_logit": fake},
+    )
+
+
 def discriminator_blind(window: Window, held: bool) -> Finding | None:
+    if sigmoid_output(
+        window, held
+    ):  # whose discriminator sees little too, but is not to be strengthened
+        return None
     energy, before = window.mean("energy"), window.mean("energy", windows_ago=EARLIER)
     # That it falls shows that the generator is taught: slowly, but taught.
     if not (energy > (0.13 if held else 0.2) and energy > (0.75 if held else 0.9) * before):
@@ -193,6 +209,7 @@ def _stands_still(window: Window) -> bool:
 RULES: dict[State, Callable[[Window, bool], Finding | None]] = {
     State.SUPPORTS_DISJOINT: supports_disjoint,
     State.DISCRIMINATOR_WON: discriminator_won,
+    State.SIGMOID_OUTPUT: sigmoid_output,
     State.DISCRIMINATOR_BLIND: discriminator_blind,
     State.GENERATOR_SATURATED: generator_saturated,
     State.OSCILLATION: oscillation,

@@ -17,6 +17,8 @@ class State(str, Enum):
     """The discriminator is never wrong, and the generator's gradient has vanished."""
     DISCRIMINATOR_BLIND = "discriminator_blind"
     """D = 1/2 everywhere though real and generated samples differ: the discriminator learns nothing."""
+    SIGMOID_OUTPUT = "sigmoid_output"
+    """The discriminator ends in a sigmoid, and its probabilities are taken for logits."""
     GENERATOR_SATURATED = "generator_saturated"
     """Minimax with D(G(z)) near 0, where the loss is flat in the logits."""
     OSCILLATION = "oscillation"
@@ -64,6 +66,9 @@ REMEDIES = {
     State.DISCRIMINATOR_BLIND: (
         "Strengthen the discriminator: more discriminator steps, a higher learning rate or a larger network, less "
         "regularisation, less noise; or slow the generator down."
+    ),
+    State.SIGMOID_OUTPUT: (
+        "Take the sigmoid off the end of the discriminator: the losses take its raw output, the logits."
     ),
     State.GENERATOR_SATURATED: (
         'Use loss="non_saturating", which has the same fixed point and a gradient where this one has none.'

@@ -24,6 +24,7 @@ class Window:
 
     Attributes:
         loss: its name; "" for one of the user's own.
+        ends_in_sigmoid: whether the discriminator does.
         count: readings that are kept, at most 5 * size.
         best_diversity: the highest mean over a window of the generated samples' number over the real ones', at most 1.
         peak_sensitivity: the highest median, over a window, of the generator's sensitivity.
@@ -32,6 +33,7 @@ class Window:
     def __init__(self, size: int, loss: Any) -> None:
         self.size = size
         self.loss = loss if isinstance(loss, str) else ""
+        self.ends_in_sigmoid = False
         self.count = 0
         self._rows = np.empty(((WINDOWS + 1) * size, len(COLUMNS)))
         self._steps = np.empty((WINDOWS + 1) * size)

@@ -12,8 +12,11 @@ class Feedback(Schedule):
     """Base class: a position that each step moves up where the discriminator overfits, and down where it does not.
 
     The measure is r_t, the mean sign of the logits of real samples (Karras et al. 2020, equation 1): 1 where all of
-    them look real to the discriminator, 0 where it cannot tell. A step moves the position by
-    ``sign(r_t - target) * (high - low) / steps`` and clamps it to [low, high].
+    them look real to the discriminator, 0 where it cannot tell. That is so with the losses non_saturating, minimax and
+    hinge. With least_squares the logits are 1/2 where it cannot tell, and the relativistic losses and wasserstein leave
+    an offset of the logits undetermined: their signs, of the raw logits, mislead the schedule.
+
+    A step moves the position by ``sign(r_t - target) * (high - low) / steps`` and clamps it to [low, high].
 
     For the losses non_saturating, minimax and hinge. Under least_squares a discriminator that cannot tell answers 1/2,
     and r_t is 1 whatever it learns; under wasserstein and the relativistic losses only differences of logits count.
@@ -88,7 +91,8 @@ class Feedback(Schedule):
 class Adaptive(Feedback):
     """ADA's rule for sigma (Karras et al. 2020, "Training GANs with Limited Data", section 3).
 
-    More noise where the discriminator overfits, less where it does not:
+    More noise where the discriminator overfits, less where it does not (for the losses non_saturating, minimax and
+    hinge; the signs of the other losses' logits mislead it):
     ``sigma += sign(real_sign - target) * (high - low) / steps``, clamped to [low, high].
 
         noise = pygan.InstanceNoise(pygan.schedules.Adaptive(0.0, 0.5, steps=8_000))

@@ -58,7 +58,7 @@ def fit(
     *,
     g_optimizer: Optimizer,
     d_optimizer: Optimizer,
-    latent: int | Callable[[int], Tensor],
+    latent: int | Sequence[int] | Callable[[int], Tensor],
     steps: int,
     batch_size: int,
     out: str | os.PathLike[str],

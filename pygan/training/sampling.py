@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pygan._trainer_checks import latent_shape
 from pygan.trainer import GANTrainer
 from pygan.training.data import Data
 from pygan.training.preview import checked_preview, image_grid, is_images
@@ -80,7 +81,7 @@ class Sampling:
             return latent(n)
         like = next(self.trainer.generator.parameters())
         # On the CPU: the same on every device.
-        return torch.randn(n, latent).to(like.device, like.dtype)
+        return torch.randn(n, *latent_shape(latent)).to(like.device, like.dtype)
 
     def _samples(self, latents: Tensor, labels: Tensor | None) -> Tensor:
         latents = latents.to(self.device)

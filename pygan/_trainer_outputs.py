@@ -1,0 +1,104 @@
+"""What GANTrainer asks of what the networks return: each check raises an error that names the cure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from pygan._arguments import describe, is_int
+
+_NAME = "GANTrainer"
+# Ops, as autograd names them, that leave values between 0 and 1 there.
+_KEEPS_RANGE = ("View", "UnsafeView", "Reshape", "Squeeze", "Unsqueeze", "ToCopy", "Mean")
+
+
+def samples(value: Any, n: int) -> Tensor:
+    """What the generator returned for n latents."""
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{_NAME}: generator must return the samples, a tensor, got {describe(value)}; wrap it in a module that "
+            "returns them alone"
+        )
+    if value.dim() == 0 or len(value) != n:
+        raise ValueError(
+            f"{_NAME}: generator must return one sample for each of the {n} latents, got shape {tuple(value.shape)}"
+        )
+    return value
+
+
+def logits(output: Any, pick: Callable[[Any], Any] | None, n: int) -> Tensor | list[Tensor]:
+    """The logits in what the discriminator returned for n samples."""
+    found = output if pick is None else pick(output)
+    listed = (
+        isinstance(found, list) and len(found) > 0 and all(isinstance(x, Tensor) for x in found)
+    )
+    who = "discriminator" if pick is None else "logits"
+    cure = (
+        ""
+        if pick
+        else "; pass logits=, a callable that picks them, such as lambda output: output[0]"
+    )
+    if not isinstance(found, Tensor) and not listed:
+        raise TypeError(
+            f"{_NAME}: {who} must return logits, a tensor or a list of tensors (one per scale), got "
+            f"{describe(found)}{cure}"
+        )
+    for x in [found] if isinstance(found, Tensor) else found:
+        # squeeze() leaves no dimension of a batch of one.
+        if x.shape[:1] != (n,) and not (n == 1 and x.dim() == 0):
+            raise ValueError(
+                f"{_NAME}: {who} must return logits whose first dimension is the batch's, {n}, got shape "
+                f"{tuple(x.shape)}{cure}"
+            )
+    return found
+
+
+def augmented(value: Any, noise: Any, penalties: Sequence[Any]) -> Tensor:
+    """What `augment` made of real or generated samples."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{_NAME}: augment must return a tensor, got {describe(value)}")
+    if (penalties or noise is not None) and not value.is_floating_point():
+        raise TypeError(
+            f"{_NAME}: augment must return floating samples where there are noise or penalties, got {value.dtype}"
+        )
+    return value
+
+
+def inputs(real: Tensor, fake: Tensor) -> None:
+    """That images of both kinds reach the discriminator alike. (Other data may vary in size.)"""
+    if real.dim() == fake.dim() == 4 and real.shape[1:] != fake.shape[1:]:
+        raise ValueError(
+            f"{_NAME}: generator must return images of the real ones' shape {tuple(real.shape[1:])}, got "
+            f"{tuple(fake.shape[1:])}"
+        )
+
+
+def end_in_sigmoid(logits: Any, discriminator: nn.Module) -> bool:
+    """Whether logits that have a graph are probabilities: what a sigmoid returned, perhaps reshaped or averaged."""
+    for x in [logits] if isinstance(logits, Tensor) else logits:
+        node = x.grad_fn
+        while node is not None and node.name().startswith(_KEEPS_RANGE):
+            node = node.next_functions[0][0]
+        name = "" if node is None else node.name()
+        if name.startswith("CompiledFunction"):  # which hides its ops
+            return isinstance(list(discriminator.modules())[-1], nn.Sigmoid)
+        if not name.startswith("SigmoidBackward"):
+            return False
+    return True
+
+
+def latent_error(
+    error: RuntimeError, generator: nn.Module, latent: Any, n: int
+) -> RuntimeError | ValueError:
+    """What to raise for a generator's error: where flat latents met a convolution, one that says so."""
+    convolution = next((m for m in generator.modules() if isinstance(m, _ConvNd)), None)
+    if convolution is None or not is_int(latent, 1) or f"{n}, {latent}]" not in str(error):
+        return error
+    shape = (latent, *[1] * len(convolution.kernel_size))
+    return ValueError(
+        f"{_NAME}: latent must be a shape such as {shape} for a generator that begins with a "
+        f"{type(convolution).__name__}, got {latent} ({error})"
+    )
