@@ -91,6 +91,8 @@ class DataTable:
     """Of a folder's images: height and width in pixels."""
     channels: int = 3
     """Of a folder's images: 3 for RGB, 1 for gray."""
+    background: str = "white"
+    """Of a folder's images: the color behind transparent pixels."""
 
 
 @dataclass(frozen=True)

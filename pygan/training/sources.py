@@ -56,7 +56,9 @@ def source(table: DataTable, seed: int) -> Source:
         raise ConfigError(
             f"pygan train: data must be {names}, or a folder of images, got {table.name!r}"
         )
-    folder = datasets.ImageFolder(table.name, table.size, channels=table.channels)
+    folder = datasets.ImageFolder(
+        table.name, table.size, channels=table.channels, background=table.background
+    )
     return Source(folder, (table.channels, table.size, table.size))
 
 
