@@ -245,6 +245,43 @@ def test_settings_survive_the_way_into_cmake(tmp_path):
     assert (tmp_path / "a").read_text() == values["PYGAN_A"]
 
 
+def configured(folder):
+    """Whether CMake configures the project in the folder."""
+    command = [extension.find_tool("cmake"), "-S", str(folder), "-B", str(folder / "build")]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+def test_a_build_folder_that_was_copied_with_its_checkout_is_started_anew(tmp_path, capsys):
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    (first / "CMakeLists.txt").write_text("cmake_minimum_required(VERSION 3.24)\nproject(x NONE)\n")
+    extension.remove_foreign_cache(first, first / "build")  # there is none yet
+    assert configured(first)
+    shutil.copytree(first, second)
+    assert not configured(second)
+    extension.remove_foreign_cache(second, second / "build")
+    told = f"pygan: starting {second}/build anew: it was made for {first}"
+    assert capsys.readouterr().out.startswith(told)
+    assert configured(second)
+    # One that belongs here stays, by whichever name it is called.
+    (tmp_path / "link").symlink_to(second)
+    extension.remove_foreign_cache(tmp_path / "link", tmp_path / "link" / "build")
+    assert (second / "build" / "CMakeCache.txt").exists()
+    assert capsys.readouterr().out == ""
+
+
+def test_a_build_folder_whose_compiler_is_gone_is_started_anew(tmp_path, capsys):
+    build = tmp_path / "build"
+    build.mkdir()
+    (build / "CMakeCache.txt").write_text(
+        f"CMAKE_HOME_DIRECTORY:INTERNAL={tmp_path}\nCMAKE_CACHEFILE_DIR:INTERNAL={build}\n"
+        f"CMAKE_CXX_COMPILER:FILEPATH={tmp_path}/gone/g++\n"
+    )
+    extension.remove_foreign_cache(tmp_path, build)
+    assert f"its compiler, {tmp_path}/gone/g++, is gone" in capsys.readouterr().out
+    assert not build.exists()
+
+
 @pytest.mark.skipif(not shutil.which("clang++"), reason="clang++ is not installed")
 def test_clang_is_refused_where_torch_brings_gnus_openmp(tmp_path):
     found = torch_info.find_torch()
