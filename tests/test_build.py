@@ -164,6 +164,50 @@ def test_import_of_a_checkout_that_is_not_built(tmp_path):
     assert "pip install -e . --no-build-isolation" in line
 
 
+def copy_with_kernels(tmp_path):
+    """A copy of the package that can be imported, and what imports it: (folder, code -> outcome)."""
+    package = tmp_path / "pygan"
+    shutil.copytree(
+        ROOT / "pygan", package, ignore=shutil.ignore_patterns("_C.*.so", "__pycache__")
+    )
+    built = Path(_C.__file__)
+    (package / built.name).symlink_to(built)
+    shutil.copy2(built.with_name("_C.json"), package)
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    return package, lambda *code: python(*code, env=environ)
+
+
+def test_a_namesake_installed_before_is_warned_of(tmp_path):
+    """Its __init__.py has been replaced by ours, and would be removed with it."""
+    package, run = copy_with_kernels(tmp_path)
+    (package / "samplabledata").mkdir()
+    answer = run("-c", "import pygan; print(pygan.GANTrainer.__name__)")
+    assert answer.stdout == "GANTrainer\n"
+    assert f"UserWarning: PyPI's other project `pygan` is installed into {package}" in answer.stderr
+    assert "pip uninstall pygan" in answer.stderr
+    (package / "samplabledata").rmdir()
+    assert run("-c", "import pygan").stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "left"),
+    [
+        (("-c", "from pygan import fused_losses"), ""),
+        (("-c", "import pygan.trainer"), None),
+        (("-m", "pygan"), ""),
+    ],
+)
+def test_a_namesake_installed_afterwards_is_an_import_error(tmp_path, code, left):
+    """Its empty __init__.py has replaced ours; or, once it has been uninstalled, there is none."""
+    package, run = copy_with_kernels(tmp_path)
+    (package / "__init__.py").unlink()
+    if left is not None:
+        (package / "__init__.py").write_text(left)
+    line = run(*code).stderr.strip().splitlines()[-1]
+    assert line.startswith(f"ImportError: {package}/__init__.py is not pygan-fused's: PyPI's other")
+    assert "pip uninstall pygan" in line
+
+
 # --- the backend ------------------------------------------------------------------------------------
 
 
