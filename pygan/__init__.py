@@ -6,15 +6,11 @@ one, ``pygan.divergences`` the theory's distances, ``pygan.reference`` the ops i
 ``pygan.build_info()`` says what this build is and what runs.
 """
 
-import torch  # before _C, which uses torch's libraries without linking to their folders
+__version__ = "0.1.0"  # before the rest, which knows by it that this file is the one it belongs to
 
-__version__ = "0.1.0"
+from pygan._build import build_info  # isort: split
 
-from pygan._build import build_info, check_build
-
-check_build()
-
-from pygan import (  # noqa: E402
+from pygan import (
     checkpoint,
     datasets,
     divergences,
@@ -24,13 +20,13 @@ from pygan import (  # noqa: E402
     reference,
     schedules,
 )
-from pygan.average import EMA  # noqa: E402
-from pygan.modules import InstanceNoise  # noqa: E402
-from pygan.monitor import Monitor  # noqa: E402
-from pygan.noise import instance_noise, instance_noise_pair  # noqa: E402
-from pygan.stream import NoiseStream  # noqa: E402
-from pygan.trainer import GANTrainer  # noqa: E402
-from pygan.training.fit import fit  # noqa: E402
+from pygan.average import EMA
+from pygan.modules import InstanceNoise
+from pygan.monitor import Monitor
+from pygan.noise import instance_noise, instance_noise_pair
+from pygan.stream import NoiseStream
+from pygan.trainer import GANTrainer
+from pygan.training.fit import fit
 
 __all__ = [
     "EMA",
@@ -52,4 +48,3 @@ __all__ = [
     "reference",
     "schedules",
 ]
-del torch

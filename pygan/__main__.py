@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from pygan import build_info
+from pygan._build import build_info
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,23 +1,49 @@
-"""What this build is made of and what it runs on: checked at import, reported by build_info()."""
+"""What this build is made of and what it runs on: checked when this is imported, reported by build_info().
 
-import importlib
+`pygan.fused_losses` and `pygan.noise` import `_C` from here too: they end with the same messages where the __init__.py
+of another project has taken the place of this package's, and imports nothing.
+"""
+
 import json
 import platform
+import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
+import torch  # before _C, which uses torch's libraries without linking to their folders
+
+__all__ = ["_C", "build_info"]
 
 _REINSTALL = "reinstall it with `pip install --no-cache-dir --force-reinstall --no-deps .` in a checkout of it"
 
 
-def check_build() -> None:
-    """Loads the extension module, or says in one line why it cannot be loaded.
+def _check_package(folder: Path) -> None:
+    """PyPI's other `pygan` installs into the same folder: who came last owns __init__.py, and whoever is uninstalled
+    takes it away.
 
     Raises:
-        ImportError: the module was never built, or was built for another torch than the running one.
+        ImportError: pygan/__init__.py is not this project's.
     """
-    folder = Path(__file__).parent
+    if not hasattr(sys.modules["pygan"], "__version__"):
+        raise ImportError(
+            f"{folder}/__init__.py is not pygan-fused's: PyPI's other project `pygan` has replaced it, or removed it. "
+            f"Run `pip uninstall pygan`; this package is pygan-fused: {_REINSTALL}"
+        )
+    if (folder / "samplabledata").is_dir():  # which that project alone has
+        warnings.warn(
+            f"PyPI's other project `pygan` is installed into {folder} as well, and uninstalling it will remove "
+            f"__init__.py. Run `pip uninstall pygan`; this package is pygan-fused: {_REINSTALL}",
+            stacklevel=2,
+        )
+
+
+def _check_torch(folder: Path) -> str:
+    """The torch that the kernels were built for.
+
+    Raises:
+        ImportError: they were never built, or for another torch than the running one.
+    """
     running = f"torch {torch.__version__}"
     try:
         # Read before the module is loaded: loading it under another C++ ABI may crash instead of raise.
@@ -36,13 +62,18 @@ def check_build() -> None:
         raise ImportError(
             f"pygan was built for torch {built['torch']}, but {running} is running: {_REINSTALL}"
         )
-    try:
-        importlib.import_module("pygan._C")
-    except ImportError as error:
-        reason = str(error).splitlines()[0]
-        raise ImportError(
-            f"pygan was built for torch {built['torch']} and does not load with {running} ({reason}): {_REINSTALL}"
-        ) from error
+    return str(built["torch"])
+
+
+_check_package(Path(__file__).parent)
+_built_for = _check_torch(Path(__file__).parent)
+try:
+    from pygan import _C
+except ImportError as error:
+    raise ImportError(
+        f"pygan was built for torch {_built_for} and does not load with torch {torch.__version__} "
+        f"({str(error).splitlines()[0]}): {_REINSTALL}"
+    ) from error
 
 
 def build_info() -> dict[str, Any]:
@@ -57,8 +88,6 @@ def build_info() -> dict[str, Any]:
         * ``cpu_capability`` (the instruction set that runs: ``baseline``, ``avx2`` or ``avx512``), ``threads``
           (PyTorch's, which the CPU kernels share), ``devices`` (names of the visible CUDA devices).
     """
-    from pygan import _C
-
     config = _C.build_config()
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {

@@ -11,20 +11,14 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from pygan._arguments import check_int
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from pygan._image_folder import ImageFolder
 
 __all__ = ["GRID", "RING", "ImageFolder", "Mixture", "digits", "grid", "ring", "stacked_digits"]
 
@@ -102,78 +96,3 @@ def stacked_digits(n: int, *, generator: torch.Generator | None = None) -> tuple
     images, labels = (tensor.to(device) for tensor in digits())
     drawn = torch.randint(len(images), (n, 3), generator=generator, device=device)
     return images[drawn].squeeze(2), labels[drawn] @ labels.new_tensor([100, 10, 1])
-
-
-class ImageFolder(Dataset[Tensor]):
-    """The images in a folder and its subfolders, in the order of their sorted paths, read when they are asked for.
-
-    Each item is one image, (channels, size, size) float32 in [-1, 1]: turned upright as its EXIF data say, scaled
-    (bicubic, antialiased) until its shorter side fits and cropped to the center. Meant for the worker processes of a
-    DataLoader. Hidden files and folders, and files whose names do not end like an image's, are passed over.
-
-    Args:
-        folder: where to look.
-        size: height and width of the items in pixels.
-        channels: 3 for RGB or 1 for gray; images are converted.
-
-    Raises:
-        ValueError: the folder has no images in it, or an argument is not as described. Reading a file that is broken,
-            or that is no image, raises one that names it.
-        FileNotFoundError: there is no such folder.
-    """
-
-    def __init__(self, folder: str | os.PathLike[str], size: int, *, channels: int = 3) -> None:
-        try:
-            from PIL import Image
-        except ImportError as error:
-            raise ImportError(
-                'ImageFolder needs Pillow: pip install ".[train]" in a checkout of pygan'
-            ) from error
-        check_int("ImageFolder", "size", size)
-        if channels not in (1, 3):
-            raise ValueError(f"ImageFolder: channels must be 1 or 3, got {channels!r}")
-        root = Path(folder)
-        if not root.is_dir():
-            raise FileNotFoundError(f"ImageFolder: folder must be a folder, got {root}")
-        extensions = {
-            end for end, name in Image.registered_extensions().items() if name in Image.OPEN
-        }
-        self.size, self.channels = size, channels
-        self.paths = sorted(
-            path
-            for path in root.rglob("*")
-            if path.suffix.lower() in extensions
-            and not any(part.startswith(".") for part in path.relative_to(root).parts)
-            and path.is_file()
-        )
-        if not self.paths:
-            raise ValueError(f"ImageFolder: folder must have images in it, got none in {root}")
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> Tensor:
-        from PIL import Image, ImageOps
-
-        path = self.paths[index]
-        try:
-            with Image.open(path) as image:
-                upright = _eight_bit(ImageOps.exif_transpose(image))
-        # What Pillow raises for files it cannot read depends on the format, down to SyntaxError (PNG).
-        except Exception as error:
-            raise ValueError(f"ImageFolder: cannot read {path}: {error}") from error
-        converted = upright.convert("L" if self.channels == 1 else "RGB")
-        fitted = ImageOps.fit(converted, (self.size, self.size), Image.Resampling.BICUBIC)
-        pixels = np.array(fitted, dtype=np.float32).reshape(self.size, self.size, self.channels)
-        return torch.from_numpy(pixels.transpose(2, 0, 1) / np.float32(127.5) - 1).contiguous()
-
-
-def _eight_bit(image: Image) -> Image:
-    """Pillow's own conversions clip deeper pixels at 255, which leaves white images."""
-    from PIL.Image import fromarray
-
-    if image.mode.startswith("I;16"):
-        return fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError(f'pixels of mode "{image.mode}" have no known range')
-    return image

@@ -34,8 +34,8 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from pygan import _C
 from pygan import _loss_arguments as arguments
+from pygan._build import _C
 from pygan._compile import compiled_since_2_8
 from pygan._loss_arguments import LOSSES
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple, overload
 import torch
 from torch import Tensor
 
-from pygan import _C
 from pygan._arguments import describe, tensors
+from pygan._build import _C
 from pygan._compile import compiled_since_2_8
 from pygan.stream import NoiseStream
 

@@ -164,6 +164,50 @@ def test_import_of_a_checkout_that_is_not_built(tmp_path):
     assert "pip install -e . --no-build-isolation" in line
 
 
+def copy_with_kernels(tmp_path):
+    """A copy of the package that can be imported, and what imports it: (folder, code -> outcome)."""
+    package = tmp_path / "pygan"
+    shutil.copytree(
+        ROOT / "pygan", package, ignore=shutil.ignore_patterns("_C.*.so", "__pycache__")
+    )
+    built = Path(_C.__file__)
+    (package / built.name).symlink_to(built)
+    shutil.copy2(built.with_name("_C.json"), package)
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    return package, lambda *code: python(*code, env=environ)
+
+
+def test_a_namesake_installed_before_is_warned_of(tmp_path):
+    """Its __init__.py has been replaced by ours, and would be removed with it."""
+    package, run = copy_with_kernels(tmp_path)
+    (package / "samplabledata").mkdir()
+    answer = run("-c", "import pygan; print(pygan.GANTrainer.__name__)")
+    assert answer.stdout == "GANTrainer\n"
+    assert f"UserWarning: PyPI's other project `pygan` is installed into {package}" in answer.stderr
+    assert "pip uninstall pygan" in answer.stderr
+    (package / "samplabledata").rmdir()
+    assert run("-c", "import pygan").stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "left"),
+    [
+        (("-c", "from pygan import fused_losses"), ""),
+        (("-c", "import pygan.trainer"), None),
+        (("-m", "pygan"), ""),
+    ],
+)
+def test_a_namesake_installed_afterwards_is_an_import_error(tmp_path, code, left):
+    """Its empty __init__.py has replaced ours; or, once it has been uninstalled, there is none."""
+    package, run = copy_with_kernels(tmp_path)
+    (package / "__init__.py").unlink()
+    if left is not None:
+        (package / "__init__.py").write_text(left)
+    line = run(*code).stderr.strip().splitlines()[-1]
+    assert line.startswith(f"ImportError: {package}/__init__.py is not pygan-fused's: PyPI's other")
+    assert "pip uninstall pygan" in line
+
+
 # --- the backend ------------------------------------------------------------------------------------
 
 
@@ -243,6 +287,43 @@ def test_settings_survive_the_way_into_cmake(tmp_path):
     (tmp_path / "show.cmake").write_text(show)
     subprocess.run([extension.find_tool("cmake"), "-P", "show.cmake"], cwd=tmp_path, check=True)
     assert (tmp_path / "a").read_text() == values["PYGAN_A"]
+
+
+def configured(folder):
+    """Whether CMake configures the project in the folder."""
+    command = [extension.find_tool("cmake"), "-S", str(folder), "-B", str(folder / "build")]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+def test_a_build_folder_that_was_copied_with_its_checkout_is_started_anew(tmp_path, capsys):
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    (first / "CMakeLists.txt").write_text("cmake_minimum_required(VERSION 3.24)\nproject(x NONE)\n")
+    extension.remove_foreign_cache(first, first / "build")  # there is none yet
+    assert configured(first)
+    shutil.copytree(first, second)
+    assert not configured(second)
+    extension.remove_foreign_cache(second, second / "build")
+    told = f"pygan: starting {second}/build anew: it was made for {first}"
+    assert capsys.readouterr().out.startswith(told)
+    assert configured(second)
+    # One that belongs here stays, by whichever name it is called.
+    (tmp_path / "link").symlink_to(second)
+    extension.remove_foreign_cache(tmp_path / "link", tmp_path / "link" / "build")
+    assert (second / "build" / "CMakeCache.txt").exists()
+    assert capsys.readouterr().out == ""
+
+
+def test_a_build_folder_whose_compiler_is_gone_is_started_anew(tmp_path, capsys):
+    build = tmp_path / "build"
+    build.mkdir()
+    (build / "CMakeCache.txt").write_text(
+        f"CMAKE_HOME_DIRECTORY:INTERNAL={tmp_path}\nCMAKE_CACHEFILE_DIR:INTERNAL={build}\n"
+        f"CMAKE_CXX_COMPILER:FILEPATH={tmp_path}/gone/g++\n"
+    )
+    extension.remove_foreign_cache(tmp_path, build)
+    assert f"its compiler, {tmp_path}/gone/g++, is gone" in capsys.readouterr().out
+    assert not build.exists()
 
 
 @pytest.mark.skipif(not shutil.which("clang++"), reason="clang++ is not installed")

@@ -86,15 +86,27 @@ def test_a_run_on_a_folder_of_images_in_worker_processes(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "rnig"], "data must be ring, grid, digits, stacked-digits, or a folder"),
+        (["--data", "rnig"], "[data] name must be ring, grid, digits, stacked-digits, or a folder"),
         ([], "--data or --config must be given"),
         (["--data", "ring", "--config", "none.toml"], "cannot read none.toml"),
         (["--data", "ring", "--set", "train.emma=1"], "did you mean ema?"),
-        (["--data", "ring", "--set", "train.batch_size=0"], "batch_size must be at least 1, got 0"),
-        (["--data", "ring", "--set", "train.batch_size=x"], "batch_size must be an int, got 'x'"),
+        (
+            ["--data", "ring", "--set", "train.batch_size=0"],
+            "[train] batch_size must be at least 1, got 0",
+        ),
+        (
+            ["--data", "ring", "--set", "train.batch_size=x"],
+            "[train] batch_size must be an int, got 'x'",
+        ),
         (["--data", "digits", "--set", "train.steps=x"], "[train] steps must be an int, got 'x'"),
-        (["--data", "ring", "--set", "train.log_every=x"], "log_every must be an int, got str"),
-        (["--data", "ring", "--set", "train.ema=2"], "ema must be a number, between 0 and 1"),
+        (
+            ["--data", "ring", "--set", "train.log_every=x"],
+            "[train] log_every must be an int, got 'x'",
+        ),
+        (
+            ["--data", "ring", "--set", "train.ema=2"],
+            "[train] ema must be a number, between 0 and 1",
+        ),
         (["--data", "ring", "--resume", "none.pt"], "none.pt"),
     ],
 )

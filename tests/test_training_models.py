@@ -52,16 +52,17 @@ def test_depth_and_width():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: mlp((2,), latent=0), "mlp: each size must be an int of at least 1, got 0"),
+        (lambda: mlp((2,), latent=0), "mlp: latent must be an int of at least 1, got 0"),
         (
             lambda: mlp((2,), latent=2, depth=1.5),
-            "mlp: each size must be an int of at least 1, got 1.5",
+            "mlp: depth must be an int of at least 1, got 1.5",
         ),
+        (lambda: mlp((2, 0), latent=2), "mlp: each size of shape must be an int of at least 1, g"),
         (lambda: dcgan((3, 24, 24), latent=2), r"S = 8, 16, 32 or 64, got \(3, 24, 24\)"),
         (lambda: dcgan((2,), latent=2), r"dcgan: shape must be \(C, S, S\).* got \(2,\)"),
         (
             lambda: dcgan((3, 8, 8), latent=2, width=0),
-            "dcgan: each size must be an int of at least 1, got 0",
+            "dcgan: width must be an int of at least 1, got 0",
         ),
     ],
 )

@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from pygan.checkpoint import CheckpointError
 from pygan.training import config as configuration
 from pygan.training.config import Config, ConfigError
+from pygan.training.config_values import first_line
 from pygan.training.fit import FitResult, fit
 from pygan.training.models import ARCHITECTURES
 from pygan.training.sources import source
@@ -59,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.print_config:
             print(configuration.as_toml(config))
             return 0
-        out = arguments.out or Path("runs") / Path(config.data.name).name
+        out = arguments.out or Path("runs") / Path(config.data.name).resolve().name
         changes = arguments.allow_changes
         result = train(config, out, resume=arguments.resume, allow_changes=changes)
     except BrokenPipeError:
@@ -95,9 +98,11 @@ def train(
     options = dict(config.train)
     seed = options.pop("seed", 0)
     torch.manual_seed(seed)  # for the weights
-    what = source(config.data, seed)
+    with _fitting("[data]"):
+        what = source(config.data, seed)
     model = dict(config.model)
-    G, D = ARCHITECTURES[model.pop("architecture")](what.shape, **model)
+    with _fitting("[model]"):
+        G, D = ARCHITECTURES[model.pop("architecture")](what.shape, **model)
     table, steps = config.optimizer, options["steps"]
     rates = (table.lr, table.lr if table.d_lr is None else table.d_lr)
     g_optimizer, d_optimizer = (
@@ -159,12 +164,27 @@ def _as_options(error: Exception) -> str:
     return text
 
 
+@contextmanager
+def _fitting(table: str) -> Iterator[None]:
+    """Errors of what is made of a table are the table's; among them those of sizes that no memory holds."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (ValueError, RuntimeError, MemoryError) as error:
+        raise ConfigError(f"pygan train: {table} {first_line(error)}") from error
+
+
 def _config(arguments: argparse.Namespace) -> Config:
     overrides: dict[str, Any] = {}
     for given in arguments.set:
         configuration.override(overrides, given)
     for key in ("seed", "steps"):
         if getattr(arguments, key) is not None:
+            if key in overrides.get("train", {}):
+                raise ConfigError(
+                    f"pygan train: --{key} must not be given beside --set train.{key}"
+                )
             overrides.setdefault("train", {})[key] = getattr(arguments, key)
     if arguments.data is None and arguments.config is None:
         raise ConfigError("pygan train: --data or --config must be given; see pygan train --help")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from pygan.training.random_state import isolated, seed_all
@@ -64,10 +65,41 @@ class Data:
             if x.dim() == 0:
                 raise ValueError("pygan.fit: data must have a first dimension, got a 0-d tensor")
         self.size = len(data) if self._tensors is None else len(self._tensors[0])
+        parts: Sequence[Tensor] = self._tensors or ()
+        if self._dataset is not None and self.size:
+            parts = self._some([0])  # what is wrong with the items is seen before anything is built
+        self.labeled = len(parts) == 2
         if any(len(x) != self.size for x in self._tensors or ()):
             raise ValueError(
                 f"pygan.fit: data must have a label for each of the {self.size} samples, got {len(data[1])}"
             )
+
+    def check_networks(self, generator: nn.Module, discriminator: nn.Module, options: Any) -> None:
+        """That both take the labels that they will be passed.
+
+        Args:
+            options: those of GANTrainer.
+
+        Raises:
+            ValueError: one has no second argument.
+        """
+        if not (self.labeled and self.conditional):
+            return
+        networks = {"discriminator": discriminator}
+        if options.get("generator_inputs") is None:
+            networks["generator"] = generator
+        for name, network in networks.items():
+            network = getattr(
+                network, "_orig_mod", network
+            )  # of torch.compile, which takes anything
+            try:
+                inspect.signature(network.forward).bind(None, None)
+            except TypeError as error:
+                raise ValueError(
+                    f"pygan.fit: {name} must take the labels, which the data have, as a second argument, got "
+                    f"{type(network).__name__}, whose forward does not ({error}); pass conditional=False to leave "
+                    "the labels out"
+                ) from None
 
     def batches(
         self,
@@ -92,12 +124,13 @@ class Data:
             batch_sampler=_Keys(sampler, start, stop),
             num_workers=workers,
             pin_memory=pinned,
+            collate_fn=_collated,
             worker_init_fn=ignore_signals if workers else None,
             generator=torch.Generator(),  # it would draw the workers' seeds from the global one
         )
         totals = (batch.total for batch in sampler.batches(start, stop))
-        for item, total in zip(loader, totals, strict=True):
-            yield self._loaded(_parts(item), total, device)
+        for parts, total in zip(loader, totals, strict=True):
+            yield self._loaded(parts, total, device)
 
     def labels(self, n: int, seed: int) -> Tensor | None:
         """n labels drawn at random from those of the data, with replacement; None if there are none.
@@ -117,9 +150,13 @@ class Data:
             return self._tensors[1] if len(self._tensors) == 2 else torch.empty(0)
         generator = torch.Generator().manual_seed(0)
         some = torch.randperm(self.size, generator=generator)[:_LABELS].tolist()
-        items = _Seeded(self._dataset, 0, isolate=True).__getitems__([(0, i) for i in some])
-        parts = _parts(default_collate(items))
+        parts = self._some(some)
         return parts[1] if len(parts) == 2 else torch.empty(0)
+
+    def _some(self, indices: list[int]) -> Sequence[Tensor]:
+        """Items of the Dataset, read in this process: samples and, if there are any, labels."""
+        seeded = _Seeded(self._dataset, 0, isolate=True)
+        return _collated(seeded.__getitems__([(0, i) for i in indices]))
 
     def _loaded(self, parts: Sequence[Tensor], total: int, device: torch.device) -> Loaded:
         parts = [x.to(device, non_blocking=True) for x in parts]
@@ -165,16 +202,28 @@ class _Seeded:
         return self.dataset[index]
 
 
-def _parts(item: Any) -> Sequence[Tensor]:
-    """Samples and, if there are any, labels, of what a collated batch of the Dataset is."""
-    parts = (item,) if isinstance(item, Tensor) else item
+def _collated(items: list[Any]) -> Sequence[Tensor]:
+    """Samples and, if there are any, labels, of items of the Dataset."""
+    must = "pygan.fit: data must, if a Dataset, yield"
+    first = items[0] if isinstance(items[0], (tuple, list)) else [items[0]]
+    kinds = ", ".join(f"{type(x).__module__}.{type(x).__qualname__}" for x in first)
+    try:
+        batch = default_collate(items)
+    except TypeError:
+        pictures = any(type(x).__module__.startswith("PIL.") for x in first)
+        advice = (
+            "; give it a transform that makes them, torchvision's ToTensor()" if pictures else ""
+        )
+        raise TypeError(f"{must} tensors, got {kinds}{advice}") from None
+    except RuntimeError as error:
+        if "equal size" not in str(error):
+            raise
+        raise ValueError(f"{must} tensors of one shape, got others ({error})") from None
+    parts = (batch,) if isinstance(batch, Tensor) else batch
     if (
         not isinstance(parts, (tuple, list))
         or not 1 <= len(parts) <= 2
         or not all(isinstance(x, Tensor) for x in parts)
     ):
-        raise TypeError(
-            "pygan.fit: data must, if a Dataset, yield a tensor or a pair of a tensor and a label, got "
-            + (type(item).__name__ if not isinstance(item, (tuple, list)) else f"{len(item)} parts")
-        )
+        raise TypeError(f"{must} a tensor or a pair of a tensor and a label, got {kinds}")
     return parts

@@ -35,7 +35,7 @@ def mlp(
     Raises:
         ValueError: a size that is no positive int.
     """
-    _check_sizes("mlp", *shape, latent, width, depth)
+    _check_sizes("mlp", shape, latent=latent, width=width, depth=depth)
     size = math.prod(shape)
 
     def hidden(inputs: int, activation: nn.Module, norm: bool) -> list[nn.Module]:
@@ -80,7 +80,7 @@ def dcgan(
         raise ValueError(
             f"dcgan: shape must be (C, S, S) with S = 8, 16, 32 or 64, got {tuple(shape)}"
         )
-    _check_sizes("dcgan", *shape, latent, width)
+    _check_sizes("dcgan", shape, latent=latent, width=width)
     widths = [width << i for i in range(int(math.log2(shape[1])) - 2)]
 
     def up(inputs: int, outputs: int) -> list[nn.Module]:
@@ -111,6 +111,8 @@ ARCHITECTURES = {"mlp": mlp, "dcgan": dcgan}
 """By the name that a run's configuration gives."""
 
 
-def _check_sizes(name: str, *sizes: int) -> None:
-    for size in sizes:
-        check_int(name, "each size", size)
+def _check_sizes(name: str, shape: Sequence[int], **sizes: int) -> None:
+    for size in shape:
+        check_int(name, "each size of shape", size)
+    for argument, size in sizes.items():
+        check_int(name, argument, size)

@@ -54,9 +54,11 @@ def source(table: DataTable, seed: int) -> Source:
     if not Path(table.name).is_dir():
         names = ", ".join((*_MIXTURES, "digits", "stacked-digits"))
         raise ConfigError(
-            f"pygan train: data must be {names}, or a folder of images, got {table.name!r}"
+            f"pygan train: [data] name must be {names}, or a folder of images, got {table.name!r}"
         )
-    folder = datasets.ImageFolder(table.name, table.size, channels=table.channels)
+    folder = datasets.ImageFolder(
+        table.name, table.size, channels=table.channels, background=table.background
+    )
     return Source(folder, (table.channels, table.size, table.size))
 
 

@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -61,6 +62,28 @@ def write_settings(path: Path, values: dict[str, str]) -> None:
     path.write_text("".join(lines))
 
 
+def remove_foreign_cache(source: Path, build: Path) -> None:
+    """Removes the build folder, and says so, if CMake's cache in it was made for other folders or by a lost compiler.
+
+    CMake refuses such a cache. It comes with a checkout that was copied or moved together with its build folder.
+    """
+    cache = build / "CMakeCache.txt"
+    if not cache.is_file():
+        return
+    made = dict(re.findall(r"^(\w+):\w+=(.*)$", cache.read_text(), re.MULTILINE))
+    compiler = made.get("CMAKE_CXX_COMPILER")
+    for name, folder in (("CMAKE_HOME_DIRECTORY", source), ("CMAKE_CACHEFILE_DIR", build)):
+        if Path(made.get(name, "")).resolve() != folder.resolve():
+            reason = f"it was made for {made.get(name)}"
+            break
+    else:
+        if compiler is None or shutil.which(compiler):
+            return
+        reason = f"its compiler, {compiler}, is gone"
+    print(f"pygan: starting {build} anew: {reason}", flush=True)
+    shutil.rmtree(build)
+
+
 def find_tool(name: str) -> str:
     """The path of cmake or ninja: from their PyPI packages where installed, else from PATH.
 
@@ -105,6 +128,7 @@ class CMakeBuild(build_ext):
         # One folder per configuration, kept between builds: a second build compiles only what changed.
         name = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}-torch-{torch.version}"
         build = ROOT / "build" / (name + ("-cuda" if config.enabled else ""))
+        remove_foreign_cache(ROOT, build)
         write_settings(
             build / "settings.cmake", settings(torch, config, self.distribution.get_version())
         )

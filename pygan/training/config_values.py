@@ -1,0 +1,133 @@
+"""Checks of single values of a configuration, and their form in TOML: each must be of the type that the argument it
+becomes is annotated with."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+import math
+import re
+import reprlib
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+__all__ = [
+    "ConfigError",
+    "as_value",
+    "check_arguments",
+    "check_known",
+    "check_plain",
+    "check_range",
+    "first_line",
+    "shown",
+]
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the file, the table and the key."""
+
+
+# By the name of a type: the types of TOML's values that are taken for it, and what it is called.
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "bool": ((bool,), "true or false"),
+    "int": ((int,), "an int"),
+    "float": ((int, float), "a number"),
+    "str": ((str,), "a string"),
+}
+_PLAIN = (bool, int, float, str, list, dict)
+_LIST = re.compile(r"(?:list|Sequence)\[(\w+)\]")
+
+
+def check_plain(where: str, value: Any) -> None:
+    """That no part of it is what no argument can be.
+
+    Raises:
+        ConfigError: a date, or a number that is not finite or does not fit 64 bits.
+    """
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            check_plain(f"{where} {key}".lstrip(), entry)
+    elif isinstance(value, list):
+        for entry in value:
+            check_plain(where, entry)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where} must be finite, got {value}")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**64:
+        raise ConfigError(f"{where} must fit 64 bits, got {shown(value)}")
+    elif not isinstance(value, (bool, int, float, str)):
+        raise ConfigError(f"{where} must be a number, a string, true, false or a list, got {value}")
+
+
+def check_arguments(
+    where: str,
+    function: Callable[..., Any],
+    given: Mapping[str, Any],
+    *,
+    set_elsewhere: Collection[str] = (),
+) -> None:
+    """That the function can be called so, as far as the types in its signature tell.
+
+    Raises:
+        ConfigError: an unknown name, one that is missing, or a value of another type.
+    """
+    parameters = {
+        name: parameter
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name not in set_elsewhere
+    }
+    for name, value in given.items():
+        check_known(f"key of {where}", name, parameters)
+        _check_kind(f"{where} {name}", value, str(parameters[name].annotation))
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in given:
+            raise ConfigError(f"{where} must have {name}")
+
+
+def _check_kind(where: str, value: Any, annotation: str) -> None:
+    parts = [part.strip() for part in annotation.split("|")]
+    kinds = [_KINDS[part] for part in parts if part in _KINDS]
+    lists = [match[1] for part in parts if (match := _LIST.fullmatch(part))]
+    if isinstance(value, list) and lists:
+        for entry in value:
+            _check_kind(f"each of {where}", entry, " | ".join(lists))
+    elif type(value) not in _PLAIN or not (kinds or lists):
+        return  # an object made here, or an argument of any type, which its function checks
+    elif not any(type(value) in types for types, _ in kinds):  # exactly: true is no int
+        must = [name for _, name in kinds] + ["a list"] * bool(lists)
+        raise ConfigError(f"{where} must be {' or '.join(must)}, got {shown(value)}")
+
+
+def check_range(where: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise ConfigError(f"{where} must be from {least} to {most}, got {shown(value)}")
+
+
+def check_known(what: str, name: str, known: Iterable[str]) -> None:
+    known = sorted(known)
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+        raise ConfigError(f"unknown {what}: {shown(name)}; {hint}")
+
+
+def shown(value: Any) -> str:
+    """For a message: cut where it is long."""
+    if isinstance(value, int) and value.bit_length() > 999:  # Python may refuse to write it down
+        return f"an int of {value.bit_length()} bits"
+    return reprlib.repr(value)
+
+
+def first_line(error: Exception) -> str:
+    """What the error says, for a sentence; torch appends the C++ call stack to some."""
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def as_value(value: Any) -> str:
+    """The value as TOML writes it."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k} = {as_value(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(as_value, value)) + "]"
+    # Numbers, booleans and, but for the delete character, strings look alike in JSON and TOML.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,391 @@
+"""ImageFolder: which files it takes, what it makes of them, and what it does about those that cannot be read."""
+
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import PIL
+import pytest
+import torch
+from helpers import accelerated_on
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from pygan import __main__, checkpoint
+from pygan.datasets import ImageFolder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Six images of one color each, named so that sorting them matters, and what is to be passed over."""
+
+    def save(name, mode, color, size=(9, 9)):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new(mode, size, color).save(path)
+
+    save("b.png", "RGB", (255, 0, 0))
+    save("a/2.png", "RGBA", (0, 255, 0, 255))
+    save("a/1.JPG", "L", 255, (20, 9))
+    save("a/deep/er/0.bmp", "RGB", (0, 0, 255))
+    save("c.gif", "P", 0)
+    save("d.tiff", "1", 1)
+    save(".hidden/x.png", "RGB", 0)
+    save("._b.png", "RGB", 0)
+    (tmp_path / "notes.txt").write_text("not an image")
+    (tmp_path / "e.png").mkdir()
+    return tmp_path
+
+
+def test_image_folder(folder):
+    images = ImageFolder(folder, 8)
+    names = [path.relative_to(folder).as_posix() for path in images.paths]
+    assert names == ["a/1.JPG", "a/2.png", "a/deep/er/0.bmp", "b.png", "c.gif", "d.tiff"]
+    assert len(images) == 6
+    for image, color in zip(
+        images, [(1, 1, 1), (-1, 1, -1), (-1, -1, 1), (1, -1, -1), (-1, -1, -1), (1, 1, 1)]
+    ):
+        assert image.dtype == torch.float32 and image.is_contiguous()
+        expected = torch.tensor(color, dtype=torch.float32)[:, None, None].expand(3, 8, 8)
+        torch.testing.assert_close(image, expected)
+    assert ImageFolder(str(folder), 5, channels=1)[0].shape == (1, 5, 5)
+
+
+def test_image_folder_crops_the_center(tmp_path):
+    """30 x 10 with a bright middle third: only that is left. Lying on its side by its EXIF orientation: upright."""
+    pixels = np.zeros((10, 30), dtype=np.uint8)
+    pixels[:, 10:20] = 255
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    pixels = np.zeros((10, 10), dtype=np.uint8)
+    pixels[0] = 255  # the first row, which orientation 6 turns into the last column
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=_orientation(6))
+    turned, wide = ImageFolder(tmp_path, 10, channels=1)
+    torch.testing.assert_close(wide, torch.ones(1, 10, 10))
+    assert torch.equal(turned[0, :, -1], torch.ones(10))
+    assert torch.equal(turned[0, :, :-1], -torch.ones(10, 9))
+
+
+def _orientation(value):
+    exif = Image.Exif()
+    exif[0x0112] = value
+    return exif
+
+
+def test_image_folder_reads_sixteen_bits(tmp_path):
+    Image.fromarray(np.full((8, 8), 128 * 256, dtype=np.uint16)).save(tmp_path / "deep.png")
+    torch.testing.assert_close(ImageFolder(tmp_path, 8)[0], torch.full((3, 8, 8), 128 / 127.5 - 1))
+
+
+def test_image_folder_in_workers(folder):
+    images = ImageFolder(folder, 8)
+    batches = list(DataLoader(images, batch_size=4, num_workers=2))
+    assert torch.equal(torch.cat(batches), torch.stack(list(images)))
+    assert pickle.loads(pickle.dumps(images)).paths == images.paths
+
+
+def noisy(path, size=(40, 40), **options):
+    """An image that fills some kilobytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(len(path.name)).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+def truncate(path):
+    """The header stays whole."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_links_to_folders_are_followed_and_loops_are_not(tmp_path):
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    for path in (root / "a" / "1.png", root / "z" / "3.png", elsewhere / "2.png"):
+        noisy(path)
+    noisy(tmp_path / "one.png")
+    (root / "a" / "linked").symlink_to(elsewhere)
+    (root / "a" / "up").symlink_to(root)  # a loop
+    (root / "b").symlink_to(root / "z")  # read already, as z
+    (elsewhere / "again").symlink_to(elsewhere)
+    (root / "a" / ".hidden").symlink_to(elsewhere)
+    (root / "file.png").symlink_to(tmp_path / "one.png")
+    names = [str(path.relative_to(root)) for path in ImageFolder(root, 8).paths]
+    assert names == ["a/1.png", "a/linked/2.png", "file.png", "z/3.png"]
+    (tmp_path / "link").symlink_to(root)
+    assert len(ImageFolder(tmp_path / "link", 8)) == 4
+
+
+RED, WHITE, BLUE = (1.0, -1.0, -1.0), (1.0, 1.0, 1.0), (-1.0, -1.0, 1.0)
+
+
+def half_hidden(mode):
+    """8 x 8, red or gray on the left; on the right a color under alpha 0."""
+    rgba = np.zeros((8, 8, 4), np.uint8)
+    rgba[:, :4] = (255, 0, 0, 255)
+    rgba[:, 4:] = (0, 255, 0, 0)
+    image = Image.fromarray(rgba)
+    if mode == "P":
+        indices = Image.fromarray((np.arange(8) >= 4).astype(np.uint8).repeat(8).reshape(8, 8).T)
+        indices.putpalette([255, 0, 0, 0, 255, 0])
+        return indices, {"transparency": 1}
+    if mode == "RGB":
+        return image.convert("RGB"), {"transparency": (0, 255, 0)}
+    if mode == "I;16":
+        deep = np.full((8, 8), 65535, np.uint16)
+        deep[:, 4:] = 4660
+        return Image.fromarray(deep), {"transparency": 4660}
+    return image.convert(mode), {}
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"),
+    [
+        *(("RGBA", end) for end in ("png", "webp", "tiff", "tga", "qoi")),
+        *(("LA", end) for end in ("png", "tiff")),
+        *(("P", end) for end in ("png", "gif")),
+        *(("RGB", "png"), ("I;16", "png"), ("PA", "tiff")),
+    ],
+)
+def test_transparent_pixels_show_the_background_not_their_hidden_color(mode, suffix, tmp_path):
+    image, options = half_hidden(mode)
+    if suffix == "webp":
+        options = {"lossless": True, "exact": True}
+    try:
+        image.save(tmp_path / f"half.{suffix}", **options)
+        with Image.open(tmp_path / f"half.{suffix}") as saved:
+            shown, hidden = (saved.convert("RGBA").getpixel(at) for at in ((0, 0), (7, 7)))
+            assert mode in ("I;16", "LA") or (hidden[3] == 0 and shown[3] == shown[0] == 255)
+    except (OSError, KeyError, AssertionError):  # the palette is lost
+        pytest.skip(f"Pillow {PIL.__version__} does not write {mode} to {suffix}")
+    for background, color in (({}, WHITE), ({"background": "#0000ff"}, BLUE)):
+        item = ImageFolder(tmp_path, 8, **background)[0]
+        expected = torch.tensor(color)[:, None, None].expand(3, 8, 4)
+        torch.testing.assert_close(item[:, :, 4:], expected)
+        if mode not in ("LA", "I;16"):
+            torch.testing.assert_close(
+                item[:, :, :4], torch.tensor(RED)[:, None, None].expand(3, 8, 4)
+            )
+    assert torch.equal(ImageFolder(tmp_path, 8, channels=1)[0][:, :, 4:], torch.ones(1, 8, 4))
+
+
+def test_half_transparent_pixels_are_blended_before_they_are_scaled(tmp_path):
+    Image.new("RGBA", (20, 20), (0, 0, 0, 51)).save(tmp_path / "a.png")
+    item = ImageFolder(tmp_path, 8)[0]
+    torch.testing.assert_close(item, torch.full((3, 8, 8), 0.8 * 255 / 127.5 - 1))
+
+
+def test_cmyk_and_the_other_modes(tmp_path):
+    colors = {"CMYK.jpg": (0, 0, 0, 0), "YCbCr.jpg": (255, 128, 128), "1.png": 1, "L.png": 255}
+    for name, color in colors.items():
+        Image.new(name.split(".")[0], (9, 9), color).save(tmp_path / name, quality=100)
+    for item in ImageFolder(tmp_path, 8):
+        torch.testing.assert_close(item, torch.ones(3, 8, 8))
+
+
+@pytest.mark.parametrize("background", ["nonsense", "#ffffff00", 3, None, (0, 0, 0)])
+def test_backgrounds_that_are_no_color(background, folder):
+    with pytest.raises(ValueError, match="background must be the name of a color or"):
+        ImageFolder(folder, 8, background=background)
+
+
+def test_only_still_images_that_pillow_decodes_itself_are_opened(tmp_path, monkeypatch):
+    """Pillow would start Ghostscript for PostScript, whatever the name of the file says."""
+    noisy(tmp_path / "good.png")
+    script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
+    for name in ("a.eps", "b.ps", "c.h5", "d.mpg", "e.fits", "f.grib", "g.wmf", "h.fli", "i.icns"):
+        (tmp_path / name).write_bytes(script)
+    (tmp_path / "script.jpg").write_bytes(script)
+
+    def refuse(*_):
+        raise AssertionError("Ghostscript was started")
+
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", refuse)
+    with pytest.warns(UserWarning, match=r"leaves out 1 .*script\.jpg: not an image of a known fo"):
+        images = ImageFolder(tmp_path, 8)
+    assert [path.name for path in images.paths] == ["good.png"]
+    # One that is exchanged later is not opened as PostScript either.
+    images.paths[0].write_bytes(script)
+    with (
+        pytest.warns(UserWarning, match="cannot identify"),
+        pytest.raises(ValueError, match="none"),
+    ):
+        images[0]
+
+
+def test_an_old_pillow_is_refused(folder, monkeypatch):
+    monkeypatch.setattr(PIL, "__version__", "9.5.0")
+    with pytest.raises(ImportError, match=r"needs Pillow 10\.3 or newer, got 9\.5\.0"):
+        ImageFolder(folder, 8)
+
+
+def test_images_without_a_readable_header_are_left_out_with_their_names(tmp_path):
+    for i in range(3):
+        noisy(tmp_path / f"{i}.png")
+    (tmp_path / "0.png").write_bytes(b"not a png")
+    (tmp_path / "empty.jpg").touch()
+    Image.new("LAB", (8, 8)).save(tmp_path / "lab.tiff")
+    Image.new("F", (8, 8), 0.5).save(tmp_path / "float.tiff")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    os.mkfifo(tmp_path / "pipe.png")  # would block
+    with pytest.warns(UserWarning, match="leaves out") as told:
+        images = ImageFolder(tmp_path, 8)
+    assert [path.name for path in images.paths] == ["1.png", "2.png"]
+    (message,) = (str(w.message) for w in told)
+    assert message.startswith(f"ImageFolder: takes 2 images in {tmp_path} and leaves out 6 images")
+    for reason in (
+        "0.png: not an image of a known format",
+        "empty.jpg: not an image of a known format",
+        'lab.tiff: pixels of mode "LAB" have no known conversion',
+        'float.tiff: pixels of mode "F" have no known conversion',
+        "gone.png: not a file",
+        "pipe.png: not a file",
+    ):
+        assert f"{tmp_path}/{reason}" in message
+    for path in images.paths:
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match="must have readable images in it, got 8 images or fold"):
+        ImageFolder(tmp_path, 8)
+
+
+def test_a_long_list_of_what_is_left_out_is_cut(tmp_path):
+    noisy(tmp_path / "good.png")
+    for i in range(25):
+        (tmp_path / f"{i:02}.png").touch()
+    with pytest.warns(UserWarning, match=r"leaves out 25 .*/00\.png.*/09\.png: .*; and 15 more$"):
+        ImageFolder(tmp_path, 8)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
+def test_a_folder_that_must_not_be_read_is_named(tmp_path):
+    noisy(tmp_path / "good.png"), noisy(tmp_path / "closed" / "a.png")
+    (tmp_path / "closed").chmod(0)
+    try:
+        with pytest.warns(UserWarning, match="leaves out 1 .*closed: Permission denied"):
+            assert len(ImageFolder(tmp_path, 8)) == 1
+    finally:
+        (tmp_path / "closed").chmod(0o700)
+
+
+def some_broken(tmp_path):
+    """Five images, of which 1, 2 and 4 are truncated: read once whole, and as they are."""
+    paths = [noisy(tmp_path / f"{i}.png") for i in range(5)]
+    whole = list(ImageFolder(tmp_path, 8))
+    for i in (1, 2, 4):
+        truncate(paths[i])
+    return whole, ImageFolder(tmp_path, 8)
+
+
+def test_the_next_readable_image_stands_in_for_a_broken_one(tmp_path):
+    whole, images = some_broken(tmp_path)
+    assert len(images) == 5
+    with pytest.warns(UserWarning, match="cannot read") as told:
+        items = [images[i] for i in (4, 0, 2, 1, 3, -1, -4)]
+    for item, stands in zip(items, (0, 0, 3, 3, 3, 0, 3), strict=True):
+        assert torch.equal(item, whole[stands])
+    named = [str(w.message) for w in told]
+    assert len(named) == 3  # each once
+    for i, message in zip((4, 2, 1), named, strict=True):
+        assert message.startswith(f"ImageFolder: cannot read {tmp_path}/{i}.png: ")
+    with pytest.raises(IndexError):
+        images[5]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_stand_ins_do_not_depend_on_the_workers(tmp_path, workers):
+    whole, images = some_broken(tmp_path)
+    expected = torch.stack([whole[i] for i in (0, 3, 3, 3, 0)])
+    loader = DataLoader(images, batch_size=2, num_workers=workers)
+    for _ in range(2):
+        assert torch.equal(torch.cat(list(loader)), expected)
+    assert images._broken.tolist() == [False, True, True, False, True]  # known in this process too
+
+
+@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_workers_name_a_broken_image_once(tmp_path, start):
+    some_broken(tmp_path)
+    code = """
+import sys
+from torch.utils.data import DataLoader
+from pygan import __main__, checkpoint
+from pygan.datasets import ImageFolder
+images = ImageFolder(sys.argv[1], 8)
+for workers in (1, 2, 0):
+    list(DataLoader(images, num_workers=workers, multiprocessing_context=sys.argv[2] if workers else None))
+"""
+    answer = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), start], capture_output=True, text=True
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert "Traceback" not in answer.stderr
+    named = [answer.stderr.count(f"cannot read {tmp_path}/{i}.png") for i in range(5)]
+    assert named == [0, 1, 1, 0, 1]
+
+
+def test_a_run_over_broken_images_is_the_same_with_any_workers_and_when_resumed(tmp_path):
+    photos = tmp_path / "photos"
+    for i in range(9):
+        noisy(photos / f"{i}.png")
+    for i in (2, 3, 8):
+        truncate(photos / f"{i}.png")
+    (photos / "5.png").write_bytes(b"")
+
+    def train(name, steps, workers, *more):
+        """The trainer's state at the end."""
+        values = {"model.width": 4, "data.size": 8, "train.batch_size": 4, "train.workers": workers}
+        values |= {"train.progress": "false", "train.tensorboard": "false", "train.samples": 4}
+        sets = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
+        arguments = ["--data", photos, "--out", tmp_path / name, "--steps", steps, *sets, *more]
+        with accelerated_on("cpu"), pytest.warns(UserWarning, match=r"leaves out 1 .*5\.png"):
+            assert __main__.main(["train", *map(str, arguments)]) == 0
+        return checkpoint.load(checkpoint.latest(tmp_path / name / "checkpoints"))["trainer"]
+
+    expected = train("one", 6, 0)
+    torch.testing.assert_close(train("two", 6, 2), expected, rtol=0, atol=0)
+    every = ("--set", "train.checkpoint_every=3")
+    train("resumed", 6, 0, *every)
+    (tmp_path / "resumed" / "checkpoints" / "step-00000006.pt").unlink()
+    resumed = train("resumed", 6, 1, *every, "--resume")
+    torch.testing.assert_close(resumed, expected, rtol=0, atol=0)
+
+
+def test_an_image_that_has_been_deleted_is_replaced_too(tmp_path):
+    whole, images = some_broken(tmp_path)
+    images.paths[0].unlink()
+    with pytest.warns(UserWarning, match=r"cannot read .*/0\.png: .*No such file"):
+        assert torch.equal(images[0], whole[3])
+
+
+def test_when_every_image_is_broken_it_is_an_error(tmp_path):
+    _, images = some_broken(tmp_path)
+    for path in images.paths:
+        truncate(path)
+    with (
+        pytest.warns(UserWarning, match="cannot read"),
+        pytest.raises(ValueError, match="none of the 5 images can be r"),
+    ):
+        images[2]
+
+
+def test_a_lack_of_memory_is_not_the_images_fault(tmp_path, monkeypatch):
+    noisy(tmp_path / "a.png")
+    images = ImageFolder(tmp_path, 8)
+
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(ImageFolder, "_decoded", fail)
+    with pytest.raises(MemoryError):
+        images[0]
+
+
+def test_image_folder_checks_its_arguments(folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"must be a folder, got .*nowhere"):
+        ImageFolder(tmp_path / "nowhere", 8)
+    with pytest.raises(ValueError, match="must have images in it, got none in"):
+        ImageFolder(folder / "e.png", 8)
+    for size in (0, -1, 2.5, True, (8, 8)):
+        with pytest.raises(ValueError, match="size must be an int of at least 1"):
+            ImageFolder(folder, size)
+    for channels in (0, 2, 4, "RGB"):
+        with pytest.raises(ValueError, match="channels must be 1 or 3"):
+            ImageFolder(folder, 8, channels=channels)

@@ -1,0 +1,106 @@
+"""What pygan.fit says of a Dataset that it cannot train on: at once, and with the cure."""
+
+import pytest
+import torch
+from helpers import raises
+from helpers_fit import Items, run
+from PIL import Image
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from pygan.training.data import Data
+from pygan.training.sampler import BatchSampler
+
+
+class Conditional(nn.Linear):
+    def forward(self, x, labels):
+        return super().forward(x)
+
+
+def labeled(size=30):
+    return [(torch.zeros(6), i % 3) for i in range(size)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        Items(labeled()),
+        (torch.zeros(30, 6), torch.zeros(30)),
+        TensorDataset(*[torch.zeros(30, 6)] * 2),
+    ],
+)
+def test_labels_for_networks_without_a_place_for_them_name_the_cure(tmp_path, data):
+    plain = {"G": nn.Linear(4, 6), "D": nn.Linear(6, 1)}
+    message = (
+        "pygan.fit: discriminator must take the labels, which the data have, as a second argument"
+    )
+    for more in (
+        {},
+        {"D": torch.compile(nn.Linear(6, 1))},
+        {"generator_inputs": lambda z, y: (z,)},
+    ):
+        with raises(ValueError, message, "got Linear", "pass conditional=False"):
+            run(tmp_path, source=data, **{**plain, **more})
+    with raises(ValueError, "pygan.fit: generator must take the labels", "conditional=False"):
+        run(tmp_path, source=data, **{**plain, "D": Conditional(6, 1)})
+    assert not list(tmp_path.iterdir())
+    options = {"steps": 1, "G": nn.Linear(4, 6), "D": Conditional(6, 1)}
+    run(tmp_path / "a", source=data, generator_inputs=lambda z, y: (z,), **options)
+    run(tmp_path / "b", source=data, steps=1, conditional=False)
+
+
+@pytest.mark.parametrize(
+    ("items", "error", "message"),
+    [
+        (
+            [Image.new("RGB", (8, 8))] * 9,
+            TypeError,
+            "tensors, got PIL.Image.Image; give it a transf",
+        ),
+        (
+            [(Image.new("RGB", (8, 8)), 3)] * 9,
+            TypeError,
+            "tensors, got PIL.Image.Image, builtins.int;",
+        ),
+        ([None] * 9, TypeError, "tensors, got builtins.NoneType"),
+        (
+            [(torch.zeros(6), "cat")] * 9,
+            TypeError,
+            "a tensor or a pair of a tensor and a label, got torch",
+        ),
+        (
+            [{"image": torch.zeros(6)}] * 9,
+            TypeError,
+            "a tensor or a pair of a tensor and a label, got bui",
+        ),
+    ],
+)
+def test_items_that_are_no_tensors_are_refused_before_anything_is_built(
+    tmp_path, items, error, message
+):
+    with raises(error, "pygan.fit: data must, if a Dataset, yield " + message):
+        run(tmp_path, source=Items(items))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_items_of_different_shapes_are_named(workers):
+    data = Data(Items([torch.zeros(6), torch.zeros(7)] * 4))
+    sampler = BatchSampler(8, 8, seed=0)
+    pattern = (
+        r"data must, if a Dataset, yield tensors of one shape, got others \(.*\[[67]\].*\[[67]\]"
+    )
+    with pytest.raises(ValueError, match=pattern):
+        next(data.batches(sampler, 0, 1, device=torch.device("cpu"), workers=workers))
+
+
+def test_a_look_at_the_first_item_draws_nothing(tmp_path):
+    class Random(Items):
+        def __getitem__(self, index):
+            return torch.rand(6)
+
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    data = Data(Random([0] * 9))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not data.labeled
