@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pygan._arguments import describe
+from pygan._compile import not_scriptable
 from pygan.noise import instance_noise
 from pygan.schedules import Schedule
 from pygan.stream import NoiseStream, is_distributed
@@ -36,6 +38,9 @@ class InstanceNoise(nn.Module):
     Where ``torch.distributed`` is initialised, the processes are taken to share each batch evenly, and with the same
     seed draw together what one process would for the whole (see :meth:`NoiseStream.for_rank`).
 
+    It belongs in the training loop. In a worker of a ``DataLoader`` it raises RuntimeError, because every worker has a
+    copy of it, and all would draw the same noise: see :class:`NoiseStream`.
+
     `state_dict()` holds the seed and the step of the stream and the state of the schedule, so a resumed run draws what
     the interrupted one would have drawn. (Saving reads the step back from the GPU: it synchronises.)
     """
@@ -63,7 +68,14 @@ class InstanceNoise(nn.Module):
         return self._stream
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (any shape and dtype) plus noise, in x's dtype if floating; x itself in eval()."""
+        """x (any shape and dtype) plus noise, in x's dtype if floating; x itself in eval().
+
+        Raises:
+            TypeError: x is no tensor.
+            ValueError, RuntimeError, NotImplementedError: as for :func:`instance_noise`.
+        """
+        if not isinstance(x, Tensor):
+            raise TypeError(f"pygan.InstanceNoise: x must be a tensor, got {describe(x)}")
         if not self.training:
             return x
         if x.device.type == "meta":  # shapes only: the stream stays where it is
@@ -92,6 +104,9 @@ class InstanceNoise(nn.Module):
             state if self._stream.device.type == "meta" else self._stream.state.to(state.device)
         )
         return self
+
+    def __prepare_scriptable__(self) -> None:
+        not_scriptable("pygan.InstanceNoise")
 
     def get_extra_state(self) -> dict[str, Any]:
         return self._stream.state_dict()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pygan._arguments import check_int
+from pygan._arguments import check_int, describe
 from pygan.stream import NoiseStream
 
 
@@ -61,6 +61,12 @@ class Schedule(nn.Module):
         return {"count": self.count}
 
     def set_extra_state(self, state: dict[str, int]) -> None:
+        name = type(self).__name__
+        if not isinstance(state, Mapping) or "count" not in state:
+            raise TypeError(
+                f"{name}: extra state must be a dict with the key count, got {describe(state)}"
+            )
+        check_int(name, "count", state["count"], least=0)
         self.count = state["count"]
         self._refresh()  # the buffers were loaded before: load_state_dict leaves this state for the end
 
