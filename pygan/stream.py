@@ -146,7 +146,7 @@ class NoiseStream:
         """
         if torch.compiler.is_compiling():
             return
-        if torch.jit.is_tracing():
+        if torch._C._is_tracing():
             raise NotImplementedError(
                 f"{op}: torch.jit.trace is not implemented where a stream is given; use torch.compile or torch.export"
             )

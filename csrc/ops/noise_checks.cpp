@@ -234,20 +234,21 @@ void check_noise_dot(const at::Tensor& grad, c10::SymIntArrayRef stride, const a
   TORCH_CHECK_VALUE(samples == -1 || (grad.dim() > 0 && samples == grad.sym_size(0)), op,
                     "samples must be -1, or the size of grad's first dimension, got ", samples,
                     " for shape ", grad.sym_sizes());
+  const auto check = [&](bool fits) {
+    TORCH_CHECK_VALUE(fits, op,
+                      "stride must be that of a dense tensor of grad's shape, its samples one "
+                      "after another where there are several sums, got ",
+                      stride, " for shape ", grad.sym_sizes());
+  };
+  check(static_cast<int64_t>(stride.size()) == grad.dim());
+  for (const c10::SymInt& one : stride) check(one >= 0);
   const auto sizes = c10::asIntArrayRefSlowOpt(grad.sym_sizes());
   const auto strides = c10::asIntArrayRefSlowOpt(stride);
   if (!sizes.has_value() || !strides.has_value()) return;  // traced: checked when it runs
-  bool fits = sizes->size() == strides->size() &&
-              std::all_of(strides->begin(), strides->end(), [](int64_t s) { return s >= 0; }) &&
-              is_dense(*sizes, *strides);
-  // Samples lie one after another.
-  for (size_t d = 1; fits && samples >= 0 && d < sizes->size(); ++d) {
-    fits = (*sizes)[d] <= 1 || (*sizes)[0] <= 1 || (*strides)[d] <= (*strides)[0];
+  check(is_dense(*sizes, *strides));
+  for (size_t d = 1; samples >= 0 && d < sizes->size(); ++d) {
+    check((*sizes)[d] <= 1 || (*sizes)[0] <= 1 || (*strides)[d] <= (*strides)[0]);
   }
-  TORCH_CHECK_VALUE(fits, op,
-                    "stride must be that of a dense tensor of grad's shape, its samples one after "
-                    "another where there are several sums, got ",
-                    stride, " for shape ", grad.sym_sizes());
 }
 
 void check_not_recorded(at::TensorList x, const OptionalTensor& sigma, at::TensorList out) {
