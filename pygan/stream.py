@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 from torch.utils.data import get_worker_info
 
 from pygan._arguments import describe
@@ -14,6 +15,8 @@ from pygan._arguments import describe
 __all__ = ["NoiseStream"]
 
 _WORD = 1 << 64
+
+_is_tracing = torch._C._is_tracing  # bound once: looked up at each draw it takes a microsecond
 
 
 def _signed(value: int) -> int:
@@ -144,9 +147,9 @@ class NoiseStream:
             RuntimeError: in a worker of a DataLoader, and the stream was made outside of it.
             NotImplementedError: under torch.jit.trace, which would record this step for ever.
         """
-        if torch.compiler.is_compiling():
+        if is_compiling():
             return
-        if torch._C._is_tracing():
+        if _is_tracing():
             raise NotImplementedError(
                 f"{op}: torch.jit.trace is not implemented where a stream is given; use torch.compile or torch.export"
             )

@@ -1,6 +1,7 @@
 // The instance_noise ops: allocation, and the CPU and CUDA backends.
 #include "ops/instance_noise.h"
 
+#include <array>
 #include <mutex>
 
 #include "cpu/kernels.h"
