@@ -69,15 +69,19 @@ void instance_noise_out(const std::vector<at::Tensor>& x, const std::optional<at
 // torch.autograd.backward, the way to whose engine is long where gradients are given: with the loss
 // of 100 logits before it 190 us, and 120 this way.
 void backward(const std::vector<at::Tensor>& outputs,
-              const std::vector<std::optional<at::Tensor>>& gradients) {
+              const std::vector<std::optional<at::Tensor>>& gradients, bool retain_graph) {
   torch::autograd::variable_list given;
   for (const auto& gradient : gradients) given.push_back(gradient.value_or(at::Tensor()));
-  torch::autograd::backward(outputs, given);
+  torch::autograd::backward(outputs, given, retain_graph);
 }
 
 // The first of `numbers`, as 0-d tensors. unbind() tells autograd of each that it is a view, which
 // for the statistics of a small batch takes longer than its loss: 16 us, and 5 this way.
 std::vector<at::Tensor> scalars(const at::Tensor& numbers, int64_t count) {
+  TORCH_CHECK_VALUE(numbers.dim() == 1 && numbers.is_contiguous() &&
+                        numbers.storage_offset() == 0 && count <= numbers.size(0),
+                    "pygan._C.scalars: numbers must be a vector of at least ", count,
+                    " elements at the beginning of its memory, got shape ", numbers.sizes());
   const at::AutoDispatchBelowADInplaceOrView below;
   std::vector<at::Tensor> all;
   for (int64_t k = 0; k < count; ++k) all.push_back(at::as_strided(numbers, {}, {}, k));
@@ -106,8 +110,9 @@ PYBIND11_MODULE(_C, m) {
         py::arg("sigma_value"), py::arg("state"), py::arg("offset"), py::arg("scale"),
         py::arg("bias"), py::arg("cat"), py::kw_only(), py::arg("out"),
         "torch.ops.pygan.instance_noise.out, called directly.");
-  m.def("backward", torch::wrap_pybind_function_no_gil(backward),
-        "torch.autograd.backward(outputs, gradients).");
+  m.def("backward", torch::wrap_pybind_function_no_gil(backward), py::arg("outputs"),
+        py::arg("gradients"), py::arg("retain_graph") = false,
+        "torch.autograd.backward(outputs, gradients, retain_graph).");
   m.def("scalars", torch::wrap_pybind_function_no_gil(scalars), py::arg("numbers"),
         py::arg("count"), "The first elements of a vector, as tensors that share its memory.");
   m.def("cpu_capability", pygan::cpu::capability, "The instruction set whose kernels run.");

@@ -60,8 +60,12 @@ def instance_noise_out(
 ) -> None:
     """torch.ops.pygan.instance_noise.out, called directly."""
 
-def backward(outputs: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
-    """torch.autograd.backward(outputs, gradients)."""
+def backward(
+    outputs: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
+    retain_graph: bool = False,
+) -> None:
+    """torch.autograd.backward(outputs, gradients, retain_graph)."""
 
 def scalars(numbers: Tensor, count: int) -> list[Tensor]:
     """The first elements of a vector, as tensors that share its memory."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 from torch import Tensor
@@ -20,6 +21,18 @@ def tensors(op: str, argument: str, value: Any) -> list[Tensor]:
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{op}: {argument}[{k}] must be a tensor, got {describe(tensor)}")
     return list(value)
+
+
+def number(op: str, argument: str, value: Any) -> float:
+    """The value as a float, NaN and infinities included; not a string, nor a tensor."""
+    if type(value) is float:  # at once: the noise of a small batch takes 10 us
+        return value
+    if not isinstance(value, (float, int, Real)):
+        raise TypeError(f"{op}: {argument} must be a number, got {describe(value)}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{op}: {argument} must be finite, got a number too large") from None
 
 
 def is_int(value: object, least: int) -> bool:

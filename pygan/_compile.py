@@ -1,8 +1,8 @@
-"""Which functions torch.compile may look into."""
+"""Which functions torch.compile may look into, and what TorchScript says of them."""
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import torch
 
@@ -15,7 +15,23 @@ COMPILED = tuple(int(n) for n in torch.__version__.split(".")[:2]) >= (2, 8)
 
 def compiled_since_2_8(function: F) -> F:
     """For what calls the operators: part of compiled graphs; with an older torch, run as it is, between two graphs."""
-    return function if COMPILED else _uncompiled(function)
+    result = function if COMPILED else _uncompiled(function)
+    # Where torch.jit.script looks for what to say.
+    vars(result)["__script_unsupported"] = _unscripted(f"{function.__module__}.{function.__name__}")
+    return result
+
+
+def not_scriptable(name: str) -> NoReturn:
+    """For __prepare_scriptable__, which torch.jit.script calls on each module.
+
+    Raises:
+        NotImplementedError: always.
+    """
+    raise NotImplementedError(_unscripted(name))
+
+
+def _unscripted(name: str) -> str:
+    return f"{name}: torch.jit.script is not implemented; use torch.compile or torch.export"
 
 
 def _uncompiled(function: F) -> F:

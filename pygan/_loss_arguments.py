@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from pygan import _C
-from pygan._arguments import describe, tensors
+from pygan._arguments import describe, number, tensors
+from pygan._build import _C
 
 _TABLE = _C.losses()
 LOSSES: tuple[str, ...] = tuple(name for name, _, _ in _TABLE)
@@ -50,7 +49,7 @@ def parse(
     """Everything but what the op itself checks: dtypes, devices and sizes."""
     index = index_of(loss, op)
     reduce = _choice(op, "reduction", reduction, _REDUCTIONS)
-    smoothing = _number(op, "label_smoothing", label_smoothing)
+    smoothing = number(op, "label_smoothing", label_smoothing)
     if smoothing != 0.0:
         _check_smoothing(op, loss, index, smoothing)
     fake = tensors(op, "fake_logits", fake_logits)
@@ -165,16 +164,8 @@ def _weights(op: str, weights: Any, fake_logits: Any) -> tuple[float, ...]:
         raise ValueError(
             f"{op}: weights must hold one number for each of the {scales} scale(s), got {len(weights)}"
         )
-    numbers = tuple(_number(op, f"weights[{k}]", weight) for k, weight in enumerate(weights))
-    for k, number in enumerate(numbers):
-        if not -math.inf < number < math.inf:
-            raise ValueError(f"{op}: weights[{k}] must be finite, got {number}")
+    numbers = tuple(number(op, f"weights[{k}]", weight) for k, weight in enumerate(weights))
+    for k, weight in enumerate(numbers):
+        if not -math.inf < weight < math.inf:
+            raise ValueError(f"{op}: weights[{k}] must be finite, got {weight}")
     return numbers
-
-
-def _number(op: str, argument: str, value: Any) -> float:
-    if isinstance(value, float):
-        return value
-    if not isinstance(value, (int, Real)):
-        raise TypeError(f"{op}: {argument} must be a number, got {describe(value)}")
-    return float(value)

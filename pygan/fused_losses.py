@@ -35,6 +35,7 @@ import torch
 from torch import Tensor
 
 from pygan import _loss_arguments as arguments
+from pygan._arguments import describe
 from pygan._build import _C
 from pygan._compile import compiled_since_2_8
 from pygan._loss_arguments import LOSSES
@@ -98,29 +99,31 @@ class LossAndGrad(NamedTuple):
     stats: LossStats | None
     """None unless asked for."""
 
-    def backward(self, *logits: Logits) -> None:
+    def backward(self, *logits: Logits, retain_graph: bool = False) -> None:
         """Hands the gradients to autograd, from the logits on, as ``loss.backward()`` does from a loss.
 
-        It is ``torch.autograd.backward(logits, grads)`` for tensors and lists of them, but goes to autograd's
-        engine directly: for small batches PyTorch's way there takes longer than the engine.
+        It is ``torch.autograd.backward(logits, grads, retain_graph)`` for tensors and lists of them, but goes to
+        autograd's engine directly: for small batches PyTorch's way there takes longer than the engine.
 
         Args:
             logits: what was given to the function that made this, in the order of :attr:`grads`; those
                 at the end may be left out, as real logits of which nothing is to be learnt.
+            retain_graph: keep the graph behind the logits, for another backward pass through it.
 
         Raises:
             ValueError: more logits than gradients; a list where a tensor was given, or of another length;
                 another shape, dtype or device; logits that require no gradient.
-            TypeError: logits that are neither tensors nor lists of them.
+            TypeError: logits that are neither tensors nor lists of them; retain_graph that is no bool.
         """
-        outputs, grads = arguments.paired(
-            "pygan.fused_losses.LossAndGrad.backward", logits, self.grads
-        )
+        op = "pygan.fused_losses.LossAndGrad.backward"
+        if not isinstance(retain_graph, bool):
+            raise TypeError(f"{op}: retain_graph must be a bool, got {describe(retain_graph)}")
+        outputs, grads = arguments.paired(op, logits, self.grads)
         # Dynamo knows PyTorch's way alone.
         if torch.compiler.is_compiling():
-            torch.autograd.backward(outputs, grads)
+            torch.autograd.backward(outputs, grads, retain_graph)
         else:
-            _C.backward(outputs, grads)
+            _C.backward(outputs, grads, retain_graph)
 
 
 def compares(loss: str) -> bool:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pygan._arguments import describe
+from pygan._compile import not_scriptable
 from pygan.noise import instance_noise
 from pygan.schedules import Schedule
 from pygan.stream import NoiseStream, is_distributed
@@ -39,6 +41,9 @@ class InstanceNoise(nn.Module):
     Inside ``torch.utils.checkpoint`` it cannot be: the forward pass that is run again in the backward pass would draw
     other noise, because a checkpoint restores PyTorch's generators only. Put it before the checkpointed function.
 
+    It belongs in the training loop. In a worker of a ``DataLoader`` it raises RuntimeError, because every worker has a
+    copy of it, and all would draw the same noise: see :class:`NoiseStream`.
+
     `state_dict()` holds the seed and the step of the stream and the state of the schedule, so a resumed run draws what
     the interrupted one would have drawn. (Saving reads the step back from the GPU: it synchronises.)
     """
@@ -69,8 +74,13 @@ class InstanceNoise(nn.Module):
         """x (any shape and dtype) plus noise, in x's dtype if floating; x itself in eval().
 
         Raises:
-            RuntimeError: it is called within a backward pass, as by ``torch.utils.checkpoint``.
+            TypeError: x is no tensor.
+            RuntimeError: it is called within a backward pass, as by ``torch.utils.checkpoint``, or in a DataLoader's
+                worker.
+            ValueError, NotImplementedError: as for :func:`instance_noise`.
         """
+        if not isinstance(x, Tensor):
+            raise TypeError(f"pygan.InstanceNoise: x must be a tensor, got {describe(x)}")
         if not self.training:
             return x
         if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
@@ -104,6 +114,9 @@ class InstanceNoise(nn.Module):
             state if self._stream.device.type == "meta" else self._stream.state.to(state.device)
         )
         return self
+
+    def __prepare_scriptable__(self) -> None:
+        not_scriptable("pygan.InstanceNoise")
 
     def get_extra_state(self) -> dict[str, Any]:
         return self._stream.state_dict()

@@ -10,13 +10,12 @@ any number of threads or processes. csrc/math/noise.h specifies the stream, vers
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any, NamedTuple, overload
 
 import torch
 from torch import Tensor
 
-from pygan._arguments import describe, tensors
+from pygan._arguments import describe, number, tensors
 from pygan._build import _C
 from pygan._compile import compiled_since_2_8
 from pygan.stream import NoiseStream
@@ -94,8 +93,10 @@ def instance_noise(
         in float64 where x or the result is; the result is rounded once.
 
     Raises:
-        TypeError, ValueError: an argument that does not fit, with its name. Nothing is written then,
-            and the stream stays where it was.
+        TypeError, ValueError: an argument that does not fit, with its name.
+        RuntimeError: ``out`` where something requires grad; in a worker of a DataLoader, a stream from outside of it.
+        NotImplementedError: forward-mode derivatives, torch.func, and torch.jit.trace with a stream.
+        Nothing is written then, and the stream stays where it was.
     """
     op = "pygan.instance_noise"
     one = isinstance(x, Tensor)
@@ -108,7 +109,7 @@ def instance_noise(
     for given in outs or ():
         if dtype is not None and dtype != given.dtype:
             raise TypeError(f"{op}: dtype must be that of out, {given.dtype}, or None, got {dtype}")
-    scale, bias = _number(op, "scale", scale), _number(op, "bias", bias)
+    scale, bias = number(op, "scale", scale), number(op, "bias", bias)
     n = len(xs)
     call = _Call(xs, *_sigma(op, sigma), [scale] * n, [bias] * n, dtype, False)
     place = _Place.of(op, call, stream, generator, outs)
@@ -164,7 +165,7 @@ def instance_noise_pair(
             raise TypeError(f"{op}: {name} must be a tensor, got {describe(x)}")
     if dtype is not None and not isinstance(dtype, torch.dtype):
         raise TypeError(f"{op}: dtype must be a torch.dtype, got {type(dtype).__name__}")
-    scale, bias = _number(op, "scale", scale), _number(op, "bias", bias)
+    scale, bias = number(op, "scale", scale), number(op, "bias", bias)
     call = _Call(xs, *_sigma(op, sigma), [scale, 1.0], [bias, 0.0], dtype, cat=True)
     place = _Place.of(op, call, stream, generator, None)
     # Compiled too: inductor (torch 2.15) fails on an op that writes to two views of one channels-last tensor.
@@ -207,6 +208,7 @@ class _Place(NamedTuple):
         out: list[Tensor] | None,
     ) -> _Place:
         if generator is None and isinstance(stream, NoiseStream):
+            stream.check_place(op)
             return cls(stream.state, [stream.offset_of(x) for x in call.x])
         if generator is not None and not isinstance(generator, torch.Generator):
             kind = type(generator).__name__
@@ -254,15 +256,4 @@ def _memory_format(x: Tensor) -> torch.memory_format:
 
 
 def _sigma(op: str, sigma: Any) -> tuple[Tensor | None, float]:
-    return (sigma, 0.0) if isinstance(sigma, Tensor) else (None, _number(op, "sigma", sigma))
-
-
-def _number(op: str, name: str, value: Any) -> float:
-    if type(value) is float:  # at once: the noise of a small batch takes 10 us
-        return value
-    if not isinstance(value, (float, int, Real)):
-        raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}")
-    try:
-        return float(value)
-    except OverflowError:
-        raise ValueError(f"{op}: {name} must be finite, got an integer too large") from None
+    return (sigma, 0.0) if isinstance(sigma, Tensor) else (None, number(op, "sigma", sigma))

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
+from torch.utils.data import get_worker_info
+
+from pygan._arguments import describe
 
 __all__ = ["NoiseStream"]
 
 _WORD = 1 << 64
 
+_is_tracing = torch._C._is_tracing  # bound once: looked up at each draw it takes a microsecond
+
 
 def _signed(value: int) -> int:
     """The int64 with the bits of an unsigned 64-bit value."""
     return value - _WORD if value >= _WORD // 2 else value
+
+
+def _worker_id() -> int | None:
+    """That of the DataLoader's worker process that this is, if it is one."""
+    info = get_worker_info()
+    return None if info is None else int(info.id)
 
 
 def is_distributed() -> bool:
@@ -27,6 +42,12 @@ class NoiseStream:
 
     Each call draws anew, a recomputation too: inside ``torch.utils.checkpoint`` use no stream, since
     the checkpoint restores PyTorch's generators only.
+
+    Threads may draw from one stream: each call takes steps of its own, which ones depends on their timing. Another
+    process gets a copy of the stream, and would draw the same noise again. Ranks take :meth:`for_rank`. Workers of a
+    ``DataLoader`` pass no stream, because it seeds PyTorch's generator differently in each, or make one in the worker:
+    ``NoiseStream(torch.utils.data.get_worker_info().seed)``; there, one from outside is refused. Other processes that
+    you start take seeds of their own.
 
     Args:
         seed: 0 to 2**64 - 1. Streams of different seeds are independent.
@@ -43,6 +64,8 @@ class NoiseStream:
     Raises:
         TypeError, ValueError: a number that is no int, or out of range.
     """
+
+    _worker: int | None = None  # of the DataLoader, where this position was chosen in one
 
     def __init__(
         self,
@@ -117,6 +140,27 @@ class NoiseStream:
             )
         return offset
 
+    def check_place(self, op: str) -> None:
+        """Refuses a draw where the stream cannot move on for everybody who draws from it.
+
+        Raises:
+            RuntimeError: in a worker of a DataLoader, and the stream was made outside of it.
+            NotImplementedError: under torch.jit.trace, which would record this step for ever.
+        """
+        if is_compiling():
+            return
+        if _is_tracing():
+            raise NotImplementedError(
+                f"{op}: torch.jit.trace is not implemented where a stream is given; use torch.compile or torch.export"
+            )
+        worker = _worker_id()
+        if worker is not None and worker != self._worker:
+            raise RuntimeError(
+                f"{op}: stream must be made in the DataLoader worker that draws from it, got one from outside, of "
+                "which every worker draws the same noise; pass none (DataLoader seeds PyTorch's generator differently "
+                "in each), or make NoiseStream(torch.utils.data.get_worker_info().seed) in the worker"
+            )
+
     def _set(self, seed: int, step: int, offset: int) -> None:
         for name, value, bits in (("seed", seed, 64), ("step", step, 64), ("offset", offset, 63)):
             if isinstance(value, bool) or not isinstance(value, int):
@@ -127,6 +171,7 @@ class NoiseStream:
                     f"pygan.NoiseStream: {name} must be from 0 to 2**{bits} - 1, got {value}"
                 )
         self.offset = offset
+        self._worker = _worker_id()
         # In place: what a captured graph holds is this memory.
         self.state.copy_(torch.tensor([_signed(seed), _signed(step)]))
 
@@ -155,18 +200,35 @@ class NoiseStream:
         state._dynamo_static_input_type = "unguarded"  # type: ignore[attr-defined]
         self.state = state
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Numbers, because torch.multiprocessing shares the memory of tensors: a draw of one process would move the
+        # others. And an empty tensor, because torch.load(map_location=...) moves it.
+        words = None if self.device.type == "meta" else self.state.tolist()
+        return {**vars(self), "state": (words, self.state.new_empty(0))}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        words, like = state["state"]
+        vars(self).update(state)
+        self._keep(like.new_zeros(2))
+        if words is not None:
+            self.state.copy_(torch.tensor(words))
+
     def state_dict(self) -> dict[str, int]:
         """Seed, step and offset as plain ints: the stream continues from them bit for bit."""
         seed, step = self.state.tolist()
         return {"seed": seed % _WORD, "step": step % _WORD, "offset": self.offset}
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Continues where ``state_dict`` was taken, on this stream's own device."""
+    def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
+        """Continues where ``state_dict`` was taken, on this stream's own device.
+
+        Raises:
+            TypeError, KeyError, ValueError: not what :meth:`state_dict` returns. The stream stays where it was.
+        """
+        must = "pygan.NoiseStream: state_dict must have the keys seed, step and offset, got"
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"{must} {describe(state_dict)}")
         if set(state_dict) != {"seed", "step", "offset"}:
-            raise KeyError(
-                "pygan.NoiseStream: state_dict must have the keys seed, step and offset, "
-                f"got {sorted(state_dict)}"
-            )
+            raise KeyError(f"{must} {sorted(map(str, state_dict))}")
         self._set(state_dict["seed"], state_dict["step"], state_dict["offset"])
 
     def __repr__(self) -> str:

@@ -5,6 +5,7 @@ says: no generator was drawn from, no gradient was left behind.
 """
 
 import math
+from fractions import Fraction
 
 import pytest
 import torch
@@ -55,6 +56,22 @@ LOSS_CASES = {
         lambda: generator_loss(None),
         TypeError,
         "pygan.fused_losses.generator_loss: fake_logits must be a tensor or a list of tensors, got NoneType",
+    ),
+    # numbers too large for a float
+    "smoothing, large": (
+        lambda: discriminator_loss(R, F, label_smoothing=10**400),
+        ValueError,
+        "pygan.fused_losses.discriminator_loss: label_smoothing must be finite, got a number too large",
+    ),
+    "smoothing, a large fraction": (
+        lambda: discriminator_loss(R, F, label_smoothing=Fraction(10**400)),
+        ValueError,
+        "pygan.fused_losses.discriminator_loss: label_smoothing must be finite, got a number too large",
+    ),
+    "weights, large": (
+        lambda: generator_loss([F, F], weights=[1, 10**400]),
+        ValueError,
+        "pygan.fused_losses.generator_loss: weights[1] must be finite, got a number too large",
     ),
     # devices
     "devices": (

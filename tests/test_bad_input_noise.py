@@ -10,7 +10,8 @@ import pytest
 import torch
 from helpers import DEVICES, raises
 
-from pygan import NoiseStream, instance_noise
+from pygan import InstanceNoise, NoiseStream, instance_noise
+from pygan.schedules import Adaptive, Constant
 
 # --- instance noise --------------------------------------------------------------------------------
 
@@ -54,7 +55,7 @@ NOISE_CASES = {
     "sigma inf": (lambda d: {"sigma": math.inf}, ValueError, SIGMA, "inf"),
     "sigma str": (lambda d: {"sigma": "0.5"}, TypeError, "sigma must be a", ", got str"),
     "sigma None": (lambda d: {"sigma": None}, TypeError, "sigma must be a", ", got NoneType"),
-    "sigma list": (lambda d: {"sigma": [0.1, 0.2]}, TypeError, "sigma must be a", ", got list"),
+    "sigma list": (lambda d: {"sigma": [0.1, 0.2]}, TypeError, "sigma must be a", ", got a list of length 2"),
     "sigma too long": (lambda d: {"sigma": torch.ones(3, device=d)}, ValueError, SIGMA_SHAPE,
                        "[4, 3]", ", got shape [3]"),
     "sigma of one": (lambda d: {"sigma": torch.ones(1, device=d)}, ValueError, SIGMA_SHAPE,
@@ -76,7 +77,7 @@ NOISE_CASES = {
     "scale inf": (lambda d: {"scale": math.inf}, ValueError, "scale must be finite, got inf"),
     "bias nan": (lambda d: {"bias": math.nan}, ValueError, "bias must be finite, got nan"),
     "scale str": (lambda d: {"scale": "2"}, TypeError, "scale must be a number, got str"),
-    "bias large": (lambda d: {"bias": 10**400}, ValueError, "bias must be finite, got an integer"),
+    "bias large": (lambda d: {"bias": 10**400}, ValueError, "bias must be finite, got a number too large"),
     "out negated": (
         lambda d: {"x": torch.zeros(3, device=d),
                    "out": torch.zeros(3, dtype=torch.cfloat, device=d).conj().imag},
@@ -262,6 +263,54 @@ def test_state_dict_keys(state_dict):
     )
     assert message.endswith(str(sorted(state_dict)))
     assert stream.state_dict() == {"seed": 7, "step": 8, "offset": 9}
+
+
+@pytest.mark.parametrize("state_dict", [torch.zeros(3), [("seed", 1)], None, 5])
+def test_state_dict_that_is_none(state_dict):
+    stream = NoiseStream(7, step=8, offset=9)
+    message = "pygan.NoiseStream: state_dict must have the keys seed, step and offset, got "
+    with raises(TypeError, message):
+        stream.load_state_dict(state_dict)
+    noise = InstanceNoise(Constant(0.5), seed=7)
+    with raises(TypeError, message):
+        noise.load_state_dict(noise.state_dict() | {"_extra_state": state_dict})
+    assert stream.state_dict() == {"seed": 7, "step": 8, "offset": 9} and noise.stream.seed == 7
+
+
+def test_state_dict_of_mixed_keys():
+    with pytest.raises(KeyError, match="must have the keys seed, step and offset, got"):
+        NoiseStream(7).load_state_dict({1: 2, "seed": 3})
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "message"),
+    [
+        (
+            torch.zeros(2),
+            TypeError,
+            "extra state must be a dict with the key count, got a tensor of shape (2,)",
+        ),
+        ({"steps": 3}, TypeError, "extra state must be a dict with the key count, got dict"),
+        ({"count": 1.5}, ValueError, "count must be an int of at least 0, got 1.5"),
+        ({"count": -1}, ValueError, "count must be an int of at least 0, got -1"),
+    ],
+)
+@pytest.mark.parametrize("make", [lambda: Constant(0.5), lambda: Adaptive(0.0, 0.5, steps=9)])
+def test_extra_state_of_a_schedule(make, state, error, message):
+    schedule = make()
+    saved = schedule.state_dict()
+    with raises(error, f"{type(schedule).__name__}: {message}"):
+        schedule.load_state_dict(saved | {"_extra_state": state})
+    assert schedule.count == 0
+
+
+@pytest.mark.parametrize("x", ["x", None, [torch.zeros(2)], 1.0])
+def test_the_module_wants_a_tensor(x):
+    noise = InstanceNoise(Constant(0.5), seed=1)
+    for module in (noise, noise.eval()):
+        with raises(TypeError, "pygan.InstanceNoise: x must be a tensor, got "):
+            module(x)
+    assert noise.stream.step == 0
 
 
 def test_out_must_not_hold_sigma():

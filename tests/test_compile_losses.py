@@ -113,7 +113,9 @@ def test_backward_of_loss_and_grad_in_a_compiled_step():
 
     def step():
         made = [2 * x for x in leaves]
-        fused_losses.discriminator_loss_and_grad(*made).backward(*made)
+        result = fused_losses.discriminator_loss_and_grad(*made)
+        result.backward(*made, retain_graph=True)
+        result.backward(*made)
 
     grads = []
     for run in (step, torch.compile(step, backend="eager")):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import DEVICES, FLOATS
+from helpers import DEVICES, FLOATS, raises
 from helpers_losses import (
     CASES,
     DISTINCT,
@@ -181,6 +181,29 @@ def test_backward_is_that_of_torch(loss, kind, weights, device):
                     torch.autograd.backward(as_list(logits[:count]), flat)
                 grads.append([x.grad for xs in leaves[:count] for x in xs])
             assert_same_bits(*grads)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("loss", ["hinge", "relativistic_average"])
+def test_backward_twice_over_one_graph(loss, device):
+    """With retain_graph, as with torch's; without, the second says so."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1)).to(
+        device
+    )
+    real, fake = net(torch.randn(2, 8, 3, device=device))
+    result = discriminator_loss_and_grad(real, fake, loss=loss)
+    result.backward(real, fake, retain_graph=True)
+    first = [p.grad.clone() for p in net.parameters()]
+    result.backward(real, fake)
+    for p, grad in zip(net.parameters(), first, strict=True):
+        torch.testing.assert_close(p.grad, 2 * grad)
+    with pytest.raises(RuntimeError, match="retain_graph=True"):
+        result.backward(real, fake)
+    with raises(
+        TypeError, "pygan.fused_losses.LossAndGrad.backward: retain_graph must be a bool, got int"
+    ):
+        result.backward(real, fake, retain_graph=1)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -95,17 +95,19 @@ def test_meta_of_the_losses(kind, dtype, layout):
 def test_fake_tensors_are_checked_like_real_ones():
     with FakeTensorMode():
         with pytest.raises(
-            ValueError, match=r"pygan\.discriminator_loss: fake_logits must have the"
+            ValueError, match=r"pygan\.fused_losses\.discriminator_loss: fake_logits must have the"
         ):
             discriminator_loss(torch.zeros(3), torch.zeros(2), loss="relativistic")
         with pytest.raises(
-            ValueError, match=r"pygan\.discriminator_loss: label_smoothing must be 0"
+            ValueError, match=r"pygan\.fused_losses\.discriminator_loss: label_smoothing must be 0"
         ):
             discriminator_loss(torch.zeros(3), torch.zeros(2), loss="hinge", label_smoothing=0.1)
-        with pytest.raises(TypeError, match=r"pygan\.discriminator_loss: fake_logits must have"):
+        with pytest.raises(
+            TypeError, match=r"pygan\.fused_losses\.discriminator_loss: fake_logits must have"
+        ):
             discriminator_loss(torch.zeros(3), torch.zeros(3).half())
         with pytest.raises(
-            ValueError, match=r"pygan\.generator_loss: fake_logits must not be empty"
+            ValueError, match=r"pygan\.fused_losses\.generator_loss: fake_logits must not be empty"
         ):
             generator_loss(torch.zeros(0))
 

@@ -57,9 +57,8 @@ def test_a_forged_state_is_refused(schedule, state):
     before = schedule.sigma.item()
     name = type(schedule).__name__
     saved = schedule.state_dict() | {"_extra_state": state}
-    with pytest.raises(
-        ValueError, match=rf"^{name}.load_state_dict: count must be an int of at least 0, got "
-    ):
+    message = rf"^{name}: (extra state must be a dict with the key count|count must be an int of at least 0), got "
+    with pytest.raises((TypeError, ValueError), match=message):
         schedule.load_state_dict(saved)
     assert (schedule.count, schedule.sigma.item()) == (0, before)
 

@@ -1,9 +1,8 @@
 // The gan_loss ops: allocation, and the launches on the three backends (CPU, CUDA, meta).
 #include "ops/gan_loss.h"
 
-#include <ATen/Parallel.h>
-
 #include "cpu/kernels.h"
+#include "ops/subnormals.h"
 
 namespace pygan::ops {
 namespace {
@@ -38,7 +37,7 @@ int64_t grain_of(Pieces pieces, int64_t chunks) {
 // Calls f(piece, chunk, begin, end) for every chunk of every piece, chunks being numbered through.
 template <class F>
 void for_each_chunk(Pieces pieces, int64_t chunks, F&& f) {
-  at::parallel_for(0, chunks, grain_of(pieces, chunks), [&](int64_t first, int64_t last) {
+  parallel_for(0, chunks, grain_of(pieces, chunks), [&](int64_t first, int64_t last) {
     int64_t before = 0;  // chunks of the pieces before this one
     for (const LossPiece& piece : pieces) {
       const int64_t own = chunks_of(piece);
@@ -174,7 +173,7 @@ using NumbersAndGrads = std::tuple<at::Tensor, at::Tensor, std::vector<at::Tenso
 Numbers allocate(at::TensorList logits, const LossArgs& args, bool statistics) {
   const auto type = math_type(logits[0].scalar_type());
   int64_t numbers = statistics ? int64_t{kStatistics} : 0;
-  if (args.to_mean()) numbers += static_cast<int64_t>(logits.size()) / 2 * kMeans;
+  numbers += means_of(logits, args);
   return {empty_on(logits[0], {}, {}, type), empty_on(logits[0], {numbers}, {1}, type)};
 }
 
@@ -186,6 +185,7 @@ Numbers gan_loss(at::TensorList logits, at::IntArrayRef roles, int64_t loss, dou
                  c10::ArrayRef<double> weights, int64_t reduction, bool statistics) {
   const LossArgs args{roles, loss, label_smoothing, weights, reduction};
   check_loss(logits, args);
+  const KeepSubnormals keep;
   const LossPlan plan(logits, args);
   const auto [value, numbers] = allocate(logits, args, statistics);
   run_sums(plan, args, statistics, value, numbers);
@@ -197,6 +197,7 @@ NumbersAndGrads gan_loss_and_grad(at::TensorList logits, at::IntArrayRef roles, 
                                   int64_t reduction, bool statistics) {
   const LossArgs args{roles, loss, label_smoothing, weights, reduction};
   check_loss(logits, args);
+  const KeepSubnormals keep;
   LossPlan plan(logits, args);
   const auto [value, numbers] = allocate(logits, args, statistics);
   const at::Tensor& like = plan.logits[0];
@@ -225,20 +226,12 @@ std::vector<at::Tensor> gan_loss_backward(const at::Tensor& grad, at::TensorList
                                           int64_t loss, double label_smoothing,
                                           c10::ArrayRef<double> weights, int64_t reduction) {
   const LossArgs args{roles, loss, label_smoothing, weights, reduction};
-  check_loss(logits, args);
-  TORCH_CHECK(
-      grad.numel() == 1 && grad.device() == logits[0].device(),
-      "pygan::gan_loss_backward: grad must be one number on the device of the logits, got shape ",
-      grad.sizes(), " on ", grad.device());
-  const int64_t numbers = args.to_mean() ? static_cast<int64_t>(logits.size()) / 2 * kMeans : 0;
-  TORCH_CHECK(means.numel() == numbers && means.is_contiguous(),
-              "pygan::gan_loss_backward: means must be ", numbers, " numbers of gan_loss, got ",
-              means.numel());
+  check_backward(grad, logits, means, args);
+  const KeepSubnormals keep;
   LossPlan plan(logits, args);
-  const at::Tensor scale = grad.to(math_type(logits[0].scalar_type()));
   LossOptions options = options_of(logits[0], args);
   options.order = 1;
-  options.grad = scale.const_data_ptr();
+  options.grad = grad.const_data_ptr();
   auto grads = plan.allocate_outs(logits[0].scalar_type());
   run_groups(plan, args, options, args.to_mean() ? means : at::Tensor(), pointwise);
   plan.restore_layout(logits, grads);
@@ -248,9 +241,8 @@ std::vector<at::Tensor> gan_loss_backward(const at::Tensor& grad, at::TensorList
 std::vector<at::Tensor> gan_loss_terms(at::TensorList logits, at::IntArrayRef roles, int64_t loss,
                                        double label_smoothing, int64_t order) {
   const LossArgs args{roles, loss, label_smoothing, {}, kSum};
-  check_logits(logits, args);
-  TORCH_CHECK(order >= 0 && order <= 2, "pygan::gan_loss_terms: order must be 0, 1 or 2, got ",
-              order);
+  check_terms(logits, args, order);
+  const KeepSubnormals keep;
   LossPlan plan = LossPlan::of_terms(logits, args);
   LossOptions options = options_of(logits[0], args);
   options.order = static_cast<int>(order);
@@ -259,6 +251,30 @@ std::vector<at::Tensor> gan_loss_terms(at::TensorList logits, at::IntArrayRef ro
   run_groups(plan, args, options, {}, pointwise);
   return terms;
 }
+
+}  // namespace
+
+int64_t linear_loss() {
+  constexpr auto is_linear = [](const Loss& loss) {
+    return loss.compared == Compared::alone && loss.generator == Form::Linear;
+  };
+  static const int64_t index =
+      std::find_if(std::begin(kLosses), std::end(kLosses), is_linear) - std::begin(kLosses);
+  return index;
+}
+
+std::vector<at::Tensor> scaled(at::TensorList grads, double factor) {
+  const std::vector<int64_t> roles(grads.size(), static_cast<int64_t>(Role::generator_fake));
+  const LossArgs args{roles, linear_loss(), 0, {}, kSum};
+  const KeepSubnormals keep;
+  LossPlan plan = LossPlan::of_terms(grads, args);
+  for (LossPiece& piece : plan.pieces) piece.coefficient = -factor;
+  auto out = plan.allocate_outs(grads[0].scalar_type());
+  run_groups(plan, args, options_of(grads[0], args), {}, pointwise);
+  return out;
+}
+
+namespace {
 
 // --- meta ---
 
@@ -287,15 +303,17 @@ NumbersAndGrads gan_loss_and_grad_meta(at::TensorList logits, at::IntArrayRef ro
   return {value, numbers, like_each(logits, false)};
 }
 
-std::vector<at::Tensor> gan_loss_backward_meta(const at::Tensor&, at::TensorList logits,
-                                               const at::Tensor&, at::IntArrayRef, int64_t, double,
-                                               c10::ArrayRef<double>, int64_t) {
+std::vector<at::Tensor> gan_loss_backward_meta(const at::Tensor& grad, at::TensorList logits,
+                                               const at::Tensor& means, at::IntArrayRef roles,
+                                               int64_t loss, double label_smoothing,
+                                               c10::ArrayRef<double> weights, int64_t reduction) {
+  check_backward(grad, logits, means, {roles, loss, label_smoothing, weights, reduction});
   return like_each(logits, false);
 }
 
 std::vector<at::Tensor> gan_loss_terms_meta(at::TensorList logits, at::IntArrayRef roles,
-                                            int64_t loss, double label_smoothing, int64_t) {
-  check_logits(logits, {roles, loss, label_smoothing, {}, kSum});
+                                            int64_t loss, double label_smoothing, int64_t order) {
+  check_terms(logits, {roles, loss, label_smoothing, {}, kSum}, order);
   return like_each(logits, true);
 }
 

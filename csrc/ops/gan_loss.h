@@ -24,10 +24,18 @@ struct LossArgs {
   bool discriminator() const { return static_cast<Role>(roles[0]) <= Role::fake; }
 };
 
-// Throw what design calls bad input; read no element. check_loss: everything. check_logits: what
-// each tensor is by itself, for the ops on terms.
-void check_logits(at::TensorList logits, const LossArgs& args);
+// How many numbers the backward pass needs of the forward pass: kMeans a scale, for losses that
+// compare with the mean, else none.
+inline int64_t means_of(at::TensorList logits, const LossArgs& args) {
+  return args.to_mean() ? static_cast<int64_t>(logits.size()) / 2 * kMeans : 0;
+}
+
+// Validate the arguments of gan_loss and gan_loss_and_grad, of gan_loss_backward and of
+// gan_loss_terms, without reading tensor data.
 void check_loss(at::TensorList logits, const LossArgs& args);
+void check_backward(const at::Tensor& grad, at::TensorList logits, const at::Tensor& means,
+                    const LossArgs& args);
+void check_terms(at::TensorList logits, const LossArgs& args, int64_t order);
 
 // Tensors that are compared with each other: their indices in a checked list, in the order in which
 // the loss subtracts them. For other losses: one tensor, and -1.
@@ -61,11 +69,17 @@ struct LossPlan {
   bool reordered_ = false;
 };
 
-// The ops through the dispatcher. means: numbers of kMeans a scale, for losses that compare with
-// the mean, else none; they follow the statistics in the second result.
+// The ops through the dispatcher. The numbers that means_of() counts follow the statistics in the
+// second result.
 std::tuple<at::Tensor, at::Tensor> call_loss(at::TensorList logits, const LossArgs& args,
                                              bool statistics);
 std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>> call_loss_and_grad(
     at::TensorList logits, const LossArgs& args, bool statistics);
+
+// The loss that is linear in its logits: -x for the generator, Wasserstein's.
+int64_t linear_loss();
+
+// x * factor for gradients on the CPU. Not by PyTorch, which flushes subnormal numbers if told to.
+std::vector<at::Tensor> scaled(at::TensorList grads, double factor);
 
 }  // namespace pygan::ops

@@ -106,10 +106,7 @@ struct GanLossNode : torch::autograd::Node {
       // What is handed out is the receiver's to write to: a second backward pass recomputes.
       if (factor == 1) return std::exchange(grads, {});
       // Half precision recomputes too: its gradients would be rounded a second time.
-      if (grads[0].scalar_type() == grad.scalar_type()) {
-        for (size_t i = 0; i < grads.size(); ++i) out[i] = grads[i] * factor;
-        return out;
-      }
+      if (grads[0].scalar_type() == grad.scalar_type()) return scaled(grads, factor);
     }
     return call_backward(grad, x, means, {roles, loss, label_smoothing, weights, reduction});
   }
@@ -211,13 +208,8 @@ std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>> gan_loss_and_grad(
 // The sum or mean of x, not by at::sum, whose bits depend on the number of threads: what the
 // Wasserstein generator maximises.
 at::Tensor reduced(const at::Tensor& x, Reduction reduction) {
-  constexpr auto linear = [](const Loss& loss) {
-    return loss.compared == Compared::alone && loss.generator == Form::Linear;
-  };
-  static const int64_t index =
-      std::find_if(std::begin(kLosses), std::end(kLosses), linear) - std::begin(kLosses);
   const int64_t role = static_cast<int64_t>(Role::generator_fake);
-  return -std::get<0>(call_loss(x, {role, index, 0, {}, reduction}, false));
+  return -std::get<0>(call_loss(x, {role, linear_loss(), 0, {}, reduction}, false));
 }
 
 // The gradients as differentiable functions of the logits and of grad.
@@ -265,7 +257,7 @@ std::vector<at::Tensor> gan_loss_backward(const at::Tensor& grad, at::TensorList
   check_no_transforms(logits);
   const LossArgs args{roles, loss, label_smoothing, weights, reduction};
   if (records(logits) || records(grad)) {
-    check_loss(logits, args);
+    check_backward(grad, logits, means, args);
     return composed_backward(grad, logits, args);
   }
   const AutoDispatchBelowADInplaceOrView below;

@@ -5,7 +5,8 @@ namespace pygan::ops {
 namespace {
 
 const char* op_name(const LossArgs& args) {
-  return args.discriminator() ? "pygan.fused_losses.discriminator_loss" : "pygan.fused_losses.generator_loss";
+  return args.discriminator() ? "pygan.fused_losses.discriminator_loss"
+                              : "pygan.fused_losses.generator_loss";
 }
 
 // "fake_logits", or "fake_logits[2]" where there are several.
@@ -46,10 +47,15 @@ void check_args(at::TensorList logits, const LossArgs& args) {
                 "(fake) and 3 (real) for the generator, got ",
                 args.roles);
   }
+  const char* op = op_name(args);
+  TORCH_CHECK_VALUE(args.label_smoothing >= 0 && args.label_smoothing <= 1, op,
+                    ": label_smoothing must be from 0 to 1, got ", args.label_smoothing);
+  TORCH_CHECK_VALUE(args.label_smoothing == 0 || (args.discriminator() && args.info().smooths()),
+                    op, ": label_smoothing must be 0 for loss=\"", args.info().name,
+                    "\", which has no labels to smooth, got ", args.label_smoothing);
 }
 
-}  // namespace
-
+// What each tensor is by itself.
 void check_logits(at::TensorList logits, const LossArgs& args) {
   check_args(logits, args);
   const char* op = op_name(args);
@@ -73,13 +79,12 @@ void check_logits(at::TensorList logits, const LossArgs& args) {
   }
 }
 
+}  // namespace
+
 void check_loss(at::TensorList logits, const LossArgs& args) {
   check_logits(logits, args);
   const char* op = op_name(args);
   const Loss& loss = args.info();
-  TORCH_CHECK_VALUE(args.label_smoothing == 0 || (args.discriminator() && loss.smooths()), op,
-                    ": label_smoothing must be 0 for loss=\"", loss.name,
-                    "\", which has no labels to smooth, got ", args.label_smoothing);
   const auto real = indices_of(args, true), fake = indices_of(args, false);
   TORCH_CHECK(!fake.empty() &&
                   (real.size() == fake.size() ||
@@ -89,6 +94,9 @@ void check_loss(at::TensorList logits, const LossArgs& args) {
   TORCH_CHECK_VALUE(args.weights.empty() || args.weights.size() == fake.size(), op,
                     ": weights must hold one number for each of the ", fake.size(),
                     " scale(s), got ", args.weights.size());
+  for (const double weight : args.weights) {
+    TORCH_CHECK_VALUE(std::isfinite(weight), op, ": weights must be finite, got ", weight);
+  }
   if (args.reduction == kMean || args.to_mean()) {
     for (size_t i = 0; i < logits.size(); ++i) {
       if (logits[i].sym_numel() != 0) continue;
@@ -108,6 +116,29 @@ void check_loss(at::TensorList logits, const LossArgs& args) {
                       " for loss=\"", loss.name, "\", which pairs them, ", r.sym_sizes(), ", got ",
                       f.sym_sizes(), "; loss=\"relativistic_average\" takes any two sizes");
   }
+}
+
+void check_backward(const at::Tensor& grad, at::TensorList logits, const at::Tensor& means,
+                    const LossArgs& args) {
+  check_loss(logits, args);
+  const auto type = math_type(logits[0].scalar_type());
+  const at::Device device = logits[0].device();
+  TORCH_CHECK(grad.sym_numel() == 1 && grad.scalar_type() == type && grad.device() == device,
+              "pygan::gan_loss_backward: grad must be one number like the loss, ", name_of(type),
+              " on ", device, ", got ", name_of(grad.scalar_type()), " of shape ", grad.sym_sizes(),
+              " on ", grad.device());
+  const int64_t numbers = means_of(logits, args);
+  TORCH_CHECK(means.dim() == 1 && means.sym_size(0) == numbers && means.is_contiguous() &&
+                  means.scalar_type() == type && means.device() == device,
+              "pygan::gan_loss_backward: means must be the ", numbers, " numbers of gan_loss, ",
+              name_of(type), " on ", device, ", got ", name_of(means.scalar_type()), " of shape ",
+              means.sym_sizes(), " on ", means.device());
+}
+
+void check_terms(at::TensorList logits, const LossArgs& args, int64_t order) {
+  check_logits(logits, args);
+  TORCH_CHECK(order >= 0 && order <= 2, "pygan::gan_loss_terms: order must be 0, 1 or 2, got ",
+              order);
 }
 
 c10::SmallVector<Compare, 2> comparisons(const LossArgs& args) {

@@ -1,9 +1,11 @@
 // The instance_noise ops: allocation, and the CPU and CUDA backends.
 #include "ops/instance_noise.h"
 
-#include <ATen/Parallel.h>
+#include <array>
+#include <mutex>
 
 #include "cpu/kernels.h"
+#include "ops/subnormals.h"
 
 namespace pygan::ops {
 namespace {
@@ -28,6 +30,7 @@ struct Prepared {
   std::vector<at::Tensor> x, out;
   at::Tensor sigma;  // kept alive while options points into it
   std::vector<NoisePiece> pieces;
+  std::array<int64_t, 2> reserved;  // what options.state points to where steps were reserved
   NoiseOptions options;
 };
 
@@ -78,7 +81,7 @@ void run_on_cpu(c10::ArrayRef<NoisePiece> pieces, const NoiseOptions& options) {
   const cpu::Kernels& kernels = cpu::kernels();
   int64_t total = 0;
   for (const NoisePiece& piece : pieces) total += piece.n;
-  at::parallel_for(0, total, kGrain, [&](int64_t begin, int64_t end) {
+  parallel_for(0, total, kGrain, [&](int64_t begin, int64_t end) {
     int64_t first = 0;  // element of the piece, numbered through all of them
     for (const NoisePiece& piece : pieces) {
       const int64_t from = std::max(begin, first), to = std::min(end, first + piece.n);
@@ -88,11 +91,34 @@ void run_on_cpu(c10::ArrayRef<NoisePiece> pieces, const NoiseOptions& options) {
   });
 }
 
-// p.out holds what to write to. `advance`, if not null, is the state, and then moves on by a step a
-// tensor.
-void run(Prepared& p, int64_t* advance) {
+// Takes `count` steps out of a state on the CPU, for the caller alone, however many threads draw at
+// once: {seed, step}.
+std::array<int64_t, 2> reserve(at::Tensor& state, size_t count) {
+  auto* words = state.mutable_data_ptr<int64_t>();
+  return {words[0], __atomic_fetch_add(words + 1, static_cast<int64_t>(count), __ATOMIC_RELAXED)};
+}
+
+// On CUDA the kernels of a stream run in the order of their launches, and the last one of a call
+// moves the state on. So the launches of a call must follow each other: no other thread's between.
+std::unique_lock<std::mutex> launches_in_a_row() {
+  static std::mutex mutex;
+  return std::unique_lock(mutex);
+}
+
+// p.out holds what to write to. `state`, if not null, moves on by a step a tensor.
+void run(Prepared& p, at::Tensor* state) {
   const size_t count = p.pieces.size();
   NoiseOptions& o = p.options;
+  const bool on_cpu = p.x[0].is_cpu();
+  std::unique_lock<std::mutex> in_a_row;
+  int64_t* advance = nullptr;
+  if (state != nullptr && on_cpu) {
+    p.reserved = reserve(*state, count);
+    o.state = p.reserved.data();
+  } else if (state != nullptr) {
+    in_a_row = launches_in_a_row();
+    advance = state->mutable_data_ptr<int64_t>();
+  }
   for (size_t first = 0, last; first < count; first = last) {
     o.x_dtype = dtype_of(p.x[first].scalar_type());
     o.out_dtype = dtype_of(p.out[first].scalar_type());
@@ -102,14 +128,11 @@ void run(Prepared& p, int64_t* advance) {
       p.pieces[last].out = p.out[last].mutable_data_ptr();
     }
     const auto pieces = c10::ArrayRef<NoisePiece>(p.pieces).slice(first, last - first);
-    if (p.x[first].is_cpu()) {
+    if (on_cpu) {
       run_on_cpu(pieces, o);
     } else {
       instance_noise_cuda(pieces, o, last == count ? advance : nullptr, count, p.x[first]);
     }
-  }
-  if (advance != nullptr && count > 0 && p.x[0].is_cpu()) {
-    advance[1] = static_cast<int64_t>(static_cast<uint64_t>(advance[1]) + count);
   }
 }
 
@@ -118,6 +141,7 @@ at::Tensor instance_noise_at(const at::Tensor& x, const OptionalTensor& sigma, d
                              OptionalType dtype) {
   const NoiseArguments a{x, sigma, sigma_value, state, offset, scale, bias, dtype, false};
   check_noise(a);
+  const KeepSubnormals keep;
   Prepared p = prepare(a);
   p.out.push_back(allocate_noisy(p.x[0], sigma, noise_dtype(x, dtype)));
   run(p, nullptr);
@@ -127,16 +151,17 @@ at::Tensor instance_noise_at(const at::Tensor& x, const OptionalTensor& sigma, d
 void instance_noise_out(at::TensorList x, const OptionalTensor& sigma, double sigma_value,
                         at::Tensor& state, c10::SymIntArrayRef offset, c10::ArrayRef<double> scale,
                         c10::ArrayRef<double> bias, bool cat, at::TensorList out) {
-  check_noise_out(x, out);
-  check_noise_overlap(x, sigma, out);
+  check_noise_out(x, sigma, out);
   const NoiseArguments a{x, sigma, sigma_value, state, offset, scale, bias, std::nullopt, cat};
   check_noise(a);
+  check_state_apart(state, x, sigma, out);
+  const KeepSubnormals keep;
   Prepared p = prepare(a);
   for (size_t k = 0; k < x.size(); ++k) {
     const bool direct = out[k].strides() == p.x[k].strides();
     p.out.push_back(direct ? out[k] : allocate_noisy(p.x[k], sigma, out[k].scalar_type()));
   }
-  run(p, static_cast<int64_t*>(state.mutable_data_ptr()));
+  run(p, &state);
   for (size_t k = 0; k < x.size(); ++k) {
     if (!p.out[k].is_same(out[k])) out[k].copy_(p.out[k]);
   }
@@ -146,7 +171,19 @@ at::Tensor noise_advance(at::TensorList x, const OptionalTensor& sigma, double s
                          at::Tensor& state, c10::SymIntArrayRef offset, c10::ArrayRef<double> scale,
                          c10::ArrayRef<double> bias, OptionalType dtype, bool cat) {
   check_noise({x, sigma, sigma_value, state, offset, scale, bias, dtype, cat});
+  check_state_apart(state, x, sigma, {});
   const auto count = static_cast<int64_t>(x.size());
+  if (state.is_cpu()) {
+    const at::Tensor each = at::empty({count, 2}, state.options());
+    auto* words = each.mutable_data_ptr<int64_t>();
+    const auto [seed, step] = reserve(state, x.size());
+    for (int64_t k = 0; k < count; ++k) {
+      words[2 * k] = seed;
+      words[2 * k + 1] = static_cast<int64_t>(static_cast<uint64_t>(step) + k);
+    }
+    return each;
+  }
+  const auto in_a_row = launches_in_a_row();
   at::Tensor before = state.repeat({count, 1});
   before.select(1, 1).add_(at::arange(count, state.options()));
   state.select(0, 1).add_(count);
@@ -158,9 +195,10 @@ at::Tensor noise_draw(at::TensorList x, const OptionalTensor& sigma, double sigm
                       bool cat, at::TensorList out, std::optional<at::Generator> generator) {
   if (!out.empty()) {
     check_not_recorded(x, sigma, out);
-    check_noise_out(x, out);
-    check_noise_overlap(x, sigma, out);
+    check_noise_out(x, sigma, out);
   }
+  TORCH_CHECK_VALUE(!x.empty(),
+                    "pygan::noise_draw: x must hold at least one tensor, got an empty list");
   TORCH_CHECK_VALUE(!generator.has_value() || generator->device() == x[0].device(),
                     cat ? "pygan.instance_noise_pair" : "pygan.instance_noise",
                     ": generator must be on the device of ", cat ? "real" : "x", ", ",
@@ -174,6 +212,8 @@ at::Tensor noise_draw(at::TensorList x, const OptionalTensor& sigma, double sigm
 
 at::Tensor noise_dot(const at::Tensor& grad, c10::SymIntArrayRef stride, const at::Tensor& state,
                      c10::SymInt offset, c10::SymInt samples_) {
+  check_noise_dot(grad, stride, state, offset, samples_);
+  const KeepSubnormals keep;
   const int64_t samples = samples_.expect_int();
   const auto options = grad.options().dtype(math_type(grad.scalar_type()));
   const auto order = C10_AS_INTARRAYREF_SLOW(stride);
@@ -197,7 +237,7 @@ at::Tensor noise_dot(const at::Tensor& grad, c10::SymIntArrayRef stride, const a
     const cpu::Kernels& kernels = cpu::kernels();
     const int64_t chunks = (a.sigma_stride + kNoiseChunk - 1) / kNoiseChunk;
     std::vector<double> partial(count * chunks);
-    at::parallel_for(0, count * chunks, 1, [&](int64_t first, int64_t last) {
+    parallel_for(0, count * chunks, 1, [&](int64_t first, int64_t last) {
       for (int64_t c = first; c < last; ++c) {
         const int64_t sample = c / chunks * a.sigma_stride, begin = c % chunks * kNoiseChunk;
         partial[c] = kernels.noise_dot(a, sample + begin,

@@ -21,12 +21,16 @@ struct NoiseArguments {
   bool cat;
 };
 
-// These throw what design calls bad input, and read no element.
+// Validate arguments without reading tensor data.
 void check_noise(const NoiseArguments&);
 // What out= must be, on top of that.
-void check_noise_out(at::TensorList x, at::TensorList out);
+void check_noise_out(at::TensorList x, const OptionalTensor& sigma, at::TensorList out);
 void check_not_recorded(at::TensorList x, const OptionalTensor& sigma, at::TensorList out);
-void check_noise_overlap(at::TensorList x, const OptionalTensor& sigma, at::TensorList out);
+// That nothing but the state lies where the state is written.
+void check_state_apart(const at::Tensor& state, at::TensorList x, const OptionalTensor& sigma,
+                       at::TensorList out);
+void check_noise_dot(const at::Tensor& grad, c10::SymIntArrayRef stride, const at::Tensor& state,
+                     const c10::SymInt& offset, const c10::SymInt& samples);
 
 // The result's dtype: as asked for, else that of x, else the default floating dtype.
 at::ScalarType noise_dtype(at::TensorList x, OptionalType dtype);

@@ -218,6 +218,7 @@ void instance_noise_out(at::TensorList x, const OptionalTensor& sigma, double si
                         at::Tensor& state, c10::SymIntArrayRef offset, Doubles scale, Doubles bias,
                         bool cat, at::TensorList out) {
   check_no_transforms(x, sigma);
+  for (const at::Tensor& one : out) check_no_transform("pygan.instance_noise", one);
   check_not_recorded(x, sigma, out);
   const at::AutoDispatchBelowAutograd below;
   call_noise_out({x, sigma, sigma_value, state, offset, scale, bias, std::nullopt, cat}, state,
@@ -286,6 +287,7 @@ at::Tensor noise_draw(at::TensorList x, const OptionalTensor& sigma, double sigm
                             OptionalType, bool, at::TensorList, std::optional<at::Generator>)>();
   check_no_transforms(x, sigma);
   for (const at::Tensor& one : out) {
+    check_no_transform("pygan.instance_noise", one);
     TORCH_CHECK_VALUE(!one.is_neg(), "pygan.instance_noise: out must not be a view that negates");
   }
   const AutoDispatchBelowADInplaceOrView below;

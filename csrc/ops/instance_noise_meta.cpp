@@ -15,14 +15,16 @@ at::Tensor instance_noise_at(const at::Tensor& x, const OptionalTensor& sigma, d
 void instance_noise_out(at::TensorList x, const OptionalTensor& sigma, double sigma_value,
                         at::Tensor& state, c10::SymIntArrayRef offset, c10::ArrayRef<double> scale,
                         c10::ArrayRef<double> bias, bool cat, at::TensorList out) {
-  check_noise_out(x, out);
+  check_noise_out(x, sigma, out);
   check_noise({x, sigma, sigma_value, state, offset, scale, bias, std::nullopt, cat});
+  check_state_apart(state, x, sigma, out);
 }
 
 at::Tensor noise_advance(at::TensorList x, const OptionalTensor& sigma, double sigma_value,
                          at::Tensor& state, c10::SymIntArrayRef offset, c10::ArrayRef<double> scale,
                          c10::ArrayRef<double> bias, OptionalType dtype, bool cat) {
   check_noise({x, sigma, sigma_value, state, offset, scale, bias, dtype, cat});
+  check_state_apart(state, x, sigma, {});
   return at::empty({static_cast<int64_t>(x.size()), 2}, state.options());
 }
 
@@ -31,16 +33,19 @@ at::Tensor noise_draw(at::TensorList x, const OptionalTensor& sigma, double sigm
                       bool cat, at::TensorList out, std::optional<at::Generator>) {
   if (!out.empty()) {
     check_not_recorded(x, sigma, out);
-    check_noise_out(x, out);
+    check_noise_out(x, sigma, out);
   }
+  TORCH_CHECK_VALUE(!x.empty(),
+                    "pygan::noise_draw: x must hold at least one tensor, got an empty list");
   const at::Tensor state = at::empty({2}, x[0].options().dtype(at::kLong));
   const c10::SymDimVector offset(x.size(), 0);
   check_noise({x, sigma, sigma_value, state, offset, scale, bias, dtype, cat});
   return state;
 }
 
-at::Tensor noise_dot(const at::Tensor& grad, c10::SymIntArrayRef, const at::Tensor&, c10::SymInt,
-                     c10::SymInt samples) {
+at::Tensor noise_dot(const at::Tensor& grad, c10::SymIntArrayRef stride, const at::Tensor& state,
+                     c10::SymInt offset, c10::SymInt samples) {
+  check_noise_dot(grad, stride, state, offset, samples);
   const auto options = grad.options().dtype(math_type(grad.scalar_type()));
   if (samples < 0) return at::empty({}, options);
   return at::empty_symint({samples}, options);

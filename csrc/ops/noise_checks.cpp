@@ -3,6 +3,7 @@
 #include <ATen/MemoryOverlap.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "ops/instance_noise.h"
 
@@ -74,9 +75,83 @@ void check_sigma(const NoiseArguments& a) {
   }
 }
 
+void check_state(const char* op, const at::Tensor& state) {
+  TORCH_CHECK_TYPE(state.scalar_type() == at::kLong && state.dim() == 1 && state.sym_size(0) == 2 &&
+                       state.is_contiguous(),
+                   op, "state must be an int64 tensor {seed, step}, got ",
+                   name_of(state.scalar_type()), " of shape ", state.sym_sizes());
+}
+
+// at::get_overlap_status, also of tensors on meta, and of two tensors that NumPy gave the same
+// memory. TooHard: where one has gaps, or sizes that are not known yet.
+at::MemOverlapStatus overlap_of(const at::Tensor& a, const at::Tensor& b) {
+  using Status = at::MemOverlapStatus;
+  if (!a.has_storage() || !b.has_storage() || a.device() != b.device()) return Status::No;
+  if (a.is_meta() && !a.storage().is_alias_of(b.storage())) return Status::No;
+  for (const at::Tensor* x : {&a, &b}) {
+    if (x->unsafeGetTensorImpl()->has_symbolic_sizes_strides()) return Status::TooHard;
+    if (x->numel() == 0) return Status::No;
+  }
+  // From the first to behind the last element.
+  const auto range = [](const at::Tensor& x) {
+    int64_t length = 1;
+    for (int64_t d = 0; d < x.dim(); ++d) length += (x.size(d) - 1) * x.stride(d);
+    const auto base = x.is_meta() ? 0 : reinterpret_cast<uintptr_t>(x.storage().data());
+    const uintptr_t begin = base + x.storage_offset() * x.element_size();
+    return std::pair(begin, begin + length * x.element_size());
+  };
+  const auto [a_begin, a_end] = range(a);
+  const auto [b_begin, b_end] = range(b);
+  if (a_end <= b_begin || b_end <= a_begin) return Status::No;
+  if (!a.is_non_overlapping_and_dense() || !b.is_non_overlapping_and_dense()) {
+    return Status::TooHard;
+  }
+  return a_begin == b_begin && a_end == b_end && a.strides() == b.strides() ? Status::Full
+                                                                            : Status::Partial;
+}
+
+// Whether a and b are known to share memory.
 bool overlap(const at::Tensor& a, const at::Tensor& b) {
-  const at::MemOverlapStatus status = at::get_overlap_status(a, b);
+  const at::MemOverlapStatus status = overlap_of(a, b);
   return status == at::MemOverlapStatus::Full || status == at::MemOverlapStatus::Partial;
+}
+
+// Whether they are known to share none.
+bool apart(const at::Tensor& a, const at::Tensor& b) {
+  return overlap_of(a, b) == at::MemOverlapStatus::No;
+}
+
+void check_out_overlap(at::TensorList x, const OptionalTensor& sigma, at::TensorList out) {
+  for (size_t k = 0; k < x.size(); ++k) {
+    const auto name = [&] { return name_of_x("out", k, x.size(), false); };
+    TORCH_CHECK_VALUE(at::has_internal_overlap(out[k]) != at::MemOverlap::Yes, name(),
+                      " must not overlap itself, got strides ", out[k].sym_strides());
+    TORCH_CHECK_VALUE(overlap_of(out[k], x[k]) != at::MemOverlapStatus::Partial, name(),
+                      " must be x or share no memory with it, got a partial overlap");
+    for (size_t j = 0; j < x.size(); ++j) {
+      TORCH_CHECK_VALUE(
+          j == k || (!overlap(out[k], x[j]) && !overlap(out[k], out[j])), name(),
+          " must share no memory with the other tensors of x and out, got an overlap");
+    }
+    TORCH_CHECK_VALUE(!sigma.has_value() || apart(out[k], *sigma), name(),
+                      " must share no memory with sigma, got an overlap");
+  }
+}
+
+// Whether a tensor of these sizes and strides fills a block of memory without gaps or overlaps.
+bool is_dense(at::IntArrayRef sizes, at::IntArrayRef strides) {
+  c10::SmallVector<std::pair<int64_t, int64_t>, 8> dims;  // (stride, size)
+  for (size_t d = 0; d < sizes.size(); ++d) {
+    if (sizes[d] == 0) return true;
+    if (sizes[d] > 1) dims.emplace_back(strides[d], sizes[d]);
+  }
+  std::sort(dims.begin(), dims.end());
+  int64_t expected = 1;
+  for (const auto& [stride, size] : dims) {
+    if (stride != expected) return false;
+    expected *= size;
+  }
+  return true;
 }
 
 }  // namespace
@@ -98,14 +173,11 @@ c10::SymInt samples_of(at::TensorList x) {
 }
 
 void check_noise(const NoiseArguments& a) {
-  TORCH_CHECK_TYPE(a.state.scalar_type() == at::kLong && a.state.dim() == 1 &&
-                       a.state.sym_size(0) == 2 && a.state.is_contiguous(),
-                   op_of(a), "state must be an int64 tensor {seed, step}, got ",
-                   name_of(a.state.scalar_type()), " of shape ", a.state.sym_sizes());
-  TORCH_CHECK_VALUE(a.offset.size() == a.x.size() && a.scale.size() == a.x.size() &&
-                        a.bias.size() == a.x.size() && (!a.cat || !a.x.empty()),
-                    op_of(a),
-                    "x must have as many tensors as there are offsets, scales and biases");
+  check_state(op_of(a), a.state);
+  TORCH_CHECK_VALUE(!a.x.empty(), op_of(a), "x must hold at least one tensor, got an empty list");
+  TORCH_CHECK_VALUE(
+      a.offset.size() == a.x.size() && a.scale.size() == a.x.size() && a.bias.size() == a.x.size(),
+      op_of(a), "x must have as many tensors as there are offsets, scales and biases");
   if (a.dtype.has_value()) {
     TORCH_CHECK_TYPE(is_float(*a.dtype), op_of(a),
                      "dtype must be float32, float64, float16 or bfloat16, got ",
@@ -115,7 +187,7 @@ void check_noise(const NoiseArguments& a) {
   check_sigma(a);
 }
 
-void check_noise_out(at::TensorList x, at::TensorList out) {
+void check_noise_out(at::TensorList x, const OptionalTensor& sigma, at::TensorList out) {
   TORCH_CHECK_VALUE(out.size() == x.size(),
                     "pygan.instance_noise: out must have as many tensors as "
                     "x, ",
@@ -129,6 +201,53 @@ void check_noise_out(at::TensorList x, at::TensorList out) {
                       x[k].sym_sizes(), ", got ", out[k].sym_sizes());
     TORCH_CHECK_VALUE(out[k].device() == x[k].device(), name(), " must be on the device of x, ",
                       x[k].device(), ", got ", out[k].device());
+    // It would keep the tangent of what it held before; in inference mode too, which hides it.
+    const c10::AutoFwGradMode with_tangents(true);
+    check_no_transform("pygan.instance_noise", out[k]);
+  }
+  check_out_overlap(x, sigma, out);
+}
+
+void check_state_apart(const at::Tensor& state, at::TensorList x, const OptionalTensor& sigma,
+                       at::TensorList out) {
+  for (size_t k = 0; k < out.size(); ++k) {
+    TORCH_CHECK_VALUE(apart(out[k], state), name_of_x("out", k, out.size(), false),
+                      " must share no memory with the stream's state, got an overlap");
+  }
+  bool read = sigma.has_value() && !apart(*sigma, state);
+  for (const at::Tensor& one : x) read |= !apart(one, state);
+  TORCH_CHECK_VALUE(!read,
+                    "pygan.instance_noise: x and sigma must share no memory with the stream's "
+                    "state, got an overlap");
+}
+
+void check_noise_dot(const at::Tensor& grad, c10::SymIntArrayRef stride, const at::Tensor& state,
+                     const c10::SymInt& offset, const c10::SymInt& samples) {
+  const char* op = "pygan::noise_dot: ";
+  check_state(op, state);
+  TORCH_CHECK_TYPE(is_float(grad.scalar_type()), op,
+                   "grad must be float32, float64, float16 or bfloat16, got ",
+                   name_of(grad.scalar_type()));
+  TORCH_CHECK_VALUE(grad.device() == state.device(), op, "state must be on the device of grad, ",
+                    grad.device(), ", got ", state.device());
+  TORCH_CHECK_VALUE(offset >= 0, op, "offset must not be negative, got ", offset);
+  TORCH_CHECK_VALUE(samples == -1 || (grad.dim() > 0 && samples == grad.sym_size(0)), op,
+                    "samples must be -1, or the size of grad's first dimension, got ", samples,
+                    " for shape ", grad.sym_sizes());
+  const auto check = [&](bool fits) {
+    TORCH_CHECK_VALUE(fits, op,
+                      "stride must be that of a dense tensor of grad's shape, its samples one "
+                      "after another where there are several sums, got ",
+                      stride, " for shape ", grad.sym_sizes());
+  };
+  check(static_cast<int64_t>(stride.size()) == grad.dim());
+  for (const c10::SymInt& one : stride) check(one >= 0);
+  const auto sizes = c10::asIntArrayRefSlowOpt(grad.sym_sizes());
+  const auto strides = c10::asIntArrayRefSlowOpt(stride);
+  if (!sizes.has_value() || !strides.has_value()) return;  // traced: checked when it runs
+  check(is_dense(*sizes, *strides));
+  for (size_t d = 1; samples >= 0 && d < sizes->size(); ++d) {
+    check((*sizes)[d] <= 1 || (*sizes)[0] <= 1 || (*strides)[d] <= (*strides)[0]);
   }
 }
 
@@ -139,25 +258,6 @@ void check_not_recorded(at::TensorList x, const OptionalTensor& sigma, at::Tenso
                                                (sigma.has_value() && sigma->requires_grad())),
               "pygan.instance_noise: out must not be given where x, sigma or out require grad, "
               "because functions with out= are not differentiable");
-}
-
-void check_noise_overlap(at::TensorList x, const OptionalTensor& sigma, at::TensorList out) {
-  for (size_t k = 0; k < x.size(); ++k) {
-    const auto name = [&] { return name_of_x("out", k, x.size(), false); };
-    TORCH_CHECK_VALUE(at::has_internal_overlap(out[k]) != at::MemOverlap::Yes, name(),
-                      " must not overlap itself, got strides ", out[k].strides());
-    TORCH_CHECK_VALUE(at::get_overlap_status(out[k], x[k]) != at::MemOverlapStatus::Partial, name(),
-                      " must be x or share no memory with it, got a partial overlap");
-    for (size_t j = 0; j < x.size(); ++j) {
-      TORCH_CHECK_VALUE(
-          j == k || (!overlap(out[k], x[j]) && !overlap(out[k], out[j])), name(),
-          " must share no memory with the other tensors of x and out, got an overlap");
-    }
-    // Of tensors with gaps PyTorch does not say; then they must not even lie in one storage.
-    const bool apart = !sigma.has_value() || !out[k].storage().is_alias_of(sigma->storage()) ||
-                       at::get_overlap_status(out[k], *sigma) == at::MemOverlapStatus::No;
-    TORCH_CHECK_VALUE(apart, name(), " must share no memory with sigma, got an overlap");
-  }
 }
 
 }  // namespace pygan::ops

@@ -55,11 +55,18 @@ TORCH_LIBRARY(pygan, m) {
       "Tensor");
 }
 
-// vmap has no rule for these, and a loop over the batch would be slower than what it replaces.
+// vmap has no rule for these, and a loop over the batch would be slower than what it replaces. (To
+// ops without lists autograd's own is_grads_batched=True applies such a loop.)
 void refuse_vmap(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack*) {
   TORCH_CHECK_NOT_IMPLEMENTED(false, op.schema().name(),
-                              ": torch.func.vmap is not implemented; call it on the whole batch "
-                              "(a loss with reduction=\"none\"), or use pygan.reference");
+                              ": torch.func.vmap and is_grads_batched=True are not implemented; "
+                              "call it on the whole batch (a loss with reduction=\"none\"), "
+                              "call torch.autograd.grad for one gradient after another, or use "
+                              "pygan.reference");
+}
+
+TORCH_LIBRARY_IMPL(pygan, Batched, m) {
+  m.impl("gan_loss_backward", torch::CppFunction::makeFromBoxedFunction<&refuse_vmap>());
 }
 
 TORCH_LIBRARY_IMPL(pygan, FuncTorchBatched, m) {

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pygan._arguments import check_int
+from pygan._arguments import check_int, describe
 from pygan.stream import NoiseStream
 
 
@@ -74,10 +74,14 @@ class Schedule(nn.Module):
         return {"count": self.count}
 
     def set_extra_state(self, state: dict[str, int]) -> None:
+        name = type(self).__name__
+        if not isinstance(state, Mapping) or "count" not in state:
+            raise TypeError(
+                f"{name}: extra state must be a dict with the key count, got {describe(state)}"
+            )
+        check_int(name, "count", state["count"], least=0)
         # load_state_dict leaves this state for the end, when the buffers are loaded.
-        count: Any = state.get("count") if isinstance(state, dict) else state
-        check_int(f"{type(self).__name__}.load_state_dict", "count", count, 0)
-        self._move_to(count)
+        self._move_to(state["count"])
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Schedule:
         kept = dict(self._buffers)
