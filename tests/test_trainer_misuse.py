@@ -157,6 +157,44 @@ REAL = torch.randn(8, 6)
         ({}, lambda t: t.step(REAL, total=[8, 8]), ValueError, "total must be an int or 1 of them"),
         ({}, lambda t: t.step(REAL, total=0), ValueError, "total must be an int of at least 1"),
         ({}, lambda t: t.sample(0), ValueError, "n must be an int of at least 1, got 0"),
+        (
+            {},
+            lambda t: t.sample(4, latent=torch.zeros(8, 4)),
+            ValueError,
+            r"sample: latent must have the 4 samples' first dimension, got shape \(8, 4\)",
+        ),
+        ({}, lambda t: t.sample(4, latent=[0.0]), TypeError, "latent must be a tensor, got list"),
+        (
+            {},
+            lambda t: t.step([REAL, REAL[:, 0]]),
+            ValueError,
+            r"one batch for each of the 1 .* got 2 \(a batch and its labels are step\(x, labels\)\)",
+        ),
+        # With as many steps as a loader returns tensors.
+        (
+            dict(d_steps=2),
+            lambda t: t.step([REAL, torch.zeros(8).long()]),
+            ValueError,
+            r"real must hold batches of as many dimensions.* step\(x, labels\)\), got \[2, 1\]",
+        ),
+        (
+            {},
+            torch.no_grad()(lambda t: t.step(REAL)),
+            RuntimeError,
+            r"step: gradients must be enabled, got a call under torch.no_grad\(\)",
+        ),
+        (
+            {},
+            torch.inference_mode()(lambda t: t.discriminator_step(REAL)),
+            RuntimeError,
+            "discriminator_step: gradients must be enabled, got a call under",
+        ),
+        (
+            {},
+            torch.no_grad()(lambda t: t.generator_step(8)),
+            RuntimeError,
+            "generator_step: gradients must be enabled, got a call under",
+        ),
     ],
 )
 def test_wrong_use_changes_nothing(options, use, error, message):
