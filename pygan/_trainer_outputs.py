@@ -56,8 +56,18 @@ def logits(output: Any, pick: Callable[[Any], Any] | None, n: int) -> Tensor | l
     return found
 
 
-def augmented(value: Any, noise: Any, penalties: Sequence[Any]) -> Tensor:
-    """What `augment` made of real or generated samples."""
+def augmented(
+    augment: Callable[[Tensor], Any], samples: Tensor, noise: Any, penalties: Sequence[Any]
+) -> Tensor:
+    """What `augment` makes of real or generated samples."""
+    # Of inference tensors torch does not count the changes.
+    version = None if samples.is_inference() else samples._version
+    value = augment(samples)
+    if version is not None and samples._version != version:
+        raise ValueError(
+            f"{_NAME}: augment must leave the samples as they are, got one that changes them in place; begin it with "
+            "samples.clone()"
+        )
     if not isinstance(value, Tensor):
         raise TypeError(f"{_NAME}: augment must return a tensor, got {describe(value)}")
     if (penalties or noise is not None) and not value.is_floating_point():

@@ -105,9 +105,9 @@ class GANTrainer(Phases):
         seed: of the latents and of what the penalties draw, 64 bit; None draws one from PyTorch's default generator.
         generator_inputs: ``(latent, labels) -> tuple`` of the generator's positional arguments. Default: the latents,
             and the labels if there are any.
-        augment: ``samples -> samples``, differentiable, applied to real and generated samples before the noise. It may
-            also convert real samples that are stored as integers, which noise and penalties need as floating ones (but
-            R1 without sigma needs them before it).
+        augment: ``samples -> samples``, differentiable, applied to real and generated samples before the noise; not in
+            place. It may also convert real samples that are stored as integers, which noise and penalties need as
+            floating ones (but R1 without sigma needs them before it).
         scaler: a ``torch.amp.GradScaler`` that scales the gradients of both networks, for fp16. With it, each update
             waits for the device unless its optimizer is fused (``torch.optim.Adam(..., fused=True)``): to skip an
             update that overflowed, GradScaler asks the device, and a fused optimizer skips it there.

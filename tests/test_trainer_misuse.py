@@ -286,3 +286,36 @@ def test_a_step_within_accelerators_accumulate_is_refused():
     finally:
         accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
         accelerate.state.GradientState._reset_state()
+
+
+AUGMENTS = {
+    "detach": torch.Tensor.detach,
+    "numpy": lambda x: torch.from_numpy(x.detach().numpy() * 2),
+}
+
+
+@pytest.mark.parametrize("name", AUGMENTS)
+@pytest.mark.parametrize("penalties", [[], [R1(1.0)], [R2(1.0)], [R1(1.0, sigma=0.1)]])
+def test_an_augmentation_that_is_not_differentiable_is_named(name, penalties):
+    """In the generator's phase, or where a penalty differentiates by the samples."""
+    trainer = setup(augment=AUGMENTS[name], penalties=penalties)
+    before = everything(trainer)[0][1:]  # BatchNorm of the generator has seen samples
+    message = "GANTrainer: logits, loss and penalties must depend on "
+    with raises(RuntimeError, message, "neither augment, nor a network, nor a loss"):
+        trainer.generator_step(8)
+    assert_same(everything(trainer)[0][1:], before)
+    with raises(RuntimeError, message, "neither augment, nor a network, nor a loss"):
+        trainer.step(REAL)
+
+
+@pytest.mark.parametrize("loss", ["non_saturating", "relativistic"])
+def test_an_augmentation_in_place_is_refused(loss):
+    """It changed the caller's batch, and the real samples twice for a relativistic loss."""
+    trainer = setup(augment=lambda x: x.mul_(2), loss=loss)
+    before = everything(trainer)[0][1:]  # BatchNorm of the generator has seen samples
+    for real in (REAL.clone(), REAL.clone()[:4]):
+        with raises(ValueError, "GANTrainer: augment must leave the samples as they are, got one"):
+            trainer.step(real)
+    assert_same(everything(trainer)[0][1:], before)
+    trainer = setup(augment=lambda x: x.clone().mul_(2), loss=loss)
+    trainer.step(REAL)
