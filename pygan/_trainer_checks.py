@@ -211,3 +211,9 @@ def per_sample(verb: str, name: str, value: Tensor | None, n: int) -> None:
         raise ValueError(
             f"{_NAME}.{verb}: {name} must have the {n} samples' first dimension, got shape {tuple(value.shape)}"
         )
+
+
+def penalty_values(saved: list[Tensor]) -> None:
+    """Of a state dict: the penalties as they were last computed."""
+    if not all(isinstance(value, Tensor) and value.dim() == 0 for value in saved):
+        raise TypeError(f"{_NAME}.load_state_dict: penalties must be 0-d tensors, got {saved!r}")

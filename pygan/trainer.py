@@ -21,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 from pygan import _parallel as parallel
 from pygan import _sharded as sharded
 from pygan import _trainer_checks as checked
+from pygan import _trainer_state as states
 from pygan import fused_losses
 from pygan._arguments import check_int
 from pygan._trainer_phases import NONFINITE, GANLoss, Phases, Share
@@ -340,6 +341,9 @@ class GANTrainer(Phases):
 
         Raises:
             KeyError: it has parts that this trainer has not (an average, noise, a scaler), or lacks some.
+            TypeError, ValueError: a part is of another network or optimizer, or no state at all. In each case nothing
+                has been changed. (Kinds of optimizers are told apart by their options alone: Adam's state is refused
+                by SGD, and taken by AdamW.)
         """
         parts = self._parts()
         for name, owner in self._stateful().items():
@@ -354,11 +358,10 @@ class GANTrainer(Phases):
                 f"{len(state_dict.get('penalties', ()))} penalties for {len(self.penalties)}, "
                 f"without {missing}, with {unknown}"
             )
-        for name, part in parts.items():
-            its_state = state_dict[name]
-            if self.is_sharded:
-                its_state = sharded.shared_out(its_state, part)
-            part.load_state_dict(its_state)
+        for name in ("steps", "d_updates"):
+            check_int("GANTrainer.load_state_dict", name, state_dict[name], 0)
+        checked.penalty_values(state_dict["penalties"])
+        states.load(parts, state_dict, is_sharded=self.is_sharded)
         self.steps, self.d_updates = state_dict["steps"], state_dict["d_updates"]
         for value, saved in zip(self._penalty_values, state_dict["penalties"], strict=True):
             value.copy_(saved)

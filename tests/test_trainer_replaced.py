@@ -40,6 +40,7 @@ def test_replaced_networks_are_trained_sampled_and_saved(steps):
     trainer.generator_step(8)
     assert_same(trainer.state_dict()["generator"], trainer.generator.state_dict())
     other = setup(2)
+    other.d_optimizer = sgd(other.discriminator)
     other.load_state_dict(trainer.state_dict())
     assert_same(other.sample(5, latent=z), trainer.sample(5, latent=z))
 
