@@ -230,7 +230,8 @@ class Phases:
         """What the discriminator returned, and the logits in it."""
         D = self.discriminator
         output = D(inputs) if labels is None else D(inputs, labels)
-        return output, outputs.logits(output, self.logits, len(inputs))
+        compared = any(penalty.compares for penalty in self.penalties)
+        return output, outputs.logits(output, self.logits, len(inputs), compared=compared)
 
     def _generate(self, network: nn.Module, latent: Tensor, labels: Tensor | None) -> Tensor:
         n = len(latent)

@@ -76,9 +76,10 @@ class GANTrainer(Phases):
     Args:
         generator: module from latents (N, ...) to samples (N, ...).
         discriminator: module from samples to logits (N, ...), or to a list of such, one for each scale; of one that
-            returns anything else, `logits` picks them. Both may be wrapped by DistributedDataParallel (each by itself),
-            sharded by torch.distributed.fsdp.fully_shard, or wrapped by torch.compile (a compiled discriminator has
-            no second derivatives: of R1, R2 and GradientPenalty only R1 and R2 with sigma work).
+            returns anything else, or logits of several samples each, `logits` picks them. Both may be wrapped by
+            DistributedDataParallel (each by itself), sharded by torch.distributed.fsdp.fully_shard, or wrapped by
+            torch.compile (a compiled discriminator has no second derivatives: of R1, R2 and GradientPenalty only R1
+            and R2 with sigma work).
         g_optimizer, d_optimizer: each holds all trainable parameters of its network and none of the other's.
             Add new or unfrozen parameters with ``optimizer.add_param_group``.
         latent: an int for standard normal latents of shape (N, latent) in the dtype and on the device of the
@@ -89,7 +90,10 @@ class GANTrainer(Phases):
         loss: one of ``pygan.fused_losses.LOSSES``, or a :class:`GANLoss`.
         logits: ``output -> logits``, for a discriminator that returns more than logits: picks the tensor or the list of
             tensors from what it returned, as ``lambda output: output[0]`` does. The loss, the statistics and the
-            penalties use these alone; a loss of your own gets all that was returned.
+            penalties use these alone; a loss of your own gets all that was returned. What it returns need not have the
+            batch's first dimension, as PacGAN's logits of packs of samples: pass ``lambda output: output`` for them.
+            (R1 and R2 with sigma compare sample by sample, and refuse such. The other penalties take the gradient by
+            each sample, not by each pack.)
         label_smoothing: one-sided, for the real samples, in [0, 1].
         d_steps: k, the discriminator steps per generator step, at least 1.
         noise: :class:`pygan.InstanceNoise`, put before the discriminator on real and generated samples alike, fresh
