@@ -297,7 +297,7 @@ class Phases:
         self, outputs: Sequence[Tensor], grads: Sequence[Tensor | None], weight: float
     ) -> None:
         if not all(x.requires_grad for x in outputs):
-            raise RuntimeError(NO_GRADIENT.format("the parameters that are trained"))
+            raise RuntimeError(NO_GRADIENT.format("the trained parameters"))
         if weight != 1.0 or self.scaler is not None:
             scaled = [
                 torch.full_like(x, weight) if g is None else g * weight

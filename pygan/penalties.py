@@ -223,8 +223,8 @@ class GradientPenalty(Penalty):
 
 
 NO_GRADIENT = (
-    "GANTrainer: logits, loss and penalties must depend on {} by differentiable operations, got one that does not "
-    "(neither augment, nor a network, nor a loss of your own may detach what it is given)"
+    "GANTrainer: logits, loss and penalties must be differentiable by {}, got one that is not (neither augment, nor a "
+    "network, nor a loss of your own may detach what it is given)"
 )
 # What torch says where there are none: of single ops, of autograd functions, and of compiled networks.
 _NO_SECOND = re.compile(
@@ -256,7 +256,7 @@ def _gradient(logits: Any, samples: Tensor) -> Tensor:
         [x.sum() for x in outputs], samples, create_graph=True, allow_unused=True
     )
     if gradient is None:
-        raise RuntimeError(NO_GRADIENT.format("the samples that a penalty differentiates by"))
+        raise RuntimeError(NO_GRADIENT.format("the samples"))
     return gradient.flatten(1)
 
 

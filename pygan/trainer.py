@@ -408,7 +408,9 @@ class GANTrainer(Phases):
                 f"got {type(given).__name__}"
             )
         if len(batches) != self.d_steps:
-            hint = " (a batch and its labels are step(x, labels))" if len(batches) == 2 else ""
+            hint = ""
+            if name == "real" and len(batches) == 2:
+                hint = " (a batch and its labels are step(x, labels))"
             raise ValueError(
                 f"GANTrainer.step: {name} must hold one batch for each of the {self.d_steps} discriminator step(s), "
                 f"got {len(batches)}{hint}"

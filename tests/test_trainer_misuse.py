@@ -300,7 +300,7 @@ def test_an_augmentation_that_is_not_differentiable_is_named(name, penalties):
     """In the generator's phase, or where a penalty differentiates by the samples."""
     trainer = setup(augment=AUGMENTS[name], penalties=penalties)
     before = everything(trainer)[0][1:]  # BatchNorm of the generator has seen samples
-    message = "GANTrainer: logits, loss and penalties must depend on "
+    message = "GANTrainer: logits, loss and penalties must be differentiable by "
     with raises(RuntimeError, message, "neither augment, nor a network, nor a loss"):
         trainer.generator_step(8)
     assert_same(everything(trainer)[0][1:], before)
