@@ -15,31 +15,21 @@ __all__ = ["Replay"]
 
 
 class _Kept:
-    """A tensor under its name, and its value. A buffer that nothing has changed is not written to: autograd may hold
-    it. A stream's state is written to in any case: its kernels need not tell autograd that they advance it."""
+    """A tensor under its name, and its value. Whether it was changed cannot be told: batch normalization does not count
+    its changes of the running statistics as a version. Nor does `restore`, because autograd may hold the tensor."""
 
-    def __init__(
-        self, owner: dict[str, Any], name: str, is_stream: bool, value: Tensor | None = None
-    ) -> None:
-        self._owner, self._name, self._is_stream = owner, name, is_stream
+    def __init__(self, owner: dict[str, Any], name: str) -> None:
+        self._owner, self._name = owner, name
         self._tensor: Tensor = owner[name]
-        self._value = self._tensor.clone() if value is None else value
-        self._version = self._tensor._version
+        self._value = self._tensor.clone()
 
     def now(self) -> _Kept:
         """What is there at present."""
-        same = self._owner[self._name] is self._tensor and not self._changed()
-        return _Kept(self._owner, self._name, self._is_stream, self._value if same else None)
+        return _Kept(self._owner, self._name)
 
-    @torch.no_grad()
     def restore(self) -> None:
         self._owner[self._name] = self._tensor
-        if self._changed():
-            self._tensor.copy_(self._value)
-            self._version = self._tensor._version
-
-    def _changed(self) -> bool:
-        return self._is_stream or self._tensor._version != self._version
+        self._tensor.data.copy_(self._value)
 
 
 class Replay:
@@ -74,9 +64,9 @@ class Replay:
         self._gpu = torch.cuda.get_rng_state(device) if self._on_gpu else None
         modules = list(network.modules())
         streams = [m.stream.to(device) for m in modules if isinstance(m, InstanceNoise)]
-        self._kept = [_Kept(vars(stream), "state", True) for stream in streams]
+        self._kept = [_Kept(vars(stream), "state") for stream in streams]
         for owner in (module._buffers for module in modules):
-            self._kept += [_Kept(owner, name, False) for name, x in owner.items() if x is not None]
+            self._kept += [_Kept(owner, name) for name, x in owner.items() if x is not None]
 
     @contextmanager
     def again(self) -> Iterator[None]:

@@ -97,6 +97,16 @@ def average(value: Any) -> None:
     between("ema", value, 0.0, 1.0)
 
 
+def average_of(value: AveragedModel, parameters: list[nn.Parameter]) -> None:
+    """That it can average them."""
+    own, theirs = ([x.shape for x in given] for given in (value.module.parameters(), parameters))
+    if own != theirs:
+        raise ValueError(
+            f"{_NAME}: ema must be an average of the generator, whose parameters have other shapes, got one of another "
+            "network"
+        )
+
+
 def seed(value: int | None) -> None:
     if value is not None and (
         isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 64
@@ -143,12 +153,10 @@ def optimizer(
     held = {id(p) for group in value.param_groups for p in group["params"]}
     trainable = [p for p in own if p.requires_grad]
     missing = sum(id(p) not in held for p in trainable)
-    if not trainable:
-        raise ValueError(f"{_NAME}: {network} must have trainable parameters, got none")
     if missing:
         raise ValueError(
             f"{_NAME}: {name} must hold all trainable parameters of the {network}, "
-            f"got an optimiser without {missing} of {len(trainable)}"
+            f"got an optimizer without {missing} of {len(trainable)}"
         )
     foreign = sum(id(p) in held for p in others)
     if foreign:
@@ -193,12 +201,19 @@ def synchronizing(verb: str, **optimizers: Optimizer) -> None:
             )
 
 
-def labels(verb: str, value: Tensor | None, n: int) -> None:
+def per_sample(verb: str, name: str, value: Tensor | None, n: int) -> None:
+    """None, or a tensor with a row for each of the n samples."""
     if value is None:
         return
     if not isinstance(value, Tensor):
-        raise TypeError(f"{_NAME}.{verb}: labels must be a tensor, got {type(value).__name__}")
+        raise TypeError(f"{_NAME}.{verb}: {name} must be a tensor, got {type(value).__name__}")
     if value.dim() == 0 or len(value) != n:
         raise ValueError(
-            f"{_NAME}.{verb}: labels must have the {n} samples' first dimension, got shape {tuple(value.shape)}"
+            f"{_NAME}.{verb}: {name} must have the {n} samples' first dimension, got shape {tuple(value.shape)}"
         )
+
+
+def penalty_values(saved: list[Tensor]) -> None:
+    """Of a state dict: the penalties as they were last computed."""
+    if not all(isinstance(value, Tensor) and value.dim() == 0 for value in saved):
+        raise TypeError(f"{_NAME}.load_state_dict: penalties must be 0-d tensors, got {saved!r}")

@@ -29,8 +29,11 @@ def samples(value: Any, n: int) -> Tensor:
     return value
 
 
-def logits(output: Any, pick: Callable[[Any], Any] | None, n: int) -> Tensor | list[Tensor]:
-    """The logits in what the discriminator returned for n samples."""
+def logits(
+    output: Any, pick: Callable[[Any], Any] | None, n: int, *, compared: bool
+) -> Tensor | list[Tensor]:
+    """The logits in what the discriminator returned for n samples. Those that `pick` returned need not be one for each
+    sample, unless a penalty compares them sample by sample."""
     found = output if pick is None else pick(output)
     listed = (
         isinstance(found, list) and len(found) > 0 and all(isinstance(x, Tensor) for x in found)
@@ -41,23 +44,39 @@ def logits(output: Any, pick: Callable[[Any], Any] | None, n: int) -> Tensor | l
         if pick
         else "; pass logits=, a callable that picks them, such as lambda output: output[0]"
     )
+    packs = (
+        "" if pick else " (lambda output: output if one logit is of several samples, as PacGAN's)"
+    )
     if not isinstance(found, Tensor) and not listed:
         raise TypeError(
             f"{_NAME}: {who} must return logits, a tensor or a list of tensors (one per scale), got "
             f"{describe(found)}{cure}"
         )
+    if pick is not None and not compared:
+        return found
+    where = ", where a penalty has sigma" if pick else ""
     for x in [found] if isinstance(found, Tensor) else found:
         # squeeze() leaves no dimension of a batch of one.
         if x.shape[:1] != (n,) and not (n == 1 and x.dim() == 0):
             raise ValueError(
-                f"{_NAME}: {who} must return logits whose first dimension is the batch's, {n}, got shape "
-                f"{tuple(x.shape)}{cure}"
+                f"{_NAME}: {who} must return logits whose first dimension is the batch's, {n}{where}, got shape "
+                f"{tuple(x.shape)}{cure}{packs}"
             )
     return found
 
 
-def augmented(value: Any, noise: Any, penalties: Sequence[Any]) -> Tensor:
-    """What `augment` made of real or generated samples."""
+def augmented(
+    augment: Callable[[Tensor], Any], samples: Tensor, noise: Any, penalties: Sequence[Any]
+) -> Tensor:
+    """What `augment` makes of real or generated samples."""
+    # Of inference tensors torch does not count the changes.
+    version = None if samples.is_inference() else samples._version
+    value = augment(samples)
+    if version is not None and samples._version != version:
+        raise ValueError(
+            f"{_NAME}: augment must leave the samples as they are, got one that changes them in place; begin it with "
+            "samples.clone()"
+        )
     if not isinstance(value, Tensor):
         raise TypeError(f"{_NAME}: augment must return a tensor, got {describe(value)}")
     if (penalties or noise is not None) and not value.is_floating_point():

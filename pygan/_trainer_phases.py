@@ -20,7 +20,7 @@ from pygan._replay import Replay
 from pygan.fused_losses import LossStats
 from pygan.modules import InstanceNoise
 from pygan.noise import instance_noise
-from pygan.penalties import Judged, Penalty, second_derivatives
+from pygan.penalties import NO_GRADIENT, Judged, Penalty, second_derivatives
 from pygan.stream import NoiseStream
 
 NONFINITE = LossStats._fields.index("nonfinite")
@@ -125,7 +125,10 @@ class Phases:
                 with torch.no_grad():
                     fake = self._generate(self.generator, part.latent, part.labels)
                 sharded.reshard(self._g_units)
-                with sharded.gathered_throughout(self._d_units if due else []):
+                with (
+                    sharded.gathered_throughout(self._d_units if due else []),
+                    second_derivatives(penalties),
+                ):
                     judged = self._judge(part, fake, penalties)
                     values = [
                         p.value(*judged[:2], probe, self.steps)
@@ -136,8 +139,7 @@ class Phases:
                         self.d_optimizer.zero_grad(set_to_none=True)
                     ends = [*result.outputs, *(p.every * v for p, v in zip(penalties, values))]
                     grads = [*result.grads, *[None] * len(values)]
-                    with second_derivatives(penalties):
-                        self._backward(ends, grads, part.weight * share.weight)
+                    self._backward(ends, grads, part.weight * share.weight)
                 results.append((part.weight, result))
                 sums = [s + part.weight * v.detach() for s, v in zip(sums, values, strict=True)]
             self._update(self.d_optimizer, self._d_parameters)
@@ -221,14 +223,15 @@ class Phases:
 
     def _noisy(self, samples: Tensor) -> Tensor:
         if self.augment is not None:
-            samples = outputs.augmented(self.augment(samples), self.noise, self.penalties)
+            samples = outputs.augmented(self.augment, samples, self.noise, self.penalties)
         return samples if self.noise is None else self.noise(samples)
 
     def _ask(self, inputs: Tensor, labels: Tensor | None) -> tuple[Any, Any]:
         """What the discriminator returned, and the logits in it."""
         D = self.discriminator
         output = D(inputs) if labels is None else D(inputs, labels)
-        return output, outputs.logits(output, self.logits, len(inputs))
+        compared = any(penalty.compares for penalty in self.penalties)
+        return output, outputs.logits(output, self.logits, len(inputs), compared=compared)
 
     def _generate(self, network: nn.Module, latent: Tensor, labels: Tensor | None) -> Tensor:
         n = len(latent)
@@ -293,6 +296,8 @@ class Phases:
     def _backward(
         self, outputs: Sequence[Tensor], grads: Sequence[Tensor | None], weight: float
     ) -> None:
+        if not all(x.requires_grad for x in outputs):
+            raise RuntimeError(NO_GRADIENT.format("the trained parameters"))
         if weight != 1.0 or self.scaler is not None:
             scaled = [
                 torch.full_like(x, weight) if g is None else g * weight

@@ -140,7 +140,9 @@ class _ZeroCentered(Penalty):
         else:
             rise = _by_sample(probe.logits) - _by_sample(judged.logits)
             squares = (rise / self.sigma).square()
-        gamma = self.gamma.value(step) if isinstance(self.gamma, Schedule) else self.gamma
+        gamma = self.gamma
+        if isinstance(gamma, Schedule):
+            gamma = gamma.checked_value(step)
         return 0.5 * gamma * squares.mean()
 
 
@@ -150,7 +152,8 @@ class R1(_ZeroCentered):
 
     Args:
         gamma: γ, positive; or a schedule of `pygan.schedules` for it, such as ``Cosine(1.0, 0.1, steps)``, as R3GAN
-            uses one. It is asked for its value after that many iterations, and needs no call of `step()`.
+            uses one. It is asked for its value after that many iterations, and needs no call of `step()`; a value that
+            is negative or not finite makes the step raise ValueError.
         every: see :class:`Penalty`.
         sigma: standard deviation, in units of the discriminator's input, of a finite difference that stands for the
             gradient: no double backward, so the discriminator needs no second derivative (Lin et al. 2025, "Diffusion
@@ -219,6 +222,16 @@ class GradientPenalty(Penalty):
         return self.weight * (norms - 1.0).square().mean()
 
 
+NO_GRADIENT = (
+    "GANTrainer: logits, loss and penalties must be differentiable by {}, got one that is not (neither augment, nor a "
+    "network, nor a loss of your own may detach what it is given)"
+)
+# What torch says where there are none: of single ops, of autograd functions, and of compiled networks.
+_NO_SECOND = re.compile(
+    "derivative for|once_differentiable|donated buffers|not currently support double backward"
+)
+
+
 @contextmanager
 def second_derivatives(penalties: Sequence[Penalty]) -> Iterator[None]:
     """Within it, where the penalties are differentiated, torch's error for an op without a second derivative says what
@@ -227,19 +240,23 @@ def second_derivatives(penalties: Sequence[Penalty]) -> Iterator[None]:
         yield
     except RuntimeError as error:
         names = [type(p).__name__ for p in penalties if p.compares is None]
-        if not names or not re.search("derivative for|once_differentiable", str(error)):
+        if not names or not _NO_SECOND.search(str(error)):
             raise
         raise RuntimeError(
             f"GANTrainer: the discriminator must have second derivatives for {', '.join(names)}, got: {error} "
             "(R1 and R2 with sigma= need none; scaled_dot_product_attention has them within "
-            "torch.nn.attention.sdpa_kernel(SDPBackend.MATH))"
+            "torch.nn.attention.sdpa_kernel(SDPBackend.MATH), a compiled network where it is not compiled)"
         ) from error
 
 
 def _gradient(logits: Any, samples: Tensor) -> Tensor:
     """(N, elements of a sample): the gradient of each sample's logits by the sample, differentiable in turn."""
     outputs = [logits] if isinstance(logits, Tensor) else list(logits)
-    (gradient,) = torch.autograd.grad([x.sum() for x in outputs], samples, create_graph=True)
+    (gradient,) = torch.autograd.grad(
+        [x.sum() for x in outputs], samples, create_graph=True, allow_unused=True
+    )
+    if gradient is None:
+        raise RuntimeError(NO_GRADIENT.format("the samples"))
     return gradient.flatten(1)
 
 

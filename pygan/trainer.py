@@ -21,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 from pygan import _parallel as parallel
 from pygan import _sharded as sharded
 from pygan import _trainer_checks as checked
+from pygan import _trainer_state as states
 from pygan import fused_losses
 from pygan._arguments import check_int
 from pygan._trainer_phases import NONFINITE, GANLoss, Phases, Share
@@ -75,10 +76,12 @@ class GANTrainer(Phases):
     Args:
         generator: module from latents (N, ...) to samples (N, ...).
         discriminator: module from samples to logits (N, ...), or to a list of such, one for each scale; of one that
-            returns anything else, `logits` picks them. Both may be wrapped by DistributedDataParallel (each by itself),
-            sharded by torch.distributed.fsdp.fully_shard, or wrapped by torch.compile.
+            returns anything else, or logits of several samples each, `logits` picks them. Both may be wrapped by
+            DistributedDataParallel (each by itself), sharded by torch.distributed.fsdp.fully_shard, or wrapped by
+            torch.compile (a compiled discriminator has no second derivatives: of R1, R2 and GradientPenalty only R1
+            and R2 with sigma work).
         g_optimizer, d_optimizer: each holds all trainable parameters of its network and none of the other's.
-            Parameters added later are handed over as ever, by ``optimizer.add_param_group``; that is noticed.
+            Add new or unfrozen parameters with ``optimizer.add_param_group``.
         latent: an int for standard normal latents of shape (N, latent) in the dtype and on the device of the
             generator's parameters; or a shape, such as (100, 1, 1), for those of shape (N, 100, 1, 1); or a callable
             ``batch_size -> Tensor`` whose first dimension is batch_size. Where several processes share a batch, the
@@ -87,7 +90,10 @@ class GANTrainer(Phases):
         loss: one of ``pygan.fused_losses.LOSSES``, or a :class:`GANLoss`.
         logits: ``output -> logits``, for a discriminator that returns more than logits: picks the tensor or the list of
             tensors from what it returned, as ``lambda output: output[0]`` does. The loss, the statistics and the
-            penalties use these alone; a loss of your own gets all that was returned.
+            penalties use these alone; a loss of your own gets all that was returned. What it returns need not have the
+            batch's first dimension, as PacGAN's logits of packs of samples: pass ``lambda output: output`` for them.
+            (R1 and R2 with sigma compare sample by sample, and refuse such. The other penalties take the gradient by
+            each sample, not by each pack.)
         label_smoothing: one-sided, for the real samples, in [0, 1].
         d_steps: k, the discriminator steps per generator step, at least 1.
         noise: :class:`pygan.InstanceNoise`, put before the discriminator on real and generated samples alike, fresh
@@ -104,9 +110,9 @@ class GANTrainer(Phases):
         seed: of the latents and of what the penalties draw, 64 bit; None draws one from PyTorch's default generator.
         generator_inputs: ``(latent, labels) -> tuple`` of the generator's positional arguments. Default: the latents,
             and the labels if there are any.
-        augment: ``samples -> samples``, differentiable, applied to real and generated samples before the noise. It may
-            also convert real samples that are stored as integers, which noise and penalties need as floating ones (but
-            R1 without sigma needs them before it).
+        augment: ``samples -> samples``, differentiable, applied to real and generated samples before the noise; not in
+            place. It may also convert real samples that are stored as integers, which noise and penalties need as
+            floating ones (but R1 without sigma needs them before it).
         scaler: a ``torch.amp.GradScaler`` that scales the gradients of both networks, for fp16. With it, each update
             waits for the device unless its optimizer is fused (``torch.optim.Adam(..., fused=True)``): to skip an
             update that overflowed, GradScaler asks the device, and a fused optimizer skips it there.
@@ -115,16 +121,21 @@ class GANTrainer(Phases):
         steps, d_updates: generator steps, which is iterations, and discriminator steps done.
         ema: the average, a :class:`pygan.EMA` or the AveragedModel that was given, or None.
         stream: the :class:`pygan.NoiseStream` of latents and penalties.
+        generator, discriminator, g_optimizer, d_optimizer: may be replaced between steps, a network together with its
+            optimizer. The next step checks that they belong together. The average goes on from what it is, which must
+            fit the generator; replace `ema` too where it should begin anew.
         ends_in_sigmoid: whether the logits were found to be probabilities, which the losses but least_squares must not
             get; None before a generator step.
         real, fake: the last real batch, and the samples of the last generator step, detached; None before.
 
     Raises:
         TypeError, ValueError: an argument that is not as described. The steps raise them for empty batches, a wrong
-            number of them, integers where noise or penalties need floating samples, and wrong latents; then nothing
-            has been changed: no parameter, no optimiser state, no noise drawn. (What is wrong with what a network
-            returns is found after the noise has been drawn, and before anything is trained on it.)
-        RuntimeError: a step within ``accelerator.accumulate``, where prepared optimizers leave their steps out.
+            number of them, integers where noise or penalties need floating samples, wrong latents, and networks and
+            optimizers that no longer belong together; then nothing has been changed: no parameter, no optimizer
+            state, no noise drawn. (What is wrong with what a network or `augment` returns is found after the noise
+            has been drawn, and before anything is trained on it.)
+        RuntimeError: a step under ``torch.no_grad``; or within ``accelerator.accumulate``, where prepared optimizers
+            leave their steps out; or no gradient reaches the network that is trained, as where `augment` detaches.
 
     During each phase the parameters of the other network do not require gradients, whatever happens in it, and get
     their own flags back afterwards. Gradients are zeroed to None before each backward pass, and those of the last
@@ -174,22 +185,24 @@ class GANTrainer(Phases):
         self.generator_inputs, self.augment, self.scaler = generator_inputs, augment, scaler
         self.logits = logits
         self._compares = isinstance(loss, str) and fused_losses.compares(loss)
+        self.ema = ema if isinstance(ema, AveragedModel) else None
         self._refresh()
+        self._check_trainable("GANTrainer", "generator", "discriminator")
         device = self._d_parameters[0].device
         self.noise = checked.noise(noise, seed, device)
         if seed is None:
             seed = int(torch.randint(2**63 - 1, (), dtype=torch.int64))
         # Another seed than that of a noise module made here, whose normals must not be those of the latents.
         self.stream = NoiseStream((seed + 1) % 2**64, device=self._g_parameters[0].device)
-        self.ema = ema.eval() if isinstance(ema, AveragedModel) else None
         if isinstance(ema, float):
             if self._g_units:
                 raise ValueError(
                     "GANTrainer: ema must be a pygan.EMA where the generator is sharded, made before and "
                     f"sharded like it, got {ema}"
                 )
-            self.ema = EMA(self._bare_generator, ema).eval()
-        self._ema_units = [] if self.ema is None else sharded.units("ema", self.ema.module)
+            self.ema = EMA(self._bare_generator, ema)
+        if self.ema is not None:
+            self.ema.eval()
         self.steps = self.d_updates = 0
         self.ends_in_sigmoid: bool | None = None
         self._d_draws = False
@@ -215,13 +228,13 @@ class GANTrainer(Phases):
             total: samples of a batch in all processes together, where they do not have equally many: the first
                 processes have one more (``torch.tensor_split``). A number, or a sequence like `real`.
         """
-        self._check_accumulation("step")
+        self._prepare("step", "generator", "discriminator")
         batches = self._checked_batches("real", real)
         all_labels: Sequence[Tensor | None] = [None] * len(batches)
         if labels is not None:
             all_labels = self._checked_batches("labels", labels)
         for batch, its_labels in zip(batches, all_labels, strict=True):
-            checked.labels("step", its_labels, len(batch))
+            checked.per_sample("step", "labels", its_labels, len(batch))
         totals = total if isinstance(total, (list, tuple)) else [total] * len(batches)
         if len(totals) != len(batches):
             raise ValueError(
@@ -229,7 +242,6 @@ class GANTrainer(Phases):
             )
         shares = [self._share("step", len(x), t) for x, t in zip(batches, totals, strict=True)]
         # All latents first: a callable that returns a wrong batch size is caught before anything has been trained.
-        self._refresh_if_changed()
         rounds = list(zip(batches, all_labels, shares, strict=True))
         latents = [self._draw_latent(len(x), share) for x, _, share in (*rounds, rounds[-1])]
         for (batch, its_labels, share), latent in zip(rounds, latents[:-1], strict=True):
@@ -245,11 +257,10 @@ class GANTrainer(Phases):
         self, real: Tensor, labels: Tensor | None = None, *, total: int | None = None
     ) -> tuple[Tensor, LossStats]:
         """Update the discriminator once, on the batch `real` (N, ...) and N generated samples: (loss, statistics)."""
-        self._check_accumulation("discriminator_step")
+        self._prepare("discriminator_step", "discriminator")
         self._check_real("discriminator_step", real)
-        checked.labels("discriminator_step", labels, len(real))
+        checked.per_sample("discriminator_step", "labels", labels, len(real))
         share = self._share("discriminator_step", len(real), total)
-        self._refresh_if_changed()
         latent = self._draw_latent(len(real), share)
         return self._whole(self._discriminator_step(real, latent, labels, share), share)
 
@@ -266,7 +277,7 @@ class GANTrainer(Phases):
         `real`, a batch (N, ...) of real samples, is for the relativistic losses, which compare with it; for the
         pairing one N is batch_size.
         """
-        self._check_accumulation("generator_step")
+        self._prepare("generator_step", "generator")
         check_int("GANTrainer.generator_step", "batch_size", batch_size)
         if self._compares != (real is not None):
             must = "a batch of real samples" if self._compares else "None"
@@ -276,9 +287,8 @@ class GANTrainer(Phases):
             )
         if real is not None:
             self._check_real("generator_step", real)
-        checked.labels("generator_step", labels, batch_size)
+        checked.per_sample("generator_step", "labels", labels, batch_size)
         share = self._share("generator_step", batch_size, total)
-        self._refresh_if_changed()
         latent = self._draw_latent(batch_size, share)
         return self._whole(self._generator_step(latent, real, labels, share), share)
 
@@ -293,7 +303,9 @@ class GANTrainer(Phases):
             latent: what to make them of, (n, ...); drawn as for training, from `stream`, if not given.
         """
         check_int("GANTrainer.sample", "n", n)
-        checked.labels("sample", labels, n)
+        checked.per_sample("sample", "labels", labels, n)
+        checked.per_sample("sample", "latent", latent, n)
+        self._look_through()
         if latent is None:
             latent = self._draw_latent(n, self._share("sample", n, None))
         network = self._bare_generator if self.ema is None else self.ema.module
@@ -333,6 +345,9 @@ class GANTrainer(Phases):
 
         Raises:
             KeyError: it has parts that this trainer has not (an average, noise, a scaler), or lacks some.
+            TypeError, ValueError: a part is of another network or optimizer, or no state at all. In each case nothing
+                has been changed. (Kinds of optimizers are told apart by their options alone: Adam's state is refused
+                by SGD, and taken by AdamW.)
         """
         parts = self._parts()
         for name, owner in self._stateful().items():
@@ -347,17 +362,17 @@ class GANTrainer(Phases):
                 f"{len(state_dict.get('penalties', ()))} penalties for {len(self.penalties)}, "
                 f"without {missing}, with {unknown}"
             )
-        for name, part in parts.items():
-            its_state = state_dict[name]
-            if self.is_sharded:
-                its_state = sharded.shared_out(its_state, part)
-            part.load_state_dict(its_state)
+        for name in ("steps", "d_updates"):
+            check_int("GANTrainer.load_state_dict", name, state_dict[name], 0)
+        checked.penalty_values(state_dict["penalties"])
+        states.load(parts, state_dict, is_sharded=self.is_sharded)
         self.steps, self.d_updates = state_dict["steps"], state_dict["d_updates"]
         for value, saved in zip(self._penalty_values, state_dict["penalties"], strict=True):
             value.copy_(saved)
 
     def _parts(self) -> dict[str, Any]:
         """What has a state_dict of its own."""
+        self._look_through()
         return {
             "generator": self._bare_generator,
             "discriminator": self._bare_discriminator,
@@ -393,23 +408,29 @@ class GANTrainer(Phases):
                 f"got {type(given).__name__}"
             )
         if len(batches) != self.d_steps:
+            hint = ""
+            if name == "real" and len(batches) == 2:
+                hint = " (a batch and its labels are step(x, labels))"
             raise ValueError(
                 f"GANTrainer.step: {name} must hold one batch for each of the {self.d_steps} discriminator step(s), "
-                f"got {len(batches)}"
+                f"got {len(batches)}{hint}"
             )
         for batch in batches:
-            if name == "real":
+            checked.batch("step", name, batch)
+        dims = [batch.dim() for batch in batches]
+        if len(set(dims)) > 1:
+            raise ValueError(
+                f"GANTrainer.step: {name} must hold batches of as many dimensions, one for each discriminator step "
+                f"(a batch and its labels are step(x, labels)), got {dims}"
+            )
+        if name == "real":
+            for batch in batches:
                 self._check_real("step", batch)
-            else:
-                checked.batch("step", name, batch)
         return batches
 
     def _check_real(self, verb: str, real: Tensor) -> None:
         checked.batch(verb, "real", real)
         checked.convertible(verb, real, self.noise, self.penalties, self.augment)
-
-    def _check_accumulation(self, verb: str) -> None:
-        checked.synchronizing(verb, g_optimizer=self.g_optimizer, d_optimizer=self.d_optimizer)
 
     def _share(self, verb: str, n: int, total: int | None) -> Share:
         if total is not None:
@@ -448,23 +469,56 @@ class GANTrainer(Phases):
         loss, *stats = self._over_processes([part[0], *part[1]], {NONFINITE + 1}, share)
         return loss, LossStats(*stats)
 
-    def _refresh_if_changed(self) -> None:
-        # Walking the modules at every step costs as much as a small loss; the groups are two lists of a few entries.
-        if self._held != _held(self.g_optimizer) + _held(self.d_optimizer):
+    def _prepare(self, verb: str, *trained: str) -> None:
+        """What every step begins with: that it can train, and networks and optimizers as they are now."""
+        if not torch.is_grad_enabled():
+            raise RuntimeError(
+                f"GANTrainer.{verb}: gradients must be enabled, got a call under torch.no_grad() or inference_mode()"
+            )
+        checked.synchronizing(verb, g_optimizer=self.g_optimizer, d_optimizer=self.d_optimizer)
+        # Walking the modules at every step costs as much as a small loss.
+        if self._watched != self._watch():
             self._refresh()
+        self._check_trainable(f"GANTrainer.{verb}", *trained)
+
+    def _watch(self) -> list[Any]:
+        """What differs where networks, optimizers or what they hold are no longer those that were checked. A layer
+        that was replaced shows by its parameters, which get no gradient any more."""
+        watched: list[Any] = [self.generator, self.discriminator, self.ema]
+        for optimizer in (self.g_optimizer, self.d_optimizer):
+            watched.append(optimizer)
+            for group in getattr(optimizer, "param_groups", ()):
+                watched += map(id, group["params"])
+        for parameters in (self._g_parameters, self._d_parameters):
+            watched += [(p.requires_grad, p.grad is None) for p in parameters]
+        return watched
+
+    def _check_trainable(self, op: str, *trained: str) -> None:
+        lists = {"generator": self._g_parameters, "discriminator": self._d_parameters}
+        for network in trained:
+            if not any(p.requires_grad for p in lists[network]):
+                raise ValueError(f"{op}: {network} must have trainable parameters, got none")
 
     def _refresh(self) -> None:
-        """Check that optimisers and networks belong together, and keep the parameter lists."""
-        own = list(self.generator.parameters())
-        others = list(self.discriminator.parameters())
+        """Check that optimizers, networks and average belong together."""
+        checked.modules(generator=self.generator, discriminator=self.discriminator)
+        self._look_through()
+        own, others = self._g_parameters, self._d_parameters
         if not {id(p) for p in own}.isdisjoint(id(p) for p in others):
             raise ValueError(
                 "GANTrainer: generator and discriminator must not share parameters, got a shared one"
             )
         checked.optimizer("g_optimizer", self.g_optimizer, "generator", own, others)
         checked.optimizer("d_optimizer", self.d_optimizer, "discriminator", others, own)
-        self._g_parameters, self._d_parameters = own, others
-        self._held = _held(self.g_optimizer) + _held(self.d_optimizer)
+        if self.ema is not None:
+            checked.average_of(self.ema, own)
+        self._watched = self._watch()
+
+    def _look_through(self) -> None:
+        """Keep what is in the networks, and under their wrappers, as they are now; the next step checks it."""
+        self._watched = []
+        self._g_parameters = list(self.generator.parameters())
+        self._d_parameters = list(self.discriminator.parameters())
         # Looking through the wrappers at every forward pass costs 100 µs a step.
         self._bare_generator = parallel.unwrapped(self.generator)
         self._bare_discriminator = parallel.unwrapped(self.discriminator)
@@ -472,13 +526,10 @@ class GANTrainer(Phases):
         self._d_wrapper = parallel.data_parallel(self.discriminator)
         self._g_units = sharded.units("generator", self._bare_generator)
         self._d_units = sharded.units("discriminator", self._bare_discriminator)
+        self._ema_units = [] if self.ema is None else sharded.units("ema", self.ema.module)
         wrapped = not (self._g_wrapper is None and self._d_wrapper is None)
         self._parallel = wrapped or self.is_sharded
 
 
 # Those of the statistics that are sums over the batch, not means.
 _COUNTS = {TrainStats._fields.index(name) for name in ("nonfinite", "g_nonfinite")}
-
-
-def _held(optimizer: Optimizer) -> tuple[int, ...]:
-    return tuple(len(group["params"]) for group in optimizer.param_groups)

@@ -164,8 +164,9 @@ def with_batch_norm():
     D = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.LeakyReLU(), nn.Linear(8, 1))
     G = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 6))
     optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in (G, D)]
+    penalties = [R1(1.0), R2(1.0), R1(1.0, sigma=0.1), R2(1.0, sigma=0.1)]
     trainer = pygan.GANTrainer(
-        *map(DistributedDataParallel, (G, D)), *optimizers, latent=4, penalties=[R1(1.0), R2(1.0)]
+        *map(DistributedDataParallel, (G, D)), *optimizers, latent=4, penalties=penalties
     )
     for _ in range(3):
         trainer.step(torch.randn(8, 6))

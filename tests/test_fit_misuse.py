@@ -17,10 +17,19 @@ from helpers_fit import (
     run,
 )
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import (
+    ChainedScheduler,
+    ExponentialLR,
+    LambdaLR,
+    LinearLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+)
 
 import pygan
 from pygan.training import sharding
+from pygan.training.lr_schedulers import check_lr_schedulers
 
 G_LESS = nn.Linear(4, 6)
 BAD = [
@@ -144,11 +153,95 @@ def test_a_schedule_that_cannot_be_saved_says_so(tmp_path):
         def __call__(self, step):
             return 1.0
 
-    G, D = networks()
-    schedule = LambdaLR(torch.optim.Adam(G.parameters()), Factor())
-    schedule.optimizer.step()
     with raises(TypeError, "pygan.checkpoint.save: state['lr_schedulers'][0]", "numpy.ndarray"):
-        run(tmp_path, G=G, D=D, lr_schedulers=[schedule])
+        scheduled(tmp_path, lambda o: LambdaLR(o, Factor()))
+
+
+def scheduled(out, schedule, steps=6):
+    """A run with a schedule for the generator's optimizer."""
+    G, D = networks()
+    g, d = (torch.optim.Adam(net.parameters()) for net in (G, D))
+    options = {"latent": 4, "batch_size": 8, "tensorboard": False, "sample_every": None}
+    options |= {"steps": steps, "lr_schedulers": [schedule(g)], "g_optimizer": g, "d_optimizer": d}
+    return pygan.fit(G, D, data(), out=out, **options)
+
+
+def elsewhere():
+    return torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=0.1)
+
+
+def chained_one_cycle(optimizer):
+    return ChainedScheduler([LinearLR(optimizer), OneCycleLR(optimizer, 0.1, total_steps=5)])
+
+
+def one_cycle_in_sequence(optimizer):
+    parts = [LinearLR(optimizer), OneCycleLR(optimizer, 0.1, total_steps=3)]
+    return SequentialLR(optimizer, parts, [2])
+
+
+MISFITS = {
+    "foreign": (lambda o: ExponentialLR(elsewhere(), 0.5), "must be of g_optimizer or d_optimizer"),
+    "foreign, chained": (
+        lambda o: ChainedScheduler([ExponentialLR(elsewhere(), 0.5)]),
+        "must be of g_optimizer or d_optimizer, got ExponentialLR of another SGD",
+    ),
+    "short": (lambda o: OneCycleLR(o, 0.1, total_steps=5), "must last for the run, got OneCycleLR"),
+    "short, chained": (chained_one_cycle, "must last for the run, got OneCycleLR"),
+    "short, in a sequence": (one_cycle_in_sequence, "must last for the run, got OneCycleLR"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", MISFITS)
+def test_a_schedule_that_does_nothing_or_ends_before_the_run_is_refused(tmp_path, name):
+    schedule, message = MISFITS[name]
+    with raises(ValueError, f"pygan.fit: lr_schedulers {message}"):
+        scheduled(tmp_path / "a", schedule)
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("schedule", "steps"),
+    [
+        (lambda o: OneCycleLR(o, 0.1, total_steps=5), 5),
+        (chained_one_cycle, 5),
+        (one_cycle_in_sequence, 5),
+    ],
+)
+def test_a_schedule_may_last_exactly_for_the_run(tmp_path, schedule, steps):
+    assert scheduled(tmp_path, schedule, steps).steps == steps
+
+
+def test_a_schedule_of_a_prepared_optimizer_is_taken():
+    accelerate = pytest.importorskip("accelerate")
+    accelerator = accelerate.Accelerator(cpu=True)
+    try:
+        optimizer = torch.optim.Adam(networks()[0].parameters())
+        prepared = accelerator.prepare_optimizer(optimizer)
+        schedule = ExponentialLR(optimizer, 0.5)
+        wrapped = accelerator.prepare_scheduler(schedule)
+        for scheduler in (schedule, wrapped, ExponentialLR(prepared.optimizer, 0.5)):
+            for given in (optimizer, prepared):
+                check_lr_schedulers([scheduler], 5, given, elsewhere())
+            with raises(ValueError, "pygan.fit: lr_schedulers must be of g_optimizer or"):
+                check_lr_schedulers([scheduler], 5, elsewhere(), elsewhere())
+    finally:
+        accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+        accelerate.state.GradientState._reset_state()
+
+
+def test_a_last_batch_of_one_under_batch_norm_names_drop_last(tmp_path):
+    message = "pygan.fit: drop_last must be True where BatchNorm meets a single sample"
+    with raises(ValueError, message, "an epoch of 25 samples after batches of 8, got False"):
+        run(tmp_path, source=data(25), drop_last=False)
+
+
+def test_data_parallel_is_refused(tmp_path):
+    for wrap in (nn.DataParallel, lambda net: torch.compile(nn.DataParallel(net), backend="eager")):
+        G, D = networks()
+        with raises(TypeError, "pygan.fit: discriminator must be the network itself, which fit"):
+            run(tmp_path, G=G, D=wrap(D))
 
 
 def test_an_optimizer_with_a_state_is_not_sharded(tmp_path):

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from helpers import raises
 from helpers_fit import (
     assert_equal,
     metrics,
@@ -18,6 +19,8 @@ from torch import nn
 
 import pygan
 from pygan import checkpoint
+from pygan.checkpoint import CheckpointError
+from pygan.schedules import Constant
 from pygan.training.preview import image_grid, is_images
 
 
@@ -83,6 +86,38 @@ def test_the_monitor_resumes_with_the_run(tmp_path):
     assert len(saved["block_steps"]) == 1
 
 
+@pytest.mark.parametrize("change", [{"every": 3}, {"window": 17}, {"every": 3, "window": 17}])
+@pytest.mark.parametrize("applied", [False, True])
+def test_another_monitor_begins_anew_and_says_so(tmp_path, capsys, change, applied):
+    """With the noise that the one before had given the trainer."""
+
+    def monitor(options):
+        def made(trainer):
+            noise = pygan.InstanceNoise(Constant(0.1), seed=5)
+            monitor = pygan.Monitor(trainer, **options, noise=noise)
+            if applied and trainer.steps == 0 and options == before:
+                trainer.noise = noise
+            return monitor
+
+        return made
+
+    before = {"every": 2, "window": 16}
+    now = {**before, **change}
+    run(tmp_path, monitor=monitor(before), steps=7)
+    message = f"monitor.{next(iter(change))} must be that of the checkpoint"
+    with raises(CheckpointError, "pygan.checkpoint.load:", message, "allow_changes=True"):
+        run(tmp_path, monitor=monitor(now), steps=9, resume="auto")
+    options = {"resume": "auto", "allow_changes": True}
+    result = run(tmp_path, monitor=monitor(now), steps=9, **options)
+    said = capsys.readouterr().err
+    for name, value in change.items():
+        assert f"resumed at step 7 with monitor.{name} {value} instead of {before[name]}" in said
+    saved = checkpoint.load(result.checkpoint)["monitor"]
+    assert saved["every"] == now["every"] and saved["window"]["size"] == now["window"]
+    assert saved["noise_applied"] == applied and (result.trainer.noise is not None) == applied
+    run(tmp_path, monitor=monitor(now), steps=10, resume="auto")
+
+
 def events(folder):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -114,11 +149,13 @@ class Painter(nn.Module):
 
 
 @pytest.mark.parametrize("channels", [1, 3, 2])
-def test_images_are_shown_without_being_asked(tmp_path, channels):
+def test_images_are_shown_without_being_asked(tmp_path, capsys, channels):
     G, D = Painter(channels), nn.Sequential(nn.Flatten(), nn.Linear(channels * 16, 1))
     options = {"source": torch.rand(30, channels, 4, 4), "sample_every": 4, "samples": 10}
     run(tmp_path, G=G, D=D, learning_rate=0.0, **options)
     files = sorted(tmp_path.glob("samples-*.png"))
+    said = "no sample grids: the images have 2 channels, not 1 or 3; preview= can show them"
+    assert capsys.readouterr().err.count(said) == (channels == 2)
     if channels == 2:
         assert not files
         return

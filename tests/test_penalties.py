@@ -4,13 +4,14 @@ import copy
 
 import pytest
 import torch
-from helpers_trainer import assert_same, networks, setup
+from helpers import raises
+from helpers_trainer import assert_same, everything, networks, setup
 from torch import nn
 
 import pygan
 from pygan import fused_losses
 from pygan.penalties import R1, R2, GradientPenalty
-from pygan.schedules import Adaptive, Constant, Linear
+from pygan.schedules import Adaptive, Constant, Linear, Schedule
 
 
 def total(logits):
@@ -214,6 +215,44 @@ def test_gamma_may_follow_a_schedule(sigma):
         assert_same(by_schedule.step(batches), fixed.step(batches))
         assert_same(by_schedule.discriminator.state_dict(), fixed.discriminator.state_dict())
     assert given.count == 0
+
+
+@pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("penalty", [R1, R2])
+def test_a_schedule_cannot_make_gamma_negative(penalty, wrong):
+    """That would reward the gradient."""
+
+    class OfOnesOwn(Schedule):
+        def value(self, count):
+            return wrong if count else 1.0
+
+    trainer = setup(penalties=penalty(OfOnesOwn()))
+    trainer.step(torch.randn(8, 6))
+    before = everything(trainer)[0][1:]  # BatchNorm of the generator has seen samples
+    with raises(ValueError, "OfOnesOwn: value(1) must be a finite non-negative number, got"):
+        trainer.step(torch.randn(8, 6))
+    assert_same(everything(trainer)[0][1:], before)
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 6), (8, 3, 5), (8, 6), (3, 6)])
+def test_interpolation_needs_one_shape(shape):
+    """Even where the two could be broadcast to each other, in whatever dimension."""
+
+    class Mean(nn.Module):
+        def forward(self, x):
+            return x.flatten(1).mean(1, keepdim=True)
+
+    G = nn.Sequential(nn.Linear(4, 18), nn.Unflatten(1, (3, 6)))
+    D = nn.Sequential(Mean(), nn.Linear(1, 1))
+    optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in (G, D)]
+    trainer = pygan.GANTrainer(G, D, *optimizers, latent=4, penalties=GradientPenalty())
+    generated = (shape[0], 3, 6)
+    with raises(
+        ValueError,
+        "GradientPenalty: real and generated samples must have one shape to be interpolated, got "
+        f"{shape} and {generated}",
+    ):
+        trainer.step(torch.randn(shape))
 
 
 def test_penalties_are_values():

@@ -78,3 +78,15 @@ def test_attention_without_a_second_derivative_names_what_works():
     with sdpa_kernel(SDPBackend.MATH):
         exact = penalty_of(Attention(), R1(1.0), (4096, 6))
     assert penalty_of(Attention(), R1(1.0, sigma=0.01), (4096, 6)) == pytest.approx(exact, rel=0.1)
+
+
+@pytest.mark.parametrize("penalty", [R1(1.0), R2(1.0), GradientPenalty()])
+def test_a_compiled_discriminator_names_what_works(penalty):
+    D = torch.compile(Attention().last, backend="aot_eager")
+    name = type(penalty).__name__
+    message = f"GANTrainer: the discriminator must have second derivatives for {name}, got: "
+    with raises(
+        RuntimeError, message, "R1 and R2 with sigma= need none", "where it is not compiled"
+    ):
+        penalty_of(D, penalty, (64, 8))
+    assert penalty_of(D, R1(1.0, sigma=0.1), (64, 8)) > 0

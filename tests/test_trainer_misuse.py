@@ -157,6 +157,44 @@ REAL = torch.randn(8, 6)
         ({}, lambda t: t.step(REAL, total=[8, 8]), ValueError, "total must be an int or 1 of them"),
         ({}, lambda t: t.step(REAL, total=0), ValueError, "total must be an int of at least 1"),
         ({}, lambda t: t.sample(0), ValueError, "n must be an int of at least 1, got 0"),
+        (
+            {},
+            lambda t: t.sample(4, latent=torch.zeros(8, 4)),
+            ValueError,
+            r"sample: latent must have the 4 samples' first dimension, got shape \(8, 4\)",
+        ),
+        ({}, lambda t: t.sample(4, latent=[0.0]), TypeError, "latent must be a tensor, got list"),
+        (
+            {},
+            lambda t: t.step([REAL, REAL[:, 0]]),
+            ValueError,
+            r"one batch for each of the 1 .* got 2 \(a batch and its labels are step\(x, labels\)\)",
+        ),
+        # With as many steps as a loader returns tensors.
+        (
+            dict(d_steps=2),
+            lambda t: t.step([REAL, torch.zeros(8).long()]),
+            ValueError,
+            r"real must hold batches of as many dimensions.* step\(x, labels\)\), got \[2, 1\]",
+        ),
+        (
+            {},
+            torch.no_grad()(lambda t: t.step(REAL)),
+            RuntimeError,
+            r"step: gradients must be enabled, got a call under torch.no_grad\(\)",
+        ),
+        (
+            {},
+            torch.inference_mode()(lambda t: t.discriminator_step(REAL)),
+            RuntimeError,
+            "discriminator_step: gradients must be enabled, got a call under",
+        ),
+        (
+            {},
+            torch.no_grad()(lambda t: t.generator_step(8)),
+            RuntimeError,
+            "generator_step: gradients must be enabled, got a call under",
+        ),
     ],
 )
 def test_wrong_use_changes_nothing(options, use, error, message):
@@ -248,3 +286,36 @@ def test_a_step_within_accelerators_accumulate_is_refused():
     finally:
         accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
         accelerate.state.GradientState._reset_state()
+
+
+AUGMENTS = {
+    "detach": torch.Tensor.detach,
+    "numpy": lambda x: torch.from_numpy(x.detach().numpy() * 2),
+}
+
+
+@pytest.mark.parametrize("name", AUGMENTS)
+@pytest.mark.parametrize("penalties", [[], [R1(1.0)], [R2(1.0)], [R1(1.0, sigma=0.1)]])
+def test_an_augmentation_that_is_not_differentiable_is_named(name, penalties):
+    """In the generator's phase, or where a penalty differentiates by the samples."""
+    trainer = setup(augment=AUGMENTS[name], penalties=penalties)
+    before = everything(trainer)[0][1:]  # BatchNorm of the generator has seen samples
+    message = "GANTrainer: logits, loss and penalties must be differentiable by "
+    with raises(RuntimeError, message, "neither augment, nor a network, nor a loss"):
+        trainer.generator_step(8)
+    assert_same(everything(trainer)[0][1:], before)
+    with raises(RuntimeError, message, "neither augment, nor a network, nor a loss"):
+        trainer.step(REAL)
+
+
+@pytest.mark.parametrize("loss", ["non_saturating", "relativistic"])
+def test_an_augmentation_in_place_is_refused(loss):
+    """It changed the caller's batch, and the real samples twice for a relativistic loss."""
+    trainer = setup(augment=lambda x: x.mul_(2), loss=loss)
+    before = everything(trainer)[0][1:]  # BatchNorm of the generator has seen samples
+    for real in (REAL.clone(), REAL.clone()[:4]):
+        with raises(ValueError, "GANTrainer: augment must leave the samples as they are, got one"):
+            trainer.step(real)
+    assert_same(everything(trainer)[0][1:], before)
+    trainer = setup(augment=lambda x: x.clone().mul_(2), loss=loss)
+    trainer.step(REAL)

@@ -7,6 +7,7 @@ import torch
 from helpers import raises
 from helpers_trainer import assert_same, everything, networks
 from torch import nn
+from torch.nn.functional import softplus
 
 import pygan
 from pygan import fused_losses
@@ -98,7 +99,6 @@ def test_a_loss_of_ones_own_gets_everything_and_the_penalties_the_logits():
         (lambda a, b: b.mean(), None, ValueError, "discriminator must return logits whose first"),
         (lambda a, b: b.view(-1), None, ValueError, "discriminator must return logits whose first"),
         (lambda a, b: (a, b), lambda out: out, TypeError, "logits must return logits, a tensor or"),
-        (lambda a, b: (a, b), lambda out: out[0].mean(), ValueError, "logits must return logits"),
     ],
 )
 @pytest.mark.parametrize("loss", ["non_saturating", First()])
@@ -113,6 +113,85 @@ def test_what_is_no_logits_is_refused_and_nothing_trained(form, pick, error, mes
     after = everything(trainer)
     assert_same(after[0][1:], before[0][1:])  # BatchNorm of the generator has seen samples
     assert_same((after[1], *after[4:]), (before[1], *before[4:]))
+
+
+class Packs(nn.Module):
+    """PacGAN's discriminator: one logit of four samples."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.layers = nn.Sequential(nn.Linear(24, 16), nn.Tanh(), nn.Linear(16, 1))
+
+    def forward(self, x):
+        return self.layers(x.reshape(-1, 24))
+
+
+@pytest.mark.parametrize("penalty", [None, R1(1.0), GradientPenalty()])
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_logits_of_packs_of_samples_equal_a_plain_loop(penalty, micro_batches):
+    G, D = nn.Linear(4, 6).double(), Packs().double()
+    G2, D2 = copy.deepcopy((G, D))
+    penalties = [] if penalty is None else penalty
+    options = {"logits": lambda out: out, "penalties": penalties, "micro_batches": micro_batches}
+    trainer = trainer_of(D, G, **options)
+    g_optimizer, d_optimizer = (torch.optim.SGD(net.parameters(), lr=0.1) for net in (G2, D2))
+    stream = pygan.NoiseStream(trainer.stream.seed)
+
+    def normals(*shape):
+        zeros = torch.zeros(*shape, dtype=torch.float64)
+        return pygan.instance_noise(zeros, 1.0, stream=stream)
+
+    def shares():
+        z = [torch.zeros(16 // micro_batches, 1) for _ in range(micro_batches)]
+        return torch.special.ndtr(
+            torch.cat([pygan.instance_noise(x, 1.0, stream=stream) for x in z])
+        )
+
+    for _ in range(3):
+        real = torch.randn(16, 6, dtype=torch.float64)
+        z, z_after = normals(16, 4), normals(16, 4)
+        fake = G2(z).detach()
+        loss = softplus(-D2(real)).mean() + softplus(D2(fake)).mean()
+        value = torch.zeros(())
+        if penalty is not None:
+            x = real
+            if isinstance(penalty, GradientPenalty):
+                x = fake.lerp(real, shares().double())
+            x = x.requires_grad_()
+            (gradient,) = torch.autograd.grad(D2(x).sum(), x, create_graph=True)
+            value = 0.5 * gradient.square().sum(1).mean()
+            if isinstance(penalty, GradientPenalty):
+                value = 10 * (gradient.norm(dim=1) - 1).square().mean()
+        d_optimizer.zero_grad()
+        (loss + value).backward()
+        d_optimizer.step()
+        g_loss = softplus(-D2(G2(z_after))).mean()
+        g_optimizer.zero_grad()
+        g_loss.backward()
+        g_optimizer.step()
+        stats = trainer.step(real.detach())
+        want = torch.stack([loss.detach(), g_loss.detach(), value.detach().double()])
+        got = torch.stack([stats.d_loss, stats.g_loss, stats.penalty.double()])
+        torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(D.state_dict(), D2.state_dict(), rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(G.state_dict(), G2.state_dict(), rtol=1e-6, atol=1e-8)
+
+
+def test_logits_of_packs_are_not_compared_sample_by_sample():
+    G = nn.Linear(4, 6)
+    message = "discriminator must return logits whose first dimension is the batch's, 8, got shape"
+    with raises(ValueError, "GANTrainer: " + message, "lambda output: output if one logit is of"):
+        trainer_of(Packs(), G).step(torch.randn(8, 6))
+    for penalty in (R1(1.0, sigma=0.1), R2(1.0, sigma=0.1, every=2)):
+        trainer = trainer_of(Packs(), G, logits=lambda out: out, penalties=penalty)
+        before = everything(trainer)[0]
+        message = (
+            "logits must return logits whose first dimension is the batch's, 8, where a penalty"
+        )
+        with raises(ValueError, "GANTrainer: " + message, "has sigma, got shape (2, 1)"):
+            trainer.step(torch.randn(8, 6))
+        assert_same(everything(trainer)[0], before)
 
 
 def test_one_sample_may_have_lost_its_dimension():

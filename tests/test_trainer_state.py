@@ -1,9 +1,11 @@
 """A trainer that continues from its state_dict is the one that was never stopped."""
 
+import copy
 import io
 
 import pytest
 import torch
+from helpers import raises
 from helpers_trainer import assert_same, networks
 from torch import nn
 
@@ -90,6 +92,99 @@ def test_a_state_of_other_parts_is_refused(options, message):
     with pytest.raises(KeyError, match=r"GANTrainer.load_state_dict: .*" + message):
         trainer.load_state_dict(state)
     assert_same(saved(trainer), before)
+
+
+def other_discriminator(state):
+    state["discriminator"]["2.weight"] = torch.zeros(1, 9)
+
+
+def other_generator(state):
+    state["generator"]["9.weight"] = state["generator"].pop("0.weight")
+
+
+def sgds(state):
+    (p,) = setup_sgd().param_groups
+    group = {**p, "params": list(range(len(state["g_optimizer"]["state"])))}
+    state["g_optimizer"] = {"state": {}, "param_groups": [group]}
+
+
+def setup_sgd():
+    return torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=0.1, momentum=0.9)
+
+
+FOREIGN = {
+    "generator": other_generator,
+    "discriminator": other_discriminator,
+    "ema": lambda state: state["ema"].update({"module.0.weight": torch.zeros(3)}),
+    "noise": lambda state: state["noise"].popitem(),
+    "d_optimizer": lambda state: state["d_optimizer"]["param_groups"][0]["params"].pop(),
+    "g_optimizer": sgds,
+    "scaler": lambda state: state.update(scaler={}),
+    "stream": lambda state: state.update(stream=None),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_state_of_another_part_is_refused_whole(name):
+    """The generator's was loaded before the discriminator's was found to be another's."""
+    first, trainer = make(1), make(2)
+    for each in (first, trainer):
+        train(each, torch.randn(2, 2, 8, 6))
+    state = copy.deepcopy(first.state_dict())
+    FOREIGN[name](state)
+    before = saved(trainer)
+    with raises(ValueError, f"GANTrainer.load_state_dict: the state of {name} must be that of a"):
+        trainer.load_state_dict(state)
+    assert_same(saved(trainer), before)
+    train(trainer, torch.randn(1, 2, 8, 6))
+    trainer.load_state_dict(first.state_dict())
+    assert_same(saved(trainer), saved(first))
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"steps": "3"}, ValueError),
+        ({"d_updates": -1}, ValueError),
+        ({"penalties": [1, 2]}, TypeError),
+    ],
+)
+def test_counters_that_are_none_are_refused(change, error):
+    trainer = make(2)
+    before = saved(trainer)
+    with raises(error, f"GANTrainer.load_state_dict: {next(iter(change))} must be"):
+        trainer.load_state_dict({**make(1).state_dict(), **change})
+    assert_same(saved(trainer), before)
+
+
+@pytest.mark.parametrize(
+    ("saves", "loads"),
+    [
+        (torch.optim.Adam, torch.optim.SGD),
+        (torch.optim.SGD, torch.optim.Adam),
+        (torch.optim.Adam, torch.optim.RMSprop),
+    ],
+)
+def test_a_state_of_another_kind_of_optimizer_is_refused(saves, loads):
+    """At the next step it failed: KeyError 'momentum'."""
+
+    def trainer_with(kind):
+        G, D = networks()
+        return pygan.GANTrainer(
+            G, D, *(kind(net.parameters(), lr=0.1) for net in (G, D)), latent=4, seed=1
+        )
+
+    first, trainer = trainer_with(saves), trainer_with(loads)
+    first.step(torch.randn(8, 6))
+    trainer.step(torch.randn(8, 6))
+    before = saved(trainer)
+    message = (
+        f"GANTrainer.load_state_dict: the state of g_optimizer must be that of a {loads.__name__}"
+    )
+    with raises(ValueError, message, "its groups lack"):
+        trainer.load_state_dict(first.state_dict())
+    assert_same(saved(trainer), before)
+    trainer.step(torch.randn(8, 6))
 
 
 class Averages:

@@ -34,7 +34,7 @@ class Schedule(nn.Module):
     def __init__(self, sigma: float | None = None) -> None:
         super().__init__()
         self.count = 0
-        first = self._checked_value(0) if sigma is None else sigma
+        first = self.checked_value(0) if sigma is None else sigma
         self.register_buffer("sigma", torch.tensor(first, dtype=torch.float32), persistent=False)
 
     def value(self, count: int) -> float:
@@ -63,11 +63,12 @@ class Schedule(nn.Module):
 
     def _move_to(self, count: int) -> None:
         """Set count, and sigma in place."""
-        value = self._checked_value(count)
+        value = self.checked_value(count)
         self.count = count
         self.sigma.fill_(value)
 
-    def _checked_value(self, count: int) -> float:
+    def checked_value(self, count: int) -> float:
+        """What `value` returned, if it can be a standard deviation or a weight."""
         return checked(type(self).__name__, f"value({count})", self.value(count))
 
     def get_extra_state(self) -> dict[str, int]:

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from pygan.trainer import GANTrainer
 from pygan.training.data import Data
 from pygan.training.lock import RunLock
+from pygan.training.lr_schedulers import check_lr_schedulers
 from pygan.training.options import Options, check_unused, checked_networks, checked_trainer_options
 from pygan.training.processes import Processes
 from pygan.training.run import Run
@@ -106,7 +107,7 @@ def fit(
         steps: iterations of the whole run, those before a resume included.
         batch_size: samples per discriminator step, of all processes together.
         out: folder for metrics.jsonl, samples-XXXXXXXX.png, checkpoints/step-XXXXXXXX.pt and TensorBoard's events.
-        lr_schedulers: of torch.optim.lr_scheduler, stepped after each iteration.
+        lr_schedulers: of torch.optim.lr_scheduler, for `g_optimizer` and `d_optimizer`, stepped after each iteration.
         mixed_precision: "bf16" or "fp16" runs the networks under autocast ("fp16" with a GradScaler, on GPUs only),
             "no" does not. None: what ``accelerate launch`` was told, else "no".
         sharded: several processes share out parameters, gradients and optimizer states, by torch's fully_shard
@@ -140,14 +141,15 @@ def fit(
         sample_every: steps between sample grids, of the same latents throughout; None: none.
         samples: in a grid.
         preview: samples, on the device, to a picture (H, W, C) of uint8. Default: a grid of images (N, C, H, W) or
-            (N, H, W) with values in [-1, 1], of those that fit in 4096 x 4096 pixels; of other data, such as
-            audio (N, C, T), none.
+            (N, H, W) with values in [-1, 1] and 1 or 3 channels, of those that fit in 4096 x 4096 pixels; of images
+            with other channels none, which is said, and of other data, such as audio (N, C, T), none.
         evaluate: called with a function ``n -> samples`` (fresh ones, from the averaged generator if there is one),
             returns a dict of numbers, which go into the metrics. Called in the main process alone.
         evaluate_every: steps between calls of it, and one at the end; None: only that.
         monitor: True for a :class:`pygan.Monitor`, False for none; for one with options a callable that is given the
             trainer, like ``partial(pygan.Monitor, noise=...)``; or any object with ``update(stats)`` that returns a
-            list. What it says is printed, and goes into the metrics.
+            list. What it says is printed, and goes into the metrics. A Monitor with another `every` or `window` than
+            in the checkpoint (see `allow_changes`) collects its readings anew.
         progress: a progress bar; None: where standard error is a terminal.
         tensorboard: write events for TensorBoard.
         config: kept in the checkpoints: plain data.
@@ -214,6 +216,7 @@ def fit(
         options = {"latent": latent, **trainer_options, **more}
         return GANTrainer(networks[0], networks[1], g_optimizer, d_optimizer, **options)
 
+    check_lr_schedulers(options.lr_schedulers, steps, g_optimizer, d_optimizer)
     given = trainer((generator, discriminator), seed=0)  # for what is wrong with its options
     processes = Processes(accelerator, mixed_precision)
     sharded = sharded and processes.world > 1

@@ -13,7 +13,6 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from pygan.checkpoint import check_plain
 from pygan.trainer import GANTrainer, TrainStats
@@ -110,8 +109,6 @@ class Options:
             raise TypeError(
                 f"pygan.fit: resume must be 'auto', a path or None, got {type(self.resume).__name__}"
             )
-        for scheduler in self.lr_schedulers:
-            _check_scheduler(scheduler)
 
 
 def checked_networks(**networks: nn.Module) -> None:
@@ -119,9 +116,10 @@ def checked_networks(**networks: nn.Module) -> None:
     for name, network in networks.items():
         if not isinstance(network, nn.Module):
             raise TypeError(f"pygan.fit: {name} must be an nn.Module, got {type(network).__name__}")
-        if isinstance(network, DistributedDataParallel):
+        inner = getattr(network, "_orig_mod", network)  # of torch.compile's wrapper
+        if isinstance(inner, (DistributedDataParallel, nn.DataParallel)):
             raise TypeError(
-                f"pygan.fit: {name} must be the network itself, which fit wraps, got a DistributedDataParallel"
+                f"pygan.fit: {name} must be the network itself, which fit wraps, got a {type(inner).__name__}"
             )
 
 
@@ -183,16 +181,3 @@ def _check_int(name: str, value: object, least: int, otherwise: str = "") -> Non
         raise TypeError(f"pygan.fit: {name} must be an int{otherwise}, got {type(value).__name__}")
     if value < least:
         raise ValueError(f"pygan.fit: {name} must be at least {least}{otherwise}, got {value}")
-
-
-def _check_scheduler(scheduler: Any) -> None:
-    for verb in ("step", "state_dict", "load_state_dict"):
-        if not callable(getattr(scheduler, verb, None)):
-            raise TypeError(
-                f"pygan.fit: lr_schedulers must be of torch.optim.lr_scheduler, got {type(scheduler).__name__}"
-            )
-    if isinstance(scheduler, ReduceLROnPlateau):
-        raise TypeError(
-            "pygan.fit: lr_schedulers must step without a metric, got ReduceLROnPlateau (a GAN's losses plateau "
-            "by design)"
-        )

@@ -216,7 +216,16 @@ class Run:
         elif labels[0] is None:
             labels = None
         total = [batch.total for batch in loaded] if self.processes.world > 1 else None
-        stats = self.trainer.step(real, labels, total=total)
+        try:
+            stats = self.trainer.step(real, labels, total=total)
+        except ValueError as error:
+            single = not self.options.drop_last and any(len(batch.real) == 1 for batch in loaded)
+            if not single or "Expected more than 1 value per channel" not in str(error):
+                raise
+            raise ValueError(
+                "pygan.fit: drop_last must be True where BatchNorm meets a single sample, as in what remains of an "
+                f"epoch of {self.data.size} samples after batches of {self.options.batch_size}, got False: {error}"
+            ) from error
         for scheduler in self.options.lr_schedulers:
             scheduler.step()
         if self.trainer.noise is not None:
@@ -250,7 +259,7 @@ class Run:
                 self.numbers = {**self.numbers, **checked_evaluation(found)}
             self._log_numbers(log)
         if picture and (log is not None or self.trainer.is_sharded):
-            grid = self.sampling.picture(self.options.preview)
+            grid = self.sampling.picture(self.options.preview, None if log is None else log.say)
             if grid is not None and log is not None:
                 log.picture(self.step, grid)
 

@@ -38,6 +38,7 @@ class Sampling:
         self.seed, self.batch_size = seed, batch_size
         self.fixed: tuple[Tensor, Tensor | None] | None = None
         """The latents and labels of the sample grids, the same in the whole run."""
+        self._said = False
 
     def fix(self, n: int) -> None:
         """Draw the latents and labels of n samples for the grids, unless a checkpoint had them."""
@@ -49,15 +50,25 @@ class Sampling:
                 labels = labels.sort().values  # each class side by side
             self.fixed = self._latents(n), labels
 
-    def picture(self, preview: Callable[[Tensor], Any] | None) -> NDArray[np.uint8] | None:
+    def picture(
+        self, preview: Callable[[Tensor], Any] | None, say: Callable[[str], None] | None
+    ) -> NDArray[np.uint8] | None:
         """The samples of the fixed latents, as a picture (H, W, C); None if they are no images and nobody says how to
-        show them."""
+        show them. Of images with other channels than 1 or 3 that is said, once."""
         assert self.fixed is not None
         with isolated(derived_seed(self.seed, "grid"), self.device):
             samples = self._samples(*self.fixed)
             if preview is not None:
                 return checked_preview(preview(samples))
-            return image_grid(samples) if is_images(samples) else None
+            if is_images(samples):
+                return image_grid(samples)
+        if samples.dim() == 4 and samples.shape[1] not in (1, 3) and say and not self._said:
+            self._said = True
+            say(
+                f"pygan.fit: no sample grids: the images have {samples.shape[1]} channels, not 1 or 3; preview= can "
+                "show them"
+            )
+        return None
 
     def evaluation(
         self, evaluate: Callable[[Callable[[int], Tensor]], dict[str, float]], step: int

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pygan.checkpoint import CheckpointError, check_plain
+from pygan.monitor import Monitor
 from pygan.training.lock import RunLock
 from pygan.training.options import Options
 from pygan.training.processes import Processes
@@ -113,7 +114,8 @@ def check_savable(run: Run) -> None:
 
 
 def restore(run: Run, state: State, changed: dict[str, Any]) -> None:
-    """Continue from a checkpoint's state, with the run's own settings where they have `changed`.
+    """Continue from a checkpoint's state, with the run's own settings where they have `changed`, to which those of the
+    monitor are added.
 
     With another number of processes than it was written by, the generators that the networks draw from (dropout)
     are seeded anew: what they drew cannot be shared out.
@@ -126,6 +128,8 @@ def restore(run: Run, state: State, changed: dict[str, Any]) -> None:
     try:
         if changed:
             state = _with_new_settings(run, state, changed)
+        if isinstance(run.monitor, Monitor) and state["monitor"] is not None:
+            state = {**state, "monitor": _monitor(run, state["monitor"], changed)}
         if len(state["random"]) == processes.world:
             random = state["random"][processes.rank]
         else:
@@ -217,6 +221,23 @@ def _noise(saved: State | None, fresh: State, step: int, changed: dict[str, Any]
     if saved is not None:
         own["_extra_state"] = (fresh if "seed" in changed else saved)["_extra_state"]
     return own
+
+
+def _monitor(run: Run, saved: State, changed: dict[str, Any]) -> State:
+    """The state of the monitor: one that reads at other steps has no memory, which is added to the changes."""
+    fresh = run.monitor.state_dict()
+    differ = {
+        "monitor.every": (saved["every"], fresh["every"]),
+        "monitor.window": (saved["window"]["size"], fresh["window"]["size"]),
+    }
+    differ = {name: both for name, both in differ.items() if both[0] != both[1]}
+    if not differ:
+        return saved
+    if not run.options.allow_changes:
+        told = _told(differ, f"the checkpoint {run.storage.last}")
+        raise ValueError(f"{told}; allow_changes=True continues with a monitor that begins anew")
+    changed.update(differ)
+    return {**fresh, "noise_applied": saved["noise_applied"]}
 
 
 def _step_schedulers(run: Run) -> None:

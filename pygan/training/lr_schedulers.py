@@ -1,0 +1,68 @@
+"""The schedulers of learning rates that `pygan.fit` is given, checked before anything is built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, SequentialLR
+
+__all__ = ["check_lr_schedulers"]
+
+
+def check_lr_schedulers(schedulers: Sequence[Any], steps: int, *optimizers: Optimizer) -> None:
+    """That each is a scheduler of one of the optimizers, steps without a metric, and lasts for the run.
+
+    Raises:
+        TypeError, ValueError: one is not.
+    """
+    own = [_unwrapped(optimizer) for optimizer in optimizers]
+    for scheduler in schedulers:
+        for verb in ("step", "state_dict", "load_state_dict"):
+            if not callable(getattr(scheduler, verb, None)):
+                raise TypeError(
+                    f"pygan.fit: lr_schedulers must be of torch.optim.lr_scheduler, got {type(scheduler).__name__}"
+                )
+        for part, its_steps in _parts(getattr(scheduler, "scheduler", scheduler), steps):
+            _check(part, its_steps, own)
+
+
+def _check(scheduler: Any, steps: int, own: list[Any]) -> None:
+    name = type(scheduler).__name__
+    if isinstance(scheduler, ReduceLROnPlateau):
+        raise TypeError(
+            f"pygan.fit: lr_schedulers must step without a metric, got {name} (a GAN's losses plateau by design)"
+        )
+    optimizer = getattr(scheduler, "optimizer", None)  # one of your own need not have it
+    if optimizer is not None and not any(_unwrapped(optimizer) is one for one in own):
+        raise ValueError(
+            f"pygan.fit: lr_schedulers must be of g_optimizer or d_optimizer, got {name} of another "
+            f"{type(optimizer).__name__}"
+        )
+    if isinstance(scheduler, OneCycleLR) and scheduler.total_steps < steps:
+        raise ValueError(
+            f"pygan.fit: lr_schedulers must last for the run, got {name} with total_steps={scheduler.total_steps}, "
+            f"which is to make {steps} steps"
+        )
+
+
+def _parts(scheduler: Any, steps: int) -> Iterator[tuple[Any, int]]:
+    """The schedulers in it, or itself, each with the steps that it will make in so many of the whole."""
+    inner = getattr(scheduler, "_schedulers", None)
+    if inner is None:
+        yield scheduler, steps
+    elif isinstance(scheduler, SequentialLR):
+        milestones = scheduler._milestones
+        ends = [milestone - 1 for milestone in milestones]
+        for part, begin, end in zip(inner, [0, *milestones], [*ends, steps], strict=True):
+            yield from _parts(part, min(end, steps) - begin)
+    else:  # ChainedScheduler
+        for part in inner:
+            yield from _parts(part, steps)
+
+
+def _unwrapped(optimizer: Any) -> Any:
+    """The optimizer itself, out of accelerate's wrapper."""
+    inner = getattr(optimizer, "optimizer", None)
+    return _unwrapped(inner) if isinstance(inner, Optimizer) else optimizer
