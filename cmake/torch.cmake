@@ -21,6 +21,9 @@ target_sources(
           csrc/ops/gan_loss.cpp
           csrc/ops/gan_loss_plan.cpp
           csrc/ops/gan_loss_autograd.cpp
+          csrc/ops/features_checks.cpp
+          csrc/ops/features_kernels.cpp
+          csrc/ops/features_autograd.cpp
           csrc/ops/instance_noise.cpp
           csrc/ops/instance_noise_meta.cpp
           csrc/ops/noise_checks.cpp

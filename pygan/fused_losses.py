@@ -38,6 +38,7 @@ from pygan import _loss_arguments as arguments
 from pygan._arguments import describe
 from pygan._build import _C
 from pygan._compile import compiled_since_2_8
+from pygan._feature_matching import feature_matching, feature_matching_and_grad
 from pygan._loss_arguments import LOSSES
 
 __all__ = [
@@ -47,6 +48,8 @@ __all__ = [
     "compares",
     "discriminator_loss",
     "discriminator_loss_and_grad",
+    "feature_matching",
+    "feature_matching_and_grad",
     "generator_loss",
     "generator_loss_and_grad",
 ]

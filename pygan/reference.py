@@ -28,6 +28,7 @@ from pygan.fused_losses import LossStats
 __all__ = [
     "LOSSES",
     "discriminator_loss",
+    "feature_matching",
     "generator_loss",
     "instance_noise",
     "normal",
@@ -239,3 +240,27 @@ def _entry(op: str, loss: str, reduction: str) -> _Loss:
     if not isinstance(reduction, str) or reduction not in (*_REDUCE, "none"):
         raise ValueError(f"{op}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
     return _TABLE[loss]
+
+
+def feature_matching(
+    fake: Sequence[Tensor],
+    real: Sequence[Tensor],
+    *,
+    norm: str = "l1",
+    weights: Sequence[float] | None = None,
+    relative: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The sum of the maps' distances, and the distance of each map (maps,), of flat lists of maps."""
+    values = []
+    for f, r in zip(fake, real, strict=True):
+        d = f.double() - r.double()
+        value = d.abs().mean() if norm == "l1" else d.square().mean()
+        values.append(value / r.detach().double().abs().mean() if relative else value)
+    factors = torch.tensor(
+        [1.0] * len(values) if weights is None else list(weights),
+        dtype=torch.float64,
+        device=values[0].device,
+    )
+    dtype = torch.float64 if any(f.dtype == torch.float64 for f in fake) else torch.float32
+    table = torch.stack(values)
+    return (table * factors).sum().to(dtype), table.detach().to(dtype)

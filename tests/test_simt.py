@@ -25,6 +25,10 @@ PROGRAMS = {
         Source(CSRC / "cuda" / "gan_loss.cu"),
         Source(CSRC / "cuda" / "gan_loss_pointwise.cu"),
     ],
+    "features": [
+        Source(SIMT / "cases" / "features.cpp"),
+        Source(CSRC / "cuda" / "features.cu"),
+    ],
     "instance_noise": [
         Source(SIMT / "cases" / "instance_noise.cpp", ("-DPYGAN_CPU_ISA=baseline",)),
         Source(CSRC / "cuda" / "instance_noise.cu"),
@@ -49,7 +53,7 @@ def programs(build_folder: Path) -> dict[str, list[Source]]:
     bug = ("-include", str(SIMT / "planted" / "bug.h"))
     planted = {
         f"planted_{name}": [Source(SIMT / "planted" / f"{name}.cpp", bug, (include,))]
-        for name in ("loss", "noise")
+        for name in ("loss", "features", "noise")
     }
     return {**PROGRAMS, **planted}
 
@@ -125,7 +129,7 @@ def test_shared_arrays_have_red_zones(execute: Execute) -> None:
 RUNS = [("plain", 1), ("plain", 2), ("asan", 1), ("asan", 2), ("tsan", 1)]
 
 
-@pytest.mark.parametrize("program", ["gan_loss", "instance_noise"])
+@pytest.mark.parametrize("program", ["gan_loss", "features", "instance_noise"])
 @pytest.mark.parametrize(("mode", "seed"), RUNS)
 def test_kernels(execute: Execute, program: str, mode: str, seed: int) -> None:
     brief = ["brief"] if mode == "tsan" or seed > 1 else []
@@ -136,7 +140,7 @@ def test_kernels(execute: Execute, program: str, mode: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("program", ["loss", "noise"])
+@pytest.mark.parametrize("program", ["loss", "features", "noise"])
 def test_patched_kernels_without_a_bug_are_clean(execute: Execute, program: str, mode: str) -> None:
     assert_clean(execute(f"planted_{program}", mode, 0, 1))
 

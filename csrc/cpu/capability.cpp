@@ -7,16 +7,18 @@
 
 namespace pygan::cpu {
 
-#define PYGAN_DECLARE_ISA(isa)      \
-  namespace isa {                   \
-  void add_noise_kernels(Kernels&); \
-  void add_loss_kernels(Kernels&);  \
-  static Kernels table() {          \
-    Kernels kernels;                \
-    add_noise_kernels(kernels);     \
-    add_loss_kernels(kernels);      \
-    return kernels;                 \
-  }                                 \
+#define PYGAN_DECLARE_ISA(isa)        \
+  namespace isa {                     \
+  void add_noise_kernels(Kernels&);   \
+  void add_loss_kernels(Kernels&);    \
+  void add_feature_kernels(Kernels&); \
+  static Kernels table() {            \
+    Kernels kernels;                  \
+    add_noise_kernels(kernels);       \
+    add_loss_kernels(kernels);        \
+    add_feature_kernels(kernels);     \
+    return kernels;                   \
+  }                                   \
   }
 PYGAN_DECLARE_ISA(baseline)
 #if defined(PYGAN_CPU_X86)

@@ -8,6 +8,7 @@ namespace pygan::cpu::PYGAN_CPU_ISA {
 
 void add_noise_kernels(Kernels&);
 void add_loss_kernels(Kernels&);
+void add_feature_kernels(Kernels&);
 
 // Element i of a chunk is added to lane i % 64, in fp64, and the lanes in a fixed tree: the result
 // does not depend on how wide the machine's vectors are.

@@ -10,6 +10,7 @@
 
 #include <string>
 
+#include "math/features.h"
 #include "math/gan_loss.h"
 #include "math/noise.h"
 
@@ -28,6 +29,13 @@ struct Kernels {
   // out[i] -= what the gradient loses through the mean (shift_of), for begin <= i < end; not for
   // 16-bit types.
   void (*loss_shift)(const LossPiece&, const LossOptions&, int64_t begin, int64_t end);
+  // sums[kFeatureSums] over the elements begin <= i < end of a map, at most kFeatureChunk of them,
+  // and their signs, where the map has a place for these.
+  void (*feature_sums)(const FeatureMap&, const FeatureOptions&, int64_t begin, int64_t end,
+                       double* sums);
+  // out[i] = factor * sign or factor * (fake - real), without signs, for begin <= i < end.
+  void (*feature_gradient)(const FeatureMap&, const FeatureOptions&, double factor, int64_t begin,
+                           int64_t end);
 };
 
 // The table of an instruction set by name (baseline, avx2, avx512); nullptr where the build lacks

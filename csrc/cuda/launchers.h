@@ -2,6 +2,7 @@
 // No torch in here: raw device pointers and a stream. Shapes are given in brackets.
 #pragma once
 
+#include "math/features.h"
 #include "math/gan_loss.h"
 #include "math/noise.h"
 
@@ -33,6 +34,19 @@ void loss_sums(const LossPiece* pieces, int count, const LossOptions&, const Los
 
 // out[i] = grad * coefficient * derivative(logits[i]) for every piece.
 void loss_pointwise(const LossPiece* pieces, int count, const LossOptions&, Stream);
+
+// Feature matching. Maps that one launch takes, as kernel arguments.
+inline constexpr int kMaxMaps = 56;
+
+// The sums over each map, and what FeatureOutputs asks for; the signs, where the maps have a place
+// for them. `partials` is scratch, [feature_partials][kFeatureSums].
+int64_t feature_partials(const FeatureMap* maps, int count);
+void feature_sums(const FeatureMap* maps, int count, const FeatureOptions&, const FeatureOutputs&,
+                  double* partials, unsigned slot, Stream);
+
+// out[i] = factor_of(map) * sign, or * (fake - real) without signs, for every map.
+void feature_gradient(const FeatureMap* maps, int count, const FeatureOptions&,
+                      const FeatureGradient&, Stream);
 
 // out = x scale + bias + sigma z for every piece. `advance`, if not null, is the state, whose step
 // is then `steps` further.

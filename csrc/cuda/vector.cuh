@@ -54,4 +54,15 @@ __device__ __forceinline__ void store(T* p, const Vector<T, N>& from) {
   for (int k = 0; k < kQuads; ++k) __stwb(reinterpret_cast<uint4*>(p) + k, quads[k]);
 }
 
+// Less than 16 bytes, as one word.
+template <class T, int N>
+__device__ __forceinline__ void store_word(T* p, const Vector<T, N>& from) {
+  using Word = std::conditional_t<sizeof(from) == 8, uint2,
+                                  std::conditional_t<sizeof(from) == 4, unsigned, uint16_t>>;
+  static_assert(sizeof(Word) == sizeof(from));
+  Word word;
+  memcpy(&word, from.v, sizeof(word));
+  *reinterpret_cast<Word*>(p) = word;
+}
+
 }  // namespace pygan::cuda

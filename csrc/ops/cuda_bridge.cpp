@@ -87,6 +87,30 @@ void pointwise_cuda(c10::ArrayRef<LossPiece> pieces, const LossOptions& options,
   cuda::loss_pointwise(pieces.data(), static_cast<int>(pieces.size()), options, on.stream.stream());
 }
 
+void feature_sums_cuda(c10::ArrayRef<FeatureMap> maps, const FeatureOptions& options,
+                       FeatureOutputs& out, const at::Tensor& like) {
+  const OnDevice on(like);
+  for (size_t first = 0; first < maps.size(); first += cuda::kMaxMaps) {
+    const auto some = maps.slice(first, std::min<size_t>(cuda::kMaxMaps, maps.size() - first));
+    const int count = static_cast<int>(some.size());
+    out.left -= count;
+    const int64_t partials = cuda::feature_partials(some.data(), count) * kFeatureSums;
+    cuda::feature_sums(some.data(), count, options, out,
+                       scratch(partials, like).mutable_data_ptr<double>(), slot_for(on.stream),
+                       on.stream.stream());
+  }
+}
+
+void feature_gradient_cuda(c10::ArrayRef<FeatureMap> maps, const FeatureOptions& options,
+                           const FeatureGradient& by, const at::Tensor& like) {
+  const OnDevice on(like);
+  for (size_t first = 0; first < maps.size(); first += cuda::kMaxMaps) {
+    const auto some = maps.slice(first, std::min<size_t>(cuda::kMaxMaps, maps.size() - first));
+    cuda::feature_gradient(some.data(), static_cast<int>(some.size()), options, by,
+                           on.stream.stream());
+  }
+}
+
 void instance_noise_cuda(c10::ArrayRef<NoisePiece> pieces, const NoiseOptions& options,
                          int64_t* advance, uint32_t steps, const at::Tensor& like) {
   const OnDevice on(like);
@@ -111,6 +135,14 @@ void sums_cuda(c10::ArrayRef<LossPiece>, const LossOptions&, const LossOutputs&,
 }
 void pointwise_cuda(c10::ArrayRef<LossPiece>, const LossOptions&, const at::Tensor&) {
   no_cuda("pygan.fused_losses");
+}
+void feature_sums_cuda(c10::ArrayRef<FeatureMap>, const FeatureOptions&, FeatureOutputs&,
+                       const at::Tensor&) {
+  no_cuda("pygan.fused_losses.feature_matching");
+}
+void feature_gradient_cuda(c10::ArrayRef<FeatureMap>, const FeatureOptions&, const FeatureGradient&,
+                           const at::Tensor&) {
+  no_cuda("pygan.fused_losses.feature_matching");
 }
 void instance_noise_cuda(c10::ArrayRef<NoisePiece>, const NoiseOptions&, int64_t*, uint32_t,
                          const at::Tensor&) {

@@ -2,7 +2,7 @@
 #include "ops/gan_loss.h"
 
 #include "cpu/kernels.h"
-#include "ops/subnormals.h"
+#include "ops/chunks.h"
 
 namespace pygan::ops {
 namespace {
@@ -18,53 +18,21 @@ LossOptions options_of(const at::Tensor& logits, const LossArgs& args) {
 
 using Pieces = c10::ArrayRef<LossPiece>;
 
-int64_t chunks_of(const LossPiece& piece) { return (piece.n + kLossChunk - 1) / kLossChunk; }
-
-int64_t count_chunks(Pieces pieces) {
-  int64_t chunks = 0;
-  for (const LossPiece& piece : pieces) chunks += chunks_of(piece);
-  return chunks;
-}
-
-// Chunks that a thread takes at least: those of about four full ones' logits, however small they
-// are. Waking another thread costs about half of what these take.
-int64_t grain_of(Pieces pieces, int64_t chunks) {
-  int64_t logits = 1;
-  for (const LossPiece& piece : pieces) logits += piece.n;
-  return std::max<int64_t>(1, 4 * kLossChunk * chunks / logits);
-}
-
-// Calls f(piece, chunk, begin, end) for every chunk of every piece, chunks being numbered through.
-template <class F>
-void for_each_chunk(Pieces pieces, int64_t chunks, F&& f) {
-  parallel_for(0, chunks, grain_of(pieces, chunks), [&](int64_t first, int64_t last) {
-    int64_t before = 0;  // chunks of the pieces before this one
-    for (const LossPiece& piece : pieces) {
-      const int64_t own = chunks_of(piece);
-      for (int64_t c = std::max(first, before); c < std::min(last, before + own); ++c) {
-        const int64_t begin = (c - before) * kLossChunk;
-        f(piece, c, begin, std::min(begin + kLossChunk, piece.n));
-      }
-      before += own;
-      if (before >= last) return;
-    }
-  });
-}
+using LossChunks = Chunks<kLossChunk, LossPiece>;
 
 template <int N, class M>
 void sums_cpu(Pieces pieces, const LossOptions& options, const LossOutputs& out) {
-  const int64_t chunks = count_chunks(pieces);
-  std::vector<std::array<double, 2 * kSums>> partial(chunks);
+  const LossChunks chunks{pieces};
+  std::vector<std::array<double, 2 * kSums>> partial(chunks.count());
   const cpu::Kernels& kernels = cpu::kernels();
-  for_each_chunk(pieces, chunks,
-                 [&](const LossPiece& piece, int64_t c, int64_t begin, int64_t end) {
-                   kernels.loss_sums(piece, options, begin, end, partial[c].data());
-                 });
+  chunks.for_each([&](const LossPiece& piece, int64_t c, int64_t begin, int64_t end) {
+    kernels.loss_sums(piece, options, begin, end, partial[c].data());
+  });
   double totals[N] = {};
   auto next = partial.begin();
   for (const LossPiece& piece : pieces) {
     double sums[2 * kSums] = {};
-    for (int64_t c = chunks_of(piece); c > 0; --c, ++next) {
+    for (int64_t c = LossChunks::of(piece); c > 0; --c, ++next) {
       for (int k = 0; k < 2 * kSums; ++k) sums[k] += (*next)[k];
     }
     add_to_totals(totals, sums, piece, false);
@@ -88,10 +56,9 @@ void sums(Pieces pieces, const LossOptions& options, const LossOutputs& out,
 }
 
 void each_on_cpu(Pieces pieces, const LossOptions& options, decltype(cpu::Kernels::loss_shift) f) {
-  for_each_chunk(pieces, count_chunks(pieces),
-                 [&](const LossPiece& piece, int64_t, int64_t begin, int64_t end) {
-                   f(piece, options, begin, end);
-                 });
+  LossChunks{pieces}.for_each([&](const LossPiece& piece, int64_t, int64_t begin, int64_t end) {
+    f(piece, options, begin, end);
+  });
 }
 
 void pointwise(Pieces pieces, const LossOptions& options, const at::Tensor& like) {

@@ -24,6 +24,21 @@ TORCH_LIBRARY(pygan, m) {
       "gan_loss_terms(Tensor[] logits, int[] roles, int loss, float label_smoothing, int order) "
       "-> Tensor[]");
 
+  // The distances between the maps of two lists: |d| (distance 0) or d^2 (1) on the mean over each
+  // map, times its weight, added. Returns the loss, the value and the multiplier of each map (see
+  // math/features.h), and where `signs` are wanted for the backward pass, those of each d, int8.
+  m.def(
+      "feature_matching(Tensor[] fake, Tensor[] real, float[] weights, int distance, bool "
+      "relative, "
+      "bool signs) -> (Tensor, Tensor, Tensor, Tensor[])");
+  // The gradients by the fake maps, of these dtypes.
+  m.def(
+      "feature_matching_l1_backward(Tensor grad, Tensor multipliers, Tensor[] signs, int[] dtypes) "
+      "-> Tensor[]");
+  m.def(
+      "feature_matching_l2_backward(Tensor grad, Tensor multipliers, Tensor[] fake, Tensor[] real) "
+      "-> Tensor[]");
+
   // x scale + bias + sigma z for each x: z from state = {seed, step} (int64), where the k-th tensor
   // takes step + k, and the element's offset; then the step in `state` is as many further. sigma is
   // the tensor, or sigma_value without one. cat: the results are one batch, (real, fake).
@@ -66,12 +81,16 @@ void refuse_vmap(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit:
 }
 
 TORCH_LIBRARY_IMPL(pygan, Batched, m) {
-  m.impl("gan_loss_backward", torch::CppFunction::makeFromBoxedFunction<&refuse_vmap>());
+  for (const char* name :
+       {"gan_loss_backward", "feature_matching_l1_backward", "feature_matching_l2_backward"}) {
+    m.impl(name, torch::CppFunction::makeFromBoxedFunction<&refuse_vmap>());
+  }
 }
 
 TORCH_LIBRARY_IMPL(pygan, FuncTorchBatched, m) {
   for (const char* name :
-       {"gan_loss", "gan_loss_and_grad", "gan_loss_backward", "gan_loss_terms", "instance_noise",
+       {"gan_loss", "gan_loss_and_grad", "gan_loss_backward", "gan_loss_terms", "feature_matching",
+        "feature_matching_l1_backward", "feature_matching_l2_backward", "instance_noise",
         "instance_noise.out", "instance_noise_at", "noise_advance", "noise_draw", "noise_dot"}) {
     m.impl(name, torch::CppFunction::makeFromBoxedFunction<&refuse_vmap>());
   }

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from pygan import fused_losses
-from pygan.bench import loss_cases, noise_cases
+from pygan.bench import feature_cases, loss_cases, noise_cases
 from pygan.bench.case import Case
 
 __all__ = ["cases", "names"]
@@ -30,6 +30,7 @@ def _table() -> dict[str, Callable[..., Iterator[Case]]]:
             loss_cases.list_of_8, loss
         )
     table["discriminator_loss[non_saturating, statistics]"] = _each(loss_cases.statistics)
+    table["feature_matching[HiFi-GAN]"] = feature_cases.hifigan
     for op, make in (
         ("instance_noise", noise_cases.noise),
         ("instance_noise(out=)", noise_cases.noise),

@@ -27,7 +27,7 @@ ASSUMPTIONS = (
     f"16 Mi elements a tensor (a loss has two), contiguous and aligned; all bytes come from DRAM and go there. The "
     f"memory's limit is {ATTAINABLE:.0%} of the data sheet's bandwidth; clocks are the boost clocks.",
     "Losses: the discriminator's of non_saturating, without label smoothing and statistics. Noise: one sigma, unless "
-    "it says one per sample.",
+    "it says one per sample. Feature matching: l1, and the gradient from its signs.",
     "Throughputs an SM and clock are those of the CUDA C++ Programming Guide; 16 for MUFU and for all conversions; a "
     "32 x 32 -> 64 bit product counts as two multiplications. A pipe and a scheduler can be kept busy all the time.",
     "Latency: each warp by itself issues in order, waits for what an instruction reads (4 clocks for arithmetic, "
@@ -102,6 +102,13 @@ def _cases() -> tuple[Case, ...]:
             Case("loss", dtype, sums + "0>", size, 0, 2, BLOCKS, 2, 4, 14),
             Case("loss and gradient", dtype, sums + "1>", size, size, 2, BLOCKS, 2, 4, 18),
             Case("loss backward", dtype, grad, size, size, 2, BLOCKS, 0, 0, 18),
+        ]
+        maps = rf"\bfeature_sums_kernel<{name}, \(pygan::Distance\)0, false>"
+        slopes = rf"\bfeature_gradient_kernel<{name}>"
+        # An element is one of each map; a sign is a byte.
+        cases += [
+            Case("feature matching", dtype, maps, 2 * size, 0, 1, BLOCKS, 2, 4, 2),
+            Case("feature gradient", dtype, slopes, 1, size, 1, BLOCKS, 0, 0, 1),
         ]
     for dtype, out in (("float32", "float32"), ("bfloat16", "bfloat16"), ("uint8", "bfloat16")):
         (x, read), (y, written) = types[dtype], types[out]

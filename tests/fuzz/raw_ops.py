@@ -64,6 +64,28 @@ def terms(r: Rng) -> Arguments:
     return [*loss(r)[:4], r.randrange(3)]
 
 
+def features(r: Rng) -> Arguments:
+    """fake, real, weights, distance, relative, signs"""
+    count = r.choice([1, 2, 3])
+    shapes = [r.choice([s for s in SHAPES if 0 not in s]) for _ in range(count)]
+    dtypes = [r.choice(FLOATS) for _ in range(count)]
+    fake, real = ([tensor(r, *one) for one in zip(shapes, dtypes, strict=True)] for _ in range(2))
+    flags = [r.random() < 0.5 for _ in range(2)]
+    return [fake, real, [0.5] * count, r.randrange(2), *flags]
+
+
+def features_l1_backward(r: Rng) -> Arguments:
+    fake = features(r)[0]
+    signs = [fenced(r, x.numel(), torch.int8).view(x.shape) for x in fake]
+    codes = [r.choice([5, 6, 7, 15]) for _ in fake]
+    return [tensor(r, (), torch.float32), fenced(r, len(fake), torch.float32), signs, codes]
+
+
+def features_l2_backward(r: Rng) -> Arguments:
+    fake, real, *_ = features(r)
+    return [tensor(r, (), torch.float32), fenced(r, len(fake), torch.float32), fake, real]
+
+
 def state(r: Rng) -> Tensor:
     made = fenced(r, 2, torch.int64)
     made.copy_(torch.tensor([7, 8]))
@@ -128,6 +150,15 @@ OPS: dict[str, tuple[Callable[..., object], Callable[[Rng], Arguments]]] = {
     "gan_loss_and_grad": (ops.gan_loss_and_grad.default, with_statistics),
     "gan_loss_backward": (ops.gan_loss_backward.default, loss_backward),
     "gan_loss_terms": (ops.gan_loss_terms.default, terms),
+    "feature_matching": (ops.feature_matching.default, features),
+    "feature_matching_l1_backward": (
+        ops.feature_matching_l1_backward.default,
+        features_l1_backward,
+    ),
+    "feature_matching_l2_backward": (
+        ops.feature_matching_l2_backward.default,
+        features_l2_backward,
+    ),
     "instance_noise": (ops.instance_noise.default, noise_cat),
     "instance_noise.out": (out_last(ops.instance_noise.out), noise_out),
     "instance_noise_at": (ops.instance_noise_at.default, noise_at),

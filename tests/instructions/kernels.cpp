@@ -92,6 +92,20 @@ int64_t loss(const Kernels& kernels, Form form, int passes, int64_t n,
   return instructions_of([&] { kernels.loss_sums(piece, options, 0, n, result); });
 }
 
+template <class T>
+int64_t features(const Kernels& kernels, Distance distance, bool gradient, int64_t n) {
+  const bool l1 = distance == Distance::l1;
+  FeatureMap map{
+      numbers<T>(0), numbers<T>(1), l1 ? buffer<int8_t>(3) : nullptr, buffer<T>(2), n, 1.0, 0};
+  const Dtype dtype = sizeof(T) == 2 ? Dtype::bfloat16 : Dtype::float32;
+  const FeatureOptions options{dtype, distance, false};
+  double sums[kFeatureSums];
+  if (gradient) {
+    return instructions_of([&] { kernels.feature_gradient(map, options, 0.5, 0, n); });
+  }
+  return instructions_of([&] { kernels.feature_sums(map, options, 0, n, sums); });
+}
+
 template <class In, class Out>
 int64_t noise(const Kernels& kernels, Dtype in, Dtype out, int64_t n) {
   static const int64_t state[2] = {7, 1};
@@ -139,6 +153,17 @@ std::vector<Case> all_cases() {
   add_loss(float{}, "Logistic to mean value, grad", logistic, kGrad, to_mean);
   add_loss(float{}, "Logistic to mean value, stats", logistic, kStatistics, to_mean);
   add_loss(float{}, "Logistic to mean backward", logistic, kBackward, to_mean);
+  const auto add_features = [&]<class T>(T, std::string name, Distance distance) {
+    for (const bool gradient : {false, true}) {
+      cases.push_back({"features " + name + (gradient ? " gradient" : ""),
+                       [=](const Kernels& kernels, int64_t n) {
+                         return features<T>(kernels, distance, gradient, n);
+                       }});
+    }
+  };
+  add_features(float{}, "l1 fp32", Distance::l1);
+  add_features(bfloat16_t{}, "l1 bf16", Distance::l1);
+  add_features(float{}, "l2 fp32", Distance::l2);
   const auto add_noise = [&]<class In, class Out>(In, Out, std::string name, Dtype in, Dtype out) {
     cases.push_back({std::move(name), [=](const Kernels& kernels, int64_t n) {
                        return noise<In, Out>(kernels, in, out, n);

@@ -33,6 +33,7 @@ class Report:
 
 
 REDUCE, LOSS, NOISE = "cuda/reduce.cuh", "cuda/gan_loss.cuh", "cuda/instance_noise.cuh"
+FEATURES = "cuda/features.cuh"
 
 PATCHES = [
     Patch(
@@ -117,6 +118,43 @@ PATCHES = [
         LOSS,
         ": blockIdx.x + gridDim.x - a.first_block[p];",
         ": blockIdx.x + (BUG(loss_blocks_not_in_turn) ? 0 : gridDim.x - a.first_block[p]);",
+    ),
+    Patch(
+        FEATURES,
+        "const int64_t end = first + kFeatureTile < n ? first + kFeatureTile : n;",
+        "const int64_t last = n + (BUG(features_tail_out_of_bounds) ? 1 : 0);\n"
+        "  const int64_t end = first + kFeatureTile < last ? first + kFeatureTile : last;",
+    ),
+    Patch(
+        FEATURES,
+        "if (is_aligned && end - first == kFeatureTile) {",
+        "if (is_aligned && (end - first == kFeatureTile || BUG(features_tail_guard_missing))) {",
+    ),
+    Patch(
+        FEATURES,
+        "aligned<T, kVector>(fake) && aligned<T, kVector>(real) && aligned<int8_t, kVector>(signs);",
+        "(BUG(features_misaligned) || (aligned<T, kVector>(fake) && aligned<T, kVector>(real))) &&\n"
+        "    (BUG(features_signs_misaligned) || aligned<int8_t, kVector>(signs));",
+    ),
+    Patch(
+        FEATURES,
+        "        aligned<T, kVector>(out) &&\n",
+        "        (BUG(features_store_misaligned) || aligned<T, kVector>(out)) &&\n",
+    ),
+    Patch(
+        FEATURES,
+        ": blockIdx.x + gridDim.x - a.first_block[m];",
+        ": blockIdx.x + (BUG(features_blocks_not_in_turn) ? 0 : gridDim.x - a.first_block[m]);",
+    ),
+    Patch(
+        FEATURES,
+        "    __syncthreads();  // before the next map",
+        "    if (!BUG(features_barrier_missing)) __syncthreads();  // before the next map",
+    ),
+    Patch(
+        FEATURES,
+        "if (out.left != 0) return;\n  __syncthreads();",
+        "if (out.left != 0) return;\n  if (!BUG(features_total_barrier_missing)) __syncthreads();",
     ),
     Patch(
         NOISE,
@@ -226,6 +264,14 @@ REPORTS: dict[str, list[Report]] = {
     "loss_store_misaligned": [Report("loss", "asan", ("misaligned address", "vector.cuh"))],
     "loss_other_store_misaligned": [Report("loss", "asan", ("misaligned address", "vector.cuh"))],
     "loss_blocks_not_in_turn": [Report("loss", "plain", ("loss: wrong result",))],
+    "features_tail_out_of_bounds": [_asan("features", "features.cuh")],
+    "features_tail_guard_missing": [Report("features", "asan", ("ERROR: AddressSanitizer: ",))],
+    "features_misaligned": [Report("features", "asan", ("misaligned address", "vector.cuh"))],
+    "features_signs_misaligned": [Report("features", "asan", ("misaligned address", "vector.cuh"))],
+    "features_store_misaligned": [Report("features", "asan", ("misaligned address", "vector.cuh"))],
+    "features_blocks_not_in_turn": [Report("features", "plain", ("features: wrong",))],
+    "features_barrier_missing": [Report("features", "tsan", (RACE,))],
+    "features_total_barrier_missing": [Report("features", "tsan", (RACE, "features.cuh"))],
     "noise_misaligned": [Report("noise", "asan", ("misaligned address", "vector.cuh"))],
     "noise_store_misaligned": [Report("noise", "asan", ("misaligned address", "vector.cuh"))],
     "noise_sigma_of_another_sample": [Report("noise", "plain", ("noise: wrong element",))],

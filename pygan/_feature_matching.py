@@ -1,0 +1,169 @@
+"""Feature matching: the distance between what a discriminator's layers make of generated and of real samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from pygan._arguments import describe, number
+from pygan._compile import compiled_since_2_8
+
+__all__ = ["feature_matching", "feature_matching_and_grad"]
+
+Features: TypeAlias = Tensor | Sequence["Features"]
+"""A tensor, or a list of such, nested as the discriminators return them."""
+
+_OP = "pygan.fused_losses.feature_matching"
+_NORMS = {"l1": 0, "l2": 1}
+
+_op = torch.ops.pygan.feature_matching.default
+_l1_backward = torch.ops.pygan.feature_matching_l1_backward.default
+_l2_backward = torch.ops.pygan.feature_matching_l2_backward.default
+
+
+@compiled_since_2_8
+def feature_matching(
+    fake_features: Features,
+    real_features: Features,
+    *,
+    norm: str = "l1",
+    reduction: str = "sum",
+    weights: Any = None,
+    relative: bool = False,
+    detach_real: bool = True,
+    return_parts: bool = False,
+) -> Any:
+    r"""The mean of \|fake - real\| over each feature map, added over the maps (Larsen et al. 2016, section 2.2; Wang et
+    al. 2018, pix2pixHD, equation 4; Kong et al. 2020, HiFi-GAN, equation 8).
+
+        loss = 2 * feature_matching(fake_features, real_features)                        # HiFi-GAN, BigVGAN, DAC
+        loss = feature_matching(fake_features, real_features, reduction="mean", relative=True)      # EnCodec
+
+    One pass over both lists, and one for the gradient. Between the two, l1 keeps one byte for each element.
+
+    Args:
+        fake_features: the maps of the generated samples: a tensor of any shape, or a list or tuple of such, nested to
+            any depth (a list for each discriminator). float32, float64, float16 or bfloat16, also mixed.
+        real_features: those of the real samples: the same structure, shapes and dtypes.
+        norm: "l1", the mean of \|d\| with d = fake - real; or "l2", the mean of d².
+        reduction: "sum" of the maps' values, or their "mean".
+        weights: a number, or a list with a number for each entry of `fake_features` (where that is a list itself, the
+            number, or a list in its place, is for the maps in it): what each map's value is multiplied by.
+        relative: divide the value of each map by the mean of \|real\| over it, which is never differentiated.
+        detach_real: no gradient for the real maps.
+        return_parts: also return the values of the maps.
+
+    Returns:
+        The loss, a 0-d tensor of float32 (float64 if a map is of float64). With `return_parts` a pair of it and the
+        values of the maps before weights and reduction, (maps,), detached, in the order of the lists.
+
+    Raises:
+        TypeError: what is no tensor or list of them, or no floating tensor; dtypes that differ within a pair.
+        ValueError: structures, shapes or devices that differ; an empty map; an unknown norm or reduction; weights that
+            are not finite or of another structure.
+    """
+    fake, real, factors, distance = _parse(fake_features, real_features, norm, reduction, weights)
+    if detach_real:
+        real = [x.detach() for x in real]
+    loss, values, _, _ = _op(fake, real, factors, distance, relative, False)
+    return (loss, values) if return_parts else loss
+
+
+@compiled_since_2_8
+@torch.no_grad()
+def feature_matching_and_grad(
+    fake_features: Features,
+    real_features: Features,
+    *,
+    norm: str = "l1",
+    reduction: str = "sum",
+    weights: Any = None,
+    relative: bool = False,
+    return_parts: bool = False,
+) -> Any:
+    """:func:`feature_matching` and its gradient by the fake maps, without autograd.
+
+    Returns:
+        (loss, grads): grads is like `fake_features`, ready for ``torch.autograd.backward``. With `return_parts`
+        (loss, grads, values).
+
+    Raises:
+        TypeError, ValueError: as :func:`feature_matching`.
+    """
+    fake, real, factors, distance = _parse(fake_features, real_features, norm, reduction, weights)
+    loss, values, multipliers, signs = _op(fake, real, factors, distance, relative, True)
+    one = torch.ones_like(loss)
+    if signs:
+        flat = _l1_backward(one, multipliers, signs, [_CODES[x.dtype] for x in fake])
+    else:
+        flat = _l2_backward(one, multipliers, fake, real)
+    grads = _nested(fake_features, iter(flat))
+    return (loss, grads, values) if return_parts else (loss, grads)
+
+
+# c10::ScalarType, as ops take a list of dtypes.
+_CODES = {torch.float16: 5, torch.float32: 6, torch.float64: 7, torch.bfloat16: 15}
+
+
+def _parse(
+    fake_features: Any, real_features: Any, norm: Any, reduction: Any, weights: Any
+) -> tuple[list[Tensor], list[Tensor], list[float], int]:
+    if not isinstance(norm, str) or norm not in _NORMS:
+        raise ValueError(f"{_OP}: norm must be one of {', '.join(_NORMS)}, got {norm!r}")
+    if reduction not in ("sum", "mean"):
+        raise ValueError(f"{_OP}: reduction must be sum or mean, got {reduction!r}")
+    fake: list[Tensor] = []
+    real: list[Tensor] = []
+    factors: list[float] = []
+    _collect("", fake_features, real_features, weights, fake, real, factors)
+    if not fake:
+        raise ValueError(f"{_OP}: fake_features must hold at least one map, got an empty list")
+    if reduction == "mean":
+        factors = [factor / len(fake) for factor in factors]
+    return fake, real, factors, _NORMS[norm]
+
+
+def _collect(
+    where: str,
+    fake: Any,
+    real: Any,
+    weights: Any,
+    fakes: list[Tensor],
+    reals: list[Tensor],
+    factors: list[float],
+) -> None:
+    """Adds the maps of both lists, and their weights, in order; `where` says which entry of the lists these are."""
+    if isinstance(fake, Tensor) and isinstance(real, Tensor):
+        fakes.append(fake)
+        reals.append(real)
+        factor = 1.0 if weights is None else number(_OP, f"weights{where}", weights)
+        if not math.isfinite(factor):
+            raise ValueError(f"{_OP}: weights{where} must be finite, got {factor}")
+        factors.append(factor)
+        return
+    for name, value in (("fake_features", fake), ("real_features", real)):
+        if not isinstance(value, (list, tuple, Tensor)):
+            raise TypeError(
+                f"{_OP}: {name}{where} must be a tensor or a list of them, got {describe(value)}"
+            )
+    if isinstance(fake, Tensor) or isinstance(real, Tensor) or len(fake) != len(real):
+        raise ValueError(
+            f"{_OP}: real_features{where} must have the structure of fake_features{where}, {describe(fake)}, "
+            f"got {describe(real)}"
+        )
+    each = weights if isinstance(weights, (list, tuple)) else [weights] * len(fake)
+    if len(each) != len(fake):
+        raise ValueError(
+            f"{_OP}: weights{where} must be a number, or one for each of the {len(fake)} entries of "
+            f"fake_features{where}, got {describe(weights)}"
+        )
+    for i, (f, r, w) in enumerate(zip(fake, real, each)):
+        _collect(f"{where}[{i}]", f, r, w, fakes, reals, factors)
+
+
+def _nested(like: Any, tensors: Iterator[Tensor]) -> Any:
+    return next(tensors) if isinstance(like, Tensor) else [_nested(x, tensors) for x in like]

@@ -1,0 +1,456 @@
+"""Feature matching: values and derivatives against the formula, other people's recipes, layouts, bits, bad input."""
+
+import math
+
+import pytest
+import torch
+from helpers import DEVICES, FLOATS, each_way_to_run, raises
+from torch import nn
+from torch.library import opcheck
+from torch.nn import functional as F
+
+from pygan import reference
+from pygan.fused_losses import feature_matching, feature_matching_and_grad
+
+ops = torch.ops.pygan
+SHAPES = [(2, 3, 5, 7), (1,), (8193,), (4, 64), (3, 1, 130)]
+
+
+def maps(shapes=SHAPES, dtype=torch.float32, device="cpu", seed=0, grad=True):
+    draw = torch.Generator().manual_seed(seed)
+    pairs = [
+        [torch.randn(s, generator=draw, dtype=torch.float64).to(device, dtype) for s in shapes]
+        for _ in range(2)
+    ]
+    return [x.requires_grad_(grad) for x in pairs[0]], pairs[1]
+
+
+def eager(fake, real, *, norm, weights, relative):
+    """As one writes it, in the maps' own dtype."""
+    loss = 0
+    for f, r, w in zip(fake, real, weights, strict=True):
+        value = F.l1_loss(f, r) if norm == "l1" else F.mse_loss(f, r)
+        loss = loss + w * (value / r.abs().mean() if relative else value)
+    return loss
+
+
+def error(values, truth):
+    return max(
+        float((v.double() - t.double()).abs().max()) for v, t in zip(values, truth, strict=True)
+    )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_loss_parts_and_gradients_are_those_of_the_formula(dtype, norm, relative, device):
+    weights = [1.0, 0.5, -2.0, 3.0, 0.0]
+    for seed in range(3):
+        fake, real = maps(dtype=dtype, device=device, seed=seed)
+        options = {"norm": norm, "weights": weights, "relative": relative}
+        loss, parts = feature_matching(fake, real, return_parts=True, **options)
+        grads = torch.autograd.grad(loss, fake)
+        exact = [x.detach().double().requires_grad_() for x in fake]
+        truth, true_parts = reference.feature_matching(exact, real, **options)
+        true_grads = torch.autograd.grad(truth, exact)
+        plain = eager(fake, real, **options)
+        plain_grads = torch.autograd.grad(plain, fake)
+        assert loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+        assert not parts.requires_grad
+        ulp = torch.finfo(loss.dtype).eps
+        assert abs(float(loss) - float(truth)) <= 2 * max(
+            abs(float(plain) - float(truth)), 4 * ulp * abs(float(truth))
+        )
+        torch.testing.assert_close(parts.double(), true_parts.double(), rtol=4 * ulp, atol=0)
+        for got, want, by_eager in zip(grads, true_grads, plain_grads, strict=True):
+            assert got.dtype == dtype
+            scale = float(want.abs().max())
+            allowed = 2 * max(error([by_eager], [want]), torch.finfo(dtype).eps * scale)
+            assert error([got], [want]) <= allowed
+
+
+def nested(flat):
+    return [[flat[0], (flat[1], flat[2])], flat[3], [flat[4]]]
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_nested_lists_are_their_maps_in_order(norm):
+    fake, real = maps()
+    want, parts = feature_matching(fake, real, norm=norm, return_parts=True)
+    got, same = feature_matching(nested(fake), nested(real), norm=norm, return_parts=True)
+    assert torch.equal(got, want) and torch.equal(parts, same)
+    loss, grads = feature_matching_and_grad(nested(fake), nested(real), norm=norm)
+    assert torch.equal(loss, want)
+    flat = [grads[0][0], *grads[0][1], grads[1], grads[2][0]]
+    for a, b in zip(flat, torch.autograd.grad(want, fake), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_weights_of_a_list_are_those_of_its_maps():
+    fake, real = maps()
+    _, parts = feature_matching(fake, real, return_parts=True)
+    for weights, factors in (
+        (2.0, [2.0] * 5),
+        ([1.0, 0.5, 3.0], [1.0, 1.0, 1.0, 0.5, 3.0]),
+        ([[0.1, [0.2, 0.3]], 0.4, 0.5], [0.1, 0.2, 0.3, 0.4, 0.5]),
+    ):
+        loss = feature_matching(nested(fake), nested(real), weights=weights)
+        torch.testing.assert_close(loss.double(), (parts.double() * torch.tensor(factors)).sum())
+
+
+def test_mean_over_the_maps():
+    fake, real = maps()
+    loss, parts = feature_matching(fake, real, reduction="mean", return_parts=True)
+    torch.testing.assert_close(loss, parts.mean())
+
+
+# --- what public codebases compute, written from their formulas -----------------------------------
+
+
+def discriminators():
+    torch.manual_seed(0)
+    return [
+        nn.ModuleList([nn.Conv1d(1, 4, 5, padding=2), nn.Conv1d(4, 8, 3, 2), nn.Conv1d(8, 1, 3)])
+        for _ in range(3)
+    ]
+
+
+def features_of(networks, x):
+    lists = []
+    for layers in networks:
+        h, found = x, []
+        for layer in layers:
+            h = F.leaky_relu(layer(h), 0.1)
+            found.append(h)
+        lists.append(found)
+    return lists
+
+
+def hifigan(fake, real):
+    loss = 0
+    for of_real, of_fake in zip(real, fake, strict=True):
+        for r, f in zip(of_real, of_fake, strict=True):
+            loss = loss + torch.mean(torch.abs(r - f))
+    return loss * 2
+
+
+def pix2pixhd(fake, real):
+    layers = len(fake[0]) - 1
+    weight, share = 4.0 / layers, 1.0 / len(fake)
+    loss = 0
+    for i in range(len(fake)):
+        for j in range(len(fake[i])):
+            loss = loss + share * weight * 10.0 * F.l1_loss(fake[i][j], real[i][j].detach())
+    return loss
+
+
+def encodec(fake, real):
+    values = []
+    for of_real, of_fake in zip(real, fake, strict=True):
+        for r, f in zip(of_real, of_fake, strict=True):
+            values.append(F.l1_loss(f, r) / r.abs().mean())
+    return sum(values) / len(values)
+
+
+RECIPES = {
+    "HiFi-GAN": (hifigan, lambda f, r: 2 * feature_matching(f, r)),
+    "pix2pixHD": (pix2pixhd, lambda f, r: feature_matching(f, r, weights=4 / 2 / 3 * 10)),
+    "EnCodec": (encodec, lambda f, r: feature_matching(f, r, reduction="mean", relative=True)),
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipes_teach_a_generator_the_same(recipe):
+    formula, ours = RECIPES[recipe]
+    networks = [m.double() for m in discriminators()]
+    real = torch.randn(2, 1, 64, dtype=torch.float64)
+    with torch.no_grad():
+        wanted = features_of(networks, real)
+    found = []
+    for loss_of in (formula, ours):
+        fake = torch.linspace(-1, 1, 128, dtype=torch.float64).view(2, 1, 64).requires_grad_()
+        loss = loss_of(features_of(networks, fake), wanted)
+        (0.5 * loss).backward()
+        found.append((loss.detach(), fake.grad))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-12, atol=1e-14)
+
+
+# --- derivatives ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_first_and_second_derivatives(norm, relative, device):
+    fake, real = maps([(3, 2), (5,)], torch.float64, device)
+
+    def loss(a, b):
+        # Distances of at least .1, where |d| has a derivative.
+        away = [x + torch.sign(x - r) * 0.1 for x, r in zip((a, b), real, strict=True)]
+        return feature_matching(away, real, norm=norm, relative=relative, weights=[0.7, 2.0])
+
+    assert torch.autograd.gradcheck(loss, fake)
+    assert torch.autograd.gradgradcheck(loss, fake)
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_real_maps_get_the_opposite_gradient_if_they_are_not_detached(norm):
+    fake, real = maps()
+    leaves = [x.clone().requires_grad_() for x in real]
+    by_fake = torch.autograd.grad(feature_matching(fake, leaves, norm=norm), fake)
+    with pytest.raises(RuntimeError, match="appears to not have been used"):
+        torch.autograd.grad(feature_matching(fake, leaves, norm=norm), leaves)
+    loss = feature_matching(fake, leaves, norm=norm, detach_real=False)
+    for a, b in zip(by_fake, torch.autograd.grad(loss, leaves), strict=True):
+        assert torch.equal(-a, b)
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_a_graph_can_be_run_twice_and_scaled(norm):
+    fake, real = maps()
+    loss = feature_matching(fake, real, norm=norm)
+    once = torch.autograd.grad(loss, fake, retain_graph=True)
+    tripled = torch.autograd.grad(3 * loss, fake)
+    for a, b in zip(once, tripled, strict=True):
+        torch.testing.assert_close(3 * a, b)
+
+
+def test_l1_keeps_one_byte_for_each_element():
+    fake, real = maps()
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        feature_matching(fake, real)
+    elements = sum(x.numel() for x in fake)
+    assert sum(x.nbytes for x in kept) == elements + 4 * len(fake)
+
+
+def test_maps_may_be_written_to_after_an_l1_loss():
+    fake, real = maps()
+    hidden = [x * 1.0 for x in fake]
+    loss = feature_matching(hidden, real)
+    want = torch.autograd.grad(loss, fake, retain_graph=True)
+    for x, r in zip(hidden, real, strict=True):
+        F.leaky_relu_(x, 0.1)
+        r.zero_()
+    for a, b in zip(want, torch.autograd.grad(loss, fake), strict=True):
+        assert torch.equal(a, b)
+
+
+# --- layouts, bits, extremes ----------------------------------------------------------------------
+
+LAYOUTS = {
+    "channels last": lambda x: x.contiguous(memory_format=torch.channels_last),
+    "transposed": lambda x: x.transpose(1, 3).contiguous().transpose(1, 3),
+    "sliced": lambda x: torch.cat([x, x], 3)[..., ::2],
+    "expanded": lambda x: x[:, :1].expand(x.shape),
+    "unaligned": lambda x: torch.cat([x.new_zeros(1), x.flatten()])[1:].view(x.shape),
+}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+@pytest.mark.parametrize("of_real", [None, *LAYOUTS])
+@pytest.mark.parametrize("of_fake", LAYOUTS)
+def test_layouts(of_fake, of_real, norm, device):
+    (fake,), (real,) = maps([(4, 6, 5, 70)], device=device, grad=False)
+    fake = LAYOUTS[of_fake](fake)
+    real = real if of_real is None else LAYOUTS[of_real](real)
+    results = []
+    for f, r in ((fake, real), (fake.contiguous(), real.contiguous())):
+        f = f.detach().requires_grad_()
+        loss = feature_matching(f, r, norm=norm)
+        (grad,) = torch.autograd.grad(loss, f)
+        results.append((loss.detach(), grad))
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=1e-6, atol=0)
+    assert torch.equal(results[0][1], results[1][1])
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_the_bits_depend_neither_on_threads_nor_on_the_instruction_set(norm, dtype, restore):
+    fake, real = maps([(3, 50_001), (7,), (70_000,)], dtype, grad=False)
+    seen = []
+    for _ in each_way_to_run():
+        loss, grads, parts = feature_matching_and_grad(
+            fake, real, norm=norm, relative=True, return_parts=True
+        )
+        seen.append([loss, parts, *grads])
+    for other in seen[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(seen[0], other, strict=True))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_reaches_the_loss_and_its_own_map(value, norm, device):
+    (a, b), real = maps([(100,), (9000,)], device=device)
+    with torch.no_grad():
+        a[17] = value
+    loss, parts = feature_matching([a, b], real, norm=norm, return_parts=True)
+    want, true_parts = reference.feature_matching([a, b], real, norm=norm)
+    torch.testing.assert_close(loss, want, equal_nan=True)
+    torch.testing.assert_close(parts, true_parts, equal_nan=True)
+    ours = torch.autograd.grad(loss, [a, b])
+    eagers = torch.autograd.grad(
+        eager([a, b], real, norm=norm, weights=[1, 1], relative=False), [a, b]
+    )
+    torch.testing.assert_close(ours, eagers, equal_nan=True)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_equal_maps_have_no_loss_and_no_gradient(device):
+    fake, _ = maps(device=device)
+    loss = feature_matching(fake, [x.detach() for x in fake])
+    assert float(loss) == 0
+    assert all(not g.any() for g in torch.autograd.grad(loss, fake))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_more_maps_than_a_launch_takes_and_of_several_dtypes(norm, device):
+    fake, real = [], []
+    for i, dtype in enumerate([torch.float32, torch.bfloat16, torch.float16] * 60):
+        (f,), (r,) = maps([(i % 7 + 1, 3)], dtype, device, seed=i)
+        fake.append(f)
+        real.append(r)
+    loss, parts = feature_matching(fake, real, norm=norm, return_parts=True)
+    truth, true_parts = reference.feature_matching(fake, real, norm=norm)
+    torch.testing.assert_close(loss, truth, rtol=1e-6, atol=0)
+    torch.testing.assert_close(parts, true_parts, rtol=1e-6, atol=0)
+    for x, g in zip(fake, torch.autograd.grad(loss, fake), strict=True):
+        assert g.dtype == x.dtype and bool(g.any())
+
+
+# --- tracing --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+@pytest.mark.parametrize("kind", ["feature_matching", "backward", "backward of a graph"])
+def test_opcheck(kind, norm, fresh):
+    fake, real = maps([(5, 3), (4,)])
+    fake[1] = fake[1].detach()[::2].requires_grad_()
+    real[1] = real[1][::2]
+    distance = ["l1", "l2"].index(norm)
+    arguments = (fake, real, [1.0, 0.5], distance, True, True)
+    if kind == "feature_matching":
+        opcheck(ops.feature_matching.default, arguments)
+        return
+    with torch.no_grad():
+        _, _, multipliers, signs = ops.feature_matching.default(*arguments)
+    grad = torch.tensor(2.0, requires_grad=kind != "backward")
+    if norm == "l1":
+        opcheck(ops.feature_matching_l1_backward.default, (grad, multipliers, signs, [6, 15]))
+    else:
+        both = fake if kind != "backward" else [x.detach() for x in fake]
+        opcheck(ops.feature_matching_l2_backward.default, (grad, multipliers, both, real))
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_compiled_into_one_graph(norm, fresh):
+    if not hasattr(torch.compiler, "set_stance") or torch.__version__ < "2.8":
+        pytest.skip("before torch 2.8 a graph breaks here")
+    fake, real = maps()
+
+    def loss(fake, real):
+        return 2 * feature_matching(nested(fake), nested(real), norm=norm)
+
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    results = [f(fake, real) for f in (loss, compiled)]
+    assert torch.equal(*results)
+    grads = [torch.autograd.grad(x, fake) for x in results]
+    for a, b in zip(*grads, strict=True):
+        assert torch.equal(a, b)
+
+
+# --- bad input ------------------------------------------------------------------------------------
+
+A, B = torch.zeros(3), torch.zeros(2, 2)
+BAD = {
+    "no tensor": (
+        (A, 1.0),
+        {},
+        TypeError,
+        "real_features must be a tensor or a list of them, got float",
+    ),
+    "no tensor inside": (([A, "x"], [A, A]), {}, TypeError, "fake_features[1] must be a tensor"),
+    "structure": (
+        ([A, [A]], [A, A]),
+        {},
+        ValueError,
+        "real_features[1] must have the structure of fake_features[1]",
+    ),
+    "length": (([A, A], [A]), {}, ValueError, "real_features must have the structure"),
+    "empty list": (([], []), {}, ValueError, "fake_features must hold at least one map"),
+    "shape": (
+        ([A, A], [A, B]),
+        {},
+        ValueError,
+        "map 1 of real_features must have the shape of map 1 of fake_features, [3], got [2, 2]",
+    ),
+    "dtype": (
+        (A.int(), A.int()),
+        {},
+        TypeError,
+        "fake_features must be float32, float64, float16 or bfloat16, got torch.int32",
+    ),
+    "dtypes": (
+        (A, A.double()),
+        {},
+        TypeError,
+        "real_features must have the dtype of fake_features",
+    ),
+    "empty map": ((A[:0], A[:0]), {}, ValueError, "fake_features must not be empty"),
+    "device": (
+        (A, A.to("meta")),
+        {},
+        ValueError,
+        "real_features must be on the device of fake_features, cpu, got meta",
+    ),
+    "norm": ((A, A), {"norm": "l3"}, ValueError, "norm must be one of l1, l2, got 'l3'"),
+    "reduction": (
+        (A, A),
+        {"reduction": "none"},
+        ValueError,
+        "reduction must be sum or mean, got 'none'",
+    ),
+    "weight": ((A, A), {"weights": math.inf}, ValueError, "weights must be finite, got inf"),
+    "weight type": ((A, A), {"weights": "1"}, TypeError, "weights must be a number, got str"),
+    "weights": (
+        ([A, A], [A, A]),
+        {"weights": [1.0]},
+        ValueError,
+        "weights must be a number, or one for each of the 2 entries",
+    ),
+}
+
+
+@pytest.mark.parametrize("function", [feature_matching, feature_matching_and_grad])
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input(case, function):
+    arguments, options, error, message = BAD[case]
+    with raises(error, f"pygan.fused_losses.feature_matching: {message}"):
+        function(*arguments, **options)
+
+
+def test_raw_backward_ops_refuse_what_they_could_not_read():
+    signs = [torch.zeros(4, dtype=torch.int8)]
+    one, multipliers = torch.ones(()), torch.ones(1)
+    call = ops.feature_matching_l1_backward.default
+    for device in ("cpu", "meta"):
+        grad, factor, given = one.to(device), multipliers.to(device), [signs[0].to(device)]
+        for bad in (
+            (grad, factor, [], []),
+            (grad, factor, given, []),
+            (grad, factor, given, [3]),
+            (grad, factor, given, [-1]),
+            (grad, factor, [given[0].float()], [6]),
+            (grad, factor, [given[0].view(2, 2).expand(2, 2, 2)], [6]),
+            (grad, factor, [given[0][::2]], [6]),
+            (grad, factor.expand(2), given, [6]),
+            (grad, factor.int(), given, [6]),
+            (grad.expand(2), factor, given, [6]),
+            (grad.bool(), factor, given, [6]),
+        ):
+            with pytest.raises(RuntimeError, match="pygan::feature_matching"):
+                call(*bad)
