@@ -65,9 +65,12 @@ _gan_loss_terms = torch.ops.pygan.gan_loss_terms.default
 class LossStats(NamedTuple):
     """What the loss saw: detached 0-d tensors in the loss's dtype, on the logits' device.
 
-    Over all logits of all scales. Those of the real logits are NaN where none were given. They are of
-    the raw logits with every loss: the relativistic ones see differences only and leave an offset of
-    the logits undetermined, so that D(x), D(G(z)), accuracies and signs say little there.
+    Over all logits of all scales. Those of the real logits are NaN where none were given. Accuracies and
+    sign say how the discriminator decides as the loss has it: by a logit's sign; for ``least_squares``,
+    by the side of the middle between its targets, (1 - label_smoothing) / 2; for the relativistic losses,
+    by the difference to the logit, or the mean, that a logit is compared with. Under ``wasserstein``
+    they, and under it and the relativistic losses D(x) and D(G(z)), depend on an offset of the logits that
+    the loss leaves undetermined.
     """
 
     real_logit: Tensor
@@ -79,11 +82,11 @@ class LossStats(NamedTuple):
     d_fake: Tensor
     """Mean D(G(z))."""
     real_accuracy: Tensor
-    """Share of the real logits that are positive."""
+    """Share of the real logits that are decided for real (positive, but see above)."""
     fake_accuracy: Tensor
-    """Share of the fake logits that are negative."""
+    """Share of the fake logits that are decided for fake (negative, but see above)."""
     real_sign: Tensor
-    """Mean sign of the real logits, the overfitting measure r_t of Karras et al. 2020 (ADA)."""
+    """Mean sign of the real logits' decisions, the overfitting measure r_t of Karras et al. 2020 (ADA)."""
     jsd_bound: Tensor
     """Lower bound of the Jensen-Shannon divergence in nats, log 2 - L/2 with L the discriminator's
     loss without smoothing (Goodfellow et al. 2014, theorem 1); NaN for the generator, and for losses

@@ -142,7 +142,7 @@ def discriminator_loss(
     real, fake = scales_of(op, loss, reduction, real_logits=real_logits, fake_logits=fake_logits)
     terms = [entry.discriminator(r, f, label_smoothing) for r, f in zip(real, fake, strict=True)]
     bounds = loss in ("non_saturating", "minimax")
-    stats = _stats(real, fake, bounds=bounds) if return_stats else None
+    stats = _stats(loss, real, fake, bounds, label_smoothing) if return_stats else None
     return _result(op, fake_logits, terms, reduction, weights, stats)
 
 
@@ -185,7 +185,7 @@ def generator_loss(
     logits = scales_of(op, loss, reduction, fake_logits=fake_logits, **given)
     terms = [entry.generator(*scale) for scale in zip(*logits, strict=True)]
     real = logits[1] if given else []
-    stats = _stats(real, logits[0], bounds=False) if return_stats else None
+    stats = _stats(loss, real, logits[0], bounds=False) if return_stats else None
     return _result(op, fake_logits, terms, reduction, weights, stats)
 
 
@@ -213,12 +213,18 @@ def _result(
     return result if stats is None else (result, LossStats(*(s.to(dtype) for s in stats)))
 
 
-def _stats(real: list[Tensor], fake: list[Tensor], bounds: bool) -> LossStats:
+def _stats(
+    loss: str, real: list[Tensor], fake: list[Tensor], bounds: bool, label_smoothing: float = 0.0
+) -> LossStats:
     """The statistics of all scales together. Comparisons with NaN are false; means carry it on (IEEE)."""
+    decided = [
+        torch.cat([t.detach().flatten() for t in kind]) if kind else fake[0].new_empty(0)
+        for kind in _decided(loss, real, fake, label_smoothing)
+    ]
+    for_real, for_fake = (decided[0] > 0).double(), (decided[0] < 0).double()
     f = torch.cat([t.detach().flatten() for t in fake])
     r = torch.cat([t.detach().flatten() for t in real]) if real else f[:0]  # whose means are NaN
     nan = f.new_tensor(math.nan)
-    positive, negative = (r > 0).double(), (r < 0).double()
     # From the unsmoothed loss whatever was optimised: a smoothed one is not -V and bounds nothing.
     value = _softplus(-r).mean() + _softplus(f).mean()
     return LossStats(
@@ -226,12 +232,27 @@ def _stats(real: list[Tensor], fake: list[Tensor], bounds: bool) -> LossStats:
         fake_logit=f.mean(),
         d_real=r.sigmoid().mean(),
         d_fake=f.sigmoid().mean(),
-        real_accuracy=positive.mean(),
-        fake_accuracy=(f < 0).double().mean(),
-        real_sign=(positive - negative).mean(),
+        real_accuracy=for_real.mean(),
+        fake_accuracy=(decided[1] < 0).double().mean(),
+        real_sign=(for_real - for_fake).mean(),
         jsd_bound=math.log(2.0) - value / 2.0 if bounds else nan,
         nonfinite=(~torch.cat([r, f]).isfinite()).sum().double(),
     )
+
+
+def _decided(
+    loss: str, real: list[Tensor], fake: list[Tensor], label_smoothing: float
+) -> tuple[list[Tensor], list[Tensor]]:
+    """What is positive where the discriminator takes a real (a fake) sample for real, negative where for generated: the
+    logits from half way between the targets, and of losses that compare, the differences that these see."""
+    if loss == "relativistic":
+        differences = [r - f for r, f in zip(real, fake, strict=True)]
+        return differences, [-d for d in differences]
+    if loss == "relativistic_average":
+        scales = list(zip(real, fake, strict=True))
+        return [r - f.mean() for r, f in scales], [f - r.mean() for r, f in scales]
+    middle = (1.0 - label_smoothing) / 2 if loss == "least_squares" else 0.0
+    return [r - middle for r in real], [f - middle for f in fake]
 
 
 def _entry(op: str, loss: str, reduction: str) -> _Loss:

@@ -52,14 +52,13 @@ class TrainStats(NamedTuple):
     d_fake_after: Tensor
     """D(G(z)) in the generator step, which is against the updated discriminator."""
     real_accuracy: Tensor
-    """Share of the real samples' logits that are positive; of the raw ones also for the relativistic losses, which see
-    differences only. There this, `fake_accuracy`, `d_real`, `d_fake` and `real_sign` depend on an offset of the logits
-    that the loss leaves undetermined, and say little."""
+    """Share of the real samples' logits that are decided for real, as :class:`pygan.fused_losses.LossStats` says for
+    each loss."""
     fake_accuracy: Tensor
-    """Share of the generated samples' logits that are negative; see `real_accuracy`."""
+    """Share of the generated samples' logits that are decided for fake."""
     real_sign: Tensor
-    """Mean sign of the logits of the real samples; near 1 means an overfitting discriminator (Karras et al. 2020). Not
-    with the relativistic losses (see `real_accuracy`), nor least_squares and wasserstein, whose signs mean little."""
+    """Mean sign of the real samples' decisions; near 1 means an overfitting discriminator (Karras et al. 2020). It means
+    nothing with wasserstein."""
     jsd_bound: Tensor
     """Lower bound of the Jensen-Shannon divergence in nats; stuck at log 2 = 0.693 it teaches nothing."""
     nonfinite: Tensor

@@ -22,6 +22,7 @@ from pygan import reference
 from pygan.fused_losses import LossStats, discriminator_loss, generator_loss
 
 LOGISTIC = ("non_saturating", "minimax")
+DECISIONS = {"real_accuracy", "fake_accuracy", "real_sign"}
 
 
 def true_stats(real, fake):
@@ -75,6 +76,12 @@ def test_stats(case, dtype, shapes, device):
                 doubles = [x.double() for x in pair]
                 _, truths = reference.discriminator_loss(*doubles, return_stats=True)
                 want.append(LossStats(*[wide(t, dtype) for t in truths]))
+            # Who is right depends on what the loss decides by: compared exactly with the reference.
+            exact = [[x.double() for x in scales] for scales in inputs]
+            _, decided = case.call(exact, reference, reduction="mean", return_stats=True)
+            shares = {k: getattr(decided, k) for k in known & DECISIONS}
+            want[-1] = want[-1]._replace(**{k: wide(v, dtype) for k, v in shares.items()})
+            rival[-1] = rival[-1]._replace(**{k: v.to(math_type(dtype)) for k, v in shares.items()})
             missing = len(case.roles) == 1  # and then "real" stood for the fake ones above
             nonfinite = want[-1].nonfinite
             assert stats.nonfinite.item() == nonfinite / (2 if missing else 1)
@@ -110,6 +117,42 @@ def test_statistics_are_those_of_the_reference(case, listed, device):
                 g, w, equal_nan=True, msg=lambda m, name=name: f"{name}: {m}"
             )
         assert got.nonfinite.item() == sum((~x.isfinite()).sum().item() for x in inputs)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("n", [5, 64, 1000, 5000])
+@pytest.mark.parametrize("loss", ["least_squares", "relativistic", "relativistic_average"])
+def test_accuracies_and_sign_are_of_what_the_loss_decides_by(loss, n, device):
+    """A discriminator that cannot tell has a sign of 0 and one that is always right accuracies of 1, wherever the loss has
+    its logits."""
+    offset = 0.5 if loss == "least_squares" else 7.0
+    blind = torch.full((n,), offset, device=device)
+    _, stats = discriminator_loss(blind, blind.clone(), loss=loss, return_stats=True)
+    assert (stats.real_sign, stats.real_accuracy, stats.fake_accuracy) == (0, 0, 0)
+    real, fake = blind + 0.1, blind - 0.1
+    for call in (
+        lambda: discriminator_loss(real, fake, loss=loss, return_stats=True),
+        lambda: generator_loss(
+            fake,
+            loss=loss,
+            return_stats=True,
+            real_logits=None if loss == "least_squares" else real,
+        ),
+    ):
+        _, stats = call()
+        assert stats.fake_accuracy == 1
+        if not stats.real_sign.isnan():
+            assert (stats.real_sign, stats.real_accuracy) == (1, 1)
+    _, stats = discriminator_loss(fake, real, loss=loss, return_stats=True)
+    assert (stats.real_sign, stats.real_accuracy, stats.fake_accuracy) == (-1, 0, 0)
+
+
+def test_smoothed_targets_of_least_squares_are_decided_half_way_between():
+    logits = torch.tensor([0.3, 0.5])
+    _, stats = discriminator_loss(
+        logits, logits, loss="least_squares", label_smoothing=0.2, return_stats=True
+    )
+    assert (stats.real_sign, stats.fake_accuracy) == (0, 0.5)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -60,16 +60,18 @@ void sums_of_range(const LossPiece& piece, const LossOptions& o, int64_t begin, 
   auto* grad = static_cast<T*>(piece.out);
   auto* other_grad = static_cast<T*>(piece.other_out);
   const bool wants_slopes = all && o.means != nullptr;
+  [[maybe_unused]] const M undecided = static_cast<M>(o.undecided);
   const Wants wants = wants_slopes ? kSlopes : all ? kQ : kNoMore;
   Seen<T> seen(piece, o);
   alignas(64) double lanes[kStrip] = {}, slopes[kStrip] = {}, plain[kStrip] = {};
   alignas(64) M u[kBlock], q[kBlock], v[kBlock], rest_of[kStrip];
   std::conditional_t<all, StatisticLanes, std::nullptr_t> own{}, others{};
-  const auto add_statistics = [&](auto& to, const M* logits, int64_t count) {
-    exponentials(logits, u, count);
-    sigmoids(u, q, count);
-    to.add(logits, q, count);
-  };
+  const auto add_statistics = [&](auto& to, const M* logits, int64_t count)
+                                  __attribute__((always_inline)) {
+                                    exponentials(logits, u, count);
+                                    sigmoids(u, q, count);
+                                    to.add(logits, q, seen.x, undecided, count);
+                                  };
   for (int64_t i = begin; i < end; i += kBlock) {
     const int64_t count = std::min<int64_t>(kBlock, end - i);
     seen.load(i, count);
@@ -106,7 +108,7 @@ void sums_of_range(const LossPiece& piece, const LossOptions& o, int64_t begin, 
         add_to_lanes(plain, v, count);
       }
       if (form.exponential && seen.as_it_is()) {
-        own.add(seen.logits, q, count);
+        own.add(seen.logits, q, seen.x, undecided, count);
       } else {
         add_statistics(own, seen.logits, count);
       }
@@ -116,8 +118,8 @@ void sums_of_range(const LossPiece& piece, const LossOptions& o, int64_t begin, 
   std::fill(sums, sums + 2 * kSums, 0.0);
   sums[kSumValue] = sum_of_lanes(lanes);
   if constexpr (all) {
-    own.sum_into(sums);
-    others.sum_into(sums + kSums);
+    own.sum_into(sums, false);
+    others.sum_into(sums + kSums, true);
     sums[kSumSlope] = sum_of_lanes(slopes);
     sums[kSumPlain] = eps == 0 ? sums[kSumValue] : sum_of_lanes(plain);
   }

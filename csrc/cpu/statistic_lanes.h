@@ -12,39 +12,54 @@ namespace {
 // The sums of logits themselves.
 struct StatisticLanes {
   alignas(64) double logit[kStrip] = {}, probability[kStrip] = {};
-  // How many are positive, and negative ones times 2^16: of a chunk, 128 in a lane.
+  // How many are decided for real, and for fake times 2^16: of a chunk, 128 in a lane.
   alignas(64) int32_t signs[kStrip] = {};
   int64_t nonfinite = 0;
 
-  // q of x.
+  // q of x. A logit is decided by seen[k] > undecided, seen being x or what the loss sees of it.
+  // Inlined, because the compiler cannot know that the sums are not among the logits otherwise.
   template <class M>
-  void add(const M* x, const M* q, int64_t count) {
-    int64_t i = 0;
-    for (; i + kBlock <= count; i += kBlock) add_group<kBlock / kStrip>(x + i, q + i);
-    for (; i + kStrip <= count; i += kStrip) add_group<1>(x + i, q + i);
-    if (i == count) return;
-    alignas(64) M x_rest[kStrip] = {}, q_rest[kStrip];
-    std::copy(x + i, x + count, x_rest);
-    std::copy(q + i, q + count, q_rest);
-    std::fill(q_rest + (count - i), q_rest + kStrip, M(1));  // sigmoid(0, 1) is 0
-    add_group<1>(x_rest, q_rest);
+  PYGAN_HD void add(const M* x, const M* q, const M* seen, M undecided, int64_t count) {
+    // By the sign of x, which takes fewer instructions: most losses.
+    if (seen == x && undecided == M(0)) return add_all<true>(x, q, x, M(0), count);
+    add_all<false>(x, q, seen, undecided, count);
   }
 
-  void sum_into(double* sums) {
+  // mirrored: what was seen is minus what these logits' side sees.
+  void sum_into(double* sums, bool mirrored) {
     sums[kSumLogit] = sum_of_lanes(logit);
     sums[kSumProbability] = sum_of_lanes(probability);
     for (int k = 0; k < kStrip; ++k) {
-      sums[kSumPositive] += signs[k] & 0xffff;
-      sums[kSumNegative] += signs[k] >> 16;
+      sums[mirrored ? kSumNegative : kSumPositive] += signs[k] & 0xffff;
+      sums[mirrored ? kSumPositive : kSumNegative] += signs[k] >> 16;
     }
     sums[kSumNonfinite] = static_cast<double>(nonfinite);
   }
 
  private:
+  template <bool by_sign, class M>
+  PYGAN_HD void add_all(const M* x, const M* q, const M* seen, M undecided, int64_t count) {
+    int64_t i = 0;
+    for (; i + kBlock <= count; i += kBlock) {
+      add_group<kBlock / kStrip, by_sign>(x + i, q + i, seen + i, undecided);
+    }
+    for (; i + kStrip <= count; i += kStrip) {
+      add_group<1, by_sign>(x + i, q + i, seen + i, undecided);
+    }
+    if (i == count) return;
+    alignas(64) M x_rest[kStrip] = {}, q_rest[kStrip], seen_rest[kStrip];
+    std::copy(x + i, x + count, x_rest);
+    std::copy(q + i, q + count, q_rest);
+    std::copy(seen + i, seen + count, seen_rest);
+    std::fill(q_rest + (count - i), q_rest + kStrip, M(1));  // sigmoid(0, 1) is 0
+    std::fill(seen_rest + (count - i), seen_rest + kStrip, undecided);
+    add_group<1, false>(x_rest, q_rest, seen_rest, undecided);
+  }
+
   // kParts logits a lane are added in the math type before they join the fp64 ones (16: 0.10 ns a
   // logit with AVX-512; with 4, and a counter each for positive and negative ones, 0.15).
-  template <int kParts, class M>
-  void add_group(const M* x, const M* q) {
+  template <int kParts, bool by_sign, class M>
+  void add_group(const M* x, const M* q, const M* seen, M undecided) {
     alignas(64) M total[kStrip];
     int32_t suspicious = 0;
 #pragma GCC ivdep
@@ -56,7 +71,9 @@ struct StatisticLanes {
         const M v = x[k + part * kStrip];
         sum += v;
         p += sigmoid(v, q[k + part * kStrip]);
-        found += v > M(0) ? 1 : (v < M(0) ? 1 << 16 : 0);
+        const M decided = by_sign ? v : seen[k + part * kStrip];
+        const M middle = by_sign ? M(0) : undecided;
+        found += decided > middle ? 1 : (decided < middle ? 1 << 16 : 0);
       }
       total[k] = sum;
       logit[k] += static_cast<double>(sum);

@@ -180,14 +180,14 @@ __device__ __forceinline__ void for_each_logit(const LossPiece& piece, const Til
   }
 }
 
-// u is exp(-|x|).
+// u is exp(-|x|). The logit is decided by seen > undecided.
 template <class M>
-__device__ __forceinline__ void add_statistics(M (&sums)[kSums], M x, M u) {
+__device__ __forceinline__ void add_statistics(M (&sums)[kSums], M x, M u, M seen, M undecided) {
   sums[kSumLogit] += x;
   sums[kSumProbability] += sigmoid(x, sigmoid_minus_abs(u));
   // Branches, of which ptxas makes predicated additions: one instruction less than a selection.
-  if (x > M(0)) sums[kSumPositive] += M(1);
-  if (x < M(0)) sums[kSumNegative] += M(1);
+  if (seen > undecided) sums[kSumPositive] += M(1);
+  if (seen < undecided) sums[kSumNegative] += M(1);
   if (!is_finite(x)) sums[kSumNonfinite] += M(1);
 }
 
@@ -243,7 +243,9 @@ __device__ __forceinline__ void add_loss(double (&totals)[kColumns], const LossO
               if constexpr (!plain) sums[kSumPlain] += plain_base<F>(seen);
               if constexpr (paired == Paired::never) {
                 // What is compared with nothing is seen as it is, or mirrored: the same |x|.
-                add_statistics(sums, x, alone ? u : exp_minus_abs(x));
+                add_statistics(sums, x, alone ? u : exp_minus_abs(x),
+                               alone ? x : seen_by_form.mirror * seen,
+                               alone ? static_cast<M>(options.undecided) : M(0));
               }
             }
             if constexpr (with == With::nothing) return M(0);
@@ -275,9 +277,10 @@ __device__ __forceinline__ void add_statistics_of_pairs(double (&totals)[kTotals
   M sums[kSums] = {};
   for_each_logit<T, void, kLossVectors<T, With::statistics>, Paired::always>(
       piece, tiles,
-      [&](M, M x, M y) {
+      [&](M difference, M x, M y) {
         const M logit = of_others ? y : x;
-        add_statistics(sums, logit, exp_minus_abs(logit));
+        add_statistics(sums, logit, exp_minus_abs(logit), of_others ? -difference : difference,
+                       M(0));
         return M(0);
       },
       [&] {

@@ -43,6 +43,7 @@ struct LossOptions {
   bool bounds_jsd;    // of the loss, see there
   bool statistics;    // also sum up the logits themselves
   bool slopes_alone;  // of the statistics only kSumSlope is read
+  double undecided;   // the logit that decides for neither kind, of losses that do not compare
   Sums sums;
   const void* means;  // [kMeans] of the one pair of tensors that is compared to means, or null
   // Pointwise only:
@@ -59,6 +60,8 @@ enum Sum {
   kSumPlain,  // the value without label smoothing
   kSumLogit,
   kSumProbability,
+  // How many are above and below what decides for neither kind: LossOptions::undecided, or for
+  // losses that compare, the logit or the mean that they are compared with.
   kSumPositive,
   kSumNegative,
   kSumNonfinite,

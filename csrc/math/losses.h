@@ -153,6 +153,10 @@ struct Loss {
     return compared == Compared::alone &&
            (discriminator == Form::Logistic || discriminator == Form::Square);
   }
+  // The logit that decides for neither kind: half way between the targets.
+  constexpr double undecided(double label_smoothing) const {
+    return fake == Fake::target_zero ? (1 - label_smoothing) / 2 : 0;
+  }
   // Whether log 2 - L / 2 bounds the Jensen-Shannon divergence: L is -V(D, G).
   constexpr bool bounds_jsd() const {
     return compared == Compared::alone && discriminator == Form::Logistic;

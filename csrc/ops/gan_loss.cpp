@@ -11,6 +11,7 @@ LossOptions options_of(const at::Tensor& logits, const LossArgs& args) {
   LossOptions options{};
   options.dtype = dtype_of(logits.scalar_type());
   options.bounds_jsd = args.info().bounds_jsd();
+  options.undecided = args.info().undecided(args.label_smoothing);
   return options;
 }
 

@@ -11,10 +11,9 @@ from pygan.schedules.base import Schedule, checked, checked_steps, is_number
 class Feedback(Schedule):
     """Base class: a position that each step moves up where the discriminator overfits, and down where it does not.
 
-    The measure is r_t, the mean sign of the logits of real samples (Karras et al. 2020, equation 1): 1 where all of
-    them look real to the discriminator, 0 where it cannot tell. That is so with the losses non_saturating, minimax and
-    hinge. With least_squares the logits are 1/2 where it cannot tell, and the relativistic losses and wasserstein leave
-    an offset of the logits undetermined: their signs, of the raw logits, mislead the schedule.
+    The measure is r_t, the mean sign of the logits of real samples (Karras et al. 2020, equation 1), or of what the loss
+    decides by (:class:`pygan.fused_losses.LossStats`): 1 where all of them look real to the discriminator, 0 where it
+    cannot tell. Not with wasserstein, which leaves an offset of the logits undetermined.
 
     A step moves the position by ``sign(r_t - target) * (high - low) / steps`` and clamps it to [low, high].
 
@@ -91,8 +90,7 @@ class Feedback(Schedule):
 class Adaptive(Feedback):
     """ADA's rule for sigma (Karras et al. 2020, "Training GANs with Limited Data", section 3).
 
-    More noise where the discriminator overfits, less where it does not (for the losses non_saturating, minimax and
-    hinge; the signs of the other losses' logits mislead it):
+    More noise where the discriminator overfits, less where it does not (with any loss but wasserstein):
     ``sigma += sign(real_sign - target) * (high - low) / steps``, clamped to [low, high].
 
         noise = pygan.InstanceNoise(pygan.schedules.Adaptive(0.0, 0.5, steps=8_000))

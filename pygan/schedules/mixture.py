@@ -22,8 +22,8 @@ class DiffusionMixture(Feedback):
     Level t = 1 ... t_max adds noise as t steps of a DDPM with a linear beta schedule do:
     ``sigma_t = noise_std * sqrt((1 - abar_t) / abar_t)``, abar_t the product of the 1 - beta up to t. A sample is left
     clean with probability `clean`; else its t is drawn from 1 ... T, all alike or in proportion to t ("priority").
-    `step(real_sign)` moves T by ``sign(real_sign - target) * (t_max - t_min) / steps``, between t_min and t_max. As for
-    :class:`Adaptive`, the losses non_saturating, minimax and hinge have signs that it can follow.
+    `step(real_sign)` moves T by ``sign(real_sign - target) * (t_max - t_min) / steps``, between t_min and t_max; as for
+    :class:`Adaptive`, not with wasserstein.
 
     What differs from the paper:
 

@@ -17,14 +17,15 @@ struct Kind {
   Real count = 0;
   Sum plain, logit, probability, positive, negative;
 
-  void add(Real x, bool is_real) {
+  // decided: above 0 for real, below for fake.
+  void add(Real x, bool is_real, Real decided) {
     const Jet logit_of_x = reference::variable(x);
     count += 1;
     plain.add(reference::softplus(is_real ? -logit_of_x : logit_of_x), 0, 1);
     logit.add(x);
     probability.add(reference::sigmoid(x));
-    positive.add(x > 0);
-    negative.add(x < 0);
+    positive.add(decided > 0);
+    negative.add(decided < 0);
   }
 };
 
@@ -42,8 +43,10 @@ class Expectation {
       : call_(call), eps_(eps) {
     for (const Logits* x : tensors) {
       result.grads.emplace_back(x->size());
-      for (const Real value : x->values)
-        (x->is_real() ? result.real : result.fake).add(value, x->is_real());
+    }
+    for (std::size_t t = 0; t < tensors.size(); ++t) {
+      const std::size_t kinds = call.kinds(), first = t / kinds * kinds;
+      count(*tensors[t], *tensors[first + (kinds - 1 - t % kinds)]);
     }
     for (std::size_t t = 0; t < tensors.size(); t += call.kinds()) {
       const auto* x = &tensors[t];
@@ -65,6 +68,18 @@ class Expectation {
   Expected result;
 
  private:
+  // What decides for neither kind is half way between the targets, or what the loss compares with.
+  void count(const Logits& x, const Logits& other) {
+    const bool paired = call_.against() == Against::paired;
+    Real middle = 0;
+    if (call_.against() == Against::mean) middle = mean_of(other).value;
+    if (call_.definition().name == "least_squares") middle = (1 - eps_) / 2;
+    Kind& kind = x.is_real() ? result.real : result.fake;
+    for (int64_t i = 0; i < x.size(); ++i) {
+      kind.add(x.values[i], x.is_real(), x.values[i] - (paired ? other.values[i] : middle));
+    }
+  }
+
   Term term_of(const Logits& x) const { return call_.definition().of(x.role); }
 
   void add_alone(const Logits& x, std::vector<Sum>& grad) {

@@ -111,6 +111,7 @@ class Runs {
     LossOptions options{};
     options.dtype = dtype_of<T>;
     options.bounds_jsd = problem_.call.loss.bounds_jsd();
+    options.undecided = problem_.call.loss.undecided(problem_.call.eps);
     return options;
   }
 
