@@ -89,6 +89,15 @@ def test_what_skipping_cannot_help_stops(tmp_path):
         run(tmp_path, G=G, D=D, nonfinite="skip")
 
 
+def test_a_network_that_is_never_updated_again_stops(tmp_path):
+    """Its weights stay finite, but nothing is learnt any more."""
+    with raises(
+        FloatingPointError,
+        "pygan.fit: gradients must become finite again with nonfinite='skip', got 100 updates of a network in a row",
+    ):
+        run(tmp_path, learning_rate=1e30, steps=200, log_every=200, nonfinite="skip")
+
+
 class Remembering:
     """A loss with a running average, in which one NaN stays."""
 

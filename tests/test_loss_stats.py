@@ -123,8 +123,8 @@ def test_statistics_are_those_of_the_reference(case, listed, device):
 @pytest.mark.parametrize("n", [5, 64, 1000, 5000])
 @pytest.mark.parametrize("loss", ["least_squares", "relativistic", "relativistic_average"])
 def test_accuracies_and_sign_are_of_what_the_loss_decides_by(loss, n, device):
-    """A discriminator that cannot tell has a sign of 0 and one that is always right accuracies of 1, wherever the loss has
-    its logits."""
+    """A discriminator that cannot tell has a sign of 0, and one that is always right accuracies of 1, wherever the
+    loss has its logits."""
     offset = 0.5 if loss == "least_squares" else 7.0
     blind = torch.full((n,), offset, device=device)
     _, stats = discriminator_loss(blind, blind.clone(), loss=loss, return_stats=True)

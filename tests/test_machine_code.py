@@ -116,6 +116,20 @@ def test_losses_move_16_bytes(arch):
 
 
 @pytest.mark.parametrize("arch", ARCHS)
+def test_features_move_16_bytes(arch):
+    found = {n: k for n, k in kernels(arch).items() if re.search(r"\bfeature_(sums|gradient)", n)}
+    sums = [name for name in found if "feature_sums" in name]
+    assert len(sums) == 4 * len(FLOATS) and len(found) == len(sums) + len(FLOATS)
+    for name, kernel in found.items():
+        # Four vectors of each map on their way.
+        assert kernel.of_16_bytes("LDG") >= 8, name
+        if name in sums:
+            assert re.search(r"\bATOMG?\.[\w.]*INC\b", kernel.body), name
+        else:
+            assert kernel.of_16_bytes("STG") >= 8, name
+
+
+@pytest.mark.parametrize("arch", ARCHS)
 def test_loss_and_gradient_are_one_kernel(arch):
     """The kernel that stores the gradient is also the one whose last block adds up the loss."""
     both = [n for n, (_, beside) in sums_kernels(kernels(arch)).items() if beside != "nothing"]

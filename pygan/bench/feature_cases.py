@@ -14,13 +14,13 @@ from torch.nn import functional as F
 from pygan import fused_losses
 from pygan.bench.case import WORK, Case, in_a_step, with_gradients, without_gradients
 
-__all__ = ["BATCHES", "hifigan", "shapes"]
+__all__ = ["hifigan", "shapes"]
 
-BATCHES = (1, 4)
-"""Samples of 8,192 values in a batch; a sample has 7.7 million elements in its 54 maps."""
+LENGTH = 8192
+"""Values of a sample in training (Kong et al. 2020, section 3.1), which has 7.7 million elements in its 54 maps."""
 
 
-def shapes(batch: int, length: int = 8192) -> list[tuple[int, ...]]:
+def shapes(batch: int, length: int = LENGTH) -> list[tuple[int, ...]]:
     """Of the maps of v1 (Kong et al. 2020): five periods with six layers each, three scales with eight."""
     found: list[tuple[int, ...]] = []
     for period in (2, 3, 5, 7, 11):
@@ -41,7 +41,8 @@ def shapes(batch: int, length: int = 8192) -> list[tuple[int, ...]]:
 def hifigan(
     op: str, sizes: Sequence[int], dtype: torch.dtype, device: torch.device
 ) -> Iterator[Case]:
-    """A row for each batch size and kind of work. What is compared with is the loop over the maps by F.l1_loss."""
+    """A row for each size and kind of work: about so many elements in shorter samples or larger batches, as far as the
+    layers can be had. What is compared with is the loop over the maps by F.l1_loss."""
 
     def loop(fake: list[Tensor], real: list[Tensor]) -> Any:
         return 2 * sum(F.l1_loss(f, r) for f, r in zip(fake, real, strict=True))
@@ -54,9 +55,11 @@ def hifigan(
         _, grads = fused_losses.feature_matching_and_grad(fake, real, weights=2)
         torch.autograd.backward(fake, grads)
 
-    for batch in BATCHES:
-        n = sum(math.prod(shape) for shape in shapes(batch))
-        buffers = functools.partial(_maps, batch, dtype, device)
+    whole = _elements(shapes(1))
+    found = {(max(1, round(n / whole)), max(1, min(LENGTH, n * LENGTH // whole))) for n in sizes}
+    by_size = {_elements(shapes(*of)): shapes(*of) for of in found}
+    for n, maps in sorted(by_size.items()):
+        buffers = functools.partial(_buffers, maps, dtype, device)
         for work in WORK:
             backward = work != "forward"
             wrap = with_gradients if backward else without_gradients
@@ -66,11 +69,14 @@ def hifigan(
             yield Case(op, work, dtype, n, moved, 0, buffers, calls, loop, wrap)
 
 
-def _maps(batch: int, dtype: torch.dtype, device: torch.device) -> list[list[Tensor]]:
+def _elements(maps: list[tuple[int, ...]]) -> int:
+    return sum(math.prod(shape) for shape in maps)
+
+
+def _buffers(
+    maps: list[tuple[int, ...]], dtype: torch.dtype, device: torch.device
+) -> list[list[Tensor]]:
     return [
-        [
-            torch.randn(shape, dtype=dtype, device=device, requires_grad=i == 0)
-            for shape in shapes(batch)
-        ]
+        [torch.randn(shape, dtype=dtype, device=device, requires_grad=i == 0) for shape in maps]
         for i in range(2)
     ]

@@ -11,9 +11,9 @@ from pygan.schedules.base import Schedule, checked, checked_steps, is_number
 class Feedback(Schedule):
     """Base class: a position that each step moves up where the discriminator overfits, and down where it does not.
 
-    The measure is r_t, the mean sign of the logits of real samples (Karras et al. 2020, equation 1), or of what the loss
-    decides by (:class:`pygan.fused_losses.LossStats`): 1 where all of them look real to the discriminator, 0 where it
-    cannot tell. Not with wasserstein, which leaves an offset of the logits undetermined.
+    The measure is r_t, the mean sign of the logits of real samples (Karras et al. 2020, equation 1), or of what the
+    loss decides by (:class:`pygan.fused_losses.LossStats`): 1 where all of them look real to the discriminator, 0 where
+    it cannot tell. Not with wasserstein, which leaves an offset of the logits undetermined.
 
     A step moves the position by ``sign(r_t - target) * (high - low) / steps`` and clamps it to [low, high].
 

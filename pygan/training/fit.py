@@ -135,9 +135,9 @@ def fit(
             looked for at each step that is logged or saved; such values are never saved. "stop" raises an error.
             "skip" leaves out each update whose gradients are not finite, which the metrics count as `skipped`: it waits
             for the device in every update (unless there is a GradScaler, which leaves them out itself, uncounted), and
-            stops where that did not help. "rollback" takes weights and optimizers back from the last checkpoint, while
-            the count of steps, the data's order, noise and latents go on; when 3 rollbacks between two checkpoints
-            have not helped, it stops.
+            stops where that did not help, or where 100 updates of a network in a row were left out. "rollback" takes
+            weights and optimizers back from the last checkpoint, while the count of steps, the data's order, noise and
+            latents go on; when 3 rollbacks between two checkpoints have not helped, it stops.
         sample_every: steps between sample grids, of the same latents throughout; None: none.
         samples: in a grid.
         preview: samples, on the device, to a picture (H, W, C) of uint8. Default: a grid of images (N, C, H, W) or

@@ -20,6 +20,7 @@ __all__ = ["POLICIES", "Watch"]
 
 POLICIES = ("stop", "skip", "rollback")
 _IN_VAIN = 3
+_SKIPPED_IN_A_ROW = 100
 # They go on when the rest is rolled back, or the run would come to the same values again.
 _ONWARD = ("steps", "d_updates", "stream", "latent", "noise", "scaler")
 
@@ -52,6 +53,7 @@ class Watch:
         )
         self.skipped = 0
         """Updates that were left out."""
+        self._in_a_row: dict[int, int] = {}  # by the network's first parameter
         self.rollbacks = 0
         """Since the last checkpoint before which there was none."""
         self._rolled_back = False
@@ -127,8 +129,19 @@ class Watch:
         self.skipped, self.rollbacks = state["skipped"], state["rollbacks"]
 
     def _finite_gradients(self, parameters: list[nn.Parameter]) -> bool:
-        """Whether an update is to be made. Waits for the device."""
+        """Whether an update is to be made. Waits for the device.
+
+        Raises:
+            FloatingPointError: a network has not been updated for too long.
+        """
         finite = all_finite(p.grad for p in parameters if p.grad is not None)
         skip = bool(self.processes.agree(int(not finite)))
         self.skipped += skip
+        network = id(parameters[0])
+        self._in_a_row[network] = self._in_a_row.get(network, 0) + 1 if skip else 0
+        if self._in_a_row[network] == _SKIPPED_IN_A_ROW:
+            raise FloatingPointError(
+                f"pygan.fit: gradients must become finite again with nonfinite='skip', got {_SKIPPED_IN_A_ROW} updates "
+                f"of a network in a row that were left out; {self._advice()}"
+            )
         return not skip
