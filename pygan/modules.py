@@ -39,7 +39,8 @@ class InstanceNoise(nn.Module):
     seed draw together what one process would for the whole (see :meth:`NoiseStream.for_rank`).
 
     Inside ``torch.utils.checkpoint`` it cannot be: the forward pass that is run again in the backward pass would draw
-    other noise, because a checkpoint restores PyTorch's generators only. Put it before the checkpointed function.
+    other noise, because a checkpoint restores PyTorch's generators only. Put it before the checkpointed function. This
+    is refused in eager code alone: under torch.compile the gradients would be wrong without a word.
 
     It belongs in the training loop. In a worker of a ``DataLoader`` it raises RuntimeError, because every worker has a
     copy of it, and all would draw the same noise: see :class:`NoiseStream`.

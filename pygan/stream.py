@@ -40,8 +40,9 @@ class NoiseStream:
     The step lives in memory of ``device`` and is advanced by the kernel that draws, so a captured CUDA
     graph draws fresh noise at every replay, and nothing waits for the host.
 
-    Each call draws anew, a recomputation too: inside ``torch.utils.checkpoint`` use no stream, since
-    the checkpoint restores PyTorch's generators only.
+    Each call draws anew, a recomputation too, and nothing can tell: inside ``torch.utils.checkpoint`` use no stream,
+    since the checkpoint restores PyTorch's generators only, and the gradients would be of other noise. Inside
+    ``torch.compile`` a checkpointed function cannot draw noise at all: draw it before.
 
     Threads may draw from one stream: each call takes steps of its own, which ones depends on their timing. Another
     process gets a copy of the stream, and would draw the same noise again. Ranks take :meth:`for_rank`. Workers of a

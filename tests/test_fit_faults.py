@@ -161,6 +161,7 @@ def noise_picture(samples):
 
 # What is to be large, the bytes that fit, and the file that does not.
 LARGE = {
+    "lock": ({}, 0, r"\.lock"),
     "checkpoint": ({"checkpoint_every": 4}, 4_000, r"step-00000004\.pt"),
     "metrics": ({"log_every": 1, "checkpoint_every": None}, 1_000, r"metrics\.jsonl"),
     "picture": ({"preview": noise_picture, "sample_every": 4}, 100_000, r"samples-00000004\.png"),

@@ -142,6 +142,37 @@ def test_a_rollback_takes_another_way_from_the_last_checkpoint(tmp_path):
     same_runs(tmp_path / "whole", tmp_path / "parts")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"ema": 0.9}, {"loss": Remembering()}, {"optimizer": torch.optim.Adam}],
+    ids=["average", "loss", "optimizer"],
+)
+def test_a_rollback_with_changed_settings_leads_to_the_resumed_run(tmp_path, change):
+    """Not to a checkpoint that lacks the average, the loss's state or the moments: the average stayed NaN, and was
+    saved, and the optimizer ended in a KeyError."""
+    G, D = networks()
+    g, d = (torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9) for net in (G, D))
+    options = {"latent": 4, "batch_size": 8, "seed": 3, "sample_every": None, "monitor": False}
+    options |= {"out": tmp_path, "log_every": 1, "nonfinite": "rollback"}
+    pygan.fit(G, D, data(), g_optimizer=g, d_optimizer=d, steps=4, **options)
+    batches = 0
+
+    def once_nan(x):
+        nonlocal batches
+        batches += 1
+        return x * NAN if batches == 4 else x  # of the second step
+
+    kind = change.get("optimizer", torch.optim.SGD)
+    momentum = {"momentum": 0.9} if kind is torch.optim.SGD else {}
+    g, d = (kind(net.parameters(), lr=0.01, **momentum) for net in (G, D))
+    options |= {k: v for k, v in change.items() if k != "optimizer"}
+    options |= {"resume": "auto", "allow_changes": True, "checkpoint_every": 3, "steps": 9}
+    result = pygan.fit(G, D, data(), g_optimizer=g, d_optimizer=d, augment=once_nan, **options)
+    assert [line["step"] for line in metrics(tmp_path) if "rollback" in line] == [6]
+    assert not broken_parts(result.trainer)
+    assert all_saved_is_finite(tmp_path) and saved_steps(tmp_path) == [4, 6, 9]
+
+
 def test_rollbacks_in_vain_stop(tmp_path, capsys):
     run(tmp_path, steps=4)
     broken = torch.full((30, 6), NAN)
@@ -192,6 +223,7 @@ def test_checkpoints_of_older_runs_that_are_not_finite_are_passed_over(tmp_path,
 def test_masks_may_be_infinite_and_large_values_are_finite(tmp_path):
     G, D = networks()
     D.register_buffer("mask", torch.full((3,), -float("inf")))
+    D.fixed = torch.nn.Parameter(torch.full((3,), -float("inf")), requires_grad=False)
     with torch.no_grad():
         D[2].bias.fill_(1e30)
     assert run(tmp_path, G=G, D=D, loss="wasserstein").steps == 12

@@ -7,7 +7,15 @@ import torch
 from helpers import raises
 from helpers_fit import FULL, Generator, assert_equal, data, metrics, networks, run, same_runs
 from torch import nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, MultiStepLR, SequentialLR
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    CosineAnnealingLR,
+    CyclicLR,
+    LinearLR,
+    MultiStepLR,
+    OneCycleLR,
+    SequentialLR,
+)
 
 import pygan
 from pygan import checkpoint, schedules
@@ -161,6 +169,25 @@ def test_objects_that_were_trained_may_be_used_again(tmp_path):
         warnings.simplefilter("ignore")
         for steps in (4, 9):
             assert pygan.fit(G, D, data(), steps=steps, **options).steps == steps
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.SGD])
+@pytest.mark.parametrize("schedule", ["one cycle", "cyclic", "sequential"])
+def test_a_momentum_that_a_schedule_moves_is_no_setting(tmp_path, kind, schedule):
+    """As in a notebook whose cell is run a second time: betas and momentum are where the schedule left them."""
+    G, D = networks()
+    momentum = {"momentum": 0.9} if kind is torch.optim.SGD else {}
+    optimizers = [kind(net.parameters(), lr=0.01, **momentum) for net in (G, D)]
+    made = {
+        "one cycle": lambda o: OneCycleLR(o, 0.1, total_steps=20),
+        "cyclic": lambda o: CyclicLR(o, 0.01, 0.1, step_size_up=3),
+        "sequential": lambda o: SequentialLR(o, [ConstantLR(o), CyclicLR(o, 0.01, 0.1)], [2]),
+    }[schedule]
+    options = {"lr_schedulers": [made(o) for o in optimizers], "out": tmp_path, "resume": "auto"}
+    options |= {"latent": 4, "batch_size": 8, "sample_every": None, "seed": 3}
+    options |= {"g_optimizer": optimizers[0], "d_optimizer": optimizers[1]}
+    for steps in (4, 9):
+        assert pygan.fit(G, D, data(), steps=steps, **options).steps == steps
 
 
 def test_checkpoints_of_earlier_versions_are_resumed(tmp_path):

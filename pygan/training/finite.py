@@ -19,8 +19,9 @@ __all__ = ["all_finite", "broken_parts"]
 def broken_parts(trainer: GANTrainer | dict[str, Any]) -> list[str]:
     """The parts of a trainer, or of the state dict of one, that hold values that are not finite.
 
-    Parameters and optimizer states must be finite. Buffers must not be NaN, but may be infinite, as masks are; in a
-    state dict, which does not tell them apart, the same goes for parameters. Waits for the device.
+    Parameters and optimizer states must be finite. Buffers and parameters that require no gradient must not be NaN,
+    but may be infinite, as masks are; in a state dict, which does not tell them apart, the same goes for all
+    parameters. Waits for the device.
     """
     parts = _of_state(trainer) if isinstance(trainer, dict) else _of_trainer(trainer)
     broken = []
@@ -50,8 +51,10 @@ def _of_trainer(trainer: GANTrainer) -> Iterator[_Part]:
     }
     for name, network in networks.items():
         if network is not None:
-            yield name, network.parameters(), math.isfinite
-            yield name, network.buffers(), _not_nan
+            trained = [p for p in network.parameters() if p.requires_grad]
+            frozen = [p for p in network.parameters() if not p.requires_grad]
+            yield name, trained, math.isfinite
+            yield name, [*frozen, *network.buffers()], _not_nan
     yield "g_optimizer", _tensors(trainer.g_optimizer.state), math.isfinite
     yield "d_optimizer", _tensors(trainer.d_optimizer.state), math.isfinite
     # With averages that are NaN, every later loss is.

@@ -10,6 +10,8 @@ import time
 import warnings
 from pathlib import Path
 
+from pygan.checkpoint import writing
+
 __all__ = ["RunLock"]
 
 _BUSY = (errno.EAGAIN, errno.EACCES)
@@ -33,6 +35,7 @@ class RunLock:
 
         Raises:
             BlockingIOError: another run holds it. Nothing has been changed.
+        OSError: the file cannot be written, as on a full disk; the error names it.
         """
         if self._file is not None:
             return False
@@ -55,12 +58,10 @@ class RunLock:
         self._file = file
         _held.add(self)
         started = time.strftime("%Y-%m-%d %H:%M:%S")
-        os.ftruncate(file, 0)
-        os.pwrite(
-            file,
-            f"process {os.getpid()} on {socket.gethostname()}, started {started}\n".encode(),
-            0,
-        )
+        holder = f"process {os.getpid()} on {socket.gethostname()}, started {started}\n"
+        with writing(self.out / ".lock"):
+            os.ftruncate(file, 0)
+            os.pwrite(file, holder.encode(), 0)
         return True
 
     def release(self) -> None:

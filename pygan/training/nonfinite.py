@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import copy
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import nn
 
@@ -57,6 +58,7 @@ class Watch:
         self.rollbacks = 0
         """Since the last checkpoint before which there was none."""
         self._rolled_back = False
+        self._beginning: dict[str, Any] | None = None
         # References to what the steps returned anyway: to tell at which of them, and in which network, it began.
         self._recent: list[tuple[int, TrainStats]] = []
         self.counts_skips = policy == "skip" and trainer.scaler is None
@@ -90,13 +92,13 @@ class Watch:
             raise FloatingPointError(
                 f"pygan.fit: weights must stay finite, got {problem.what}; {self._advice()}{problem.cause}"
             )
-        saved = self.processes.from_main(lambda: checkpoint.read(last)["trainer"])
+        saved = copy.deepcopy(self._beginning)  # of which training may change what is loaded
+        if saved is None:
+            saved = self.processes.from_main(lambda: checkpoint.read(last)["trainer"])
         present = self.trainer.state_dict()
         state = {
             name: own if name in _ONWARD else saved.get(name, own) for name, own in present.items()
         }
-        if len(state["penalties"]) != len(present["penalties"]):  # another run's settings
-            state["penalties"] = present["penalties"]
         for name in ("g_optimizer", "d_optimizer"):
             # The learning rates follow the count of steps.
             state[name] = {**saved[name], "param_groups": present[name]["param_groups"]}
@@ -119,13 +121,17 @@ class Watch:
 
     def saving(self) -> dict[str, int]:
         """What the checkpoint that is about to be written has to hold."""
+        self._beginning = None
         if not self._rolled_back:
             self.rollbacks = 0
         self._rolled_back = False
         return {"skipped": self.skipped, "rollbacks": self.rollbacks}
 
-    def restore(self, state: dict[str, int]) -> None:
-        """Continue from what `saving` returned."""
+    def restore(self, state: dict[str, int], *, changed: bool) -> None:
+        """Continue from what `saving` returned. If settings have `changed`, the checkpoint is of another trainer, with
+        another optimizer or without an average: until the next one, rollbacks lead to this one as it is now."""
+        if changed and self.policy == "rollback":
+            self._beginning = copy.deepcopy(self.trainer.state_dict())
         self.skipped, self.rollbacks = state["skipped"], state["rollbacks"]
 
     def _finite_gradients(self, parameters: list[nn.Parameter]) -> bool:

@@ -26,6 +26,7 @@ Settings = dict[str, Any]
 _NOT_SETTINGS = ("generator", "discriminator", "seed", "scaler")
 # How an optimizer computes, not what.
 _MEANS = ("params", "foreach", "fused", "capturable", "differentiable", "initial_lr")
+_MOMENTUM = ("momentum", "betas")
 # Of a schedule of learning rates: what follows from the optimizer's, and where the schedule is.
 _MOVING = ("base_lrs", "last_epoch", "T_cur", "T_i", "verbose")
 _NESTED = ("_schedulers", "_milestones")
@@ -45,9 +46,11 @@ def settings(
     """
     parameters = inspect.signature(GANTrainer).parameters
     tree: dict[str, Any] = dict(others)
+    cycled = list(_cycled(lr_schedulers))
     for name, parameter in parameters.items():
         if name in ("g_optimizer", "d_optimizer"):
-            tree[name] = _optimizer(getattr(trainer, name))
+            optimizer = getattr(trainer, name)
+            tree[name] = _optimizer(optimizer, any(optimizer is one for one in cycled))
         elif name not in _NOT_SETTINGS:
             tree[name] = options.get(name, parameter.default)
     # As the trainer has them, for there are several ways to give them.
@@ -125,10 +128,20 @@ def _arguments(value: Any) -> Iterator[tuple[str, Any]]:
             yield field.name, getattr(value, field.name)
 
 
-def _optimizer(optimizer: Optimizer) -> dict[str, Any]:
+def _cycled(lr_schedulers: Any) -> Iterator[Any]:
+    """The optimizers whose momentum follows a schedule, as OneCycleLR's does."""
+    for scheduler in lr_schedulers:
+        yield from _cycled(getattr(scheduler, "_schedulers", ()))
+        if getattr(scheduler, "cycle_momentum", False):
+            yield getattr(scheduler, "optimizer", None)
+
+
+def _optimizer(optimizer: Optimizer, is_cycled: bool) -> dict[str, Any]:
     groups = []
+    # The bounds of a momentum that moves are among the schedule's settings.
+    left_out = (*_MEANS, *(_MOMENTUM if is_cycled else ()))
     for group in optimizer.param_groups:
-        kept = {key: value for key, value in group.items() if key not in _MEANS}
+        kept = {key: value for key, value in group.items() if key not in left_out}
         # The first, which a schedule of learning rates keeps, and has begun to change.
         kept["lr"] = group.get("initial_lr", group.get("lr"))
         groups.append(kept)

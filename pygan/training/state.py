@@ -140,7 +140,8 @@ def restore(run: Run, state: State, changed: dict[str, Any]) -> None:
         if roots(changed) & _RATES:
             _step_schedulers(run)
         run.numbers = state.get("numbers")
-        run.watch.restore(state.get("nonfinite", {"skipped": 0, "rollbacks": 0}))
+        counts = state.get("nonfinite", {"skipped": 0, "rollbacks": 0})
+        run.watch.restore(counts, changed=bool(changed))
     except Exception as error:
         run.trainer.noise = noise  # which the monitor may have given it
         _set(run, before)
