@@ -13,6 +13,8 @@ from pygan._arguments import describe, is_int
 _NAME = "GANTrainer"
 # Ops, as autograd names them, that leave values between 0 and 1 there.
 _KEEPS_RANGE = ("View", "UnsafeView", "Reshape", "Squeeze", "Unsqueeze", "ToCopy", "Mean")
+_KEEPS_RANGE += ("SelectBackward", "SliceBackward", "AliasBackward", "Transpose", "TBackward")
+_KEEPS_RANGE += ("Permute", "Expand", "Clone")
 
 
 def samples(value: Any, n: int) -> Tensor:
@@ -96,7 +98,8 @@ def inputs(real: Tensor, fake: Tensor) -> None:
 
 
 def end_in_sigmoid(logits: Any, discriminator: nn.Module) -> bool:
-    """Whether logits that have a graph are probabilities: what a sigmoid returned, perhaps reshaped or averaged."""
+    """Whether logits that have a graph are probabilities: what a sigmoid returned, perhaps reshaped, indexed or
+    averaged."""
     for x in [logits] if isinstance(logits, Tensor) else logits:
         node = x.grad_fn
         while node is not None and node.name().startswith(_KEEPS_RANGE):

@@ -97,6 +97,17 @@ def test_losses_are_those_of_one_process(tmp_path, world, penalty, sharded):
     assert len(list(several.glob("checkpoints/*"))) == 3
 
 
+def latents_of_the_global_generator(n):
+    return torch.randn(n, 4)
+
+
+def test_latents_of_ones_own_are_those_of_one_process(tmp_path):
+    """The processes are seeded alike, and do not draw the same samples."""
+    options = {**ALL, "latent": latents_of_the_global_generator, "batch_size": 7}
+    several = ranks(2, tmp_path / "several", **options)
+    assert_close_runs(several, one(tmp_path / "one", **options))
+
+
 @pytest.mark.parametrize("sharded", SHARDED)
 def test_everything_at_once(tmp_path, sharded):
     """A Dataset with augmentation and labels, workers, bf16, pictures, an evaluation, TensorBoard, a monitor."""

@@ -72,6 +72,8 @@ class Probabilities(nn.Module):
 FORMS = {
     "sigmoid": torch.sigmoid,
     "squeezed": lambda x: torch.sigmoid(x).squeeze(1).view(-1, 1),
+    "indexed": lambda x: x.expand(-1, 3).sigmoid()[:, 0],
+    "turned": lambda x: x.sigmoid()[:, :1].t().expand(3, -1).permute(1, 0).clone(),
     "averaged, in half": lambda x: x.expand(-1, 3).sigmoid().mean(1).bfloat16(),
     "scales": lambda x: [x.sigmoid(), (2 * x).sigmoid()],
 }
