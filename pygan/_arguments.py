@@ -43,6 +43,8 @@ def is_int(value: object, least: int) -> bool:
 def check_int(op: str, argument: str, value: object, least: int = 1) -> None:
     if not is_int(value, least):
         raise ValueError(f"{op}: {argument} must be an int of at least {least}, got {value!r}")
+    if value >= 1 << 63:  # type: ignore[operator]  # an int
+        raise ValueError(f"{op}: {argument} must be below 2**63, got a larger int")
 
 
 def describe(value: Any) -> str:

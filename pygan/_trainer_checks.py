@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from pygan import fused_losses
-from pygan._arguments import is_int
+from pygan._arguments import is_int, number
 from pygan.modules import InstanceNoise
 from pygan.penalties import Penalty
 from pygan.schedules import Constant, Schedule
@@ -81,7 +81,9 @@ def between(name: str, value: float | None, low: float, high: float) -> None:
     """None, or a number that lies between the two, neither of which it may be."""
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low < value < high:
+    # As a float: an int beyond its range would not be less than infinity there.
+    fits = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not fits or not low < number(_NAME, name, value) < high:
         must = "positive and finite" if high == float("inf") else f"between {low:g} and {high:g}"
         raise ValueError(f"{_NAME}: {name} must be a number, {must}, or None, got {value!r}")
 
@@ -186,7 +188,7 @@ def convertible(
     if before or (after and augment is None):
         cause = "penalties" if penalties else "noise"
         raise TypeError(
-            f"{_NAME}.{verb}: real must be floating, in the generated samples' range, where there are {cause}, got "
+            f"{_NAME}.{verb}: real must be floating, in the generated samples' range, for {cause}, got "
             f"{real.dtype}; convert it first, as real / 127.5 - 1 does to [-1, 1]"
         )
 

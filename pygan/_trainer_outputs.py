@@ -83,7 +83,7 @@ def augmented(
         raise TypeError(f"{_NAME}: augment must return a tensor, got {describe(value)}")
     if (penalties or noise is not None) and not value.is_floating_point():
         raise TypeError(
-            f"{_NAME}: augment must return floating samples where there are noise or penalties, got {value.dtype}"
+            f"{_NAME}: augment must return floating samples for noise and penalties, got {value.dtype}"
         )
     return value
 

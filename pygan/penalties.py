@@ -28,7 +28,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from pygan._arguments import check_int
+from pygan._arguments import check_int, number
 from pygan.noise import instance_noise
 from pygan.schedules import Adaptive, DiffusionMixture, Schedule
 from pygan.stream import NoiseStream
@@ -89,13 +89,12 @@ class Penalty:
         raise NotImplementedError
 
     def _check(self, **numbers: object) -> None:
-        for name, number in numbers.items():
-            if isinstance(number, bool) or not isinstance(number, (int, float)):
-                kind = type(number).__name__
-                raise TypeError(f"{type(self).__name__}: {name} must be a number, got {kind}")
-            if not 0.0 < number < float("inf"):
+        for name, value in numbers.items():
+            if isinstance(value, bool):
+                raise TypeError(f"{type(self).__name__}: {name} must be a number, got bool")
+            if not 0.0 < number(type(self).__name__, name, value) < float("inf"):
                 raise ValueError(
-                    f"{type(self).__name__}: {name} must be positive and finite, got {number}"
+                    f"{type(self).__name__}: {name} must be positive and finite, got {value}"
                 )
 
 

@@ -126,6 +126,7 @@ def restore(run: Run, state: State, changed: dict[str, Any]) -> None:
     before, noise = copy.deepcopy(_of_process(run)), run.trainer.noise
     processes = run.processes
     try:
+        changed.update(_missing(run, state))
         if changed:
             state = _with_new_settings(run, state, changed)
         if isinstance(run.monitor, Monitor) and state["monitor"] is not None:
@@ -239,6 +240,16 @@ def _monitor(run: Run, saved: State, changed: dict[str, Any]) -> State:
         raise ValueError(f"{told}; allow_changes=True continues with a monitor that begins anew")
     changed.update(differ)
     return {**fresh, "noise_applied": saved["noise_applied"]}
+
+
+def _missing(run: Run, state: State) -> dict[str, Any]:
+    """Parts whose state the checkpoint does not have, as those of versions that did not keep the state of a loss."""
+    missing = [name for name in run.trainer.state_dict() if name not in state["trainer"]]
+    if missing and not run.options.allow_changes:
+        raise ValueError(
+            f"it has no state of {', '.join(missing)}; allow_changes=True begins with what the run has"
+        )
+    return {f"{name}.state": ("none", "the run's own") for name in missing}
 
 
 def _step_schedulers(run: Run) -> None:
