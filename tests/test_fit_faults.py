@@ -230,7 +230,7 @@ def test_what_cannot_be_saved_is_refused_before_the_first_step(tmp_path):
 
 def test_nothing_to_resume_is_said(tmp_path, capsys):
     run(tmp_path, resume="auto")
-    said = f"pygan.fit: {tmp_path} holds no checkpoint to resume from: the run begins"
+    said = f"pygan.fit: {tmp_path} holds no checkpoint to resume from; starting a new run"
     assert said in capsys.readouterr().err
     run(tmp_path, resume="auto")
     assert "holds no checkpoint" not in capsys.readouterr().err

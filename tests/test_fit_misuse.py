@@ -69,9 +69,21 @@ BAD = [
     (
         {"source": (data(), 3)},
         TypeError,
-        "data must be, if a tuple, samples and labels, both tensors",
+        "data must be, if a tuple or a list, samples and labels, both tensors",
     ),
     ({"source": (data(), torch.zeros(3))}, ValueError, "data must have a label for each of the 30"),
+    (
+        {"source": [(torch.zeros(2), 0)] * 4},
+        TypeError,
+        "data must be, if a tuple or a list, samples and labels, both tensors, got (tuple, tuple, "
+        "tuple, ...); pass separate items as a torch.utils.data.Dataset",
+    ),
+    (
+        {"source": torch.utils.data.DataLoader(data())},
+        TypeError,
+        "data must be a tensor, a tuple (samples, labels) or a Dataset with __getitem__ and __len__, "
+        "got DataLoader; pass its dataset",
+    ),
     ({"source": torch.tensor(1.0)}, ValueError, "data must have a first dimension, got a 0-d"),
     ({"G": 3, "D": 4}, TypeError, "generator must be an nn.Module, got int"),
 ]

@@ -161,7 +161,7 @@ def test_more_steps_are_another_decay_of_the_learning_rate(tmp_path, capsys):
 
 def test_nothing_to_resume_is_one_line(tmp_path, capsys):
     assert command(*RING, "--steps", 2, "--out", tmp_path / "new", "--resume") == 0
-    assert f"{tmp_path / 'new'} holds no checkpoint to resume from: the run begins" in (
+    assert f"{tmp_path / 'new'} holds no checkpoint to resume from; starting a new run" in (
         capsys.readouterr().err
     )
     assert command(*RING, "--steps", 2, "--out", tmp_path / "new") == 2
