@@ -98,7 +98,7 @@ def test_a_second_process_is_told_who_holds_the_folder(tmp_path, resume):
     with raises(
         BlockingIOError,
         f"pygan.fit: out must not be in use by another run, got {tmp_path}, which process {process.pid} on "
-        f"{socket.gethostname()}, started 20",
+        f"{socket.gethostname()} (started 20",
     ):
         run(tmp_path, **options, resume=resume)
     assert process.is_alive()

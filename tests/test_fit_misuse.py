@@ -30,7 +30,7 @@ BAD = [
     (
         {"batch_size": 31},
         ValueError,
-        "data must hold at least 31 samples, one batch (or set drop_last",
+        "data must hold at least 31 samples, one batch (lower batch_size, or set drop_last",
     ),
     ({"log_every": 0}, ValueError, "log_every must be at least 1, got 0"),
     ({"checkpoint_every": 0}, ValueError, "checkpoint_every must be at least 1 or None, got 0"),

@@ -58,7 +58,7 @@ class RunLock:
         os.ftruncate(file, 0)
         os.pwrite(
             file,
-            f"process {os.getpid()} on {socket.gethostname()}, started {started}\n".encode(),
+            f"process {os.getpid()} on {socket.gethostname()} (started {started})\n".encode(),
             0,
         )
         return True
