@@ -275,6 +275,14 @@ BAD = [
 ]
 
 
+def test_out_must_be_a_folder(tmp_path):
+    file = tmp_path / "a"
+    file.write_text("kept")
+    with raises(NotADirectoryError, f"pygan.fit: out must be a folder, got the file {file}"):
+        run(file)
+    assert file.read_text() == "kept"
+
+
 def test_another_run_is_refused(tmp_path):
     out = tmp_path / "a"
     run(out)
