@@ -217,7 +217,9 @@ def _collated(items: list[Any]) -> Sequence[Tensor]:
     except TypeError:
         pictures = any(type(x).__module__.startswith("PIL.") for x in first)
         advice = (
-            "; give it a transform that makes them, torchvision's ToTensor()" if pictures else ""
+            "; give it a transform that makes them, as torchvision's ToTensor(), and Normalize(0.5, 0.5) for [-1, 1]"
+            if pictures
+            else ""
         )
         raise TypeError(f"{must} tensors, got {kinds}{advice}") from None
     except RuntimeError as error:
