@@ -77,7 +77,7 @@ except ImportError as error:
 
 
 def build_info() -> dict[str, Any]:
-    """What this build is and what it runs on. Nothing is initialised or synchronised on a GPU.
+    """What this build is and what it runs on. Nothing is initialized or synchronized on a GPU.
 
     Returns:
         A dict with

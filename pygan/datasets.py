@@ -83,7 +83,7 @@ def digits() -> tuple[Tensor, Tensor]:
 
 
 def stacked_digits(n: int, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-    """Stacked-Digits-1000: three digits as the colour channels of an image, as in Stacked MNIST (Metz et al. 2017).
+    """Stacked-Digits-1000: three digits as the color channels of an image, as in Stacked MNIST (Metz et al. 2017).
 
     Each channel of each image is drawn uniformly and independently from the 1,797 :func:`digits`.
 

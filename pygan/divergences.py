@@ -156,7 +156,7 @@ def value_function(
     dx: float | None = None,
     samples: int | None = None,
 ) -> Any:
-    """V(D, G) = E_data[log D(x)] + E_G[log(1 − D(x))] (Goodfellow et al. 2014, eq. 1), which D maximises: at least
+    """V(D, G) = E_data[log D(x)] + E_G[log(1 − D(x))] (Goodfellow et al. 2014, eq. 1), which D maximizes: at least
     −2 log 2 where D is optimal, at most 0. Of samples it is ``-fused_losses.discriminator_loss(...)``.
 
     Args:

@@ -35,7 +35,7 @@ class InstanceNoise(nn.Module):
         seed: 64-bit seed of the stream; None draws one from PyTorch's default generator, so that `torch.manual_seed`
             reproduces a run.
 
-    Where ``torch.distributed`` is initialised, the processes are taken to share each batch evenly, and with the same
+    Where ``torch.distributed`` is initialized, the processes are taken to share each batch evenly, and with the same
     seed draw together what one process would for the whole (see :meth:`NoiseStream.for_rank`).
 
     Inside ``torch.utils.checkpoint`` it cannot be: the forward pass that is run again in the backward pass would draw
@@ -46,7 +46,7 @@ class InstanceNoise(nn.Module):
     copy of it, and all would draw the same noise: see :class:`NoiseStream`.
 
     `state_dict()` holds the seed and the step of the stream and the state of the schedule, so a resumed run draws what
-    the interrupted one would have drawn. (Saving reads the step back from the GPU: it synchronises.)
+    the interrupted one would have drawn. (Saving reads the step back from the GPU: it synchronizes.)
     """
 
     def __init__(self, schedule: Schedule, *, seed: int | None = None) -> None:
@@ -98,7 +98,7 @@ class InstanceNoise(nn.Module):
         return instance_noise(x, self.schedule.draw(x, self._stream), stream=self._stream)
 
     def step(self, real_sign: Tensor | None = None) -> None:
-        """Anneal: move the schedule on by one step. Does not synchronise.
+        """Anneal: move the schedule on by one step. Does not synchronize.
 
         Args:
             real_sign: `real_sign` of the discriminator step's statistics, 0-d. `schedules.Adaptive` and

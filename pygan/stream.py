@@ -103,7 +103,7 @@ class NoiseStream:
 
         Raises:
             TypeError, ValueError: a number that is no int, or out of range.
-            RuntimeError: no rank was given and ``torch.distributed`` is not initialised.
+            RuntimeError: no rank was given and ``torch.distributed`` is not initialized.
         """
         if (rank is None) != (world_size is None):
             raise TypeError(
@@ -113,7 +113,7 @@ class NoiseStream:
             if not is_distributed():
                 raise RuntimeError(
                     "pygan.NoiseStream.for_rank: rank and world_size must be given where torch.distributed "
-                    "is not initialised"
+                    "is not initialized"
                 )
             rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
         for name, value in (("rank", rank), ("world_size", world_size)):

@@ -98,7 +98,7 @@ def test_a_second_process_is_told_who_holds_the_folder(tmp_path, resume):
     with raises(
         BlockingIOError,
         f"pygan.fit: out must not be in use by another run, got {tmp_path}, which process {process.pid} on "
-        f"{socket.gethostname()}, started 20",
+        f"{socket.gethostname()} (started 20",
     ):
         run(tmp_path, **options, resume=resume)
     assert process.is_alive()
@@ -231,7 +231,7 @@ def test_what_cannot_be_saved_is_refused_before_the_first_step(tmp_path):
 
 def test_nothing_to_resume_is_said(tmp_path, capsys):
     run(tmp_path, resume="auto")
-    said = f"pygan.fit: {tmp_path} holds no checkpoint to resume from: the run begins"
+    said = f"pygan.fit: {tmp_path} holds no checkpoint to resume from; starting a new run"
     assert said in capsys.readouterr().err
     run(tmp_path, resume="auto")
     assert "holds no checkpoint" not in capsys.readouterr().err

@@ -39,7 +39,7 @@ BAD = [
     (
         {"batch_size": 31},
         ValueError,
-        "data must hold at least 31 samples, one batch (or set drop_last",
+        "data must hold at least 31 samples, one batch (lower batch_size, or set drop_last",
     ),
     ({"log_every": 0}, ValueError, "log_every must be at least 1, got 0"),
     ({"checkpoint_every": 0}, ValueError, "checkpoint_every must be at least 1 or None, got 0"),
@@ -78,9 +78,21 @@ BAD = [
     (
         {"source": (data(), 3)},
         TypeError,
-        "data must be, if a tuple, samples and labels, both tensors",
+        "data must be, if a tuple or a list, samples and labels, both tensors",
     ),
     ({"source": (data(), torch.zeros(3))}, ValueError, "data must have a label for each of the 30"),
+    (
+        {"source": [(torch.zeros(2), 0)] * 4},
+        TypeError,
+        "data must be, if a tuple or a list, samples and labels, both tensors, got (tuple, tuple, "
+        "tuple, ...); pass separate items as a torch.utils.data.Dataset",
+    ),
+    (
+        {"source": torch.utils.data.DataLoader(data())},
+        TypeError,
+        "data must be a tensor, a tuple (samples, labels) or a Dataset with __getitem__ and __len__, "
+        "got DataLoader; pass its dataset",
+    ),
     ({"source": torch.tensor(1.0)}, ValueError, "data must have a first dimension, got a 0-d"),
     ({"G": 3, "D": 4}, TypeError, "generator must be an nn.Module, got int"),
 ]

@@ -275,6 +275,14 @@ BAD = [
 ]
 
 
+def test_out_must_be_a_folder(tmp_path):
+    file = tmp_path / "a"
+    file.write_text("kept")
+    with raises(NotADirectoryError, f"pygan.fit: out must be a folder, got the file {file}"):
+        run(file)
+    assert file.read_text() == "kept"
+
+
 def test_another_run_is_refused(tmp_path):
     out = tmp_path / "a"
     run(out)
@@ -282,12 +290,14 @@ def test_another_run_is_refused(tmp_path):
     for options, *message in BAD:
         with raises(ValueError, "pygan.fit: " + message[0], *message[1:]):
             run(out, resume="auto", **options)
-    with raises(FileExistsError, "pygan.fit: out must hold no other run", "step-00000012.pt"):
+    with raises(FileExistsError, "pygan.fit: out must not contain another run", "step-00000012.pt"):
         run(out)
-    with raises(FileExistsError, "pygan.fit: out must hold no other run"):
+    with raises(FileExistsError, "pygan.fit: out must not contain another run"):
         run(tmp_path / "b")
         run(out, resume=tmp_path / "b/checkpoints/step-00000004.pt")
     with raises(CheckpointError, "pygan.checkpoint.load:", "does not exist", "step-00000012.pt"):
         run(out, resume=out / "checkpoints/step-00000013.pt")
+    with raises(CheckpointError, "pygan.checkpoint.load:", "does not exist"):
+        run(out, resume=tmp_path / "missing.pt")  # not that `out` contains another run
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
     assert run(out, resume="auto", seed=None).steps == 12  # the checkpoint's

@@ -116,7 +116,10 @@ def test_the_order_is_part_of_what_a_checkpoint_means():
 
 
 BAD = [
-    ({"size": 7, "batch_size": 8}, "data must hold at least 8 samples, one batch (or set drop_las"),
+    (
+        {"size": 7, "batch_size": 8},
+        "data must hold at least 8 samples, one batch (lower batch_size",
+    ),
     ({"size": 1, "batch_size": 8, "world": 2, "drop_last": False}, "data must hold at least 2 "),
     ({"size": 9, "batch_size": 2, "world": 3}, "batch_size must be at least the number of proc"),
 ]

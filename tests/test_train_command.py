@@ -159,13 +159,18 @@ def test_more_steps_are_another_decay_of_the_learning_rate(tmp_path, capsys):
     assert command(*arguments, "--steps", 2) == command(*arguments, "--steps", 4) == 0
 
 
-def test_nothing_to_resume_is_one_line(tmp_path, capsys):
+def test_advice_names_the_options_of_the_command(tmp_path, capsys):
     assert command(*RING, "--steps", 2, "--out", tmp_path / "new", "--resume") == 0
-    assert f"{tmp_path / 'new'} holds no checkpoint to resume from: the run begins" in (
+    assert f"{tmp_path / 'new'} holds no checkpoint to resume from; starting a new run" in (
         capsys.readouterr().err
     )
     assert command(*RING, "--steps", 2, "--out", tmp_path / "new") == 2
-    assert "; --resume continues it" in capsys.readouterr().err
+    assert "; pass --resume to continue it, or choose another folder" in capsys.readouterr().err
+    few = ("--set", "data.samples=5", "--out", tmp_path / "few")
+    assert command(*RING, *few) == 2
+    assert "lower it with --set train.batch_size, or --set train.drop_last=false" in (
+        capsys.readouterr().err
+    )
 
 
 def in_child(report, limit, *arguments):

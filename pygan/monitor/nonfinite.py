@@ -34,7 +34,7 @@ _REMEDIES = {
     "data": "Look at the batches of this step: NaN, infinite or unscaled values.",
     "generator": "Lower the generator's learning rate, clip its gradient (max_grad_norm), and look at its last layers.",
     "discriminator": (
-        "Lower the discriminator's learning rate, clip its gradient (max_grad_norm), or regularise it (R1)."
+        "Lower the discriminator's learning rate, clip its gradient (max_grad_norm), or regularize it (R1)."
     ),
 }
 
@@ -54,16 +54,16 @@ def _diagnosis(reading: Reading, step: int, row: list[float]) -> Diagnosis:
     names = reading.nonfinite_parameters
     if not real and fake:
         origin = "data"
-        seen = f"{count:.0f} logits of real samples were not finite, those of generated samples were finite."
+        seen = f"{count:.0f} logits of real samples were not finite, but those of generated samples were."
     elif real and not fake:
         origin = "generator"
-        seen = f"{count:.0f} logits of generated samples were not finite, those of real samples were finite."
+        seen = f"{count:.0f} logits of generated samples were not finite, but those of real samples were."
     elif not real:
         origin = "discriminator"
         seen = f"{count:.0f} logits of real and generated samples were not finite."
     elif after:
         origin = "discriminator"
-        seen = f"After the discriminator's update {after:.0f} logits were not finite, before it all were finite."
+        seen = f"All logits were finite before the discriminator's update, and {after:.0f} were not after it."
     else:
         origin = "generator" if names[0].startswith("G.") else "discriminator"
         seen = "All logits were finite, but parameters are not."
@@ -72,7 +72,7 @@ def _diagnosis(reading: Reading, step: int, row: list[float]) -> Diagnosis:
     names = sorted(names, key=lambda name: not name.startswith(first))
     named = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
     looked = reading.steps[-1]
-    held = f"At step {looked} " + (f"{named} held such values." if names else "no parameter did.")
+    held = f"{named or 'No parameter'} held such values at step {looked}."
     return Diagnosis(
         State.NON_FINITE,
         step,

@@ -65,7 +65,7 @@ REMEDIES = {
     ),
     State.DISCRIMINATOR_BLIND: (
         "Strengthen the discriminator: more discriminator steps, a higher learning rate or a larger network, less "
-        "regularisation, less noise; or slow the generator down."
+        "regularization, less noise; or slow the generator down."
     ),
     State.SIGMOID_OUTPUT: (
         "Take the sigmoid off the end of the discriminator: the losses take its raw output, the logits."
@@ -78,7 +78,7 @@ REMEDIES = {
         "rates."
     ),
     State.MODE_COLLAPSE: (
-        "Slow the generator down or take more discriminator steps, regularise with R1 and R2 on a relativistic "
+        "Slow the generator down or take more discriminator steps, regularize with R1 and R2 on a relativistic "
         "loss, or add instance noise where the supports are disjoint."
     ),
     State.NON_FINITE: "",  # depends on where they began: see nonfinite.py

@@ -40,7 +40,7 @@ class Feedback(Schedule):
         self.register_buffer("position", torch.tensor(start, dtype=torch.float64))
 
     def step(self, real_sign: Tensor | None = None) -> None:
-        """Move towards the target. Does not synchronise.
+        """Move towards the target. Does not synchronize.
 
         One call is one measurement. ADA averages the measure over 4 minibatches: for that, call this every 4th
         iteration, with the mean of the 4. Processes that share a batch average it among them first, or each goes its

@@ -11,7 +11,7 @@ def sigma_for_r1(gamma: float) -> float:
     Noise on real and generated samples adds to each half of the discriminator's loss, to second order in sigma,
     ``sigma^2 / 2`` times the mean of ``D (1 - D) ||grad a||^2``, where a is the logit and D = sigmoid(a), and a term in
     the Laplacian of a, which cancels between the halves at the equilibrium (Roth et al. 2017). With D = 1/2 there, that
-    is R1 with ``gamma = sigma^2 / 2``. On the Dirac-GAN, the linearised dynamics under both have the same eigenvalues
+    is R1 with ``gamma = sigma^2 / 2``. On the Dirac-GAN, the linearized dynamics under both have the same eigenvalues
     (Mescheder et al. 2018, section 3).
 
     The limits of that statement:

@@ -41,9 +41,15 @@ def add_parser(commands: Any) -> None:
     add = parser.add_argument
     add("--data", help=f"{names}, or a folder of images")
     add("--config", type=Path, help="TOML file; its keys replace those of the recipe")
-    add("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="replace one key")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="TABLE.KEY=VALUE",
+        help="replace one key, as train.batch_size=32",
+    )
     add("--out", type=Path, help="folder for everything that is written (default: runs/DATA)")
-    add("--seed", type=int, help="of everything (default: 0)")
+    add("--seed", type=int, help="random seed (default: 0)")
     add("--steps", type=int, help="iterations (default: the recipe's)")
     add("--resume", nargs="?", const="auto", metavar="CHECKPOINT", help="continue the run in --out")
     add(
@@ -152,6 +158,7 @@ class _Decay:
 _OPTIONS = {
     "resume='auto'": "--resume",
     "allow_changes=True": "--allow-changes",
+    "lower batch_size, or set drop_last=False": "lower it with --set train.batch_size, or --set train.drop_last=false",
     "nonfinite='rollback'": "--set train.nonfinite=rollback",
 }
 

@@ -50,16 +50,21 @@ class Data:
         elif isinstance(data, (tuple, list)):
             if not 1 <= len(data) <= 2 or not all(isinstance(x, Tensor) for x in data):
                 kinds = ", ".join(type(x).__name__ for x in data[:3])
+                more = ", ..." if len(data) > 3 else ""
                 raise TypeError(
-                    f"pygan.fit: data must be, if a tuple, samples and labels, both tensors, got ({kinds})"
+                    "pygan.fit: data must be, if a tuple or a list, samples and labels, both tensors, got "
+                    f"({kinds}{more}); pass separate items as a torch.utils.data.Dataset"
                 )
             self._tensors = data
         elif hasattr(data, "__getitem__") and hasattr(data, "__len__"):
             self._dataset = data
         else:
+            advice = ""
+            if isinstance(data, DataLoader):
+                advice = "; pass its dataset, of which fit makes the batches itself"
             raise TypeError(
                 "pygan.fit: data must be a tensor, a tuple (samples, labels) or a Dataset with __getitem__ and "
-                f"__len__, got {type(data).__name__}"
+                f"__len__, got {type(data).__name__}{advice}"
             )
         for x in self._tensors or ():
             if x.dim() == 0:
@@ -212,7 +217,9 @@ def _collated(items: list[Any]) -> Sequence[Tensor]:
     except TypeError:
         pictures = any(type(x).__module__.startswith("PIL.") for x in first)
         advice = (
-            "; give it a transform that makes them, torchvision's ToTensor()" if pictures else ""
+            "; give it a transform that makes them, as torchvision's ToTensor(), and Normalize(0.5, 0.5) for [-1, 1]"
+            if pictures
+            else ""
         )
         raise TypeError(f"{must} tensors, got {kinds}{advice}") from None
     except RuntimeError as error:

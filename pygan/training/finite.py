@@ -47,7 +47,7 @@ def _of_trainer(trainer: GANTrainer) -> Iterator[_Part]:
     networks = {
         "the generator": unwrapped(trainer.generator),
         "the discriminator": unwrapped(trainer.discriminator),
-        "its average": None if trainer.ema is None else trainer.ema.module,
+        "the average": None if trainer.ema is None else trainer.ema.module,
     }
     for name, network in networks.items():
         if network is not None:

@@ -167,6 +167,7 @@ def fit(
             `allow_changes`), or that no checkpoint can hold. Nothing has been written.
         FileExistsError: `out` holds the checkpoints of a run that is not resumed.
         BlockingIOError: another run is writing into `out`; the message names its process.
+        NotADirectoryError: `out` is a file.
         FloatingPointError: the weights are not finite (see `nonfinite`); the message names the last checkpoint.
         OSError: the disk is full, or another reason not to be able to write a file, which it names. The checkpoints
             that were there are still there.

@@ -58,7 +58,7 @@ class RunLock:
         self._file = file
         _held.add(self)
         started = time.strftime("%Y-%m-%d %H:%M:%S")
-        holder = f"process {os.getpid()} on {socket.gethostname()}, started {started}\n"
+        holder = f"process {os.getpid()} on {socket.gethostname()} (started {started})\n"
         with writing(self.out / ".lock"):
             os.ftruncate(file, 0)
             os.pwrite(file, holder.encode(), 0)

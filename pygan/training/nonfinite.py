@@ -116,7 +116,7 @@ class Watch:
         if self.policy == "rollback":
             return f"{_IN_VAIN} rollbacks did not help; {advice}"
         if self.policy == "stop":
-            advice += ", in another way with nonfinite='rollback' or with allow_changes=True and other settings"
+            advice += "; nonfinite='rollback', or other settings with allow_changes=True, may avoid the same end"
         return advice
 
     def saving(self) -> dict[str, int]:

@@ -127,7 +127,9 @@ class Run:
         )
         self.metrics = log.metrics.last
         if options.resume == "auto" and self.storage.last is None:
-            log.say(f"pygan.fit: {options.out} holds no checkpoint to resume from: the run begins")
+            log.say(
+                f"pygan.fit: {options.out} holds no checkpoint to resume from; starting a new run"
+            )
         for name, (before, now) in self._changed.items():
             log.say(f"pygan.fit: resumed at step {self.step} with {name} {now} instead of {before}")
         return log

@@ -74,7 +74,7 @@ class BatchSampler:
             least = batch_size if drop_last else world
             raise ValueError(
                 f"pygan.fit: data must hold at least {least} samples, one batch"
-                f"{' (or set drop_last=False)' if drop_last else ''}, got {size}"
+                f"{' (lower batch_size, or set drop_last=False)' if drop_last else ''}, got {size}"
             )
         self.size, self.batch_size, self.seed, self.rank, self.world = (
             size,

@@ -48,6 +48,7 @@ def begin(
     Raises:
         ValueError: the checkpoint is of a run with other settings, or the processes were given different arguments.
         BlockingIOError: another run is writing into the folder.
+        NotADirectoryError: `out` is a file.
     """
     arguments = {**settings, "steps": options.steps, "sharded": options.sharded}
     for rank, theirs in enumerate(processes.gather(arguments)):
@@ -60,6 +61,8 @@ def begin(
     def find() -> tuple[Beginning, Any]:
         if options.out.is_dir():
             lock.acquire()
+        elif options.out.exists():
+            raise NotADirectoryError(f"pygan.fit: out must be a folder, got the file {options.out}")
         state, changed = storage.find(options.resume), {}
         seed = settings["seed"]
         if state is not None:

@@ -41,13 +41,14 @@ class Storage:
         """
         if resume == "auto":
             return self._newest()
-        path = None if resume is None else Path(resume)
-        if path is None or path.resolve().parent != self.folder.resolve():
+        if resume is None:
             self.refuse_another_run()
-        if path is None:
             return None
+        path = Path(resume)
         state = checkpoint.load(path)
         _check(path, state)
+        if path.resolve().parent != self.folder.resolve():
+            self.refuse_another_run()
         self.last = path
         return state
 
@@ -56,7 +57,8 @@ class Storage:
         there = checkpoint.latest(self.folder)
         if there is not None:
             raise FileExistsError(
-                f"pygan.fit: out must hold no other run, got one with {there}; resume='auto' continues it"
+                f"pygan.fit: out must not contain another run, got one with {there}; pass resume='auto' to "
+                "continue it, or choose another folder"
             )
 
     @property
