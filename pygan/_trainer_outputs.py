@@ -113,11 +113,13 @@ def end_in_sigmoid(logits: Any, discriminator: nn.Module) -> bool:
 
 
 def latent_error(
-    error: RuntimeError, generator: nn.Module, latent: Any, n: int
+    error: RuntimeError | ValueError, generator: nn.Module, latent: Any, n: int
 ) -> RuntimeError | ValueError:
-    """What to raise for a generator's error: where flat latents met a convolution, one that says so."""
+    """What to raise for a generator's error: where flat latents met a convolution, or a norm before one, one that says
+    so."""
     convolution = next((m for m in generator.modules() if isinstance(m, _ConvNd)), None)
-    if convolution is None or not is_int(latent, 1) or f"{n}, {latent}]" not in str(error):
+    flat = f"{n}, {latent}]" in str(error) or "got 2D input" in str(error)
+    if convolution is None or not is_int(latent, 1) or not flat:
         return error
     shape = (latent, *[1] * len(convolution.kernel_size))
     return ValueError(

@@ -237,7 +237,7 @@ class Phases:
         n = len(latent)
         try:
             samples = network(*self._generator_inputs(latent, labels))
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             explained = outputs.latent_error(error, network, self.latent, n)
             if explained is error:
                 raise

@@ -59,6 +59,14 @@ def test_report_names_every_entry():
     assert shown["cuda_reason"] == pygan.build_info()["cuda_reason"]
 
 
+def test_messages_name_what_can_be_installed():
+    """The distribution is not on PyPI: a name that is not there could be taken by anybody."""
+    for path in sorted((ROOT / "pygan").rglob("*.py")):
+        advice = re.findall(r"pip install ([^`'(\n]*)", path.read_text("utf-8"))
+        assert not [words for words in advice if "pygan" in words.split(" in ")[0]], path
+    assert not [v for v in pygan.build_info().values() if "pygan-fused" in str(v)]
+
+
 def test_metadata_pins_the_torch_series():
     # Asked outside the checkout, whose egg-info is that of the last build of any kind.
     code = "import importlib.metadata as m; print(*m.requires('pygan-fused'), sep='\\n')"

@@ -149,6 +149,41 @@ def test_allowing_changes_without_any_changes_nothing(tmp_path):
     same_runs(tmp_path / "a", tmp_path / "whole")
 
 
+class Counting:
+    """A loss that remembers how often it was asked."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def discriminator_loss(self, real_logits, fake_logits, /):
+        self.calls += 1
+        return pygan.fused_losses.discriminator_loss(real_logits, fake_logits)
+
+    def generator_loss(self, fake_logits, /):
+        return pygan.fused_losses.generator_loss(fake_logits)
+
+    def state_dict(self):
+        return {"calls": self.calls}
+
+    def load_state_dict(self, state):
+        self.calls = state["calls"]
+
+
+def test_a_checkpoint_without_the_state_of_a_loss_goes_on_if_that_is_allowed(tmp_path, capsys):
+    """As versions wrote them that did not save it."""
+    run(tmp_path, loss=Counting(), steps=4)
+    path = tmp_path / "checkpoints/step-00000004.pt"
+    state = checkpoint.load(path)
+    del state["trainer"]["loss"]
+    checkpoint.save(path, state)
+    options = {"resume": "auto", "steps": 6, "loss": Counting()}
+    with raises(CheckpointError, "", "it has no state of loss; allow_changes=True begins with"):
+        run(tmp_path, **options)
+    result = run(tmp_path, **options, allow_changes=True)
+    assert result.steps == 6 and options["loss"].calls == 2
+    assert "loss.state" in capsys.readouterr().err
+
+
 def test_a_new_schedule_of_the_noise_is_as_far_as_the_run(tmp_path):
     run(tmp_path, noise=0.3, steps=4)
     options = {"resume": "auto", "allow_changes": True, "steps": 6}

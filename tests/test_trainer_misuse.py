@@ -233,7 +233,7 @@ def test_integers_beside_generated_samples_are_refused(options, cause):
         ("generator_step", lambda: trainer.generator_step(8, BYTES)),
     ):
         message = f"GANTrainer.{verb}: real must be floating, in the generated samples' range"
-        with raises(TypeError, message, f"there are {cause}, got torch.", "real / 127.5 - 1"):
+        with raises(TypeError, message, f"for {cause}, got torch.", "real / 127.5 - 1"):
             use()
     assert_same(everything(trainer), before)
 
@@ -248,9 +248,7 @@ def test_augment_may_convert_integers(penalty):
     options["noise"] = pygan.InstanceNoise(Constant(0.1), seed=1)
     assert_same(trainer.step(BYTES), setup(**options).step(convert(BYTES)))
     trainer = setup(augment=lambda x: x, **options)
-    with raises(
-        TypeError, "GANTrainer: augment must return floating samples where there are noise"
-    ):
+    with raises(TypeError, "GANTrainer: augment must return floating samples for noise"):
         trainer.step(BYTES)
     trainer = setup(augment=lambda x: None)
     with raises(TypeError, "GANTrainer: augment must return a tensor, got NoneType"):

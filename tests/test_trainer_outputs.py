@@ -263,6 +263,9 @@ def test_flat_latents_for_a_convolution_name_the_shape():
     one_d = nn.Sequential(nn.ConvTranspose1d(5, 1, 4))
     with raises(ValueError, "GANTrainer: latent must be a shape such as (5, 1) for a generator"):
         trainer_of(D, one_d, latent=5).sample(2)
+    normed = nn.Sequential(nn.BatchNorm2d(5), nn.ConvTranspose2d(5, 1, 4))
+    with raises(ValueError, "GANTrainer: latent must be a shape such as (5, 1, 1) for a generator"):
+        trainer_of(D, normed, latent=5).step(torch.randn(8, 1, 4, 4))
     # Any other error is the network's own.
     G = nn.Sequential(nn.ConvTranspose2d(5, 1, 4), nn.Linear(9, 9))
     with pytest.raises(RuntimeError, match="mat1 and mat2"):

@@ -84,6 +84,16 @@ def test_items_that_are_no_tensors_are_refused_before_anything_is_built(
 
 
 @pytest.mark.parametrize("workers", [0, 1])
+def test_what_comes_with_a_sample_may_be_anything_where_it_is_left_out(workers):
+    items = Items([(torch.full((6,), float(i)), f"name {i}", None) for i in range(8)])
+    data = Data(items, conditional=False)
+    loaded = next(
+        data.batches(BatchSampler(8, 8, seed=0), 0, 1, device=torch.device("cpu"), workers=workers)
+    )
+    assert loaded.labels is None and sorted(loaded.real[:, 0].tolist()) == list(range(8))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
 def test_items_of_different_shapes_are_named(workers):
     data = Data(Items([torch.zeros(6), torch.zeros(7)] * 4))
     sampler = BatchSampler(8, 8, seed=0)

@@ -49,7 +49,7 @@ class Diagnosis:
     """What the monitor has done about it by itself; empty: nothing."""
 
     def __str__(self) -> str:
-        name = self.state.value.replace("_", " ")
+        name = self.state.value.replace("non_", "non-").replace("_", " ")
         action = f" Done: {self.action}" if self.action else ""
         return f"step {self.step}: {name}: {self.evidence} {self.remedy}{action}"
 

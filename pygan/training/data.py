@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, cast
@@ -129,7 +130,7 @@ class Data:
             batch_sampler=_Keys(sampler, start, stop),
             num_workers=workers,
             pin_memory=pinned,
-            collate_fn=_collated,
+            collate_fn=functools.partial(_collated, conditional=self.conditional),
             worker_init_fn=ignore_signals if workers else None,
             generator=torch.Generator(),  # it would draw the workers' seeds from the global one
         )
@@ -161,7 +162,7 @@ class Data:
     def _some(self, indices: list[int]) -> Sequence[Tensor]:
         """Items of the Dataset, read in this process: samples and, if there are any, labels."""
         seeded = _Seeded(self._dataset, 0, isolate=True)
-        return _collated(seeded.__getitems__([(0, i) for i in indices]))
+        return _collated(seeded.__getitems__([(0, i) for i in indices]), self.conditional)
 
     def _loaded(self, parts: Sequence[Tensor], total: int, device: torch.device) -> Loaded:
         parts = [x.to(device, non_blocking=True) for x in parts]
@@ -207,8 +208,10 @@ class _Seeded:
         return self.dataset[index]
 
 
-def _collated(items: list[Any]) -> Sequence[Tensor]:
-    """Samples and, if there are any, labels, of items of the Dataset."""
+def _collated(items: list[Any], conditional: bool) -> Sequence[Tensor]:
+    """Samples and, if there are any and they are wanted, labels, of items of the Dataset."""
+    if not conditional:
+        items = [x[0] if isinstance(x, (tuple, list)) and x else x for x in items]
     must = "pygan.fit: data must, if a Dataset, yield"
     first = items[0] if isinstance(items[0], (tuple, list)) else [items[0]]
     kinds = ", ".join(f"{type(x).__module__}.{type(x).__qualname__}" for x in first)

@@ -116,7 +116,8 @@ def fit(
             every process, has their weights. `evaluate` and `preview` are called in every process.
         seed: of the order of the data, the latents, the noise made here and the samples, from 0 to 2**64 - 1. None
             draws one from PyTorch's default generator. (The weights are the caller's: ``torch.manual_seed``.)
-        workers: processes that read a Dataset; 0 reads in this one.
+        workers: processes that read a Dataset; 0 reads in this one. Its first item is read in this one in any case:
+            files that must not be shared with forked workers (h5py, lmdb) are opened in __getitem__ by each process.
         drop_last: leave out what remains of an epoch after its whole batches.
         conditional: pass on the labels, where the data have any, to both networks.
         log_every: steps between lines of metrics, which is when the device is waited for.
