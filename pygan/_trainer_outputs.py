@@ -12,9 +12,11 @@ from pygan._arguments import describe, is_int
 
 _NAME = "GANTrainer"
 # Ops, as autograd names them, that leave values between 0 and 1 there.
-_KEEPS_RANGE = ("View", "UnsafeView", "Reshape", "Squeeze", "Unsqueeze", "ToCopy", "Mean")
-_KEEPS_RANGE += ("SelectBackward", "SliceBackward", "AliasBackward", "Transpose", "TBackward")
-_KEEPS_RANGE += ("Permute", "Expand", "Clone")
+_KEEPS_RANGE = (
+    *("View", "UnsafeView", "Reshape", "Squeeze", "Unsqueeze", "ToCopy", "Mean", "Clone"),
+    *("SelectBackward", "SliceBackward", "AliasBackward", "Transpose", "TBackward", "Permute"),
+    "Expand",
+)
 
 
 def samples(value: Any, n: int) -> Tensor:
