@@ -173,6 +173,16 @@ def test_advice_names_the_options_of_the_command(tmp_path, capsys):
     )
 
 
+def test_more_steps_of_a_decaying_rate_are_refused_by_the_options_name(tmp_path, capsys):
+    out = ("--out", tmp_path / "new", "--set", "optimizer.decay_from=0.5")
+    assert command(*RING, "--steps", 2, *out) == 0
+    capsys.readouterr()
+    assert command(*RING, "--steps", 4, *out, "--resume") == 2
+    message = capsys.readouterr().err
+    assert "--steps, which the decay of the learning rates follows, must be that of" in message
+    assert "lr_schedulers" not in message and "--allow-changes continues" in message
+
+
 def in_child(report, limit, *arguments):
     """The command in a process of its own, with what it writes to standard error in a file."""
     if limit is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -156,6 +157,8 @@ class _Decay:
 
 
 _OPTIONS = {
+    "lr_schedulers[0].lr_lambdas[0].steps": "--steps, which the decay of the learning rates follows,",
+    "lr_schedulers[0].lr_lambdas[0].decay_from": "[optimizer] decay_from",
     "resume='auto'": "--resume",
     "allow_changes=True": "--allow-changes",
     "lower batch_size, or set drop_last=False": "lower it with --set train.batch_size, or --set train.drop_last=false",
@@ -165,7 +168,7 @@ _OPTIONS = {
 
 def _as_options(error: Exception) -> str:
     """A message of pygan.fit's, as of the command: what are arguments there are options here."""
-    text = str(error)
+    text = re.sub(r" \(and so must lr_schedulers\[1\]\S*\)", "", str(error))  # both decay alike
     for argument, option in _OPTIONS.items():
         text = text.replace(argument, option)
     return text
