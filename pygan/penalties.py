@@ -15,6 +15,9 @@ GradientPenalty      weight · mean of (‖∇s(x̂)‖ − 1)², x̂ between th
 ===================  ======================================================  ==========================
 
 The gradients are by the samples as the loop and the generator hand them over, before augmentation and noise.
+
+For a loop of your own they are functions: :func:`r1`, :func:`r2` and :func:`gradient_penalty`, of samples and logits.
+:func:`adaptive_weight` balances a generator's losses.
 """
 
 from __future__ import annotations
@@ -29,11 +32,31 @@ import torch
 from torch import Tensor
 
 from pygan._arguments import check_int, number
+from pygan._sample_gradients import (
+    adaptive_weight,
+    between,
+    gradient_by_sample,
+    gradient_penalty,
+    interpolate,
+    r1,
+    r2,
+    wide,
+)
 from pygan.noise import instance_noise
 from pygan.schedules import Adaptive, DiffusionMixture, Schedule
 from pygan.stream import NoiseStream
 
-__all__ = ["R1", "R2", "GradientPenalty", "Penalty"]
+__all__ = [
+    "R1",
+    "R2",
+    "GradientPenalty",
+    "Penalty",
+    "adaptive_weight",
+    "gradient_penalty",
+    "interpolate",
+    "r1",
+    "r2",
+]
 
 
 class Judged(NamedTuple):
@@ -135,7 +158,7 @@ class _ZeroCentered(Penalty):
     def value(self, real: Judged, fake: Judged, probe: Judged | None, step: int) -> Tensor:
         judged = real if self.side == "real" else fake
         if probe is None or self.sigma is None:
-            squares = _wide(_gradient(judged.logits, judged.samples)).square().sum(1)
+            squares = _gradient(judged.logits, judged.samples).square().sum(1)
         else:
             rise = _by_sample(probe.logits) - _by_sample(judged.logits)
             squares = (rise / self.sigma).square()
@@ -200,7 +223,7 @@ class GradientPenalty(Penalty):
         self._check(weight=self.weight)
 
     def probe(self, real: Judged, fake: Judged, stream: NoiseStream) -> Tensor:
-        a, b = real.inputs.detach(), fake.inputs.detach()
+        a, b = real.inputs, fake.inputs
         if a.shape != b.shape:
             raise ValueError(
                 "GradientPenalty: real and generated samples must have one shape to be interpolated, got "
@@ -208,16 +231,11 @@ class GradientPenalty(Penalty):
             )
         z = torch.zeros(len(a), *[1] * (a.dim() - 1), device=a.device)
         # The stream's normals, made uniform: any number of processes draws the same for a sample.
-        share = torch.special.ndtr(instance_noise(z, 1.0, stream=stream))
-        # Under autocast the generated samples may be of lower precision than the real ones.
-        dtype = torch.promote_types(a.dtype, b.dtype)
-        a, b = _wide(a.to(dtype)), _wide(b.to(dtype))
-        return torch.lerp(b, a, share.to(a.dtype)).to(dtype).requires_grad_()
+        return between(a, b, torch.special.ndtr(instance_noise(z, 1.0, stream=stream)))
 
     def value(self, real: Judged, fake: Judged, probe: Judged | None, step: int) -> Tensor:
         assert probe is not None
-        gradient = _wide(_gradient(probe.logits, probe.inputs))
-        norms = torch.linalg.vector_norm(gradient, dim=1)
+        norms = torch.linalg.vector_norm(_gradient(probe.logits, probe.inputs), dim=1)
         return self.weight * (norms - 1.0).square().mean()
 
 
@@ -249,23 +267,14 @@ def second_derivatives(penalties: Sequence[Penalty]) -> Iterator[None]:
 
 
 def _gradient(logits: Any, samples: Tensor) -> Tensor:
-    """(N, elements of a sample): the gradient of each sample's logits by the sample, differentiable in turn."""
-    outputs = [logits] if isinstance(logits, Tensor) else list(logits)
-    (gradient,) = torch.autograd.grad(
-        [x.sum() for x in outputs], samples, create_graph=True, allow_unused=True
-    )
+    gradient = gradient_by_sample(logits, samples)
     if gradient is None:
         raise RuntimeError(NO_GRADIENT.format("the samples"))
-    return gradient.flatten(1)
+    return gradient
 
 
 def _by_sample(logits: Any) -> Tensor:
     """(N,): the sum of each sample's logits."""
     outputs = [logits] if isinstance(logits, Tensor) else list(logits)
-    sums = [_wide(x.flatten(1)).sum(1) if x.dim() > 1 else _wide(x.view(-1)) for x in outputs]
+    sums = [wide(x.flatten(1)).sum(1) if x.dim() > 1 else wide(x.view(-1)) for x in outputs]
     return torch.stack(sums).sum(0)
-
-
-def _wide(x: Tensor) -> Tensor:
-    """At least float32, in which the squares of an fp16 gradient neither vanish nor overflow."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -86,6 +86,7 @@ def given():
     real, z = images[:8], torch.randn(8, 128)
     stats = trainer.step(real)  # before the graphs that the pages go back through
     fake = G(z)
+    last_layer = next(G.parameters())
     return {
         "D": D,
         "Discriminator": Discriminator,
@@ -98,10 +99,12 @@ def given():
         "fake_features": images.flatten(1)[:, 4:8],
         "fake_logits": D(fake),
         "features": lambda x: x.flatten(1)[:, :4],
+        "g_loss": -D(G(z)).mean(),
         "g_optimizer": g_optimizer,
         "images": images,
         "images_uint8": (127.5 * (real + 1)).to(torch.uint8),
         "labels": torch.arange(8),
+        "last_layer": last_layer,
         "loader": images[:16].split(8),
         "multiscale_D": lambda x: [D(x), D(-x), D(x / 2)],
         "noise": trainer.noise,
@@ -113,6 +116,7 @@ def given():
         "real": real,
         "real_features": images.flatten(1)[:, :4],
         "real_logits": D(real),
+        "reconstruction_loss": (G(z) - real).abs().mean(),
         "sigma": 0.1,
         "stats": stats,
         "torch": torch,
