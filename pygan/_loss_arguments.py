@@ -80,6 +80,30 @@ def parse(
     return real + fake, roles, index, smoothing, numbers, reduce
 
 
+def parse_side(
+    op: str,
+    real: bool,
+    loss: Any,
+    label_smoothing: Any,
+    reduction: Any,
+    weights: Any,
+    logits: Any,
+) -> Call:
+    """The same for the discriminator's loss of one side alone."""
+    index = index_of(loss, op)
+    if compared(index) != ALONE:
+        raise ValueError(
+            f'{op}: loss must not compare real with fake logits, got "{loss}"; discriminator_loss takes both'
+        )
+    smoothing = number(op, "label_smoothing", label_smoothing)
+    if smoothing != 0.0:
+        _check_smoothing(op, loss, index, smoothing)
+    given = tensors(op, "real_logits" if real else "fake_logits", logits)
+    numbers = () if weights is None else _weights(op, weights, logits)
+    reduce = _choice(op, "reduction", reduction, _REDUCTIONS)
+    return given, [_REAL if real else _FAKE] * len(given), index, smoothing, numbers, reduce
+
+
 def check(call: Call) -> None:
     """What gan_loss would refuse, for terms that are made without it."""
     logits = [x.detach() for x in call[0]]

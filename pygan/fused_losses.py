@@ -48,10 +48,12 @@ __all__ = [
     "compares",
     "discriminator_loss",
     "discriminator_loss_and_grad",
+    "fake_loss",
     "feature_matching",
     "feature_matching_and_grad",
     "generator_loss",
     "generator_loss_and_grad",
+    "real_loss",
 ]
 
 Logits: TypeAlias = Tensor | Sequence[Tensor]
@@ -179,6 +181,56 @@ def discriminator_loss(
     call = arguments.parse(
         op, False, loss, label_smoothing, reduction, weights, real_logits, fake_logits
     )
+    return _loss(call, fake_logits, return_stats)
+
+
+@compiled_since_2_8
+def real_loss(
+    real_logits: Logits,
+    *,
+    loss: str = "non_saturating",
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+    weights: Sequence[float] | None = None,
+    return_stats: bool = False,
+) -> Any:
+    """The part of :func:`discriminator_loss` that is of the real logits, for losses that do not compare.
+
+    Run backward by itself, after or before :func:`fake_loss`, as PyTorch's DCGAN example and StyleGAN3 do, the two give
+    the gradients of their sum, and the graph of one side can be freed before the other is made:
+
+        pygan.fused_losses.real_loss(D(real)).backward()
+        pygan.fused_losses.fake_loss(D(fake.detach())).backward()
+
+    Args:
+        real_logits, loss, label_smoothing, reduction, weights, return_stats: as for :func:`discriminator_loss`, `loss`
+            being none of the relativistic ones. The statistics of the other side are NaN, and so is the bound of the
+            divergence.
+
+    Returns:
+        The loss, a 0-d tensor; for ``reduction="none"`` the terms in the logits' shape, a list where the logits are.
+        With ``return_stats``, a tuple of that and the statistics.
+
+    Raises:
+        ValueError, TypeError: as :func:`discriminator_loss`; a loss that compares real with fake logits.
+    """
+    op = "pygan.fused_losses.real_loss"
+    call = arguments.parse_side(op, True, loss, label_smoothing, reduction, weights, real_logits)
+    return _loss(call, real_logits, return_stats)
+
+
+@compiled_since_2_8
+def fake_loss(
+    fake_logits: Logits,
+    *,
+    loss: str = "non_saturating",
+    reduction: str = "mean",
+    weights: Sequence[float] | None = None,
+    return_stats: bool = False,
+) -> Any:
+    """The part of :func:`discriminator_loss` that is of the fake logits: see :func:`real_loss`."""
+    op = "pygan.fused_losses.fake_loss"
+    call = arguments.parse_side(op, False, loss, 0.0, reduction, weights, fake_logits)
     return _loss(call, fake_logits, return_stats)
 
 

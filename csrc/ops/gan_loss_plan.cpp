@@ -86,14 +86,16 @@ void check_loss(at::TensorList logits, const LossArgs& args) {
   const char* op = op_name(args);
   const Loss& loss = args.info();
   const auto real = indices_of(args, true), fake = indices_of(args, false);
-  TORCH_CHECK(!fake.empty() &&
-                  (real.size() == fake.size() ||
-                   (!args.discriminator() && real.empty() && loss.compared == Compared::alone)),
+  // Where nothing is compared, the discriminator may be asked about one side, as the generator is.
+  const size_t scales = std::max(real.size(), fake.size());
+  const bool one_side = loss.compared == Compared::alone &&
+                        (args.discriminator() ? real.empty() != fake.empty() : real.empty());
+  TORCH_CHECK(scales > 0 && (real.size() == fake.size() || one_side),
               "pygan::gan_loss: there must be a real tensor for each fake one, got ", real.size(),
               " and ", fake.size());
-  TORCH_CHECK_VALUE(args.weights.empty() || args.weights.size() == fake.size(), op,
-                    ": weights must hold one number for each of the ", fake.size(),
-                    " scale(s), got ", args.weights.size());
+  TORCH_CHECK_VALUE(args.weights.empty() || args.weights.size() == scales, op,
+                    ": weights must hold one number for each of the ", scales, " scale(s), got ",
+                    args.weights.size());
   for (const double weight : args.weights) {
     TORCH_CHECK_VALUE(std::isfinite(weight), op, ": weights must be finite, got ", weight);
   }
