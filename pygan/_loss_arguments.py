@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, TypeAlias
 
 import torch
@@ -175,15 +176,21 @@ def _choice(op: str, argument: str, name: Any, known: dict[str, int]) -> int:
 
 
 def _weights(op: str, weights: Any, fake_logits: Any) -> tuple[float, ...]:
-    if isinstance(fake_logits, Tensor):
-        raise ValueError(
-            f"{op}: weights must be None unless the logits are lists, got {describe(weights)}"
-        )
-    if not isinstance(weights, (list, tuple)):
+    alone = isinstance(fake_logits, Tensor)
+    scales = 1 if alone else len(fake_logits)
+    if not isinstance(weights, (list, tuple, Real)):
         raise TypeError(
-            f"{op}: weights must be a list of numbers, one for each scale, got {describe(weights)}"
+            f"{op}: weights must be a number, or a list of them, one for each scale, got {describe(weights)}"
         )
-    scales = len(fake_logits)
+    if isinstance(weights, Real):
+        weight = number(op, "weights", weights)
+        if not -math.inf < weight < math.inf:
+            raise ValueError(f"{op}: weights must be finite, got {weight}")
+        return (weight,) * scales
+    if alone:
+        raise ValueError(
+            f"{op}: weights must be one number unless the logits are lists, got {describe(weights)}"
+        )
     if len(weights) != scales:
         raise ValueError(
             f"{op}: weights must hold one number for each of the {scales} scale(s), got {len(weights)}"

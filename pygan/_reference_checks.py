@@ -55,8 +55,12 @@ def scales_of(op: str, loss: str, reduction: str, **logits: Any) -> list[list[Te
 def weights_of(op: str, weights: Any, listed: bool, scales: int) -> list[float]:
     if weights is None:
         return [1.0] * scales
+    if isinstance(weights, Real) and math.isfinite(weights):
+        return [float(weights)] * scales
     if not listed:
-        raise ValueError(f"{op}: weights must be None unless the logits are lists, got {weights!r}")
+        raise ValueError(
+            f"{op}: weights must be a finite number unless the logits are lists, got {weights!r}"
+        )
     if isinstance(weights, str) or not isinstance(weights, Sequence):
         raise TypeError(
             f"{op}: weights must be a sequence of numbers, got {type(weights).__name__}"

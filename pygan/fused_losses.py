@@ -24,6 +24,8 @@ relativistic          mean(s(-(r-f)))                             mean(s(-(f-r))
 relativistic_average  mean(s(-(r-mean(f)))) + mean(s(f-mean(r)))  the same, r and f exchanged
 ====================  ==========================================  ================================
 
+``least_squares`` has the ½ of its paper, which most codebases leave out: ``weights=2`` gives theirs.
+
 Goodfellow et al. 2014 (equation 1; non_saturating: section 3), Lim and Ye 2017, Mao et al. 2017,
 Arjovsky et al. 2017, Jolicoeur-Martineau 2018; label smoothing: Salimans et al. 2016.
 """
@@ -147,7 +149,7 @@ def discriminator_loss(
     loss: str = "non_saturating",
     label_smoothing: float = 0.0,
     reduction: str = "mean",
-    weights: Sequence[float] | None = None,
+    weights: float | Sequence[float] | None = None,
     return_stats: bool = False,
 ) -> Any:
     """The discriminator's loss, for ``non_saturating`` −V(D, G) of Goodfellow et al. 2014 (eq. 1)
@@ -161,7 +163,7 @@ def discriminator_loss(
         label_smoothing: ε in [0, 1], one-sided: the real target is 1 - ε (Salimans et al. 2016, 3.4).
             For ``non_saturating``, ``minimax`` and ``least_squares``.
         reduction: ``"mean"``, ``"sum"``, or ``"none"`` for the terms.
-        weights: for lists, a number by which to multiply the loss of each scale; default: 1. The
+        weights: a number by which to multiply the loss; for lists also one for each scale; default: 1. The
             losses of the scales are added.
         return_stats: also return :class:`LossStats`, from the same pass.
 
@@ -191,7 +193,7 @@ def real_loss(
     loss: str = "non_saturating",
     label_smoothing: float = 0.0,
     reduction: str = "mean",
-    weights: Sequence[float] | None = None,
+    weights: float | Sequence[float] | None = None,
     return_stats: bool = False,
 ) -> Any:
     """The part of :func:`discriminator_loss` that is of the real logits, for losses that do not compare.
@@ -225,7 +227,7 @@ def fake_loss(
     *,
     loss: str = "non_saturating",
     reduction: str = "mean",
-    weights: Sequence[float] | None = None,
+    weights: float | Sequence[float] | None = None,
     return_stats: bool = False,
 ) -> Any:
     """The part of :func:`discriminator_loss` that is of the fake logits: see :func:`real_loss`."""
@@ -241,7 +243,7 @@ def generator_loss(
     real_logits: Logits | None = None,
     loss: str = "non_saturating",
     reduction: str = "mean",
-    weights: Sequence[float] | None = None,
+    weights: float | Sequence[float] | None = None,
     return_stats: bool = False,
 ) -> Any:
     """The generator's loss, for ``non_saturating`` −log D(G(z)) (Goodfellow et al. 2014, section 3).
@@ -276,7 +278,7 @@ def discriminator_loss_and_grad(
     loss: str = "non_saturating",
     label_smoothing: float = 0.0,
     reduction: str = "mean",
-    weights: Sequence[float] | None = None,
+    weights: float | Sequence[float] | None = None,
     return_stats: bool = False,
 ) -> LossAndGrad:
     """:func:`discriminator_loss` and its gradients by real_logits and fake_logits in the same pass,
@@ -307,7 +309,7 @@ def generator_loss_and_grad(
     real_logits: Logits | None = None,
     loss: str = "non_saturating",
     reduction: str = "mean",
-    weights: Sequence[float] | None = None,
+    weights: float | Sequence[float] | None = None,
     return_stats: bool = False,
 ) -> LossAndGrad:
     """:func:`generator_loss` and its gradients, as :func:`discriminator_loss_and_grad`.

@@ -146,7 +146,7 @@ LIST_CASES = {
     "weights of tensors": (
         lambda **kw: discriminator_loss(R, F, weights=[1.0], **kw),
         ValueError,
-        D + "weights must be None unless the logits are lists, got a list of length 1",
+        D + "weights must be one number unless the logits are lists, got a list of length 1",
     ),
     "too many weights": (
         lambda **kw: discriminator_loss([R, R], [F, F], weights=[1.0, 2.0, 3.0], **kw),
@@ -176,17 +176,18 @@ LIST_CASES = {
     "a string of weights": (
         lambda **kw: generator_loss([F, F], weights="12", **kw),
         TypeError,
-        G + "weights must be a list of numbers, one for each scale, got str",
+        G + "weights must be a number, or a list of them, one for each scale, got str",
     ),
-    "one number for all": (
-        lambda **kw: generator_loss([F, F], weights=0.5, **kw),
-        TypeError,
-        G + "weights must be a list of numbers, one for each scale, got float",
+    "a number that is not finite": (
+        lambda **kw: generator_loss([F, F], weights=math.inf, **kw),
+        ValueError,
+        G + "weights must be finite, got inf",
     ),
     "weights in a tensor": (
         lambda **kw: generator_loss([F, F], weights=torch.ones(2), **kw),
         TypeError,
-        G + "weights must be a list of numbers, one for each scale, got a tensor of shape (2,)",
+        G
+        + "weights must be a number, or a list of them, one for each scale, got a tensor of shape (2,)",
     ),
 }
 LIST_CASES |= {

@@ -73,6 +73,27 @@ def test_a_list_of_one_is_its_tensor(loss, dtype, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_one_number_is_the_weight_of_every_scale(reduction, case, device):
+    inputs = scales_like(case, SHAPES, torch.float32, device, 0)
+    one, each = (
+        case.call([detached(x) for x in inputs], reduction=reduction, weights=weights)
+        for weights in (-0.5, [-0.5] * 4)
+    )
+    assert_same_bits(flat(one), flat(each))
+    logits = [x[2] for x in inputs]  # of one scale, without lists
+    want = case.call([detached([x]) for x in logits], reduction=reduction, weights=[3.0])
+    assert_same_bits(flat(case.call(logits, reduction=reduction, weights=3)), flat(want))
+
+
+def flat(result):
+    if isinstance(result, torch.Tensor):
+        return [result]
+    return [x for part in result for x in flat(part)]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_weights_of_one_change_nothing(reduction, case, device):
     inputs = scales_like(case, SHAPES, torch.float32, device, 0)
     results = []

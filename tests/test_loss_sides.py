@@ -125,3 +125,11 @@ R = torch.zeros(3)
 def test_bad_input(call, error, message):
     with raises(error, f"pygan.fused_losses.{message}"):
         call()
+
+
+def test_least_squares_without_the_half_are_hifigans():
+    real, fake = logits(shapes=((4, 9), (4, 9)))
+    want = torch.mean((1 - real) ** 2) + torch.mean(fake**2)
+    got = discriminator_loss(real, fake, loss="least_squares", weights=2)
+    torch.testing.assert_close(got, want)
+    torch.testing.assert_close(*(torch.autograd.grad(x, [real, fake]) for x in (got, want)))

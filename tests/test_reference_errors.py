@@ -76,7 +76,7 @@ Z = torch.zeros(2)
         (
             dict(weights=[1.0]),
             ValueError,
-            r"weights must be None unless the logits are lists, got \[1.0\]",
+            r"weights must be a finite number unless the logits are lists, got \[1.0\]",
         ),
         (
             dict(real_logits=[Z], fake_logits=[Z], weights=[]),
@@ -94,7 +94,7 @@ Z = torch.zeros(2)
             "weights must be numbers, got",
         ),
         (
-            dict(real_logits=[Z], fake_logits=[Z], weights=1.0),
+            dict(real_logits=[Z], fake_logits=[Z], weights=math.inf),
             TypeError,
             "weights must be a sequence",
         ),
