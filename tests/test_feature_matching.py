@@ -6,7 +6,6 @@ import pytest
 import torch
 from helpers import DEVICES, FLOATS, each_way_to_run, raises
 from torch import nn
-from torch.library import opcheck
 from torch.nn import functional as F
 
 from pygan import reference
@@ -323,27 +322,6 @@ def test_more_maps_than_a_launch_takes_and_of_several_dtypes(norm, device):
 
 
 # --- tracing --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("norm", ["l1", "l2"])
-@pytest.mark.parametrize("kind", ["feature_matching", "backward", "backward of a graph"])
-def test_opcheck(kind, norm, fresh):
-    fake, real = maps([(5, 3), (4,)])
-    fake[1] = fake[1].detach()[::2].requires_grad_()
-    real[1] = real[1][::2]
-    distance = ["l1", "l2"].index(norm)
-    arguments = (fake, real, [1.0, 0.5], distance, True, True)
-    if kind == "feature_matching":
-        opcheck(ops.feature_matching.default, arguments)
-        return
-    with torch.no_grad():
-        _, _, multipliers, signs = ops.feature_matching.default(*arguments)
-    grad = torch.tensor(2.0, requires_grad=kind != "backward")
-    if norm == "l1":
-        opcheck(ops.feature_matching_l1_backward.default, (grad, multipliers, signs, [6, 15]))
-    else:
-        both = fake if kind != "backward" else [x.detach() for x in fake]
-        opcheck(ops.feature_matching_l2_backward.default, (grad, multipliers, both, real))
 
 
 @pytest.mark.parametrize("norm", ["l1", "l2"])

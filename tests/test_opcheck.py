@@ -63,6 +63,25 @@ def loss_calls(device):
     return calls
 
 
+def feature_calls(device):
+    """name -> (op, args): feature matching, with maps of two layouts and dtypes."""
+    fake = [torch.randn(5, 3, device=device), torch.randn(8, device=device).bfloat16()[::2]]
+    real = [torch.randn(3, 5, device=device).t(), torch.randn(4, device=device).bfloat16()]
+    leaves = [x.detach().requires_grad_() for x in fake]
+    grad = torch.tensor(2.0, device=device, requires_grad=True)
+    calls = {}
+    for distance, norm in enumerate(("l1", "l2")):
+        arguments = (real, [1.0, 0.5], distance, True, True)
+        calls[f"feature_matching, {norm}"] = (ops.feature_matching.default, (leaves, *arguments))
+        _, _, multipliers, signs = ops.feature_matching.default(fake, *arguments)
+        op = getattr(ops, f"feature_matching_{norm}_backward")
+        for kind, by, maps in (("", grad, leaves), (", without a graph", grad.detach(), fake)):
+            rest = (signs, [6, 15]) if norm == "l1" else (maps, real)
+            name = f"feature_matching_{norm}_backward"
+            calls[name + ("," + kind if kind else "")] = (op.default, (by, multipliers, *rest))
+    return calls
+
+
 def op_calls(device):
     """name -> (op, args, kwargs): every op that schemas.cpp registers."""
     x = torch.randn(4, 3, 8, 8, device=device, requires_grad=True)
@@ -117,7 +136,8 @@ def op_calls(device):
             ([x, images, last], each, 0.0, *affine[1:], None, False, [], None),
         ),
     }
-    calls = {name: (*call, {}) for name, call in (loss_calls(device) | calls).items()}
+    calls = loss_calls(device) | feature_calls(device) | calls
+    calls = {name: (*call, {}) for name, call in calls.items()}
     out = torch.empty(4, 3, 8, 8, device=device)
     calls["instance_noise.out"] = (
         ops.instance_noise.out,

@@ -31,7 +31,7 @@ def shapes(batch: int, length: int = LENGTH) -> list[tuple[int, ...]]:
             found.append((batch, channels, height, period))
     strides = (1, 2, 2, 4, 4, 1, 1, 1)
     for scale in range(3):
-        width = length >> scale
+        width = max(1, length >> scale)
         for channels, stride in zip((128, 128, 256, 512, 1024, 1024, 1024, 1), strides):
             width = (width - 1) // stride + 1
             found.append((batch, channels, width))
