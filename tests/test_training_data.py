@@ -1,5 +1,8 @@
 """What pygan.fit says of a Dataset that it cannot train on: at once, and with the cure."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from helpers import raises
@@ -114,3 +117,32 @@ def test_a_look_at_the_first_item_draws_nothing(tmp_path):
     data = Data(Random([0] * 9))
     assert torch.equal(torch.get_rng_state(), before)
     assert not data.labeled
+
+
+SCRIPT = """
+import sys
+import torch
+from pygan.training.data import Data
+from pygan.training.sampler import BatchSampler
+
+class Items(torch.utils.data.Dataset):
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return torch.zeros(6 + (index == 7))
+
+sampler, cpu = BatchSampler(8, 8, seed=0), torch.device("cpu")
+try:
+    next(Data(Items()).batches(sampler, 0, 1, device=cpu, workers=1))
+except ValueError as error:
+    sys.kept = error  # as pytest and notebooks keep one
+"""
+
+
+def test_a_program_ends_that_has_kept_an_error_of_a_worker():
+    """The traceback holds the loader, and Python waits for the workers when it exits."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr

@@ -135,8 +135,15 @@ class Data:
             generator=torch.Generator(),  # it would draw the workers' seeds from the global one
         )
         totals = (batch.total for batch in sampler.batches(start, stop))
-        for parts, total in zip(loader, totals, strict=True):
-            yield self._loaded(parts, total, device)
+        batches: Any = iter(loader)
+        try:
+            for parts, total in zip(batches, totals, strict=True):
+                yield self._loaded(parts, total, device)
+        finally:
+            # The traceback of an error holds the iterator, and with it the workers: they ignore the signal by which
+            # Python would end them when it exits, and it would wait for them for ever.
+            if workers:
+                batches._shutdown_workers()
 
     def labels(self, n: int, seed: int) -> Tensor | None:
         """n labels drawn at random from those of the data, with replacement; None if there are none.
