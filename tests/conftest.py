@@ -120,3 +120,12 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(f"{count} tests marked cuda were skipped: {WHY_NOT_CUDA}")
     for line in config.stash.get(LEFT_OUT, []):
         terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def one_thread():
+    """As the processes have that helpers_fit.start starts: the bits of torch's sums depend on it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -12,7 +12,6 @@ import time
 
 import numpy as np
 import pytest
-import torch
 from helpers import raises
 from helpers_fit import (
     FULL,
@@ -29,14 +28,7 @@ from helpers_fit import (
 from pygan import checkpoint
 from pygan.training.lock import RunLock
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As the processes have that these runs are compared with: torch's sums depend on it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class FailsAt:

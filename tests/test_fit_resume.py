@@ -27,6 +27,8 @@ from helpers_fit import (
 from pygan import checkpoint
 from pygan.checkpoint import CheckpointError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RUN = {**FULL, "evaluate": spread, "evaluate_every": 5, "resume": "auto"}
 
 
