@@ -84,7 +84,7 @@ def test_killed_with_a_checkpoint_at_every_step(tmp_path):
     writing = killed_at_random(
         tmp_path, 20, 0.7, launch_slowly, **RUN, steps=30, checkpoint_every=1
     )
-    assert writing >= 3
+    assert writing >= 1
 
 
 @pytest.mark.slow
