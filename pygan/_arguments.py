@@ -40,10 +40,10 @@ def is_int(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def check_int(op: str, argument: str, value: object, least: int = 1) -> None:
+def check_int(op: str, argument: str, value: Any, least: int = 1) -> None:
     if not is_int(value, least):
         raise ValueError(f"{op}: {argument} must be an int of at least {least}, got {value!r}")
-    if value >= 1 << 63:  # type: ignore[operator]  # an int
+    if value >= 1 << 63:
         raise ValueError(f"{op}: {argument} must be below 2**63, got a larger int")
 
 

@@ -97,12 +97,6 @@ struct Pair {
   }
 };
 
-// The rank among the blocks that have tiles of the map: the number of this block's first one.
-__device__ __forceinline__ unsigned rank_of_block(const FeatureLaunch& a, int m) {
-  return blockIdx.x >= a.first_block[m] ? blockIdx.x - a.first_block[m]
-                                        : blockIdx.x + gridDim.x - a.first_block[m];
-}
-
 template <class T, Distance distance, bool relative>
 __device__ __forceinline__ void add_map(double (&totals)[kFeatureSums], const FeatureMap& map,
                                         unsigned rank) {
@@ -200,7 +194,7 @@ __global__ void __launch_bounds__(kThreads, kFeatureMinBlocks<T, relative>)
   PYGAN_SHARED(unsigned, flag, 1);
 #pragma unroll 1
   for (int m = 0; m < a.count; ++m) {
-    const unsigned rank = rank_of_block(a, m);
+    const unsigned rank = rank_after(a.first_block[m]);
     if (rank >= tiles_of(a.maps[m])) continue;
     double totals[kFeatureSums] = {};
     add_map<T, distance, relative>(totals, a.maps[m], rank);
@@ -234,7 +228,7 @@ __global__ void __launch_bounds__(kThreads, kFeatureMinBlocks<T>)
         (signs != nullptr ? aligned<int8_t, kVector>(signs)
                           : aligned<T, kVector>(fake) && aligned<T, kVector>(real));
 #pragma unroll 1
-    for (int64_t tile = rank_of_block(a, m); tile < tiles_of(map); tile += gridDim.x) {
+    for (int64_t tile = rank_after(a.first_block[m]); tile < tiles_of(map); tile += gridDim.x) {
       const auto deliver = [&](int64_t i, const M(&slope)[kVector]) {
         Vector<T, kVector> result;
 #pragma unroll

@@ -68,9 +68,7 @@ template <class F>
 __device__ __forceinline__ void for_each_piece(const LossLaunch& a, F&& f) {
 #pragma unroll 1
   for (int p = 0; p < a.count; ++p) {
-    const unsigned block = blockIdx.x >= a.first_block[p]
-                               ? blockIdx.x - a.first_block[p]
-                               : blockIdx.x + gridDim.x - a.first_block[p];
+    const unsigned block = rank_after(a.first_block[p]);
     const Tiles tiles{block, tiles_of(a.pieces[p]), gridDim.x};
     if (tiles.first < tiles.end) f(a.pieces[p], tiles);
   }

@@ -79,9 +79,7 @@ __global__ void __launch_bounds__(kThreads, kNoiseMinBlocks<In, Out>)
     };
 
     const int64_t end = piece.n + skipped;
-    const unsigned block = blockIdx.x >= a.first_block[p]
-                               ? blockIdx.x - a.first_block[p]
-                               : blockIdx.x + gridDim.x - a.first_block[p];
+    const unsigned block = rank_after(a.first_block[p]);
     const int64_t stride = gridDim.x * kTile;
     // Tiles that begin from here to there are whole, and can be moved in vectors.
     const int64_t first_whole = skipped > 0 ? kTile : 0;

@@ -30,6 +30,12 @@ inline constexpr int kMinBlocks = sizeof(M) == 8 ? 1
 
 static __device__ unsigned slots[kSlots];
 
+// How far this block comes after the one that takes the first tile of a piece, in turn.
+__device__ __forceinline__ unsigned rank_after(unsigned first_block) {
+  return blockIdx.x >= first_block ? blockIdx.x - first_block
+                                   : blockIdx.x + gridDim.x - first_block;
+}
+
 // The sum over a warp, in every lane. xor: each lane adds in the same tree, so all agree bit for
 // bit.
 __device__ __forceinline__ double warp_sum(double x) {

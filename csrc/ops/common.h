@@ -5,6 +5,8 @@
 #include <ATen/EmptyTensor.h>
 #include <torch/library.h>
 
+#include <algorithm>
+
 #include "math/dtype.h"
 
 #if !defined(PYGAN_WITH_CUDA)
@@ -62,6 +64,25 @@ inline void check_no_transform(const char* op, const at::Tensor& x) {
 }
 inline void check_no_transform(const char* op, const std::optional<at::Tensor>& x) {
   if (x.has_value()) check_no_transform(op, *x);
+}
+inline void check_no_transforms(const char* op, at::TensorList tensors) {
+  for (const at::Tensor& x : tensors) check_no_transform(op, x);
+}
+
+// Whether autograd records what is done with it. Where it does not, ops go below autograd at once:
+// no node, no saved tensors.
+inline bool records(const at::Tensor& x) { return at::GradMode::is_enabled() && x.requires_grad(); }
+inline bool records(const std::optional<at::Tensor>& x) { return x.has_value() && records(*x); }
+inline bool records(at::TensorList tensors) {
+  return at::GradMode::is_enabled() &&
+         std::any_of(tensors.begin(), tensors.end(),
+                     [](const at::Tensor& x) { return x.requires_grad(); });
+}
+
+// An op of ours through the dispatcher; looked up once, into a static variable of the caller's.
+template <class Signature>
+c10::TypedOperatorHandle<Signature> op(const char* name, const char* overload = "") {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, overload).typed<Signature>();
 }
 
 // Whether memory behind a CPU tensor may be read as it is: no subclass, fake tensor, wrapper of a

@@ -15,43 +15,30 @@ using torch::autograd::Function;
 using torch::autograd::variable_list;
 
 Matched call_features(const FeatureArgs& args, bool signs) {
-  static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("pygan::feature_matching", "")
-          .typed<Matched(at::TensorList, at::TensorList, Doubles, int64_t, bool, bool)>();
-  return op.call(args.fake, args.real, args.weights, args.distance, args.relative, signs);
+  static const auto matching =
+      op<Matched(at::TensorList, at::TensorList, Doubles, int64_t, bool, bool)>(
+          "pygan::feature_matching");
+  return matching.call(args.fake, args.real, args.weights, args.distance, args.relative, signs);
 }
 
 namespace {
 
+constexpr const char* kOp = "pygan.fused_losses.feature_matching";
+
 std::vector<at::Tensor> call_l1_backward(const at::Tensor& grad, const at::Tensor& multipliers,
                                          at::TensorList signs, at::IntArrayRef dtypes) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("pygan::feature_matching_l1_backward", "")
-                             .typed<std::vector<at::Tensor>(const at::Tensor&, const at::Tensor&,
-                                                            at::TensorList, at::IntArrayRef)>();
-  return op.call(grad, multipliers, signs, dtypes);
+  static const auto backward =
+      op<std::vector<at::Tensor>(const at::Tensor&, const at::Tensor&, at::TensorList,
+                                 at::IntArrayRef)>("pygan::feature_matching_l1_backward");
+  return backward.call(grad, multipliers, signs, dtypes);
 }
 
 std::vector<at::Tensor> call_l2_backward(const at::Tensor& grad, const at::Tensor& multipliers,
                                          at::TensorList fake, at::TensorList real) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("pygan::feature_matching_l2_backward", "")
-                             .typed<std::vector<at::Tensor>(const at::Tensor&, const at::Tensor&,
-                                                            at::TensorList, at::TensorList)>();
-  return op.call(grad, multipliers, fake, real);
-}
-
-bool records(at::TensorList tensors) {
-  return at::GradMode::is_enabled() &&
-         std::any_of(tensors.begin(), tensors.end(),
-                     [](const at::Tensor& t) { return t.requires_grad(); });
-}
-
-void check_no_transforms(at::TensorList tensors) {
-  for (const at::Tensor& x : tensors) {
-    check_no_transform("pygan.fused_losses.feature_matching", x);
-  }
+  static const auto backward =
+      op<std::vector<at::Tensor>(const at::Tensor&, const at::Tensor&, at::TensorList,
+                                 at::TensorList)>("pygan::feature_matching_l2_backward");
+  return backward.call(grad, multipliers, fake, real);
 }
 
 // Inputs: the fake maps, the real ones, and four arguments that are no tensors.
@@ -87,7 +74,7 @@ struct FeatureMatching : Function<FeatureMatching> {
     variable_list out(2 * maps + 3);
     const at::Tensor& grad = incoming[0];
     if (!grad.defined()) return out;
-    check_no_transform("pygan.fused_losses.feature_matching", grad);
+    check_no_transform(kOp, grad);
     const variable_list saved = ctx->get_saved_variables();
     const at::TensorList kept = at::TensorList(saved).slice(1);
     std::vector<at::Tensor> grads;
@@ -106,8 +93,8 @@ struct FeatureMatching : Function<FeatureMatching> {
 
 Matched feature_matching(at::TensorList fake, at::TensorList real, Doubles weights,
                          int64_t distance, bool relative, bool signs) {
-  check_no_transforms(fake);
-  check_no_transforms(real);
+  check_no_transforms(kOp, fake);
+  check_no_transforms(kOp, real);
   const FeatureArgs args{fake, real, weights, distance, relative};
   if (!records(fake) && !records(real)) {
     const AutoDispatchBelowADInplaceOrView below;
@@ -128,7 +115,7 @@ at::Tensor factor(const at::Tensor& multipliers, size_t i, const at::Tensor& gra
 std::vector<at::Tensor> feature_matching_l1_backward(const at::Tensor& grad,
                                                      const at::Tensor& multipliers,
                                                      at::TensorList signs, at::IntArrayRef dtypes) {
-  check_no_transform("pygan.fused_losses.feature_matching", grad);
+  check_no_transform(kOp, grad);
   if (!records(grad)) {
     const AutoDispatchBelowADInplaceOrView below;
     return call_l1_backward(grad, multipliers, signs, dtypes);
@@ -145,9 +132,9 @@ std::vector<at::Tensor> feature_matching_l1_backward(const at::Tensor& grad,
 std::vector<at::Tensor> feature_matching_l2_backward(const at::Tensor& grad,
                                                      const at::Tensor& multipliers,
                                                      at::TensorList fake, at::TensorList real) {
-  check_no_transform("pygan.fused_losses.feature_matching", grad);
-  check_no_transforms(fake);
-  check_no_transforms(real);
+  check_no_transform(kOp, grad);
+  check_no_transforms(kOp, fake);
+  check_no_transforms(kOp, real);
   if (!records(grad) && !records(fake) && !records(real)) {
     const AutoDispatchBelowADInplaceOrView below;
     return call_l2_backward(grad, multipliers, fake, real);

@@ -14,22 +14,21 @@ struct Plan {
   std::vector<at::Tensor> fake, real;
   std::vector<FeatureMap> maps;
 
-  explicit Plan(const FeatureArgs& args) : Plan(args.fake, args.real, args.weights) {}
-  Plan(at::TensorList fakes, at::TensorList reals, Doubles weights) {
-    for (size_t i = 0; i < fakes.size(); ++i) {
-      fake.push_back(dense(fakes[i]));
+  explicit Plan(const FeatureArgs& args) {
+    for (size_t i = 0; i < args.fake.size(); ++i) {
+      fake.push_back(dense(args.fake[i]));
       const at::Tensor& f = fake.back();
-      real.push_back(reals[i]);
+      real.push_back(args.real[i]);
       if (real.back().strides() != f.strides()) {
-        real.back() = empty_on(f, f.sizes(), f.strides(), f.scalar_type()).copy_(reals[i]);
+        real.back() = empty_on(f, f.sizes(), f.strides(), f.scalar_type()).copy_(args.real[i]);
       }
       maps.push_back({f.const_data_ptr(), real.back().const_data_ptr(), nullptr, nullptr, f.numel(),
-                      weights.empty() ? 1.0 : weights[i], static_cast<int64_t>(i)});
+                      args.weights[i], static_cast<int64_t>(i)});
     }
   }
 };
 
-// Calls f(maps, options) for the maps of each dtype, in the order of the dtypes' first maps.
+// Calls f(maps, options) for the maps of each dtype that there is.
 template <class F>
 void for_each_dtype(const std::vector<FeatureMap>& maps, const std::vector<at::ScalarType>& types,
                     FeatureOptions options, F&& f) {
@@ -153,9 +152,10 @@ std::vector<at::Tensor> feature_matching_l2_backward(const at::Tensor& grad,
                                                      const at::Tensor& multipliers,
                                                      at::TensorList fake, at::TensorList real) {
   const std::vector<double> weights(fake.size(), 1.0);
-  check_features({fake, real, weights, static_cast<int64_t>(Distance::l2), false});
+  const FeatureArgs args{fake, real, weights, static_cast<int64_t>(Distance::l2), false};
+  check_features(args);
   check_gradient(grad, multipliers, fake);
-  Plan plan(fake, real, weights);
+  Plan plan(args);
   std::vector<at::Tensor> outs;
   for (const at::Tensor& f : plan.fake) {
     outs.push_back(empty_on(f, f.sizes(), f.strides(), f.scalar_type()));

@@ -27,11 +27,6 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
 
-template <class Signature>
-c10::TypedOperatorHandle<Signature> op(const char* name) {
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
-}
-
 std::vector<at::Tensor> call_backward(const at::Tensor& grad, at::TensorList logits,
                                       const at::Tensor& means, const LossArgs& args) {
   static const auto backward =
@@ -148,22 +143,11 @@ struct GanLossTerms : Function<GanLossTerms> {
   }
 };
 
-// Below autograd at once where nothing is recorded: no node, no saved tensors.
-bool records(at::TensorList tensors) {
-  return at::GradMode::is_enabled() &&
-         std::any_of(tensors.begin(), tensors.end(),
-                     [](const at::Tensor& t) { return t.requires_grad(); });
-}
-
-void check_no_transforms(at::TensorList logits) {
-  for (const at::Tensor& x : logits) check_no_transform("pygan.fused_losses", x);
-}
-
 std::tuple<at::Tensor, at::Tensor> gan_loss(at::TensorList logits, at::IntArrayRef roles,
                                             int64_t loss, double label_smoothing,
                                             c10::ArrayRef<double> weights, int64_t reduction,
                                             bool statistics) {
-  check_no_transforms(logits);
+  check_no_transforms("pygan.fused_losses", logits);
   const LossArgs args{roles, loss, label_smoothing, weights, reduction};
   if (!records(logits)) {
     const AutoDispatchBelowADInplaceOrView below;
@@ -200,7 +184,7 @@ std::tuple<at::Tensor, at::Tensor> gan_loss(at::TensorList logits, at::IntArrayR
 std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>> gan_loss_and_grad(
     at::TensorList logits, at::IntArrayRef roles, int64_t loss, double label_smoothing,
     c10::ArrayRef<double> weights, int64_t reduction, bool statistics) {
-  check_no_transforms(logits);
+  check_no_transforms("pygan.fused_losses", logits);
   const AutoDispatchBelowADInplaceOrView below;
   return call_loss_and_grad(logits, {roles, loss, label_smoothing, weights, reduction}, statistics);
 }
@@ -254,7 +238,7 @@ std::vector<at::Tensor> gan_loss_backward(const at::Tensor& grad, at::TensorList
                                           int64_t loss, double label_smoothing,
                                           c10::ArrayRef<double> weights, int64_t reduction) {
   check_no_transform("pygan.fused_losses", grad);
-  check_no_transforms(logits);
+  check_no_transforms("pygan.fused_losses", logits);
   const LossArgs args{roles, loss, label_smoothing, weights, reduction};
   if (records(logits) || records(grad)) {
     check_backward(grad, logits, means, args);
@@ -266,7 +250,7 @@ std::vector<at::Tensor> gan_loss_backward(const at::Tensor& grad, at::TensorList
 
 std::vector<at::Tensor> gan_loss_terms(at::TensorList logits, at::IntArrayRef roles, int64_t loss,
                                        double label_smoothing, int64_t order) {
-  check_no_transforms(logits);
+  check_no_transforms("pygan.fused_losses", logits);
   if (!records(logits)) {
     const AutoDispatchBelowADInplaceOrView below;
     return call_terms(logits, {roles, loss, label_smoothing, {}, kSum}, order);

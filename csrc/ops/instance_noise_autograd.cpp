@@ -19,21 +19,18 @@ using torch::autograd::variable_list;
 using Doubles = c10::ArrayRef<double>;
 
 std::vector<at::Tensor> call_noise(const NoiseArguments& a, at::Tensor& state) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("pygan::instance_noise", "")
-                             .typed<std::vector<at::Tensor>(
-                                 at::TensorList, const OptionalTensor&, double, at::Tensor&,
-                                 c10::SymIntArrayRef, Doubles, Doubles, OptionalType, bool)>();
-  return op.call(a.x, a.sigma, a.sigma_value, state, a.offset, a.scale, a.bias, a.dtype, a.cat);
+  static const auto handle =
+      op<std::vector<at::Tensor>(at::TensorList, const OptionalTensor&, double, at::Tensor&,
+                                 c10::SymIntArrayRef, Doubles, Doubles, OptionalType, bool)>(
+          "pygan::instance_noise");
+  return handle.call(a.x, a.sigma, a.sigma_value, state, a.offset, a.scale, a.bias, a.dtype, a.cat);
 }
 
 void call_noise_out(const NoiseArguments& a, at::Tensor& state, at::TensorList out) {
-  static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("pygan::instance_noise", "out")
-          .typed<void(at::TensorList, const OptionalTensor&, double, at::Tensor&,
-                      c10::SymIntArrayRef, Doubles, Doubles, bool, at::TensorList)>();
-  op.call(a.x, a.sigma, a.sigma_value, state, a.offset, a.scale, a.bias, a.cat, out);
+  static const auto handle =
+      op<void(at::TensorList, const OptionalTensor&, double, at::Tensor&, c10::SymIntArrayRef,
+              Doubles, Doubles, bool, at::TensorList)>("pygan::instance_noise", "out");
+  handle.call(a.x, a.sigma, a.sigma_value, state, a.offset, a.scale, a.bias, a.cat, out);
 }
 
 namespace {
@@ -41,21 +38,18 @@ namespace {
 at::Tensor call_noise_at(const at::Tensor& x, const OptionalTensor& sigma, double sigma_value,
                          const at::Tensor& state, const c10::SymInt& offset, double scale,
                          double bias, OptionalType dtype) {
-  static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("pygan::instance_noise_at", "")
-          .typed<at::Tensor(const at::Tensor&, const OptionalTensor&, double, const at::Tensor&,
-                            c10::SymInt, double, double, OptionalType)>();
-  return op.call(x, sigma, sigma_value, state, offset, scale, bias, dtype);
+  static const auto handle =
+      op<at::Tensor(const at::Tensor&, const OptionalTensor&, double, const at::Tensor&,
+                    c10::SymInt, double, double, OptionalType)>("pygan::instance_noise_at");
+  return handle.call(x, sigma, sigma_value, state, offset, scale, bias, dtype);
 }
 
 at::Tensor call_dot(const at::Tensor& grad, c10::SymIntArrayRef stride, const at::Tensor& state,
                     const c10::SymInt& offset, const c10::SymInt& samples) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("pygan::noise_dot", "")
-                             .typed<at::Tensor(const at::Tensor&, c10::SymIntArrayRef,
-                                               const at::Tensor&, c10::SymInt, c10::SymInt)>();
-  return op.call(grad, stride, state, offset, samples);
+  static const auto handle =
+      op<at::Tensor(const at::Tensor&, c10::SymIntArrayRef, const at::Tensor&, c10::SymInt,
+                    c10::SymInt)>("pygan::noise_dot");
+  return handle.call(grad, stride, state, offset, samples);
 }
 
 at::Tensor grad_of_x(const at::Tensor& grad, double scale, at::ScalarType dtype) {
@@ -157,11 +151,8 @@ void mark_written(const at::Tensor& tensor) {
   if (!tensor.is_inference()) tensor.unsafeGetTensorImpl()->bump_version();
 }
 
-bool records(const at::Tensor& x) { return at::GradMode::is_enabled() && x.requires_grad(); }
-bool records(const OptionalTensor& x) { return x.has_value() && records(*x); }
-
 void check_no_transforms(at::TensorList x, const OptionalTensor& sigma) {
-  for (const at::Tensor& one : x) check_no_transform("pygan.instance_noise", one);
+  ops::check_no_transforms("pygan.instance_noise", x);
   check_no_transform("pygan.instance_noise", sigma);
 }
 
@@ -262,16 +253,14 @@ at::Tensor noise_dot(const at::Tensor& grad, c10::SymIntArrayRef stride, const a
 at::Tensor noise_advance(at::TensorList x, const OptionalTensor& sigma, double sigma_value,
                          at::Tensor& state, c10::SymIntArrayRef offset, Doubles scale, Doubles bias,
                          OptionalType dtype, bool cat) {
-  static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("pygan::noise_advance", "")
-          .typed<at::Tensor(at::TensorList, const OptionalTensor&, double, at::Tensor&,
-                            c10::SymIntArrayRef, Doubles, Doubles, OptionalType, bool)>();
+  static const auto handle =
+      op<at::Tensor(at::TensorList, const OptionalTensor&, double, at::Tensor&, c10::SymIntArrayRef,
+                    Doubles, Doubles, OptionalType, bool)>("pygan::noise_advance");
   check_no_transforms(x, sigma);
   at::Tensor before;
   {
     const AutoDispatchBelowADInplaceOrView below;
-    before = op.call(x, sigma, sigma_value, state, offset, scale, bias, dtype, cat);
+    before = handle.call(x, sigma, sigma_value, state, offset, scale, bias, dtype, cat);
   }
   mark_written(state);
   return before;
@@ -280,18 +269,16 @@ at::Tensor noise_advance(at::TensorList x, const OptionalTensor& sigma, double s
 at::Tensor noise_draw(at::TensorList x, const OptionalTensor& sigma, double sigma_value,
                       Doubles scale, Doubles bias, OptionalType dtype, bool cat, at::TensorList out,
                       std::optional<at::Generator> generator) {
-  static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("pygan::noise_draw", "")
-          .typed<at::Tensor(at::TensorList, const OptionalTensor&, double, Doubles, Doubles,
-                            OptionalType, bool, at::TensorList, std::optional<at::Generator>)>();
+  static const auto handle =
+      op<at::Tensor(at::TensorList, const OptionalTensor&, double, Doubles, Doubles, OptionalType,
+                    bool, at::TensorList, std::optional<at::Generator>)>("pygan::noise_draw");
   check_no_transforms(x, sigma);
   for (const at::Tensor& one : out) {
     check_no_transform("pygan.instance_noise", one);
     TORCH_CHECK_VALUE(!one.is_neg(), "pygan.instance_noise: out must not be a view that negates");
   }
   const AutoDispatchBelowADInplaceOrView below;
-  return op.call(x, sigma, sigma_value, scale, bias, dtype, cat, out, std::move(generator));
+  return handle.call(x, sigma, sigma_value, scale, bias, dtype, cat, out, std::move(generator));
 }
 
 TORCH_LIBRARY_IMPL(pygan, ADInplaceOrView, m) {

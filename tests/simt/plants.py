@@ -38,6 +38,11 @@ FEATURES = "cuda/features.cuh"
 PATCHES = [
     Patch(
         REDUCE,
+        ": blockIdx.x + gridDim.x - first_block;",
+        ": blockIdx.x + (BUG(blocks_not_in_turn) ? 0 : gridDim.x - first_block);",
+    ),
+    Patch(
+        REDUCE,
         "const double sum = warp_sum(value[k]);",
         "const double sum = BUG(shuffle_in_branch) && value[k] == 0 ? 0 : warp_sum(value[k]);",
     ),
@@ -115,11 +120,6 @@ PATCHES = [
         " BUG(loss_index_overflow) ? static_cast<int>(tile) * kTile : tile * kTile;",
     ),
     Patch(
-        LOSS,
-        ": blockIdx.x + gridDim.x - a.first_block[p];",
-        ": blockIdx.x + (BUG(loss_blocks_not_in_turn) ? 0 : gridDim.x - a.first_block[p]);",
-    ),
-    Patch(
         FEATURES,
         "const int64_t end = first + kFeatureTile < n ? first + kFeatureTile : n;",
         "const int64_t last = n + (BUG(features_tail_out_of_bounds) ? 1 : 0);\n"
@@ -140,11 +140,6 @@ PATCHES = [
         FEATURES,
         "        aligned<T, kVector>(out) &&\n",
         "        (BUG(features_store_misaligned) || aligned<T, kVector>(out)) &&\n",
-    ),
-    Patch(
-        FEATURES,
-        ": blockIdx.x + gridDim.x - a.first_block[m];",
-        ": blockIdx.x + (BUG(features_blocks_not_in_turn) ? 0 : gridDim.x - a.first_block[m]);",
     ),
     Patch(
         FEATURES,
@@ -202,11 +197,6 @@ PATCHES = [
     ),
     Patch(
         NOISE,
-        ": blockIdx.x + gridDim.x - a.first_block[p];",
-        ": blockIdx.x + (BUG(noise_blocks_not_in_turn) ? 0 : gridDim.x - a.first_block[p]);",
-    ),
-    Patch(
-        NOISE,
         "threadIdx.x == 0 && arrives_last(a.slot)",
         "threadIdx.x == 0 && (arrives_last(a.slot) || BUG(step_advanced_early))",
     ),
@@ -241,6 +231,11 @@ REPORTS: dict[str, list[Report]] = {
         Report("noise", "asan", ("signed integer overflow", "instance_noise.cuh"))
     ],
     "noise_last_tile_guard_missing": [NOISE_ASAN],
+    "blocks_not_in_turn": [
+        Report("loss", "plain", ("loss: wrong result",)),
+        Report("features", "plain", ("features: wrong",)),
+        Report("noise", "plain", ("noise: wrong element",)),
+    ],
     "barrier_missing": [
         Report("loss", "tsan", (RACE, "reduce.cuh")),
         Report("loss", "plain", (POISON,)),
@@ -263,20 +258,17 @@ REPORTS: dict[str, list[Report]] = {
     "loss_other_misaligned": [Report("loss", "asan", ("misaligned address", "vector.cuh"))],
     "loss_store_misaligned": [Report("loss", "asan", ("misaligned address", "vector.cuh"))],
     "loss_other_store_misaligned": [Report("loss", "asan", ("misaligned address", "vector.cuh"))],
-    "loss_blocks_not_in_turn": [Report("loss", "plain", ("loss: wrong result",))],
     "features_tail_out_of_bounds": [_asan("features", "features.cuh")],
     "features_tail_guard_missing": [Report("features", "asan", ("ERROR: AddressSanitizer: ",))],
     "features_misaligned": [Report("features", "asan", ("misaligned address", "vector.cuh"))],
     "features_signs_misaligned": [Report("features", "asan", ("misaligned address", "vector.cuh"))],
     "features_store_misaligned": [Report("features", "asan", ("misaligned address", "vector.cuh"))],
-    "features_blocks_not_in_turn": [Report("features", "plain", ("features: wrong",))],
     "features_barrier_missing": [Report("features", "tsan", (RACE,))],
     "features_total_barrier_missing": [Report("features", "tsan", (RACE, "features.cuh"))],
     "noise_misaligned": [Report("noise", "asan", ("misaligned address", "vector.cuh"))],
     "noise_store_misaligned": [Report("noise", "asan", ("misaligned address", "vector.cuh"))],
     "noise_sigma_of_another_sample": [Report("noise", "plain", ("noise: wrong element",))],
     "noise_step_of_another_piece": [Report("noise", "plain", ("noise: wrong element",))],
-    "noise_blocks_not_in_turn": [Report("noise", "plain", ("noise: wrong element",))],
     "loss_index_overflow": [Report("loss", "asan", ("signed integer overflow", "gan_loss.cuh"))],
     "noise_index_overflow": [
         Report("noise", "asan", ("signed integer overflow", "instance_noise.cuh"))
