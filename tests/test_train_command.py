@@ -150,8 +150,10 @@ def test_more_steps_are_another_decay_of_the_learning_rate(tmp_path, capsys):
     assert command(*arguments, "--steps", 2) == 0
     assert command(*arguments, "--steps", 4) == 2
     message = capsys.readouterr().err
-    assert "--steps, which the decay of the learning rates follows, must be that of the" in message
+    assert "--steps (of the learning rates' decay) must be that of the checkpoint" in message
     assert "lr_schedulers" not in message and "--allow-changes continues" in message
+    assert command(*arguments, "--steps", 4, "--set", "optimizer.lr=0.1") == 2
+    assert "d_optimizer.lr, --steps (of the learning rates' decay))" in capsys.readouterr().err
     assert command(*arguments, "--steps", 4, "--allow-changes") == 0
     # 1/2 (1 + cos(pi t)), two of four steps on the way; the last line is of the rate after step 4, which is 0.
     assert [line["g_lr"] for line in lines(tmp_path / "a")][2:] == pytest.approx(

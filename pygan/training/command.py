@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -157,7 +156,12 @@ class _Decay:
 
 
 _OPTIONS = {
-    "lr_schedulers[0].lr_lambdas[0].steps": "--steps, which the decay of the learning rates follows,",
+    # The two decay alike.
+    ", lr_schedulers[1].lr_lambdas[0].steps": "",
+    ", lr_schedulers[1].lr_lambdas[0].decay_from": "",
+    " (and so must lr_schedulers[1].lr_lambdas[0].steps)": "",
+    " (and so must lr_schedulers[1].lr_lambdas[0].decay_from)": "",
+    "lr_schedulers[0].lr_lambdas[0].steps": "--steps (of the learning rates' decay)",
     "lr_schedulers[0].lr_lambdas[0].decay_from": "[optimizer] decay_from",
     "resume='auto'": "--resume",
     "allow_changes=True": "--allow-changes",
@@ -168,7 +172,7 @@ _OPTIONS = {
 
 def _as_options(error: Exception) -> str:
     """A message of pygan.fit's, as of the command: what are arguments there are options here."""
-    text = re.sub(r" \(and so must lr_schedulers\[1\]\S*\)", "", str(error))  # both decay alike
+    text = str(error)
     for argument, option in _OPTIONS.items():
         text = text.replace(argument, option)
     return text
