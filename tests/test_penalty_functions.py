@@ -100,6 +100,13 @@ def test_the_adaptive_weight_is_vqgans(factor):
     (reconstruction + weight * g_loss).backward()  # the graphs are still there
 
 
+def test_the_adaptive_weight_has_a_maximum():
+    layer = torch.ones(3, requires_grad=True)
+    # 2 / (0 + 1e-4) would be 20,000.
+    assert adaptive_weight(2 * layer[0], 0 * layer[0], layer) == 1e4
+    assert adaptive_weight(2 * layer[0], layer[0], layer, maximum=1.5) == 1.5
+
+
 X = torch.zeros(3, 2)
 
 
