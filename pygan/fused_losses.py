@@ -72,9 +72,9 @@ class LossStats(NamedTuple):
     Over all logits of all scales. Those of the real logits are NaN where none were given. Accuracies and
     sign say how the discriminator decides as the loss has it: by a logit's sign; for ``least_squares``,
     by the side of the middle between its targets, (1 - label_smoothing) / 2; for the relativistic losses,
-    by the difference to the logit, or the mean, that a logit is compared with. Under ``wasserstein``
-    they, and under it and the relativistic losses D(x) and D(G(z)), depend on an offset of the logits that
-    the loss leaves undetermined.
+    by the difference to the logit, or the mean, that a logit is compared with. ``wasserstein`` and the
+    relativistic losses leave an offset of the logits undetermined: D(x) and D(G(z)) mean nothing there, and
+    under ``wasserstein`` neither do accuracies and sign.
     """
 
     real_logit: Tensor
@@ -198,8 +198,8 @@ def real_loss(
 ) -> Any:
     """The part of :func:`discriminator_loss` that is of the real logits, for losses that do not compare.
 
-    Run backward by itself, after or before :func:`fake_loss`, as PyTorch's DCGAN example and StyleGAN3 do, the two give
-    the gradients of their sum, and the graph of one side can be freed before the other is made:
+    Running this and :func:`fake_loss` backward separately, as PyTorch's DCGAN example and StyleGAN3 do, gives the
+    gradients of their sum, and frees the graph of one side before that of the other is built:
 
         pygan.fused_losses.real_loss(D(real)).backward()
         pygan.fused_losses.fake_loss(D(fake.detach())).backward()

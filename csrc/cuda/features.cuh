@@ -14,7 +14,7 @@ namespace pygan::cuda {
 inline constexpr int kFeaturesPerThread = 32;
 inline constexpr int kFeatureTile = kThreads * kFeaturesPerThread;
 
-// Vectors of each map that a thread has on their way at a time: 64 bytes. Of signs, a word for a
+// Vectors of each map that a thread has in flight: 64 bytes. Of signs, a word for a
 // vector, all of a tile.
 inline constexpr int kMapVectors = 4;
 template <class T>
@@ -58,7 +58,7 @@ inline FeatureLaunch describe(const FeatureMap* maps, int count, const FeatureOp
 }
 
 // A tile of a map as a thread takes it: kVector neighboring elements at a time, load(i) of kAtOnce
-// groups before the first use(i, loaded), so that there are enough bytes on the way. (Written out,
+// groups before the first use(i, loaded), so that enough bytes are in flight. (Written out,
 // because int8_t may alias anything, and the compiler keeps loads behind stores of it.) Only where
 // not all of the tile is there, or aligned, it goes element by element, by single(i).
 template <int kVector, int kAtOnce, class L, class U, class S>
@@ -178,7 +178,7 @@ __device__ __forceinline__ void finish_features(const FeatureLaunch& a, const Fe
   }
 }
 
-// With 64 registers a thread the vectors on their way do not fit; conversions and a second sum take
+// With 64 registers a thread the vectors in flight do not fit; conversions and a second sum take
 // some more.
 template <class T, bool relative = false>
 inline constexpr int kFeatureMinBlocks = sizeof(T) == 8               ? 1

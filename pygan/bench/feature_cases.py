@@ -41,8 +41,8 @@ def shapes(batch: int, length: int = LENGTH) -> list[tuple[int, ...]]:
 def hifigan(
     op: str, sizes: Sequence[int], dtype: torch.dtype, device: torch.device
 ) -> Iterator[Case]:
-    """A row for each size and kind of work: about so many elements in shorter samples or larger batches, as far as the
-    layers can be had. What is compared with is the loop over the maps by F.l1_loss."""
+    """A row for each size and kind of work. A size is met by shorter samples or larger batches, with at least one value
+    in each map. The baseline is the loop over the maps with F.l1_loss."""
 
     def loop(fake: list[Tensor], real: list[Tensor]) -> Any:
         return 2 * sum(F.l1_loss(f, r) for f, r in zip(fake, real, strict=True))
