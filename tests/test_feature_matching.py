@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from helpers import DEVICES, FLOATS, each_way_to_run, raises
@@ -392,6 +393,19 @@ BAD = {
         ValueError,
         "reduction must be sum or mean, got 'none'",
     ),
+    "reduction type": (
+        (A, A),
+        {"reduction": np.array(["sum", "mean"])},
+        ValueError,
+        "reduction must be sum or mean, got array",
+    ),
+    "relative": ((A, A), {"relative": "no"}, TypeError, "relative must be a bool, got str"),
+    "return_parts": (
+        (A, A),
+        {"return_parts": 1},
+        TypeError,
+        "return_parts must be a bool, got int",
+    ),
     "weight": ((A, A), {"weights": math.inf}, ValueError, "weights must be finite, got inf"),
     "weight type": ((A, A), {"weights": "1"}, TypeError, "weights must be a number, got str"),
     "weights": (
@@ -409,6 +423,19 @@ def test_bad_input(case, function):
     arguments, options, error, message = BAD[case]
     with raises(error, f"pygan.fused_losses.feature_matching: {message}"):
         function(*arguments, **options)
+
+
+def test_detaching_is_a_bool():
+    with raises(TypeError, "pygan.fused_losses.feature_matching: detach_real must be a bool, got"):
+        feature_matching(A, A, detach_real="no")
+
+
+def test_gradients_of_nested_maps_reach_the_network_flattened():
+    fake, real = maps()
+    want = torch.autograd.grad(feature_matching(nested(fake), nested(real)), fake)
+    _, grads = feature_matching_and_grad(nested(fake), nested(real))
+    torch.autograd.backward(fake, [grads[0][0], *grads[0][1], grads[1], grads[2][0]])
+    assert all(map(torch.equal, [x.grad for x in fake], want))
 
 
 def test_raw_backward_ops_refuse_what_they_could_not_read():
