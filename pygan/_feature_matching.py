@@ -40,8 +40,8 @@ def feature_matching(
     r"""The mean of \|fake - real\| over each feature map, added over the maps (Larsen et al. 2016, section 2.2; Wang et
     al. 2018, pix2pixHD, equation 4; Kong et al. 2020, HiFi-GAN, equation 8).
 
-        loss = 2 * feature_matching(fake_features, real_features)                        # HiFi-GAN, BigVGAN, DAC
-        loss = feature_matching(fake_features, real_features, reduction="mean", relative=True)      # EnCodec
+        loss = 2 * feature_matching(fake_features, real_features)                        # HiFi-GAN, BigVGAN
+        loss = feature_matching(fake_features, real_features, reduction="mean", relative=True)  # EnCodec's paper
 
     One pass over both lists, and one for the gradient. Between the two, l1 keeps one byte for each element.
 

@@ -136,11 +136,13 @@ def hifigan(fake, real):
 
 
 def pix2pixhd(fake, real):
-    layers = len(fake[0]) - 1
-    weight, share = 4.0 / layers, 1.0 / len(fake)
+    layers = (
+        len(fake[0]) - 2
+    )  # its n_layers: neither the last hidden one nor that of the logits counts
+    weight, share = 4.0 / (layers + 1), 1.0 / len(fake)
     loss = 0
     for i in range(len(fake)):
-        for j in range(len(fake[i])):
+        for j in range(len(fake[i]) - 1):
             loss = loss + share * weight * 10.0 * F.l1_loss(fake[i][j], real[i][j].detach())
     return loss
 
@@ -153,9 +155,44 @@ def encodec(fake, real):
     return sum(values) / len(values)
 
 
+def dac(fake, real):
+    loss = 0
+    for i in range(len(fake)):
+        for j in range(len(fake[i]) - 1):
+            loss = loss + F.l1_loss(fake[i][j], real[i][j].detach())
+    return 2.0 * loss
+
+
+def vocos(fake, real):
+    return hifigan(fake, real) / 2 / len(fake)
+
+
+def audiocraft(fake, real):
+    loss = 0
+    for of_fake, of_real in zip(fake, real, strict=True):
+        values = [F.l1_loss(f, r) for f, r in zip(of_fake, of_real, strict=True)]
+        loss = loss + sum(values) / len(values)
+    return loss / len(fake)
+
+
+def without_logits(features):
+    return [maps[:-1] for maps in features]
+
+
 RECIPES = {
     "HiFi-GAN": (hifigan, lambda f, r: 2 * feature_matching(f, r)),
-    "pix2pixHD": (pix2pixhd, lambda f, r: feature_matching(f, r, weights=4 / 2 / 3 * 10)),
+    "pix2pixHD": (
+        pix2pixhd,
+        lambda f, r: feature_matching(
+            without_logits(f), without_logits(r), weights=10 * 4 / (1 + 1) / 3
+        ),
+    ),
+    "DAC": (
+        dac,
+        lambda f, r: feature_matching(without_logits(f), without_logits(r), weights=2),
+    ),
+    "Vocos": (vocos, lambda f, r: feature_matching(f, r, weights=1 / len(f))),
+    "AudioCraft": (audiocraft, lambda f, r: feature_matching(f, r, reduction="mean")),
     "EnCodec": (encodec, lambda f, r: feature_matching(f, r, reduction="mean", relative=True)),
 }
 
