@@ -35,6 +35,11 @@ def number(op: str, argument: str, value: Any) -> float:
         raise ValueError(f"{op}: {argument} must be finite, got a number too large") from None
 
 
+def check_bool(op: str, argument: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{op}: {argument} must be a bool, got {describe(value)}")
+
+
 def is_int(value: object, least: int) -> bool:
     """Whether it is one, not a bool, of at least that."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least

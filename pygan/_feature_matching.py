@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from pygan._arguments import describe, number
+from pygan._arguments import check_bool, describe, number
 from pygan._compile import compiled_since_2_8
 
 __all__ = ["feature_matching", "feature_matching_and_grad"]
@@ -40,8 +40,8 @@ def feature_matching(
     r"""The mean of \|fake - real\| over each feature map, added over the maps (Larsen et al. 2016, section 2.2; Wang et
     al. 2018, pix2pixHD, equation 4; Kong et al. 2020, HiFi-GAN, equation 8).
 
-        loss = 2 * feature_matching(fake_features, real_features)                        # HiFi-GAN, BigVGAN, DAC
-        loss = feature_matching(fake_features, real_features, reduction="mean", relative=True)      # EnCodec
+        loss = 2 * feature_matching(fake_features, real_features)                        # HiFi-GAN, BigVGAN
+        loss = feature_matching(fake_features, real_features, reduction="mean", relative=True)  # EnCodec's paper
 
     One pass over both lists, and one for the gradient. Between the two, l1 keeps one byte for each element.
 
@@ -62,11 +62,15 @@ def feature_matching(
         values of the maps before weights and reduction, (maps,), detached, in the order of the lists.
 
     Raises:
-        TypeError: what is no tensor or list of them, or no floating tensor; dtypes that differ within a pair.
+        TypeError: what is no tensor or list of them, or no floating tensor; dtypes that differ within a pair; options
+            that must be bools and are not.
         ValueError: structures, shapes or devices that differ; an empty map; an unknown norm or reduction; weights that
             are not finite or of another structure.
     """
-    fake, real, factors, distance = _parse(fake_features, real_features, norm, reduction, weights)
+    flags = {"relative": relative, "detach_real": detach_real, "return_parts": return_parts}
+    fake, real, factors, distance = _parse(
+        fake_features, real_features, norm, reduction, weights, flags
+    )
     if detach_real:
         real = [x.detach() for x in real]
     loss, values, _, _ = _op(fake, real, factors, distance, relative, False)
@@ -88,13 +92,16 @@ def feature_matching_and_grad(
     """:func:`feature_matching` and its gradient by the fake maps, without autograd.
 
     Returns:
-        (loss, grads): grads is like `fake_features`, ready for ``torch.autograd.backward``. With `return_parts`
-        (loss, grads, values).
+        (loss, grads): grads has the structure of `fake_features`, in lists. ``torch.autograd.backward(maps, grads)``
+        hands them on; it takes no nested lists, so flatten both. With `return_parts` (loss, grads, values).
 
     Raises:
         TypeError, ValueError: as :func:`feature_matching`.
     """
-    fake, real, factors, distance = _parse(fake_features, real_features, norm, reduction, weights)
+    flags = {"relative": relative, "return_parts": return_parts}
+    fake, real, factors, distance = _parse(
+        fake_features, real_features, norm, reduction, weights, flags
+    )
     loss, values, multipliers, signs = _op(fake, real, factors, distance, relative, True)
     one = torch.ones_like(loss)
     if signs:
@@ -110,12 +117,19 @@ _CODES = {torch.float16: 5, torch.float32: 6, torch.float64: 7, torch.bfloat16: 
 
 
 def _parse(
-    fake_features: Any, real_features: Any, norm: Any, reduction: Any, weights: Any
+    fake_features: Any,
+    real_features: Any,
+    norm: Any,
+    reduction: Any,
+    weights: Any,
+    flags: dict[str, Any],
 ) -> tuple[list[Tensor], list[Tensor], list[float], int]:
     if not isinstance(norm, str) or norm not in _NORMS:
         raise ValueError(f"{_OP}: norm must be one of {', '.join(_NORMS)}, got {norm!r}")
-    if reduction not in ("sum", "mean"):
+    if not isinstance(reduction, str) or reduction not in ("sum", "mean"):
         raise ValueError(f"{_OP}: reduction must be sum or mean, got {reduction!r}")
+    for name, value in flags.items():
+        check_bool(_OP, name, value)
     fake: list[Tensor] = []
     real: list[Tensor] = []
     factors: list[float] = []

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pygan._arguments import describe, number, tensors
+from pygan._arguments import check_bool, describe, number, tensors
 
 __all__ = ["adaptive_weight", "gradient_penalty", "interpolate", "r1", "r2"]
 
@@ -32,7 +32,8 @@ def r1(samples: Tensor, logits: Any, gamma: float, *, reduction: str = "mean") -
 
     Raises:
         TypeError: samples that are no floating tensor; logits that are no tensors; a gamma that is no number.
-        ValueError: samples that require no gradient; a gamma out of range; an unknown reduction.
+        ValueError: samples without a batch, or that require no gradient; logits whose first dimension is not that of
+            the samples, such as their mean; a gamma out of range; an unknown reduction.
         RuntimeError: the logits do not depend on the samples.
     """
     return _zero_centered("r1", samples, logits, gamma, reduction)
@@ -65,9 +66,10 @@ def gradient_penalty(
         one_sided: only norms above the target are penalized (Petzka et al. 2018).
 
     Raises:
-        TypeError, ValueError, RuntimeError: as :func:`r1`.
+        TypeError, ValueError, RuntimeError: as :func:`r1`; a target out of range; one_sided that is no bool.
     """
     op = "pygan.penalties.gradient_penalty"
+    check_bool(op, "one_sided", one_sided)
     weight = _positive(op, "weight", weight)
     target = number(op, "target", target)
     if not 0.0 <= target < float("inf"):
@@ -82,19 +84,26 @@ def interpolate(real: Tensor, fake: Tensor, *, generator: torch.Generator | None
     """Points drawn uniformly on the lines between pairs of real and generated samples, one share for each sample.
 
     Args:
-        real, fake: (N, ...), of one shape. Under autocast they may differ in dtype.
+        real, fake: (N, ...), floating tensors of one shape on one device. Under autocast they may differ in dtype.
         generator: to draw the shares from; None: PyTorch's default one.
 
     Returns:
         A leaf (N, ...) that requires a gradient.
 
     Raises:
-        ValueError: the shapes differ.
+        TypeError: real or fake is no floating tensor.
+        ValueError: the shapes or devices differ, or there is no batch.
     """
+    op = "pygan.penalties.interpolate"
+    _check_batch(op, "real", real)
+    _check_batch(op, "fake", fake)
     if real.shape != fake.shape:
         raise ValueError(
-            "pygan.penalties.interpolate: real and fake must have one shape, got "
-            f"{tuple(real.shape)} and {tuple(fake.shape)}"
+            f"{op}: real and fake must have one shape, got {tuple(real.shape)} and {tuple(fake.shape)}"
+        )
+    if real.device != fake.device:
+        raise ValueError(
+            f"{op}: real and fake must be on one device, got {real.device} and {fake.device}"
         )
     shape = (len(real), *[1] * (real.dim() - 1))
     share = torch.rand(shape, generator=generator, device=real.device)
@@ -123,13 +132,23 @@ def adaptive_weight(
         A detached 0-d tensor on the device; nothing waits for it.
 
     Raises:
-        ValueError: eps or maximum are not positive and finite.
+        TypeError: a loss or last_layer is no tensor.
+        ValueError: a loss is not one number; last_layer requires no gradient; eps or maximum is not positive and
+            finite.
         RuntimeError: a loss does not depend on the layer.
     """
     op = "pygan.penalties.adaptive_weight"
     eps, maximum = _positive(op, "eps", eps), _positive(op, "maximum", maximum)
+    losses = {"reconstruction_loss": reconstruction_loss, "g_loss": g_loss}
+    for name, value in {**losses, "last_layer": last_layer}.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{op}: {name} must be a tensor, got {describe(value)}")
+    if not last_layer.requires_grad:
+        raise ValueError(f"{op}: last_layer must require a gradient, got one that does not")
     norms = []
-    for name, loss in (("reconstruction_loss", reconstruction_loss), ("g_loss", g_loss)):
+    for name, loss in losses.items():
+        if loss.numel() != 1:
+            raise ValueError(f"{op}: {name} must be one number, got {describe(loss)}")
         gradient = None
         if loss.requires_grad:
             (gradient,) = torch.autograd.grad(
@@ -153,7 +172,7 @@ def gradient_by_sample(logits: Any, samples: Tensor) -> Tensor | None:
     (gradient,) = torch.autograd.grad(
         [x.sum() for x in outputs], samples, create_graph=True, allow_unused=True
     )
-    return None if gradient is None else wide(gradient.flatten(1))
+    return None if gradient is None else wide(gradient.reshape(len(samples), -1))
 
 
 def between(real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
@@ -177,21 +196,34 @@ def _zero_centered(name: str, samples: Tensor, logits: Any, gamma: float, reduct
 
 
 def _checked_gradient(op: str, samples: Any, logits: Any) -> Tensor:
-    if not isinstance(samples, Tensor) or not samples.is_floating_point():
-        got = str(samples.dtype) if isinstance(samples, Tensor) else describe(samples)
-        raise TypeError(f"{op}: samples must be a floating tensor, got {got}")
+    _check_batch(op, "samples", samples)
     if not samples.requires_grad:
         raise ValueError(
             f"{op}: samples must require a gradient (samples.requires_grad_()) before the discriminator sees them, "
             "got some that do not"
         )
-    tensors(op, "logits", logits)
+    for x in tensors(op, "logits", logits):
+        # squeeze() leaves no dimension of a batch of one.
+        if x.shape[:1] != samples.shape[:1] and not (len(samples) == 1 and x.dim() == 0):
+            raise ValueError(
+                f"{op}: logits must have the samples' first dimension, {len(samples)}, got {describe(x)}"
+            )
     gradient = gradient_by_sample(logits, samples)
     if gradient is None:
         raise RuntimeError(
             f"{op}: logits must depend on the samples, got some that do not: were they of a copy?"
         )
     return gradient
+
+
+def _check_batch(op: str, name: str, samples: Any) -> None:
+    if not isinstance(samples, Tensor) or not samples.is_floating_point():
+        got = str(samples.dtype) if isinstance(samples, Tensor) else describe(samples)
+        raise TypeError(f"{op}: {name} must be a floating tensor, got {got}")
+    if samples.dim() == 0 or samples.numel() == 0:
+        raise ValueError(
+            f"{op}: {name} must be a batch (N, ...) that is not empty, got {describe(samples)}"
+        )
 
 
 def _positive(op: str, name: str, value: Any) -> float:
@@ -202,6 +234,6 @@ def _positive(op: str, name: str, value: Any) -> float:
 
 
 def _reduced(op: str, values: Tensor, reduction: str) -> Tensor:
-    if reduction not in ("mean", "none"):
+    if not isinstance(reduction, str) or reduction not in ("mean", "none"):
         raise ValueError(f"{op}: reduction must be mean or none, got {reduction!r}")
     return values.mean() if reduction == "mean" else values

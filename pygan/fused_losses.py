@@ -37,7 +37,7 @@ import torch
 from torch import Tensor
 
 from pygan import _loss_arguments as arguments
-from pygan._arguments import describe
+from pygan._arguments import check_bool
 from pygan._build import _C
 from pygan._compile import compiled_since_2_8
 from pygan._feature_matching import feature_matching, feature_matching_and_grad
@@ -126,8 +126,7 @@ class LossAndGrad(NamedTuple):
             TypeError: logits that are neither tensors nor lists of them; retain_graph that is no bool.
         """
         op = "pygan.fused_losses.LossAndGrad.backward"
-        if not isinstance(retain_graph, bool):
-            raise TypeError(f"{op}: retain_graph must be a bool, got {describe(retain_graph)}")
+        check_bool(op, "retain_graph", retain_graph)
         outputs, grads = arguments.paired(op, logits, self.grads)
         # Dynamo knows PyTorch's way alone.
         if torch.compiler.is_compiling():

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from helpers import DEVICES, FLOATS, each_way_to_run, raises
@@ -135,11 +136,13 @@ def hifigan(fake, real):
 
 
 def pix2pixhd(fake, real):
-    layers = len(fake[0]) - 1
-    weight, share = 4.0 / layers, 1.0 / len(fake)
+    layers = (
+        len(fake[0]) - 2
+    )  # its n_layers: neither the last hidden one nor that of the logits counts
+    weight, share = 4.0 / (layers + 1), 1.0 / len(fake)
     loss = 0
     for i in range(len(fake)):
-        for j in range(len(fake[i])):
+        for j in range(len(fake[i]) - 1):
             loss = loss + share * weight * 10.0 * F.l1_loss(fake[i][j], real[i][j].detach())
     return loss
 
@@ -152,9 +155,44 @@ def encodec(fake, real):
     return sum(values) / len(values)
 
 
+def dac(fake, real):
+    loss = 0
+    for i in range(len(fake)):
+        for j in range(len(fake[i]) - 1):
+            loss = loss + F.l1_loss(fake[i][j], real[i][j].detach())
+    return 2.0 * loss
+
+
+def vocos(fake, real):
+    return hifigan(fake, real) / 2 / len(fake)
+
+
+def audiocraft(fake, real):
+    loss = 0
+    for of_fake, of_real in zip(fake, real, strict=True):
+        values = [F.l1_loss(f, r) for f, r in zip(of_fake, of_real, strict=True)]
+        loss = loss + sum(values) / len(values)
+    return loss / len(fake)
+
+
+def without_logits(features):
+    return [maps[:-1] for maps in features]
+
+
 RECIPES = {
     "HiFi-GAN": (hifigan, lambda f, r: 2 * feature_matching(f, r)),
-    "pix2pixHD": (pix2pixhd, lambda f, r: feature_matching(f, r, weights=4 / 2 / 3 * 10)),
+    "pix2pixHD": (
+        pix2pixhd,
+        lambda f, r: feature_matching(
+            without_logits(f), without_logits(r), weights=10 * 4 / (1 + 1) / 3
+        ),
+    ),
+    "DAC": (
+        dac,
+        lambda f, r: feature_matching(without_logits(f), without_logits(r), weights=2),
+    ),
+    "Vocos": (vocos, lambda f, r: feature_matching(f, r, weights=1 / len(f))),
+    "AudioCraft": (audiocraft, lambda f, r: feature_matching(f, r, reduction="mean")),
     "EnCodec": (encodec, lambda f, r: feature_matching(f, r, reduction="mean", relative=True)),
 }
 
@@ -392,6 +430,19 @@ BAD = {
         ValueError,
         "reduction must be sum or mean, got 'none'",
     ),
+    "reduction type": (
+        (A, A),
+        {"reduction": np.array(["sum", "mean"])},
+        ValueError,
+        "reduction must be sum or mean, got array",
+    ),
+    "relative": ((A, A), {"relative": "no"}, TypeError, "relative must be a bool, got str"),
+    "return_parts": (
+        (A, A),
+        {"return_parts": 1},
+        TypeError,
+        "return_parts must be a bool, got int",
+    ),
     "weight": ((A, A), {"weights": math.inf}, ValueError, "weights must be finite, got inf"),
     "weight type": ((A, A), {"weights": "1"}, TypeError, "weights must be a number, got str"),
     "weights": (
@@ -409,6 +460,19 @@ def test_bad_input(case, function):
     arguments, options, error, message = BAD[case]
     with raises(error, f"pygan.fused_losses.feature_matching: {message}"):
         function(*arguments, **options)
+
+
+def test_detaching_is_a_bool():
+    with raises(TypeError, "pygan.fused_losses.feature_matching: detach_real must be a bool, got"):
+        feature_matching(A, A, detach_real="no")
+
+
+def test_gradients_of_nested_maps_reach_the_network_flattened():
+    fake, real = maps()
+    want = torch.autograd.grad(feature_matching(nested(fake), nested(real)), fake)
+    _, grads = feature_matching_and_grad(nested(fake), nested(real))
+    torch.autograd.backward(fake, [grads[0][0], *grads[0][1], grads[1], grads[2][0]])
+    assert all(map(torch.equal, [x.grad for x in fake], want))
 
 
 def test_raw_backward_ops_refuse_what_they_could_not_read():

@@ -119,6 +119,9 @@ R = torch.zeros(3)
         (lambda: real_loss(R, label_smoothing=2), ValueError, "real_loss: label_smoothing must be from 0 to 1"),
         (lambda: fake_loss("x"), TypeError, "fake_loss: fake_logits must be a tensor or a list"),
         (lambda: real_loss([R], weights=[1, 2]), ValueError, "real_loss: weights must hold one number"),
+        (lambda: real_loss(R[:0]), ValueError, "real_loss: real_logits must not be empty"),
+        (lambda: fake_loss([R, R.int()]), TypeError, "fake_loss: fake_logits[1] must"),
+        (lambda: fake_loss(R.int(), reduction="none"), TypeError, "fake_loss: fake_logits must be float32"),
         (lambda: fake_loss(R, reduction="all"), ValueError, "fake_loss: reduction must be one of mean, sum, none"),
     ],
 )  # fmt: skip

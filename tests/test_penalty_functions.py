@@ -72,6 +72,13 @@ def test_fp16_gradients_neither_vanish_nor_overflow(scale):
     torch.testing.assert_close(got, torch.tensor(4 * float(torch.tensor(scale).half()) ** 2))
 
 
+def test_samples_of_one_number_each():
+    x = torch.tensor([1.0, -2.0, 3.0], requires_grad=True)
+    torch.testing.assert_close(r1(x, x.square(), 1.0, reduction="none"), 0.5 * (2 * x).square())
+    one = x[:1]
+    torch.testing.assert_close(r1(one, one.square().squeeze(), 1.0), torch.tensor(2.0))
+
+
 def test_interpolation_of_two_precisions_and_from_a_generator():
     a, b = samples(dtype=torch.float32), samples(2).bfloat16()
     one, two = (interpolate(a, b, generator=torch.Generator().manual_seed(7)) for _ in range(2))
@@ -124,7 +131,21 @@ X = torch.zeros(3, 2)
         (lambda: penalty_of(r1, 1.0, reduction="sum"), ValueError, "r1: reduction must be mean or none"),
         (lambda: penalty_of(gradient_penalty, "1"), TypeError, "gradient_penalty: weight must be a number"),
         (lambda: penalty_of(gradient_penalty, target=-1.0), ValueError, "gradient_penalty: target must be"),
+        (lambda: r1(leaf(3, 0), X, 1.0), ValueError, "r1: samples must be a batch (N, ...) that is not empty"),
+        (lambda: r1(leaf(()), X, 1.0), ValueError, "r1: samples must be a batch (N, ...) that is not empty"),
+        (lambda: r1(leaf(), leaf().mean(), 1.0), ValueError, "r1: logits must have the samples' first dimension, 3"),
+        (lambda: r2(leaf(), [X, X[:2]], 1.0), ValueError, "r2: logits must have the samples' first dimension, 3"),
+        (lambda: penalty_of(gradient_penalty, one_sided="no"), TypeError, "gradient_penalty: one_sided must be a bool"),
         (lambda: interpolate(X, X[:2]), ValueError, "interpolate: real and fake must have one shape"),
+        (lambda: interpolate(X.byte(), X), TypeError, "interpolate: real must be a floating tensor, got torch.uint8"),
+        (lambda: interpolate(X, "x"), TypeError, "interpolate: fake must be a floating tensor, got str"),
+        (lambda: interpolate(X.sum(), X.sum()), ValueError, "interpolate: real must be a batch"),
+        (lambda: interpolate(X, X.to("meta")), ValueError, "interpolate: real and fake must be on one device"),
+        (lambda: adaptive_weight(1.0, leaf().sum(), leaf()), TypeError, "adaptive_weight: reconstruction_loss must be"),
+        (lambda: adaptive_weight(leaf().sum(), leaf(), leaf()), RuntimeError, "adaptive_weight: reconstruction_loss"),
+        (lambda: adaptive_weight(leaf(), leaf(), leaf()), ValueError, "adaptive_weight: reconstruction_loss must be"),
+        (lambda: adaptive_weight(X.sum(), X.sum(), nn.Linear(2, 2)), TypeError, "adaptive_weight: last_layer must be"),
+        (lambda: adaptive_weight(X.sum(), X.sum(), X), ValueError, "adaptive_weight: last_layer must require"),
         (lambda: adaptive_weight(X.sum(), X.sum(), leaf()), RuntimeError, "adaptive_weight: reconstruction_loss"),
         (lambda: adaptive_weight(X.sum(), X.sum(), leaf(), eps=0.0), ValueError, "adaptive_weight: eps must be"),
     ],
@@ -134,8 +155,8 @@ def test_bad_input(call, error, message):
         call()
 
 
-def leaf():
-    return X.clone().requires_grad_()
+def leaf(*shape):
+    return torch.zeros(*(shape or X.shape), requires_grad=True)
 
 
 def penalty_of(function, *arguments, **options):

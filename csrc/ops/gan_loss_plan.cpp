@@ -5,8 +5,14 @@ namespace pygan::ops {
 namespace {
 
 const char* op_name(const LossArgs& args) {
-  return args.discriminator() ? "pygan.fused_losses.discriminator_loss"
-                              : "pygan.fused_losses.generator_loss";
+  if (!args.discriminator()) return "pygan.fused_losses.generator_loss";
+  const int64_t first = args.roles[0];
+  for (const int64_t role : args.roles) {
+    if (role != first) return "pygan.fused_losses.discriminator_loss";
+  }
+  // One side alone.
+  return is_real(static_cast<Role>(first)) ? "pygan.fused_losses.real_loss"
+                                           : "pygan.fused_losses.fake_loss";
 }
 
 // "fake_logits", or "fake_logits[2]" where there are several.
