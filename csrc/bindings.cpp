@@ -39,9 +39,11 @@ uintptr_t cpu_kernels(const std::string& name) {
 template <auto call>
 auto directly(const std::vector<at::Tensor>& logits, const std::vector<int64_t>& roles,
               int64_t loss, double label_smoothing, const std::vector<double>& weights,
-              int64_t reduction, bool statistics) {
+              int64_t reduction, bool statistics, const std::vector<double>& targets,
+              bool detach_means, bool parts) {
   const py::gil_scoped_release without_gil;
-  return call(logits, {roles, loss, label_smoothing, weights, reduction}, statistics);
+  return call(logits, {roles, loss, label_smoothing, weights, reduction, targets, detach_means},
+              {statistics, parts});
 }
 
 std::vector<at::Tensor> instance_noise(const std::vector<at::Tensor>& x,
@@ -91,7 +93,10 @@ std::vector<at::Tensor> scalars(const at::Tensor& numbers, int64_t count) {
 py::list losses() {
   py::list all;
   for (const pygan::Loss& loss : pygan::kLosses) {
-    all.append(py::make_tuple(loss.name, static_cast<int>(loss.compared), loss.smooths()));
+    const pygan::Targets own = loss.targets();
+    all.append(py::make_tuple(loss.name, static_cast<int>(loss.compared), loss.smooths(),
+                              loss.aims(false), loss.aims(true), loss.aims_at_probability(),
+                              py::make_tuple(own.real, own.fake)));
   }
   return all;
 }
@@ -101,7 +106,10 @@ py::list losses() {
 PYBIND11_MODULE(_C, m) {
   m.def("build_config", build_config, "What this extension was built from and for.");
   m.def("losses", losses,
-        "(name, compared: 0 no, 1 paired, 2 with the mean, whether it smooths) for each loss.");
+        "For each loss: name, compared (0 no, 1 paired, 2 with the mean), whether it smooths, "
+        "whether "
+        "discriminator and generator have targets, whether these are probabilities, the "
+        "discriminator's own targets of real and fake.");
   m.def("gan_loss", directly<pygan::ops::call_loss>, "torch.ops.pygan.gan_loss, called directly.");
   m.def("gan_loss_and_grad", directly<pygan::ops::call_loss_and_grad>,
         "torch.ops.pygan.gan_loss_and_grad, called directly.");

@@ -24,7 +24,7 @@ def terms(loss, x):
 
     def discriminator(real, fake):
         both = fused_losses.discriminator_loss(real, fake, loss=loss, reduction="none")
-        return (both, both) if loss == "relativistic" else both
+        return (both, both) if loss in ("relativistic", "relativistic_hinge") else both
 
     def generator(fake):
         real = {"real_logits": zeros} if compares else {}

@@ -23,6 +23,24 @@ def tensors(op: str, argument: str, value: Any) -> list[Tensor]:
     return list(value)
 
 
+def scales(op: str, argument: str, value: Any) -> list[Tensor]:
+    """Logits: a tensor, or a list with one for each scale. What a discriminator returns beside them is not taken for
+    further scales: a tuple, as modules return several things, and lists of layers."""
+    if isinstance(value, tuple):
+        raise TypeError(
+            f"{op}: {argument} must be a tensor or a list of tensors, one for each scale, got {describe(value)}; pick "
+            "the logits of what the discriminator returned, or pass a list if all of them are"
+        )
+    if isinstance(value, list):
+        for k, layers in enumerate(value):
+            if isinstance(layers, (list, tuple)):
+                raise TypeError(
+                    f"{op}: {argument}[{k}] must be a tensor, the logits of a scale, got {describe(layers)}; pick them "
+                    "of what the discriminator returned, for lists of layers [layers[-1] for layers in outputs]"
+                )
+    return tensors(op, argument, value)
+
+
 def number(op: str, argument: str, value: Any) -> float:
     """The value as a float, NaN and infinities included; not a string, nor a tensor."""
     if type(value) is float:  # at once: the noise of a small batch takes 10 us

@@ -3,16 +3,36 @@
 import math
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from pygan._arguments import describe, number, tensors
+from pygan._arguments import check_bool, describe, number, scales, tensors
 from pygan._build import _C
 
-_TABLE = _C.losses()
-LOSSES: tuple[str, ...] = tuple(name for name, _, _ in _TABLE)
+
+class Loss(NamedTuple):
+    """What csrc/math/losses.h says of a loss."""
+
+    name: str
+    compared: int
+    smooths: bool
+    d_targets: bool
+    g_target: bool
+    probabilities: bool
+    """Whether the targets are probabilities."""
+    targets: tuple[float, float]
+    """The discriminator's own, of real and of fake logits."""
+
+    @property
+    def undecided(self) -> float:
+        """The logit that decides for neither kind, under the loss's own targets."""
+        return sum(self.targets) / 2 if self.d_targets and not self.probabilities else 0.0
+
+
+_TABLE = [Loss._make(row) for row in _C.losses()]
+LOSSES: tuple[str, ...] = tuple(row.name for row in _TABLE)
 """The names that ``loss=`` takes."""
 
 _INDEX = {name: index for index, name in enumerate(LOSSES)}
@@ -21,88 +41,152 @@ MEAN, SUM, NONE = _REDUCTIONS.values()
 # What a logit is compared with (csrc/math/losses.h, enum Compared).
 ALONE, PAIRED, TO_MEAN = 0, 1, 2
 # What a tensor of logits is to the op (enum Role).
-_REAL, _FAKE, GENERATOR_FAKE, _GENERATOR_REAL = 0, 1, 2, 3
+REAL, FAKE, GENERATOR_FAKE, GENERATOR_REAL = 0, 1, 2, 3
 WASSERSTEIN = _INDEX["wasserstein"]
 
 # The arguments of gan_loss: logits (all of the first argument, then all of the second), roles, loss,
-# label_smoothing, weights, reduction. A plain tuple: one with names takes a microsecond of a small loss.
-Call: TypeAlias = tuple[list[Tensor], list[int], int, float, tuple[float, ...], int]
+# label_smoothing, weights, reduction, targets, detach_means. A plain tuple: one with names takes a microsecond of a
+# small loss.
+Call: TypeAlias = tuple[
+    list[Tensor], list[int], int, float, tuple[float, ...], int, tuple[float, ...], bool
+]
+REDUCTION = 5  # where it is in a Call
+# What a whole call says beside the logits: loss, label_smoothing, reduction, weights, targets of the first and the
+# second argument (None: the loss's own), detach_means.
+Options: TypeAlias = tuple[Any, Any, Any, Any, Any, Any, Any]
 
 
 def compared(index: int) -> int:
-    return _TABLE[index][1]
+    return _TABLE[index].compared
 
 
-def index_of(loss: Any, op: str = "pygan.fused_losses") -> int:
-    return _choice(op, "loss", loss, _INDEX)
+def means_of(call: Call) -> int:
+    """How many numbers the backward pass needs of the forward pass: kMeans a scale (csrc/math/gan_loss.h)."""
+    return 4 * len(call[0]) // 2 if compared(call[2]) == TO_MEAN else 0
 
 
-def parse(
-    op: str,
-    generator: bool,
-    loss: Any,
-    label_smoothing: Any,
-    reduction: Any,
-    weights: Any,
-    real_logits: Any,
-    fake_logits: Any,
-) -> Call:
+def info(loss: Any, op: str = "pygan.fused_losses") -> Loss:
+    return _TABLE[_choice(op, "loss", loss, _INDEX)]
+
+
+def discriminator(op: str, real_logits: Any, fake_logits: Any, options: Options) -> Call:
     """Everything but what the op itself checks: dtypes, devices and sizes."""
-    index = index_of(loss, op)
+    real, fake = scales(op, "real_logits", real_logits), scales(op, "fake_logits", fake_logits)
+    count = len(fake)
+    _check_alike(op, real_logits, fake_logits, real, fake)
+    return _call(op, real + fake, [REAL] * count + [FAKE] * count, fake_logits, options)
+
+
+def side(op: str, real: bool, logits: Any, options: Options) -> Call:
+    """The discriminator's loss of one side alone."""
+    loss = info(options[0], op)
+    if loss.compared != ALONE:
+        raise ValueError(
+            f'{op}: loss must not compare real with fake logits, got "{loss.name}"; discriminator_loss takes both'
+        )
+    given = scales(op, "real_logits" if real else "fake_logits", logits)
+    return _call(op, given, [REAL if real else FAKE] * len(given), logits, options)
+
+
+def generator(op: str, fake_logits: Any, real_logits: Any, options: Options) -> Call:
+    fake, loss = scales(op, "fake_logits", fake_logits), info(options[0], op)
+    roles = [GENERATOR_FAKE] * len(fake)
+    if loss.compared == ALONE:
+        if real_logits is not None:
+            raise ValueError(
+                f'{op}: real_logits must be None for loss="{loss.name}", which does not compare real and '
+                f"fake, got {describe(real_logits)}"
+            )
+        return _call(op, fake, roles, fake_logits, options)
+    if real_logits is None:
+        raise ValueError(
+            f'{op}: real_logits must be given for loss="{loss.name}", which compares fake with real '
+            "logits, got None"
+        )
+    real = scales(op, "real_logits", real_logits)
+    _check_alike(op, real_logits, fake_logits, real, fake)
+    roles += [GENERATOR_REAL] * len(fake)
+    return _call(op, fake + real, roles, fake_logits, options)
+
+
+def _call(op: str, logits: list[Tensor], roles: list[int], like: Any, options: Options) -> Call:
+    loss, label_smoothing, reduction, weights, first, second, detach_means = options
+    index = _choice(op, "loss", loss, _INDEX)
     reduce = _choice(op, "reduction", reduction, _REDUCTIONS)
     smoothing = number(op, "label_smoothing", label_smoothing)
     if smoothing != 0.0:
         _check_smoothing(op, loss, index, smoothing)
-    fake = tensors(op, "fake_logits", fake_logits)
-    scales = len(fake)
-    numbers = () if weights is None else _weights(op, weights, fake_logits)
-    if generator and _TABLE[index][1] == ALONE:
-        if real_logits is not None:
-            raise ValueError(
-                f'{op}: real_logits must be None for loss="{loss}", which does not compare real and '
-                f"fake, got {describe(real_logits)}"
-            )
-        return fake, [GENERATOR_FAKE] * scales, index, smoothing, numbers, reduce
-    if generator and real_logits is None:
+    targets: tuple[float, ...] = ()
+    if first is not None or second is not None:
+        targets = _targets(op, _TABLE[index], roles, smoothing, first, second)
+        smoothing = 0.0
+    check_bool(op, "detach_means", detach_means)
+    if detach_means and compared(index) != TO_MEAN:
         raise ValueError(
-            f'{op}: real_logits must be given for loss="{loss}", which compares fake with real '
-            "logits, got None"
+            f'{op}: detach_means must be False for loss="{loss}", which compares with no mean, got True'
         )
-    real = tensors(op, "real_logits", real_logits)
-    if isinstance(real_logits, Tensor) != isinstance(fake_logits, Tensor) or len(real) != scales:
+    numbers = () if weights is None or isinstance(weights, Tensor) else _weights(op, weights, like)
+    return logits, roles, index, smoothing, numbers, reduce, targets, detach_means
+
+
+def _targets(
+    op: str, loss: Loss, roles: list[int], smoothing: float, first: Any, second: Any
+) -> tuple[float, ...]:
+    generates = roles[0] == GENERATOR_FAKE
+    both = roles[0] != roles[-1] and not generates
+    names = ("real_target", "fake_target") if both else ("target", "target")
+    for name, value in zip(names, (first, second)):
+        if value is None:
+            continue
+        if not (loss.g_target if generates else loss.d_targets):
+            who = "the generator" if generates else "the discriminator"
+            raise ValueError(
+                f'{op}: {name} must be None for loss="{loss.name}", where {who} has no target, got {value}'
+            )
+        target = number(op, name, value)
+        if loss.probabilities and not 0.0 <= target <= 1.0:
+            raise ValueError(
+                f'{op}: {name} must be from 0 to 1 for loss="{loss.name}", got {target}'
+            )
+        if not -math.inf < target < math.inf:
+            raise ValueError(f"{op}: {name} must be finite, got {target}")
+    if generates:
+        return (float(first),)
+    if first is not None and smoothing != 0.0:
+        raise ValueError(
+            f"{op}: label_smoothing must be 0 where {names[0]} is given, got {smoothing}"
+        )
+    own_real, own_fake = loss.targets
+    real = own_real - smoothing if first is None else float(first)
+    return real, own_fake if second is None else float(second)
+
+
+def _check_alike(
+    op: str, real_logits: Any, fake_logits: Any, real: list[Tensor], fake: list[Tensor]
+) -> None:
+    if isinstance(real_logits, Tensor) != isinstance(fake_logits, Tensor) or len(real) != len(fake):
         raise ValueError(
             f"{op}: real_logits and fake_logits must both be tensors, or lists of the same "
             f"length, got {describe(real_logits)} and {describe(fake_logits)}"
         )
-    if generator:
-        roles = [GENERATOR_FAKE] * scales + [_GENERATOR_REAL] * scales
-        return fake + real, roles, index, smoothing, numbers, reduce
-    roles = [_REAL] * scales + [_FAKE] * scales
-    return real + fake, roles, index, smoothing, numbers, reduce
 
 
-def parse_side(
-    op: str,
-    real: bool,
-    loss: Any,
-    label_smoothing: Any,
-    reduction: Any,
-    weights: Any,
-    logits: Any,
-) -> Call:
-    """The same for the discriminator's loss of one side alone."""
-    index = index_of(loss, op)
-    if compared(index) != ALONE:
+def factor_of(op: str, weights: Any, logits: Tensor) -> Tensor | None:
+    """The weight of the whole loss where it is a tensor: one number on the logits' device."""
+    if not isinstance(weights, Tensor):
+        return None
+    if not weights.is_floating_point():
+        raise TypeError(f"{op}: weights must be floating, got a tensor of {weights.dtype}")
+    if weights.dim() != 0:
         raise ValueError(
-            f'{op}: loss must not compare real with fake logits, got "{loss}"; discriminator_loss takes both'
+            f"{op}: weights must be 0-d where they are a tensor, got {describe(weights)}; for a weight of each scale "
+            'pass a list of numbers, for one of each sample multiply the terms of reduction="none"'
         )
-    smoothing = number(op, "label_smoothing", label_smoothing)
-    if smoothing != 0.0:
-        _check_smoothing(op, loss, index, smoothing)
-    given = tensors(op, "real_logits" if real else "fake_logits", logits)
-    numbers = () if weights is None else _weights(op, weights, logits)
-    reduce = _choice(op, "reduction", reduction, _REDUCTIONS)
-    return given, [_REAL if real else _FAKE] * len(given), index, smoothing, numbers, reduce
+    if weights.device != logits.device:
+        raise ValueError(
+            f"{op}: weights must be on the device of the logits, {logits.device}, got {weights.device}"
+        )
+    return weights.to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
 
 
 def check(call: Call) -> None:
@@ -110,7 +194,7 @@ def check(call: Call) -> None:
     logits = [x.detach() for x in call[0]]
     if all(x.device == logits[0].device for x in logits):
         logits = [torch.empty_like(x, device="meta") for x in logits]
-    torch.ops.pygan.gan_loss.default(logits, *call[1:5], SUM, False)
+    torch.ops.pygan.gan_loss.default(logits, *call[1:REDUCTION], SUM, False, *call[REDUCTION + 1 :])
 
 
 def by_argument(tensors: Sequence[Tensor], like: Any) -> tuple[Any, ...]:
@@ -162,7 +246,7 @@ def _kind(x: Tensor) -> str:
 def _check_smoothing(op: str, loss: str, index: int, smoothing: float) -> None:
     if not 0.0 <= smoothing <= 1.0:
         raise ValueError(f"{op}: label_smoothing must be from 0 to 1, got {smoothing}")
-    if not _TABLE[index][2]:
+    if not _TABLE[index].smooths:
         raise ValueError(
             f'{op}: label_smoothing must be 0 for loss="{loss}", which has no labels to smooth, '
             f"got {smoothing}"
@@ -180,7 +264,8 @@ def _weights(op: str, weights: Any, fake_logits: Any) -> tuple[float, ...]:
     scales = 1 if alone else len(fake_logits)
     if not isinstance(weights, (list, tuple, Real)):
         raise TypeError(
-            f"{op}: weights must be a number, or a list of them, one for each scale, got {describe(weights)}"
+            f"{op}: weights must be a number, a 0-d tensor, or a list of numbers, one for each scale, got "
+            f"{describe(weights)}"
         )
     if isinstance(weights, Real):
         weight = number(op, "weights", weights)

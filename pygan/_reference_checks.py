@@ -39,17 +39,32 @@ def scales_of(op: str, loss: str, reduction: str, **logits: Any) -> list[list[Te
                 raise TypeError(
                     f"{op}: {name} must have the dtype of {first}, {lists[first][0].dtype}, got {t.dtype}"
                 )
-            if t.numel() == 0 and (reduction == "mean" or loss == "relativistic_average"):
+            if t.numel() == 0 and (reduction == "mean" or "relativistic_average" in loss):
                 raise ValueError(
                     f"{op}: {name} must not be empty (the mean is undefined), got shape {tuple(t.shape)}"
                 )
     shapes = [[tuple(t.shape) for t in tensors] for tensors in lists.values()]
-    if loss == "relativistic" and shapes[0] != shapes[1]:
+    if loss in ("relativistic", "relativistic_hinge") and shapes[0] != shapes[1]:
         raise ValueError(
             f"{op}: real_logits and fake_logits must have the same shape for loss={loss!r}, "
             f"got {shapes[0]} and {shapes[1]}"
         )
     return [[t.double() for t in tensors] for tensors in lists.values()]
+
+
+def targets_of(
+    op: str, loss: str, own: Any, real: float | None, fake: float | None, smoothing: float
+) -> Any:
+    """The loss's own targets, but for those that are given and for label smoothing."""
+    if own is None:
+        if real is not None or fake is not None:
+            raise ValueError(f"{op}: targets must be None for loss={loss!r}, which has none")
+        return None
+    if real is not None and smoothing:
+        raise ValueError(f"{op}: label_smoothing must be 0 where real_target is given")
+    return own._replace(
+        real=own.real - smoothing if real is None else real, fake=own.fake if fake is None else fake
+    )
 
 
 def weights_of(op: str, weights: Any, listed: bool, scales: int) -> list[float]:

@@ -15,6 +15,7 @@ from pygan import _C, fused_losses
 from pygan import _sharded as sharded
 from pygan import _trainer_checks as checked
 from pygan import _trainer_outputs as outputs
+from pygan._loss_results import mixable, mixed
 from pygan._parallel import NOTHING, without_sync
 from pygan._replay import Replay
 from pygan.fused_losses import LossStats
@@ -393,12 +394,12 @@ def _combined(results: list[tuple[float, _Result]]) -> tuple[Tensor, LossStats]:
     """Loss and statistics of the whole, from those of its micro-batches."""
     if len(results) == 1:
         return results[0][1].loss, results[0][1].stats
-    table = torch.stack([torch.stack([r.loss, *r.stats]) for _, r in results])
+    table = torch.stack([torch.stack([r.loss, *mixable(r.stats)]) for _, r in results])
     weights = [weight for weight, _ in results]
     means = sum(w * row for w, row in zip(weights, table))
     means[NONFINITE + 1] = table[:, NONFINITE + 1].sum()
     loss, *stats = means.unbind()
-    return loss, LossStats(*stats)
+    return loss, mixed(stats)
 
 
 def _listed(x: Any) -> list[Tensor]:

@@ -7,8 +7,9 @@ functions written in plain PyTorch.
 Logits are what the discriminator returns before any sigmoid, of any shape and any strides, in
 float32, float64, float16 or bfloat16; the math and the loss are in float32 (float64 for float64).
 Discriminators that judge at several scales return a list of tensors: hand the lists over, they are
-reduced to one loss. First and second derivatives exist. Under ``torch.compile``, ``label_smoothing``
-and ``weights`` are constants of the graph, as any number given to an op is: a new value compiles anew.
+reduced to one loss. First and second derivatives exist. Under ``torch.compile``, ``label_smoothing``,
+targets, and ``weights`` that are numbers are constants of the graph, as any number given to an op is: a
+new value compiles anew.
 
 With s(t) = log(1 + exp(t)), real logits r, fake logits f and label smoothing ε:
 
@@ -18,34 +19,50 @@ loss                  discriminator                               generator
 non_saturating        mean((1-ε) s(-r) + ε s(r)) + mean(s(f))     mean(s(-f))
 minimax               the same                                    mean(-s(f))
 hinge                 mean(relu(1-r)) + mean(relu(1+f))           mean(-f)
+clipped_hinge         the same                                    mean(relu(1-f))
 least_squares         ½ mean((r-(1-ε))²) + ½ mean(f²)             ½ mean((f-1)²)
 wasserstein           mean(f) - mean(r)                           mean(-f)
 relativistic          mean(s(-(r-f)))                             mean(s(-(f-r)))
 relativistic_average  mean(s(-(r-mean(f)))) + mean(s(f-mean(r)))  the same, r and f exchanged
 ====================  ==========================================  ================================
 
+``relativistic_hinge``, ``relativistic_average_hinge`` and ``relativistic_average_least_squares`` see the same
+differences d: relu(1-d) or ½ (d-1)² instead of s(-d), and relu(1+d) or ½ (d+1)² instead of s(d).
+
 ``least_squares`` has the ½ of its paper, which most codebases leave out: ``weights=2`` gives theirs.
+
+Other targets than the table's are given by ``real_target``, ``fake_target`` and the generator's ``target``: the
+probability for non_saturating and minimax, the logit for least_squares (Mao's b, a and c), the margin for the hinges
+(relu(t-r) and relu(f-t), t being 1 and -1). ``label_smoothing=ε`` is ``real_target=1-ε``.
 
 Goodfellow et al. 2014 (equation 1; non_saturating: section 3), Lim and Ye 2017, Mao et al. 2017,
 Arjovsky et al. 2017, Jolicoeur-Martineau 2018; label smoothing: Salimans et al. 2016.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from pygan import _loss_arguments as arguments
-from pygan._arguments import check_bool
 from pygan._build import _C
 from pygan._compile import compiled_since_2_8
 from pygan._feature_matching import feature_matching, feature_matching_and_grad
 from pygan._loss_arguments import LOSSES
+from pygan._loss_results import (
+    Logits,
+    LossAndGrad,
+    LossParts,
+    LossStats,
+    parts_of,
+    stats_of,
+)
 
 __all__ = [
     "LOSSES",
     "LossAndGrad",
+    "LossParts",
     "LossStats",
     "compares",
     "discriminator_loss",
@@ -58,86 +75,18 @@ __all__ = [
     "real_loss",
 ]
 
-Logits: TypeAlias = Tensor | Sequence[Tensor]
+Weights: TypeAlias = float | Tensor | Sequence[float] | None
 
 # Bound once: looking an overload up costs a microsecond a call.
 _gan_loss = torch.ops.pygan.gan_loss.default
 _gan_loss_and_grad = torch.ops.pygan.gan_loss_and_grad.default
+_gan_loss_backward = torch.ops.pygan.gan_loss_backward.default
 _gan_loss_terms = torch.ops.pygan.gan_loss_terms.default
-
-
-class LossStats(NamedTuple):
-    """What the loss saw: detached 0-d tensors in the loss's dtype, on the logits' device.
-
-    Over all logits of all scales. Those of the real logits are NaN where none were given. Accuracies and
-    sign say how the discriminator decides as the loss has it: by a logit's sign; for ``least_squares``,
-    by the side of the middle between its targets, (1 - label_smoothing) / 2; for the relativistic losses,
-    by the difference to the logit, or the mean, that a logit is compared with. ``wasserstein`` and the
-    relativistic losses leave an offset of the logits undetermined: D(x) and D(G(z)) mean nothing there, and
-    under ``wasserstein`` neither do accuracies and sign.
-    """
-
-    real_logit: Tensor
-    """Mean real logit."""
-    fake_logit: Tensor
-    """Mean fake logit."""
-    d_real: Tensor
-    """Mean D(x), the probability that a real sample is taken for real."""
-    d_fake: Tensor
-    """Mean D(G(z))."""
-    real_accuracy: Tensor
-    """Share of the real logits that are decided for real (positive, but see above)."""
-    fake_accuracy: Tensor
-    """Share of the fake logits that are decided for fake (negative, but see above)."""
-    real_sign: Tensor
-    """Mean sign of the real logits' decisions, the overfitting measure r_t of Karras et al. 2020 (ADA)."""
-    jsd_bound: Tensor
-    """Lower bound of the Jensen-Shannon divergence in nats, log 2 - L/2 with L the discriminator's
-    loss without smoothing (Goodfellow et al. 2014, theorem 1); NaN for the generator, and for losses
-    other than non_saturating and minimax."""
-    nonfinite: Tensor
-    """Number of logits that are NaN or infinite."""
-
-
-class LossAndGrad(NamedTuple):
-    """A loss and its gradients, detached."""
-
-    loss: Tensor
-    """0-d."""
-    grads: tuple[Any, ...]
-    """By each of the logits arguments, in their order: a tensor like it, or a list of tensors."""
-    stats: LossStats | None
-    """None unless asked for."""
-
-    def backward(self, *logits: Logits, retain_graph: bool = False) -> None:
-        """Hands the gradients to autograd, from the logits on, as ``loss.backward()`` does from a loss.
-
-        It is ``torch.autograd.backward(logits, grads, retain_graph)`` for tensors and lists of them, but goes to
-        autograd's engine directly: for small batches PyTorch's way there takes longer than the engine.
-
-        Args:
-            logits: what was given to the function that made this, in the order of :attr:`grads`; those
-                at the end may be left out, as real logits of which nothing is to be learnt.
-            retain_graph: keep the graph behind the logits, for another backward pass through it.
-
-        Raises:
-            ValueError: more logits than gradients; a list where a tensor was given, or of another length;
-                another shape, dtype or device; logits that require no gradient.
-            TypeError: logits that are neither tensors nor lists of them; retain_graph that is no bool.
-        """
-        op = "pygan.fused_losses.LossAndGrad.backward"
-        check_bool(op, "retain_graph", retain_graph)
-        outputs, grads = arguments.paired(op, logits, self.grads)
-        # Dynamo knows PyTorch's way alone.
-        if torch.compiler.is_compiling():
-            torch.autograd.backward(outputs, grads, retain_graph)
-        else:
-            _C.backward(outputs, grads, retain_graph)
 
 
 def compares(loss: str) -> bool:
     """Whether this loss compares real with fake logits: its generator then needs both."""
-    return arguments.compared(arguments.index_of(loss)) != arguments.ALONE
+    return arguments.info(loss).compared != arguments.ALONE
 
 
 @compiled_since_2_8
@@ -147,9 +96,13 @@ def discriminator_loss(
     *,
     loss: str = "non_saturating",
     label_smoothing: float = 0.0,
+    real_target: float | None = None,
+    fake_target: float | None = None,
     reduction: str = "mean",
-    weights: float | Sequence[float] | None = None,
+    weights: Weights = None,
+    detach_means: bool = False,
     return_stats: bool = False,
+    return_parts: bool = False,
 ) -> Any:
     """The discriminator's loss, for ``non_saturating`` −V(D, G) of Goodfellow et al. 2014 (eq. 1)
     on logits. The module's table has the others.
@@ -161,28 +114,38 @@ def discriminator_loss(
         loss: one of :data:`LOSSES`.
         label_smoothing: ε in [0, 1], one-sided: the real target is 1 - ε (Salimans et al. 2016, 3.4).
             For ``non_saturating``, ``minimax`` and ``least_squares``.
+        real_target, fake_target: other targets than the loss's own, as the module's table says: soft labels,
+            least squares' b and a (Mao et al. 2017, eq. 2), the margins of the hinges. None: the loss's own.
         reduction: ``"mean"``, ``"sum"``, or ``"none"`` for the terms.
-        weights: a number by which to multiply the loss; for lists also one for each scale; default: 1. The
-            losses of the scales are added.
+        weights: a number by which to multiply the loss, or a 0-d tensor on the logits' device, such as
+            :func:`pygan.penalties.adaptive_weight` gives; for lists also one number for each scale; default:
+            1. The losses of the scales are added.
+        detach_means: for ``relativistic_average`` and its kin: no gradient goes through the means, as
+            ESRGAN has it (Wang et al. 2018).
         return_stats: also return :class:`LossStats`, from the same pass.
+        return_parts: also return :class:`LossParts`, the loss of each side and scale, from the same pass.
 
     Returns:
         The loss, a 0-d tensor. For ``reduction="none"``, the pair ``(real_terms, fake_terms)`` in the
-        logits' shapes, each a list where the logits are; for ``relativistic`` the terms of the
-        pairs alone. With ``return_stats``, a tuple of that and the statistics.
+        logits' shapes, each a list where the logits are; for ``relativistic`` and ``relativistic_hinge`` the
+        terms of the pairs alone. With ``return_stats`` or ``return_parts``, a tuple of that, of the
+        statistics, and of the parts.
 
     Raises:
-        ValueError: unknown loss or reduction, ε out of range or not honoured by the loss, empty
+        ValueError: unknown loss or reduction, a target out of range or that the loss does not have, empty
             logits under a mean, logits on different devices, shapes that cannot be paired, lists or
-            weights of different lengths.
+            weights of different lengths, parts of unreduced terms.
         TypeError: logits that are no floating tensors, or differ in dtype; weights that are no
             numbers.
     """
     op = "pygan.fused_losses.discriminator_loss"
-    call = arguments.parse(
-        op, False, loss, label_smoothing, reduction, weights, real_logits, fake_logits
+    call = arguments.discriminator(
+        op,
+        real_logits,
+        fake_logits,
+        (loss, label_smoothing, reduction, weights, real_target, fake_target, detach_means),
     )
-    return _loss(call, fake_logits, return_stats)
+    return _loss(op, call, weights, fake_logits, return_stats, return_parts)
 
 
 @compiled_since_2_8
@@ -191,9 +154,11 @@ def real_loss(
     *,
     loss: str = "non_saturating",
     label_smoothing: float = 0.0,
+    target: float | None = None,
     reduction: str = "mean",
-    weights: float | Sequence[float] | None = None,
+    weights: Weights = None,
     return_stats: bool = False,
+    return_parts: bool = False,
 ) -> Any:
     """The part of :func:`discriminator_loss` that is of the real logits, for losses that do not compare.
 
@@ -204,20 +169,22 @@ def real_loss(
         pygan.fused_losses.fake_loss(D(fake.detach())).backward()
 
     Args:
-        real_logits, loss, label_smoothing, reduction, weights, return_stats: as for :func:`discriminator_loss`, `loss`
-            being none of the relativistic ones. The statistics of the other side are NaN, and so is the bound of the
-            divergence.
+        real_logits, loss, label_smoothing, reduction, weights, return_stats, return_parts: as for
+            :func:`discriminator_loss`, `loss` being none of the relativistic ones. The statistics of the other side are
+            NaN, and so is the bound of the divergence.
+        target: the real_target there.
 
     Returns:
         The loss, a 0-d tensor; for ``reduction="none"`` the terms in the logits' shape, a list where the logits are.
-        With ``return_stats``, a tuple of that and the statistics.
+        With ``return_stats`` or ``return_parts``, a tuple of that, of the statistics, and of the parts.
 
     Raises:
         ValueError, TypeError: as :func:`discriminator_loss`; a loss that compares real with fake logits.
     """
     op = "pygan.fused_losses.real_loss"
-    call = arguments.parse_side(op, True, loss, label_smoothing, reduction, weights, real_logits)
-    return _loss(call, real_logits, return_stats)
+    options = (loss, label_smoothing, reduction, weights, target, None, False)
+    call = arguments.side(op, True, real_logits, options)
+    return _loss(op, call, weights, real_logits, return_stats, return_parts)
 
 
 @compiled_since_2_8
@@ -225,14 +192,18 @@ def fake_loss(
     fake_logits: Logits,
     *,
     loss: str = "non_saturating",
+    target: float | None = None,
     reduction: str = "mean",
-    weights: float | Sequence[float] | None = None,
+    weights: Weights = None,
     return_stats: bool = False,
+    return_parts: bool = False,
 ) -> Any:
-    """The part of :func:`discriminator_loss` that is of the fake logits: see :func:`real_loss`."""
+    """The part of :func:`discriminator_loss` that is of the fake logits, `target` being its fake_target: see
+    :func:`real_loss`."""
     op = "pygan.fused_losses.fake_loss"
-    call = arguments.parse_side(op, False, loss, 0.0, reduction, weights, fake_logits)
-    return _loss(call, fake_logits, return_stats)
+    options = (loss, 0.0, reduction, weights, None, target, False)
+    call = arguments.side(op, False, fake_logits, options)
+    return _loss(op, call, weights, fake_logits, return_stats, return_parts)
 
 
 @compiled_since_2_8
@@ -241,9 +212,11 @@ def generator_loss(
     *,
     real_logits: Logits | None = None,
     loss: str = "non_saturating",
+    target: float | None = None,
     reduction: str = "mean",
-    weights: float | Sequence[float] | None = None,
+    weights: Weights = None,
     return_stats: bool = False,
+    return_parts: bool = False,
 ) -> Any:
     """The generator's loss, for ``non_saturating`` −log D(G(z)) (Goodfellow et al. 2014, section 3).
     The module's table has the others; the gradient of ``minimax`` vanishes where D rejects the
@@ -251,22 +224,25 @@ def generator_loss(
 
     Args:
         fake_logits: D's logits on generated samples, any shape; or a list of such tensors.
-        real_logits: D's logits on real samples, for ``relativistic`` and ``relativistic_average``,
-            which compare the two; the others take none.
-        loss, reduction, weights, return_stats: as in :func:`discriminator_loss`.
+        real_logits: D's logits on real samples, for the relativistic losses, which compare the two; the
+            others take none.
+        loss, reduction, weights, return_stats, return_parts: as in :func:`discriminator_loss`.
+        target: what fake logits are to be taken for: the probability for ``non_saturating``, the logit for
+            ``least_squares`` (c), the margin for ``clipped_hinge``; None: 1. The others have none.
 
     Returns:
         The loss, a 0-d tensor. For ``reduction="none"``, the terms in fake_logits' shape (a list
-        where it is one); for ``relativistic_average`` the pair ``(fake_terms, real_terms)``. With
-        ``return_stats``, a tuple of that and the statistics.
+        where it is one); for ``relativistic_average`` and its kin the pair ``(fake_terms, real_terms)``. With
+        ``return_stats`` or ``return_parts``, a tuple of that, of the statistics, and of the parts.
 
     Raises:
         ValueError, TypeError: as in :func:`discriminator_loss`; also real logits for a loss that does
             not use them, and none for one that does.
     """
     op = "pygan.fused_losses.generator_loss"
-    call = arguments.parse(op, True, loss, 0.0, reduction, weights, real_logits, fake_logits)
-    return _loss(call, fake_logits, return_stats)
+    options = (loss, 0.0, reduction, weights, target, None, False)
+    call = arguments.generator(op, fake_logits, real_logits, options)
+    return _loss(op, call, weights, fake_logits, return_stats, return_parts)
 
 
 @compiled_since_2_8
@@ -276,9 +252,13 @@ def discriminator_loss_and_grad(
     *,
     loss: str = "non_saturating",
     label_smoothing: float = 0.0,
+    real_target: float | None = None,
+    fake_target: float | None = None,
     reduction: str = "mean",
-    weights: float | Sequence[float] | None = None,
+    weights: Weights = None,
+    detach_means: bool = False,
     return_stats: bool = False,
+    return_parts: bool = False,
 ) -> LossAndGrad:
     """:func:`discriminator_loss` and its gradients by real_logits and fake_logits in the same pass,
     without autograd. What comes before the logits gets its gradients by :meth:`LossAndGrad.backward`::
@@ -295,10 +275,13 @@ def discriminator_loss_and_grad(
         ValueError, TypeError: as in :func:`discriminator_loss`.
     """
     op = "pygan.fused_losses.discriminator_loss_and_grad"
-    call = arguments.parse(
-        op, False, loss, label_smoothing, reduction, weights, real_logits, fake_logits
+    call = arguments.discriminator(
+        op,
+        real_logits,
+        fake_logits,
+        (loss, label_smoothing, reduction, weights, real_target, fake_target, detach_means),
     )
-    return _loss_and_grad(op, call, fake_logits, return_stats)
+    return _loss_and_grad(op, call, weights, fake_logits, return_stats, return_parts)
 
 
 @compiled_since_2_8
@@ -307,9 +290,11 @@ def generator_loss_and_grad(
     *,
     real_logits: Logits | None = None,
     loss: str = "non_saturating",
+    target: float | None = None,
     reduction: str = "mean",
-    weights: float | Sequence[float] | None = None,
+    weights: Weights = None,
     return_stats: bool = False,
+    return_parts: bool = False,
 ) -> LossAndGrad:
     """:func:`generator_loss` and its gradients, as :func:`discriminator_loss_and_grad`.
 
@@ -318,37 +303,111 @@ def generator_loss_and_grad(
         ``d loss / d real_logits`` where these are given.
     """
     op = "pygan.fused_losses.generator_loss_and_grad"
-    call = arguments.parse(op, True, loss, 0.0, reduction, weights, real_logits, fake_logits)
-    return _loss_and_grad(op, call, fake_logits, return_stats)
+    options = (loss, 0.0, reduction, weights, target, None, False)
+    call = arguments.generator(op, fake_logits, real_logits, options)
+    return _loss_and_grad(op, call, weights, fake_logits, return_stats, return_parts)
 
 
-def _loss(call: arguments.Call, like: Logits, return_stats: bool) -> Any:
-    if call[-1] == arguments.NONE:
-        terms = _terms(call, like)
-        if not return_stats:
-            return terms
-        # A sum, which is defined for empty logits too.
-        logits = [x.detach() for x in call[0]]
-        numbers = _gan_loss(logits, *call[1:5], arguments.SUM, True)[1]
-        return terms, _stats(numbers)
+def _loss(
+    op: str,
+    call: arguments.Call,
+    weights: Weights,
+    like: Logits,
+    return_stats: bool,
+    return_parts: bool,
+) -> Any:
+    factor = arguments.factor_of(op, weights, call[0][0])
+    if call[arguments.REDUCTION] == arguments.NONE:
+        return _unreduced(op, call, factor, like, return_stats, return_parts)
     # Dynamo can trace the op alone; everybody else takes the shorter way to it.
     gan_loss = _gan_loss if torch.compiler.is_compiling() else _C.gan_loss
-    value, numbers = gan_loss(*call, return_stats)
-    return (value, _stats(numbers)) if return_stats else value
+    value, numbers = gan_loss(*_taken(call, return_stats, return_parts))
+    if factor is not None:
+        value = value * factor
+    if not return_stats and not return_parts:
+        return value
+    return _result(value, numbers, call, like, return_stats, return_parts)
 
 
-def _loss_and_grad(op: str, call: arguments.Call, like: Logits, return_stats: bool) -> LossAndGrad:
-    if call[-1] == arguments.NONE:
+def _loss_and_grad(
+    op: str,
+    call: arguments.Call,
+    weights: Weights,
+    like: Logits,
+    return_stats: bool,
+    return_parts: bool,
+) -> LossAndGrad:
+    if call[arguments.REDUCTION] == arguments.NONE:
         raise ValueError(f'{op}: reduction must be mean or sum, got "none"')
-    both = _gan_loss_and_grad if torch.compiler.is_compiling() else _C.gan_loss_and_grad
-    value, numbers, grads = both(*call, return_stats)
-    stats = _stats(numbers) if return_stats else None
-    return LossAndGrad(value, arguments.by_argument(grads, like), stats)
+    factor = arguments.factor_of(op, weights, call[0][0])
+    taken = _taken(call, return_stats, return_parts)
+    if factor is None:
+        both = _gan_loss_and_grad if torch.compiler.is_compiling() else _C.gan_loss_and_grad
+        value, numbers, grads = both(*taken)
+    else:
+        with (
+            torch.no_grad()
+        ):  # from the logits again: rounded once, by a number that only the device knows
+            value, numbers = _gan_loss(*taken)
+            first = len(LossStats._fields) if return_stats else 0
+            means = numbers[first : first + arguments.means_of(call)]
+            grads = _gan_loss_backward(factor, call[0], means, *call[1:])
+            value = value * factor
+    stats = stats_of(numbers) if return_stats else None
+    parts = parts_of(numbers, call, like) if return_parts else None
+    return LossAndGrad(value, arguments.by_argument(grads, like), stats, parts)
 
 
-def _terms(call: arguments.Call, like: Logits) -> Any:
+def _taken(call: arguments.Call, stats: bool, parts: bool) -> tuple[Any, ...]:
+    """What the op takes."""
+    logits, roles, index, smoothing, weights, reduction, targets, detach_means = call
+    return (
+        *(logits, roles, index, smoothing, weights, reduction),
+        *(stats, targets, detach_means, parts),
+    )
+
+
+def _result(
+    value: Any,
+    numbers: Tensor,
+    call: arguments.Call,
+    like: Logits,
+    return_stats: bool,
+    return_parts: bool,
+) -> Any:
+    result = [value]
+    if return_stats:
+        result.append(stats_of(numbers))
+    if return_parts:
+        result.append(parts_of(numbers, call, like))
+    return tuple(result)
+
+
+def _unreduced(
+    op: str,
+    call: arguments.Call,
+    factor: Tensor | None,
+    like: Logits,
+    return_stats: bool,
+    return_parts: bool,
+) -> Any:
+    if return_parts:
+        raise ValueError(
+            f'{op}: return_parts must be False for reduction="none", which returns the terms, got True'
+        )
+    terms = _terms(call, factor, like)
+    if not return_stats:
+        return terms
+    # A sum, which is defined for empty logits too.
+    logits, roles, index, smoothing, weights, _, targets, detach_means = call
+    logits = [x.detach() for x in logits]
+    summed = (logits, roles, index, smoothing, weights, arguments.SUM, targets, detach_means)
+    return terms, stats_of(_gan_loss(*_taken(summed, True, False))[1])
+
+
+def _terms(call: arguments.Call, factor: Tensor | None, like: Logits) -> Any:
     # Differences and means as autograd knows them; the form of the loss is the kernel's.
-    logits, roles, index, smoothing, weights, _ = call
+    logits, roles, index, smoothing, weights, _, targets, detach_means = call
     scales = 1 if isinstance(like, Tensor) else len(like)
     compared = arguments.compared(index)
     if compared != arguments.ALONE:
@@ -360,11 +419,15 @@ def _terms(call: arguments.Call, like: Logits) -> Any:
             logits = [a - b for a, b in zip(first, second, strict=True)]
             roles = roles[:scales]
         else:
-            logits = [a - _mean(b) for a, b in zip(first, second, strict=True)]
-            logits += [b - _mean(a) for a, b in zip(first, second, strict=True)]
-    terms = _gan_loss_terms(logits, roles, index, smoothing, 0)
+            means = [
+                [_mean(x.detach() if detach_means else x) for x in side] for side in (second, first)
+            ]
+            logits = [a - mean for a, mean in zip(first + second, means[0] + means[1], strict=True)]
+    terms = _gan_loss_terms(logits, roles, index, smoothing, 0, targets)
     if weights:
         terms = [t * weights[i % scales] for i, t in enumerate(terms)]
+    if factor is not None:
+        terms = [t * factor for t in terms]
     grouped = arguments.by_argument(terms, like)
     return grouped if len(grouped) > 1 else grouped[0]
 
@@ -373,10 +436,3 @@ def _mean(x: Tensor) -> Tensor:
     # Not torch's, whose bits depend on the number of threads: what the Wasserstein generator maximises.
     role, index = arguments.GENERATOR_FAKE, arguments.WASSERSTEIN
     return -_gan_loss([x], [role], index, 0.0, [], arguments.MEAN, False)[0]
-
-
-def _stats(numbers: Tensor) -> LossStats:
-    count = len(LossStats._fields)
-    if torch.compiler.is_compiling():
-        return LossStats(*numbers[:count].unbind())
-    return LossStats(*_C.scalars(numbers, count))

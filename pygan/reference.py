@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pygan._reference_checks import scales_of, weights_of
+from pygan._reference_checks import scales_of, targets_of, weights_of
 from pygan._reference_noise import instance_noise, normal, philox4x32
 from pygan.fused_losses import LossStats
 
@@ -42,51 +42,84 @@ def _softplus(t: Tensor) -> Tensor:
     return -F.logsigmoid(-t)
 
 
-def _cross_entropy(r: Tensor, f: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    # As in Salimans et al. 2016. A term of weight 0 is left out, lest it be infinite and make a NaN.
-    weighted = ((1.0 - eps, -r), (eps, r))
-    return torch.stack([w * _softplus(t) for w, t in weighted if w]).sum(0), _softplus(f)
+class _Targets(NamedTuple):
+    """What logits aim at: a probability, a logit or a margin, as the loss has it."""
+
+    real: float
+    fake: float
+    generator: float = 1.0
+
+
+def _cross_entropy(x: Tensor, target: float) -> Tensor:
+    # A term of weight 0 is left out, lest it be infinite and make a NaN.
+    weighted = ((target, -x), (1.0 - target, x))
+    return torch.stack([w * _softplus(t) for w, t in weighted if w]).sum(0)
+
+
+def _classified(r: Tensor, f: Tensor, t: _Targets) -> tuple[Tensor, Tensor]:
+    return _cross_entropy(r, t.real), _cross_entropy(f, t.fake)
+
+
+def _margins(r: Tensor, f: Tensor, t: _Targets) -> tuple[Tensor, Tensor]:
+    return (t.real - r).relu(), (f - t.fake).relu()
+
+
+def _squares(x: Tensor, target: float) -> Tensor:
+    return (x - target).square() / 2
 
 
 class _Loss(NamedTuple):
     """One GAN loss, element by element; reductions, scales and weights are common to all."""
 
-    discriminator: Callable[[Tensor, Tensor, float], tuple[Tensor, ...]]
-    """(r, f, label smoothing) -> (terms of the real samples, terms of the fakes), or one of both."""
-    generator: Callable[..., tuple[Tensor, ...]]
-    """(f) or, of a relativistic loss, (f, r) -> terms, those of the fakes first."""
+    discriminator: Callable[..., tuple[Tensor, ...]]
+    """(r, f, targets) -> (terms of the real samples, terms of the fakes); of a relativistic loss (r, f, mean) -> the
+    same, or the terms of the pairs."""
+    generator: Callable[..., tuple[Tensor, ...]] | None = None
+    """(f, targets) -> terms. None: the discriminator's game with the parts exchanged, of relativistic losses."""
+    targets: _Targets | None = None
+    """The loss's own, where it has some."""
     smooths: bool = False
-    """Whether the loss has targets that label smoothing can soften."""
-    relativistic: bool = False
-    """Whether a sample is judged against samples of the other kind."""
+    """Whether label smoothing can soften them."""
+
+    @property
+    def relativistic(self) -> bool:
+        """Whether a sample is judged against samples of the other kind."""
+        return self.generator is None
 
 
 _TABLE: dict[str, _Loss] = {
     # Goodfellow et al. 2014, section 3: the generator maximises log D(G(z)).
-    "non_saturating": _Loss(_cross_entropy, lambda f: (_softplus(-f),), smooths=True),
+    "non_saturating": _Loss(
+        _classified, lambda f, t: (_cross_entropy(f, t.generator),), _Targets(1, 0), smooths=True
+    ),
     # Goodfellow et al. 2014, equation 1: the generator minimises log(1 - D(G(z))), flat where D(G(z)) is near 0.
-    "minimax": _Loss(_cross_entropy, lambda f: (-_softplus(f),), smooths=True),
+    "minimax": _Loss(_classified, lambda f, _: (-_softplus(f),), _Targets(1, 0), smooths=True),
     # Lim and Ye 2017; Miyato et al. 2018: what is right by a margin of 1 teaches nothing more.
-    "hinge": _Loss(lambda r, f, _: ((1 - r).relu(), (1 + f).relu()), lambda f: (-f,)),
+    "hinge": _Loss(_margins, lambda f, _: (-f,), _Targets(1, -1)),
+    # The generator's with a margin too, as vocoders have it (Defossez et al. 2022, section 3.4).
+    "clipped_hinge": _Loss(_margins, lambda f, t: ((t.generator - f).relu(),), _Targets(1, -1)),
     # Mao et al. 2017: regression on the targets 1 (real) and 0 (fake).
     "least_squares": _Loss(
-        lambda r, f, eps: ((r - (1 - eps)).square() / 2, f.square() / 2),
-        lambda f: ((f - 1).square() / 2,),
+        lambda r, f, t: (_squares(r, t.real), _squares(f, t.fake)),
+        lambda f, t: (_squares(f, t.generator),),
+        _Targets(1, 0),
         smooths=True,
     ),
     # Arjovsky et al. 2017: a critic, not a classifier; something else must keep it Lipschitz.
-    "wasserstein": _Loss(lambda r, f, _: (-r, f), lambda f: (-f,)),
+    "wasserstein": _Loss(lambda r, f, _: (-r, f), lambda f, _: (-f,)),
     # Jolicoeur-Martineau 2019: each real sample against the fake one that it is paired with.
-    "relativistic": _Loss(
-        lambda r, f, _: (_softplus(-(r - f)),),
-        lambda f, r: (_softplus(-(f - r)),),
-        relativistic=True,
-    ),
+    "relativistic": _Loss(lambda r, f, _: (_softplus(-(r - f)),)),
     # The same paper: each sample against the mean of the other kind; gradients flow into the means.
     "relativistic_average": _Loss(
-        lambda r, f, _: (_softplus(-(r - f.mean())), _softplus(f - r.mean())),
-        lambda f, r: (_softplus(-(f - r.mean())), _softplus(r - f.mean())),
-        relativistic=True,
+        lambda r, f, mean: (_softplus(-(r - mean(f))), _softplus(f - mean(r)))
+    ),
+    # The same with the hinge and with least squares, the latter with the 1/2 of "least_squares".
+    "relativistic_hinge": _Loss(lambda r, f, _: ((1 - (r - f)).relu(),)),
+    "relativistic_average_hinge": _Loss(
+        lambda r, f, mean: ((1 - (r - mean(f))).relu(), (1 + (f - mean(r))).relu())
+    ),
+    "relativistic_average_least_squares": _Loss(
+        lambda r, f, mean: (_squares(r - mean(f), 1), _squares(f - mean(r), -1))
     ),
 }
 
@@ -102,8 +135,11 @@ def discriminator_loss(
     *,
     loss: str = "non_saturating",
     label_smoothing: float = 0.0,
+    real_target: float | None = None,
+    fake_target: float | None = None,
     reduction: str = "mean",
-    weights: Sequence[float] | None = None,
+    weights: float | Sequence[float] | None = None,
+    detach_means: bool = False,
     return_stats: bool = False,
 ) -> Any:
     """The discriminator's loss, to be minimised; the formulas stand in the table above.
@@ -113,9 +149,11 @@ def discriminator_loss(
             ``relativistic``); or two lists of as many tensors, one per scale, whose losses are added.
         loss: one of :data:`LOSSES`.
         label_smoothing: eps in [0, 1]; the real target is 1 - eps (Salimans et al. 2016). The losses without
-            targets (hinge, wasserstein, relativistic ones) take 0 only.
+            probabilities or labels (hinges, wasserstein, relativistic ones) take 0 only.
+        real_target, fake_target: other targets than the loss's own, as in :mod:`pygan.fused_losses`.
         reduction: ``"mean"`` or ``"sum"`` (of each tensor by itself; then they are added), or ``"none"``.
-        weights: one finite number per scale, the factor of its loss; None: all 1.
+        weights: one finite number, or one per scale, the factor of its loss; None: all 1.
+        detach_means: whether no gradient goes through the means that logits are compared with.
         return_stats: also return :class:`pygan.fused_losses.LossStats`, over the logits of all scales.
 
     Returns:
@@ -139,10 +177,14 @@ def discriminator_loss(
         raise ValueError(
             f"{op}: label_smoothing must be 0 for loss={loss!r}, got {label_smoothing}"
         )
+    targets = targets_of(op, loss, entry.targets, real_target, fake_target, label_smoothing)
+    if detach_means and "average" not in loss:
+        raise ValueError(f"{op}: detach_means must be False for loss={loss!r}, got True")
     real, fake = scales_of(op, loss, reduction, real_logits=real_logits, fake_logits=fake_logits)
-    terms = [entry.discriminator(r, f, label_smoothing) for r, f in zip(real, fake, strict=True)]
+    how = _means(detach_means) if entry.relativistic else targets
+    terms = [entry.discriminator(r, f, how) for r, f in zip(real, fake, strict=True)]
     bounds = loss in ("non_saturating", "minimax")
-    stats = _stats(loss, real, fake, bounds, label_smoothing) if return_stats else None
+    stats = _stats(loss, real, fake, bounds, targets) if return_stats else None
     return _result(op, fake_logits, terms, reduction, weights, stats)
 
 
@@ -151,8 +193,9 @@ def generator_loss(
     *,
     real_logits: Tensor | Sequence[Tensor] | None = None,
     loss: str = "non_saturating",
+    target: float | None = None,
     reduction: str = "mean",
-    weights: Sequence[float] | None = None,
+    weights: float | Sequence[float] | None = None,
     return_stats: bool = False,
 ) -> Any:
     """The generator's loss, to be minimised; the formulas stand in the table above.
@@ -161,6 +204,7 @@ def generator_loss(
         fake_logits: floating tensor of any shape, or a list of them, one per scale.
         real_logits: the same for the real samples, for the relativistic losses; the others take None only.
         loss, reduction, weights, return_stats: as in :func:`discriminator_loss`.
+        target: of the fake logits, for the losses whose generator has one; None: 1.
 
     Returns:
         As :func:`discriminator_loss`; with ``reduction="none"``, terms in the shape of ``fake_logits``, or
@@ -183,9 +227,16 @@ def generator_loss(
         )
     given = {} if real_logits is None else {"real_logits": real_logits}
     logits = scales_of(op, loss, reduction, fake_logits=fake_logits, **given)
-    terms = [entry.generator(*scale) for scale in zip(*logits, strict=True)]
+    if entry.generator is None:
+        means = _means(False)
+        terms = [entry.discriminator(f, r, means) for f, r in zip(*logits, strict=True)]
+    else:
+        aim = (entry.targets or _Targets(1, 0))._replace(
+            generator=1.0 if target is None else target
+        )
+        terms = [entry.generator(f, aim) for f in logits[0]]
     real = logits[1] if given else []
-    stats = _stats(loss, real, logits[0], bounds=False) if return_stats else None
+    stats = _stats(loss, real, logits[0], False, entry.targets) if return_stats else None
     return _result(op, fake_logits, terms, reduction, weights, stats)
 
 
@@ -194,7 +245,7 @@ def _result(
     logits: Any,
     terms: list[tuple[Tensor, ...]],
     reduction: str,
-    weights: Sequence[float] | None,
+    weights: float | Sequence[float] | None,
     stats: LossStats | None,
 ) -> Any:
     listed = not isinstance(logits, Tensor)
@@ -213,13 +264,17 @@ def _result(
     return result if stats is None else (result, LossStats(*(s.to(dtype) for s in stats)))
 
 
+def _means(detached: bool) -> Callable[[Tensor], Tensor]:
+    return lambda x: (x.detach() if detached else x).mean()
+
+
 def _stats(
-    loss: str, real: list[Tensor], fake: list[Tensor], bounds: bool, label_smoothing: float = 0.0
+    loss: str, real: list[Tensor], fake: list[Tensor], bounds: bool, targets: _Targets | None
 ) -> LossStats:
     """The statistics of all scales together. Comparisons with NaN are false; means carry it on (IEEE)."""
     decided = [
         torch.cat([t.detach().flatten() for t in kind]) if kind else fake[0].new_empty(0)
-        for kind in _decided(loss, real, fake, label_smoothing)
+        for kind in _decided(loss, real, fake, targets)
     ]
     for_real, for_fake = (decided[0] > 0).double(), (decided[0] < 0).double()
     f = torch.cat([t.detach().flatten() for t in fake])
@@ -237,21 +292,25 @@ def _stats(
         real_sign=(for_real - for_fake).mean(),
         jsd_bound=math.log(2.0) - value / 2.0 if bounds else nan,
         nonfinite=(~torch.cat([r, f]).isfinite()).sum().double(),
+        fake_sign=((decided[1] > 0).double() - (decided[1] < 0).double()).mean(),
+        real_std=r.std(correction=0),
+        fake_std=f.std(correction=0),
     )
 
 
 def _decided(
-    loss: str, real: list[Tensor], fake: list[Tensor], label_smoothing: float
+    loss: str, real: list[Tensor], fake: list[Tensor], targets: _Targets | None
 ) -> tuple[list[Tensor], list[Tensor]]:
     """What is positive where the discriminator takes a real (a fake) sample for real, negative where for generated: the
     logits from half way between the targets, and of losses that compare, the differences that these see."""
-    if loss == "relativistic":
+    if loss in ("relativistic", "relativistic_hinge"):
         differences = [r - f for r, f in zip(real, fake, strict=True)]
         return differences, [-d for d in differences]
-    if loss == "relativistic_average":
+    if "relativistic_average" in loss:
         scales = list(zip(real, fake, strict=True))
         return [r - f.mean() for r, f in scales], [f - r.mean() for r, f in scales]
-    middle = (1.0 - label_smoothing) / 2 if loss == "least_squares" else 0.0
+    logistic = loss in ("non_saturating", "minimax")
+    middle = 0.0 if targets is None or logistic else (targets.real + targets.fake) / 2
     return [r - middle for r in real], [f - middle for f in fake]
 
 

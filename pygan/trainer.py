@@ -24,6 +24,7 @@ from pygan import _trainer_checks as checked
 from pygan import _trainer_state as states
 from pygan import fused_losses
 from pygan._arguments import check_int
+from pygan._loss_results import mixable, mixed
 from pygan._trainer_phases import NONFINITE, GANLoss, Phases, Share
 from pygan.average import EMA
 from pygan.fused_losses import LossStats
@@ -465,8 +466,12 @@ class GANTrainer(Phases):
         return sum(self._penalty_values, self._no_penalty)
 
     def _whole(self, part: tuple[Tensor, LossStats], share: Share) -> tuple[Tensor, LossStats]:
-        loss, *stats = self._over_processes([part[0], *part[1]], {NONFINITE + 1}, share)
-        return loss, LossStats(*stats)
+        if share.first is None:
+            self._over_processes([], set(), share)
+            return part
+        numbers = [part[0], *mixable(part[1])]
+        loss, *stats = self._over_processes(numbers, {NONFINITE + 1}, share)
+        return loss, mixed(stats)
 
     def _prepare(self, verb: str, *trained: str) -> None:
         """What every step begins with: that it can train, and networks and optimizers as they are now."""

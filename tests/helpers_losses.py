@@ -6,6 +6,7 @@ it also says how errors are judged.
 
 import math
 from typing import NamedTuple
+from unittest import mock
 
 import numpy as np
 import torch
@@ -13,11 +14,15 @@ from helpers import math_type
 from helpers_truth import assert_as_good, reduced, wide, wide_truth
 from torch.nn import functional as F
 
-from pygan import fused_losses, reference
+from pygan import _loss_arguments, fused_losses, reference
+from pygan._loss_arguments import PAIRED as PAIRED_LOGITS
+from pygan._loss_arguments import TO_MEAN as WITH_MEANS
 from pygan.fused_losses import LOSSES, LossStats
 
 SMOOTHED = ("non_saturating", "minimax", "least_squares")
-RELATIVISTIC = ("relativistic", "relativistic_average")
+PAIRED = tuple(loss for loss in LOSSES if _loss_arguments.info(loss).compared == PAIRED_LOGITS)
+TO_MEAN = tuple(loss for loss in LOSSES if _loss_arguments.info(loss).compared == WITH_MEANS)
+RELATIVISTIC = (*PAIRED, *TO_MEAN)
 SMOOTHINGS = [0.0, 0.1, 1.0]
 REDUCTIONS = ["mean", "sum", "none"]
 DRAWS = 3  # worst of several, lest one lucky draw decide
@@ -50,40 +55,26 @@ class Case(NamedTuple):
 
     def eager(self, inputs):
         """The terms as one writes them in plain PyTorch, a list of one or two tensors."""
-        if self.loss in RELATIVISTIC:
+        with mock.patch.object(reference, "_softplus", F.softplus):
+            return list(self._terms(inputs))
+
+    def _terms(self, inputs):
+        loss = reference._TABLE[self.loss]
+        if loss.relativistic:
             # The generator's loss is the discriminator's with the parts exchanged, as the inputs are.
-            a, b = inputs
-            if self.loss == "relativistic":
-                return [F.softplus(b - a)]
-            return [F.softplus(b.mean() - a), F.softplus(b - a.mean())]
+            return loss.discriminator(*inputs, torch.Tensor.mean)
         if self.phase == "generator":
-            (f,) = inputs
-            return [
-                {
-                    "non_saturating": lambda: F.softplus(-f),
-                    "minimax": lambda: -F.softplus(f),
-                    "hinge": lambda: -f,
-                    "least_squares": lambda: 0.5 * (f - 1) ** 2,
-                    "wasserstein": lambda: -f,
-                }[self.loss]()
-            ]
-        r, f = inputs
-        if self.loss == "hinge":
-            return [F.relu(1 - r), F.relu(1 + f)]
-        if self.loss == "wasserstein":
-            return [-r, f]
-        if self.loss == "least_squares":
-            return [0.5 * (r - (1 - self.smoothing)) ** 2, 0.5 * f**2]
-        if self.smoothing:
-            smooth = self.smoothing
-            return [(1 - smooth) * F.softplus(-r) + smooth * F.softplus(r), F.softplus(f)]
-        return [F.softplus(-r), F.softplus(f)]
+            return loss.generator(*inputs, loss.targets)
+        targets = loss.targets and loss.targets._replace(real=1 - self.smoothing)
+        return loss.discriminator(*inputs, targets)
 
     def is_conditioned(self, reduction, order, weights=None):
         """Whether rounding the result's parts cannot make its relative error large, for anyone.
 
-        Smoothing makes slopes, and values of least squares, cross 0; in a sum, linear terms cancel, and
-        so do scales of different signs."""
+        Smoothing makes slopes, and values of least squares, cross 0, as rounded differences do the others; in a
+        sum, linear terms cancel, and so do scales of different signs."""
+        if self.loss in RELATIVISTIC and self.loss not in ("relativistic", "relativistic_average"):
+            return False
         linear = self.loss == "wasserstein" or (self.loss, self.phase) == ("hinge", "generator")
         cancels = linear or (weights and min(weights) < 0)
         if order == 0 and reduction != "none" and cancels:
@@ -215,6 +206,9 @@ def eager_stats(real, fake, bounds=True):
         real.sign().mean(),
         math.log(2) - value / 2 if bounds else torch.full_like(value, math.nan),
         ((~real.isfinite()).sum() + (~fake.isfinite()).sum()).to(real.dtype),
+        fake.sign().mean(),
+        real.std(correction=0),
+        fake.std(correction=0),
     )
 
 

@@ -33,23 +33,47 @@ def wide_sigmoid(t):
     return np.where(t < 0, u, one) / (one + u)
 
 
+# What a logit x contributes, and its slope, as a function of how real it looks.
+WIDE_FORMS = {
+    "hinge": lambda x: (np.maximum(1 - x, 0), np.where(x < 1, -1, 0).astype(x.dtype)),
+    "linear": lambda x: (-x, -np.ones_like(x)),
+    "logistic": lambda x: (wide_softplus(-x), -wide_sigmoid(-x)),
+    "square": lambda x: ((x - 1) * (x - 1) / 2, x - 1),
+}
+# The discriminator's form and the generator's, of the losses whose terms see one logit.
+WIDE_ALONE = {
+    "non_saturating": ("logistic", "logistic"),
+    "minimax": ("logistic", "minus what the discriminator minimizes"),
+    "hinge": ("hinge", "linear"),
+    "clipped_hinge": ("hinge", "hinge"),
+    "least_squares": ("square", "square"),
+    "wasserstein": ("linear", "linear"),
+}
+# The form of the losses that compare: pairs, or each logit with the mean of the other kind.
+WIDE_PAIRED = {"relativistic": "logistic", "relativistic_hinge": "hinge"}
+WIDE_TO_MEAN = {
+    "relativistic_average": "logistic",
+    "relativistic_average_hinge": "hinge",
+    "relativistic_average_least_squares": "square",
+}
+
+
 def wide_terms(case, role, x):
     """Terms and slopes of the losses whose terms see one logit, in numpy's extended precision."""
     eps = np.longdouble(case.smoothing)
+    d_form, g_form = WIDE_ALONE[case.loss]
     if case.phase == "generator":
-        role = "generator"
-    sign = 1 if role == "fake" else -1
-    if case.loss == "wasserstein" or (case.loss, role) == ("hinge", "generator"):
-        return sign * x, sign * np.ones_like(x)
-    if case.loss == "hinge":
-        return np.maximum(1 + sign * x, 0), np.where(1 + sign * x > 0, sign, 0).astype(x.dtype)
-    if case.loss == "least_squares":
-        away = x - {"real": 1 - eps, "fake": 0, "generator": 1}[role]
-        return away * away / 2, away
-    if (case.loss, role) == ("minimax", "generator"):
+        if g_form in WIDE_FORMS:
+            return WIDE_FORMS[g_form](x)
         return -wide_softplus(x), -wide_sigmoid(x)
+    if d_form == "square":
+        away = x - {"real": 1 - eps, "fake": 0}[role]
+        return away * away / 2, away
     if role == "fake":
-        return wide_softplus(x), wide_sigmoid(x)
+        value, slope = WIDE_FORMS[d_form](-x)
+        return value, -slope
+    if not eps:
+        return WIDE_FORMS[d_form](x)
     # A part of weight 0 must not turn an infinite logit into NaN.
     parts = [w * wide_softplus(t) for w, t in ((1 - eps, -x), (eps, x)) if w]
     return sum(parts), eps - wide_sigmoid(-x)
@@ -59,15 +83,16 @@ def wide_truth(case, reduction, inputs):
     """[results], [gradients of their sum] in numpy's extended precision, the truth for fp64."""
     x = [wide(t, torch.float64) for t in inputs]
     over = [np.longdouble(t.size if reduction == "mean" else 1) for t in x]
-    if case.loss == "relativistic":
-        terms = [wide_softplus(x[1] - x[0])]
-        slope = wide_sigmoid(x[1] - x[0]) / over[0]
-        slopes = [-slope, slope]
-    elif case.loss == "relativistic_average":
+    if case.loss in WIDE_PAIRED:
+        term, slope = WIDE_FORMS[WIDE_PAIRED[case.loss]](x[0] - x[1])
+        terms, slopes = [term], [slope / over[0], -slope / over[0]]
+    elif case.loss in WIDE_TO_MEAN:
+        form = WIDE_FORMS[WIDE_TO_MEAN[case.loss]]
         a, b = x
-        terms = [wide_softplus(b.mean() - a), wide_softplus(b - a.mean())]
-        p, q = wide_sigmoid(b.mean() - a) / over[0], wide_sigmoid(b - a.mean()) / over[1]
-        slopes = [-p - q.sum() / a.size, q + p.sum() / b.size]
+        (of_a, p), (of_b, q) = form(a - b.mean()), form(a.mean() - b)
+        p, q = p / over[0], -q / over[1]
+        terms = [of_a, of_b]
+        slopes = [p - q.sum() / a.size, q - p.sum() / b.size]
     else:
         pairs = [wide_terms(case, role, t) for role, t in zip(case.roles, x, strict=True)]
         terms = [value for value, _ in pairs]

@@ -24,10 +24,10 @@ LIST_CASES = {
         "a list of length 1 and a tensor of shape (4,)",
     ),
     "a tensor and a list": (
-        lambda **kw: discriminator_loss(R, (F,), **kw),
+        lambda **kw: discriminator_loss(R, [F], **kw),
         ValueError,
         D + "real_logits and fake_logits must both be tensors, or lists of the same length, got ",
-        "a tensor of shape (4,) and a tuple of length 1",
+        "a tensor of shape (4,) and a list of length 1",
     ),
     "lengths": (
         lambda **kw: discriminator_loss([R, R], [F], **kw),
@@ -47,7 +47,7 @@ LIST_CASES = {
         "_logits must hold at least one tensor, got an empty list",
     ),
     "no tensors of the generator": (
-        lambda **kw: generator_loss((), **kw),
+        lambda **kw: generator_loss([], **kw),
         ValueError,
         G + "fake_logits must hold at least one tensor, got an empty list",
     ),
@@ -59,7 +59,21 @@ LIST_CASES = {
     "a list in a list": (
         lambda **kw: generator_loss([F, [F, F]], **kw),
         TypeError,
-        G + "fake_logits[1] must be a tensor, got a list of length 2",
+        G
+        + "fake_logits[1] must be a tensor, the logits of a scale, got a list of length 2; pick them of what the "
+        "discriminator returned, for lists of layers [layers[-1] for layers in outputs]",
+    ),
+    "a tuple in a list": (
+        lambda **kw: discriminator_loss([(R, R)], [(F, F)], **kw),
+        TypeError,
+        D + "real_logits[0] must be a tensor, the logits of a scale, got a tuple of length 2",
+    ),
+    "logits and features in a tuple": (
+        lambda **kw: discriminator_loss((R, R), (F, F), **kw),
+        TypeError,
+        D
+        + "real_logits must be a tensor or a list of tensors, one for each scale, got a tuple of length 2; pick the "
+        "logits of what the discriminator returned, or pass a list if all of them are",
     ),
     "a generator of tensors": (
         lambda **kw: generator_loss((x for x in [F]), **kw),
@@ -176,7 +190,8 @@ LIST_CASES = {
     "a string of weights": (
         lambda **kw: generator_loss([F, F], weights="12", **kw),
         TypeError,
-        G + "weights must be a number, or a list of them, one for each scale, got str",
+        G
+        + "weights must be a number, a 0-d tensor, or a list of numbers, one for each scale, got str",
     ),
     "a number that is not finite": (
         lambda **kw: generator_loss([F, F], weights=math.inf, **kw),
@@ -185,9 +200,10 @@ LIST_CASES = {
     ),
     "weights in a tensor": (
         lambda **kw: generator_loss([F, F], weights=torch.ones(2), **kw),
-        TypeError,
+        ValueError,
         G
-        + "weights must be a number, or a list of them, one for each scale, got a tensor of shape (2,)",
+        + "weights must be 0-d where they are a tensor, got a tensor of shape (2,); for a weight of each scale pass "
+        "a list of numbers, for one of each sample multiply the terms of ",
     ),
 }
 LIST_CASES |= {

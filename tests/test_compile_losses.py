@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers import DEVICES, FLOATS
 from helpers_compile import BACKENDS, compare, one_graph
-from helpers_losses import CASES, RELATIVISTIC, as_list, cases_of
+from helpers_losses import CASES, PAIRED, RELATIVISTIC, TO_MEAN, as_list, cases_of
 from torch._dynamo.testing import CompileCounter, CompileCounterWithBackend
 
 from pygan import fused_losses
@@ -56,12 +56,12 @@ def test_compiled_losses(loss, reduction, backend, device):
         return flat(generator.call(inputs, weights=WEIGHTS, **options))
 
     sizes = [((6, 5), (3, 9)), ((7, 4), (20, 8))]
-    if loss == "relativistic":
+    if loss in PAIRED:
         sizes = [(a, a) for a, _ in sizes]
     fours = [logits(torch.float32, device, *s, (9, 2), (9, 2)) for s in sizes]
     compared = loss in ("non_saturating", *RELATIVISTIC)  # the others are traced no differently
     # Terms of means are torch's own functions around our op.
-    exact = not (reduction == "none" and loss == "relativistic_average" and backend == "inductor")
+    exact = not (reduction == "none" and loss in TO_MEAN and backend == "inductor")
     if reduction == "mean" or compared:
         compare(lists, backend, *fours, exact=exact)
     if reduction == "none" or compared:

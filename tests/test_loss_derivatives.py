@@ -6,7 +6,9 @@ import torch
 from helpers import DEVICES, FLOATS, math_type
 from helpers_losses import (
     CASES,
+    PAIRED,
     REDUCTIONS,
+    TO_MEAN,
     as_list,
     assert_same_bits,
     detached,
@@ -30,13 +32,13 @@ def test_gradcheck(case, reduction, listed, device):
     shapes = [(2, 1), (1,)] if listed else [(3, 2)]
     inputs = scales_like(case, shapes, torch.float64, device, 5)
     inputs[-1][0] = inputs[-1][0].t().contiguous().t()  # one of them strided
-    if case.loss != "relativistic":
+    if case.loss not in PAIRED:
         inputs[0][0] = inputs[0][0][:-1]  # which pairs, and needs equal shapes
     leaves = [x.requires_grad_() for x in as_list(inputs)]
     options = {"reduction": reduction, **({"weights": WEIGHTS} if listed else {})}
 
     def function(*tensors):
-        parts = [tensors[i : i + len(shapes)] for i in range(0, len(tensors), len(shapes))]
+        parts = [list(tensors[i : i + len(shapes)]) for i in range(0, len(tensors), len(shapes))]
         return tuple(as_list(case.call(parts if listed else tensors, **options)))
 
     assert torch.autograd.gradcheck(function, leaves)
@@ -133,7 +135,7 @@ def test_which_gradients_the_forward_pass_keeps(loss, dtype):
     with torch.profiler.profile() as trace:
         discriminator_loss(*leaves, loss=loss).backward()
     names = {event.key for event in trace.key_averages() if event.key.startswith("pygan::")}
-    recomputes = loss == "relativistic_average" and dtype.itemsize == 2
+    recomputes = loss in TO_MEAN and dtype.itemsize == 2
     second = "pygan::gan_loss_backward" if recomputes else "pygan::gan_loss_and_grad"
     assert names == {"pygan::gan_loss", second}
 

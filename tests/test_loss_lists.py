@@ -9,7 +9,9 @@ from helpers_losses import (
     CASES,
     DISTINCT,
     DRAWS,
+    PAIRED,
     REDUCTIONS,
+    TO_MEAN,
     as_list,
     assert_same_bits,
     cases_of,
@@ -45,7 +47,7 @@ def test_values_and_gradients_of_lists(dtype, loss, weights, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("case", [c for c in CASES if len(c.roles) == 2], ids=str)
 def test_scales_of_real_and_fake_may_differ_in_shape(case, device):
-    if case.loss == "relativistic":
+    if case.loss in PAIRED:
         pytest.skip("which pairs, and needs equal shapes")
     shapes = ([(3, 2), (700,)], [(5,), (1, 300)])
     draws = []
@@ -124,7 +126,7 @@ def test_lists_and_tuples_are_the_same(case, device):
 def test_terms_of_lists_are_lists(case, listed, device):
     inputs = scales_like(case, SHAPES[-listed:], torch.bfloat16, device, 0)
     terms = case.call(inputs, reduction="none")
-    alone = case.loss == "relativistic" or len(case.roles) == 1
+    alone = case.loss in PAIRED or len(case.roles) == 1
     assert isinstance(terms, list if alone else tuple) and (alone or len(terms) == 2)
     for part in [terms] if alone else terms:
         assert isinstance(part, list)
@@ -161,7 +163,7 @@ def test_a_weight_of_zero_follows_ieee(case, device):
 def test_empty_tensors_in_a_list(dtype, device):
     full = torch.randn(5, device=device).to(dtype)
     for case in CASES:
-        if case.loss == "relativistic_average":
+        if case.loss in TO_MEAN:
             continue
         leaves = [[detached(full), full.new_zeros(0, 3).requires_grad_()] for _ in case.roles]
         value, stats = case.call(leaves, reduction="sum", return_stats=True)

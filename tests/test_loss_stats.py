@@ -22,7 +22,7 @@ from pygan import reference
 from pygan.fused_losses import LossStats, discriminator_loss, generator_loss
 
 LOGISTIC = ("non_saturating", "minimax")
-DECISIONS = {"real_accuracy", "fake_accuracy", "real_sign"}
+DECISIONS = {"real_accuracy", "fake_accuracy", "real_sign", "fake_sign"}
 
 
 def true_stats(real, fake):
@@ -31,7 +31,8 @@ def true_stats(real, fake):
     bound = np.log(np.longdouble(2)) - (wide_softplus(-r).mean() + wide_softplus(f).mean()) / 2
     means = [r.mean(), f.mean(), wide_sigmoid(r).mean(), wide_sigmoid(f).mean()]
     shares = [(r > 0).mean(), (f < 0).mean(), (r > 0).mean() - (r < 0).mean()]
-    return LossStats(*[np.asarray(x, np.longdouble) for x in (*means, *shares, bound, 0)])
+    more = [(f > 0).mean() - (f < 0).mean(), r.std(), f.std()]
+    return LossStats(*[np.asarray(x, np.longdouble) for x in (*means, *shares, bound, 0, *more)])
 
 
 def flat(logits):
@@ -50,9 +51,9 @@ def flat(logits):
 def test_stats(case, dtype, shapes, device):
     if dtype != torch.float32 and shapes in ([()], [(257,)]):
         pytest.skip("every size for fp32")
-    known = {"fake_logit", "d_fake", "fake_accuracy", "nonfinite"}
+    known = {"fake_logit", "d_fake", "fake_accuracy", "nonfinite", "fake_sign", "fake_std"}
     if "real" in case.roles:
-        known |= {"real_logit", "d_real", "real_accuracy", "real_sign"}
+        known |= {"real_logit", "d_real", "real_accuracy", "real_sign", "real_std"}
     if case.phase == "discriminator" and case.loss in LOGISTIC:
         known |= {"jsd_bound"}
     for reduction in REDUCTIONS if shapes == [(257,)] else ["mean"]:
@@ -158,7 +159,7 @@ def test_smoothed_targets_of_least_squares_are_decided_half_way_between():
 @pytest.mark.parametrize("device", DEVICES)
 def test_generator_stats_know_no_real_logits(device):
     _, stats = generator_loss(torch.tensor([-1.0, 2.0, 0.0], device=device), return_stats=True)
-    known = {"fake_logit", "d_fake", "fake_accuracy", "nonfinite"}
+    known = {"fake_logit", "d_fake", "fake_accuracy", "nonfinite", "fake_sign", "fake_std"}
     assert {k for k, v in stats._asdict().items() if not v.isnan()} == known
     torch.testing.assert_close(stats.fake_logit.cpu(), torch.tensor(1 / 3))
     torch.testing.assert_close(stats.fake_accuracy.cpu(), torch.tensor(1 / 3))

@@ -7,8 +7,10 @@ from helpers_losses import (
     CASES,
     DISTINCT,
     DRAWS,
+    PAIRED,
     REDUCTIONS,
     RELATIVISTIC,
+    TO_MEAN,
     assert_same_bits,
     cases_of,
     compare,
@@ -43,7 +45,7 @@ def test_values_and_gradients(size, dtype, loss, device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("case", [c for c in CASES if c.loss != "relativistic"], ids=str)
+@pytest.mark.parametrize("case", [c for c in CASES if c.loss not in PAIRED], ids=str)
 def test_real_and_fake_may_differ_in_size_and_shape(case, device):
     if len(case.roles) == 1:
         pytest.skip("one tensor of logits")
@@ -66,7 +68,7 @@ def test_terms_have_the_shapes_of_the_logits(case, device):
     inputs = logits_like(case.roles, (4, 1, 3), torch.float16, device, 0)
     terms = case.call(inputs, reduction="none")
     alone = isinstance(terms, torch.Tensor)
-    assert alone == (case.loss == "relativistic" or len(case.roles) == 1)
+    assert alone == (case.loss in PAIRED or len(case.roles) == 1)
     assert alone or isinstance(terms, tuple)
     for t in [terms] if alone else terms:
         assert t.shape == (4, 1, 3) and t.dtype == torch.float32
@@ -84,7 +86,7 @@ def test_one_logit_expanded(dtype, loss, device):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("case", [c for c in CASES if c.loss != "relativistic_average"], ids=str)
+@pytest.mark.parametrize("case", [c for c in CASES if c.loss not in TO_MEAN], ids=str)
 def test_empty(case, dtype, device):
     empty = [torch.zeros(0, 4, dtype=dtype, device=device, requires_grad=True) for _ in case.roles]
     value, stats = case.call(empty, reduction="sum", return_stats=True)

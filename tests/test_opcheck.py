@@ -7,7 +7,7 @@ strides of real results, and autograd under compilation.
 import pytest
 import torch
 from helpers import DEVICES
-from helpers_losses import RELATIVISTIC, SMOOTHED
+from helpers_losses import PAIRED, RELATIVISTIC, SMOOTHED, TO_MEAN
 from torch.library import opcheck
 
 from pygan.fused_losses import LOSSES
@@ -23,16 +23,16 @@ def loss_calls(device):
     fake = torch.randn(7, device=device, requires_grad=True)
     # Of real's shape, but not of its strides.
     other = torch.randn(3, 5, device=device).t().requires_grad_()
-    more = [torch.randn(4, device=device, requires_grad=True) for _ in range(2)]
+    small = [torch.randn(4, device=device, requires_grad=True) for _ in range(2)]
     grad = torch.tensor(2.0, device=device, requires_grad=True)
     calls = {}
     for loss, name in enumerate(LOSSES):
         eps = 0.1 if name in SMOOTHED else 0.0
-        pair = [real, other if name == "relativistic" else fake]
+        pair = [real, other if name in PAIRED else fake]
         kinds = {"": (pair, [0, 1], loss, eps, [])}
         known = name == "non_saturating"
         if known or name in RELATIVISTIC:  # the others are called no differently
-            lists = [pair[0], more[0], pair[1], more[1]]
+            lists = [pair[0], small[0], pair[1], small[1]]
             kinds[", lists"] = (lists, [0, 0, 1, 1], loss, eps, [0.5, -1.0])
             generator = ([fake], [2]) if known else (pair[::-1], [2, 3])
             kinds[", generator"] = (*generator, loss, 0.0, [])
@@ -40,11 +40,28 @@ def loss_calls(device):
             logits, *rest = arguments
             detached = [x.detach() for x in logits]
             means = ops.gan_loss.default(detached, *rest, 1, False)[1]
+            # Statistics, targets, constant means, parts.
+            of_d = kind != ", generator"
+            detached_means = name in TO_MEAN and kind == ", lists"
+            more = (known and not kind, [], detached_means, bool(kind))
             named = {
-                "gan_loss": (*arguments, 0, known and not kind),
-                "gan_loss_and_grad": (detached, *rest, 0, known and not kind),
-                "gan_loss_backward": (grad, logits, means, *rest, 1),
+                "gan_loss": (*arguments, 0, *more),
+                "gan_loss_and_grad": (detached, *rest, 0, *more),
+                "gan_loss_backward": (grad, logits, means, *rest, 1, [], detached_means),
             }
+            if name == "least_squares" and of_d:
+                named["gan_loss"] = (
+                    logits,
+                    [0, 1],
+                    loss,
+                    0.0,
+                    [],
+                    0,
+                    False,
+                    [2.0, -1.0],
+                    False,
+                    True,
+                )
             for op, args in named.items():
                 calls[f"{op}, {name}{kind}"] = (getattr(ops, op).default, args)
             if name in RELATIVISTIC and kind != ", lists":

@@ -14,7 +14,7 @@ from pygan.fused_losses import LossStats
 # A busy machine must not fail a test, and the examples are the same in every run.
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=40)
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
-RELATIVISTIC = ("relativistic", "relativistic_average")
+RELATIVISTIC = tuple(loss for loss in reference.LOSSES if "relativistic" in loss)
 SMOOTHED = ("non_saturating", "minimax", "least_squares")
 
 
@@ -26,6 +26,12 @@ def textbook(r, f, eps):
     def bce(logits, target):
         return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
 
+    def margin(x):
+        return torch.maximum(torch.zeros_like(x), 1 - x).mean()
+
+    def mse(x, target):
+        return 0.5 * F.mse_loss(x, torch.full_like(x, target))
+
     cross_entropy = bce(r, 1 - eps) + bce(f, 0.0)
     return {
         "non_saturating": (cross_entropy, bce(f, 1.0)),
@@ -35,6 +41,7 @@ def textbook(r, f, eps):
             - torch.minimum(torch.zeros_like(f), -f - 1).mean(),
             -f.mean(),
         ),
+        "clipped_hinge": (margin(r) + margin(-f), margin(f)),
         "least_squares": (
             0.5 * F.mse_loss(r, torch.full_like(r, 1 - eps)) + 0.5 * F.mse_loss(f, 0 * f),
             0.5 * F.mse_loss(f, torch.ones_like(f)),
@@ -49,6 +56,15 @@ def textbook(r, f, eps):
             - torch.log(1 - torch.sigmoid(f - r.mean())).mean(),
             -torch.log(torch.sigmoid(f - r.mean())).mean()
             - torch.log(1 - torch.sigmoid(r - f.mean())).mean(),
+        ),
+        "relativistic_hinge": (margin(r - f), margin(f - r)),
+        "relativistic_average_hinge": (
+            margin(r - f.mean()) + margin(r.mean() - f),
+            margin(f - r.mean()) + margin(f.mean() - r),
+        ),
+        "relativistic_average_least_squares": (
+            mse(r - f.mean(), 1.0) + mse(f - r.mean(), -1.0),
+            mse(f - r.mean(), 1.0) + mse(r - f.mean(), -1.0),
         ),
     }
 
@@ -195,7 +211,7 @@ def test_statistics():
     real = torch.tensor([[2.0, -1.0], [0.0, 3.0]])
     fake = torch.tensor([-2.0, 0.0, 1.0])
     for loss in reference.LOSSES:
-        if loss == "relativistic":
+        if loss in ("relativistic", "relativistic_hinge"):
             continue
         for logits in ((real, fake), ([real[0], real[1]], [fake[:1], fake[1:]])):
             _, stats = reference.discriminator_loss(*logits, loss=loss, return_stats=True)
@@ -204,7 +220,7 @@ def test_statistics():
             torch.testing.assert_close(stats.fake_logit, torch.tensor(-1 / 3))
             torch.testing.assert_close(stats.d_real, real.sigmoid().mean())
             torch.testing.assert_close(stats.d_fake, fake.sigmoid().mean())
-            if loss in ("least_squares", "relativistic_average"):
+            if loss == "least_squares" or "average" in loss:
                 continue  # do not decide by the sign of a logit
             # A logit of exactly 0 is neither real nor fake.
             assert stats.real_accuracy == 0.5

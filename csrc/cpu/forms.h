@@ -17,37 +17,37 @@ template <class M>
 struct FormFunctions {
   bool exponential;
   // v[k] = factor * value for k < count, and on to the end of the last strip.
-  void (*values)(const M* x, const M* u, M* v, int64_t count, M sign, M eps, M factor);
+  void (*values)(const M* x, const M* u, M* v, int64_t count, M sign, M aim, M factor);
   // The same for the derivatives of order 1, 2.
-  void (*derivatives[2])(const M* x, const M* q, M* v, int64_t count, M sign, M eps, M factor);
+  void (*derivatives[2])(const M* x, const M* q, M* v, int64_t count, M sign, M aim, M factor);
   // lanes += the values at x[0..count), whole strips and at most a block of them.
-  void (*add_strips)(const M* x, const M* u, int64_t count, Lanes& lanes, M sign, M eps);
+  void (*add_strips)(const M* x, const M* u, int64_t count, Lanes& lanes, M sign, M aim);
   // The same, and g[k] = factor * first derivative: the divider works beside the rest. By Wants.
   void (*add_strips_with_grad[3])(const M* x, const M* u, int64_t count, Lanes& lanes, M sign,
-                                  M eps, M factor, M* g, M* q, Lanes& slopes);
+                                  M aim, M factor, M* g, M* q, Lanes& slopes);
 };
 
 template <class F, class M>
-void form_values(const M* x, const M* u, M* v, int64_t count, M sign, M eps, M factor) {
-  for_each_lane(count, [&](int64_t k) { v[k] = factor * value_of<F>(sign * x[k], u[k], eps); });
+void form_values(const M* x, const M* u, M* v, int64_t count, M sign, M aim, M factor) {
+  for_each_lane(count, [&](int64_t k) { v[k] = factor * value_of<F>(sign * x[k], u[k], aim); });
 }
 
 template <class F, class M, int order>
-void form_derivatives(const M* x, const M* q, M* v, int64_t count, M sign, M eps, M factor) {
+void form_derivatives(const M* x, const M* q, M* v, int64_t count, M sign, M aim, M factor) {
   for_each_lane(count, [&](int64_t k) {
     const M t = sign * x[k];
-    v[k] = factor * (order == 1 ? F::d1(t, q[k], eps) : F::d2(t, q[k], eps));
+    v[k] = factor * (order == 1 ? F::d1(t, q[k], aim) : F::d2(t, q[k], aim));
   });
 }
 
 // What the lanes of a block add up in the math type, before they join the fp64 ones: a fraction of
-// the conversions, and of the logarithms. plain: eps is 0.
+// the conversions, and of the logarithms. plain: aim is 0.
 template <class F, class M, bool plain>
 struct BlockSum {
   alignas(64) M base[kStrip] = {}, product[kStrip] = {};
 
-  PYGAN_HD void add(int k, M t, M u, M eps) {
-    base[k] += plain ? plain_base<F>(t) : F::base(t, eps);
+  PYGAN_HD void add(int k, M t, M u, M aim) {
+    base[k] += plain ? plain_base<F>(t) : F::base(t, aim);
     if constexpr (F::kExponential) product[k] = times_one_plus(product[k], u);
   }
   PYGAN_HD void flush_to(Lanes& lanes) {
@@ -59,17 +59,17 @@ struct BlockSum {
 };
 
 template <class F, class M, bool plain>
-void add_form_strips(const M* x, const M* u, int64_t count, Lanes& lanes, M sign, M eps) {
+void add_form_strips(const M* x, const M* u, int64_t count, Lanes& lanes, M sign, M aim) {
   BlockSum<F, M, plain> sum;
   for (int64_t strip = 0; strip < count; strip += kStrip) {
 #pragma GCC ivdep
-    for (int k = 0; k < kStrip; ++k) sum.add(k, sign * x[strip + k], u[strip + k], eps);
+    for (int k = 0; k < kStrip; ++k) sum.add(k, sign * x[strip + k], u[strip + k], aim);
   }
   sum.flush_to(lanes);
 }
 
 template <class F, class M, bool plain, Wants wants>
-void add_form_strips_with_grad(const M* x, const M* u, int64_t count, Lanes& lanes, M sign, M eps,
+void add_form_strips_with_grad(const M* x, const M* u, int64_t count, Lanes& lanes, M sign, M aim,
                                M factor, M* g, M* q, Lanes& slopes) {
   BlockSum<F, M, plain> sum;
   alignas(64) M slope[kStrip] = {};
@@ -78,9 +78,9 @@ void add_form_strips_with_grad(const M* x, const M* u, int64_t count, Lanes& lan
     for (int k = 0; k < kStrip; ++k) {
       const int64_t i = strip + k;
       const M t = sign * x[i];
-      sum.add(k, t, u[i], eps);
+      sum.add(k, t, u[i], aim);
       const M share = F::kExponential ? sigmoid_minus_abs(u[i]) : M(0);
-      const M d1 = F::d1(t, share, plain ? M(0) : eps);
+      const M d1 = F::d1(t, share, plain ? M(0) : aim);
       if constexpr (wants != kNoMore && F::kExponential) q[i] = share;
       if constexpr (wants == kSlopes) slope[k] += d1;
       g[i] = factor * d1;
@@ -109,7 +109,7 @@ FormFunctions<M> form_functions(const LossPiece& piece) {
   with_form(piece.form, [&](auto form) {
     using F = decltype(form);
     if constexpr (kHasPlain<F>) {
-      if (piece.eps == 0) {
+      if (piece.aim == 0) {
         functions = functions_of_form<F, M, true>();
         return;
       }

@@ -56,21 +56,24 @@ void sums_of_range(const LossPiece& piece, const LossOptions& o, int64_t begin, 
   using M = math_t<T>;
   const FormFunctions<M> form = form_functions<M>(piece);
   const M sign = static_cast<M>(piece.mirror);
-  const M eps = static_cast<M>(piece.eps), factor = factor_of<M>(piece, 1);
+  const M aim = static_cast<M>(piece.aim), factor = factor_of<M>(piece, 1);
   auto* grad = static_cast<T*>(piece.out);
   auto* other_grad = static_cast<T*>(piece.other_out);
   const bool wants_slopes = all && o.means != nullptr;
   [[maybe_unused]] const M undecided = static_cast<M>(o.undecided);
+  const bool real = is_real(piece.role);
+  [[maybe_unused]] const M pivot = pivot_of<T>(pivot_at(o, real));
+  [[maybe_unused]] const M other_pivot = pivot_of<T>(pivot_at(o, !real));
   const Wants wants = wants_slopes ? kSlopes : all ? kQ : kNoMore;
   Seen<T> seen(piece, o);
   alignas(64) double lanes[kStrip] = {}, slopes[kStrip] = {}, plain[kStrip] = {};
   alignas(64) M u[kBlock], q[kBlock], v[kBlock], rest_of[kStrip];
   std::conditional_t<all, StatisticLanes, std::nullptr_t> own{}, others{};
-  const auto add_statistics = [&](auto& to, const M* logits, int64_t count)
+  const auto add_statistics = [&](auto& to, const M* logits, M its_pivot, int64_t count)
                                   __attribute__((always_inline)) {
                                     exponentials(logits, u, count);
                                     sigmoids(u, q, count);
-                                    to.add(logits, q, seen.x, undecided, count);
+                                    to.add(logits, q, seen.x, undecided, its_pivot, count);
                                   };
   for (int64_t i = begin; i < end; i += kBlock) {
     const int64_t count = std::min<int64_t>(kBlock, end - i);
@@ -81,38 +84,38 @@ void sums_of_range(const LossPiece& piece, const LossOptions& o, int64_t begin, 
     const int64_t whole = count / kStrip * kStrip, rest = count - whole;
     if (grad != nullptr || wants_slopes) {
       M* g = grad == nullptr ? v : destination(grad + i, count, v);
-      form.add_strips_with_grad[wants](x, u, whole, lanes, sign, eps, factor, g, q, slopes);
+      form.add_strips_with_grad[wants](x, u, whole, lanes, sign, aim, factor, g, q, slopes);
       if (rest != 0) {
         if (form.exponential) sigmoids(u + whole, q + whole, rest);
-        form.derivatives[0](x + whole, q + whole, g + whole, rest, sign, eps, factor);
+        form.derivatives[0](x + whole, q + whole, g + whole, rest, sign, aim, factor);
         if (wants_slopes) {
-          form.derivatives[0](x + whole, q + whole, rest_of, rest, sign, eps, M(1));
+          form.derivatives[0](x + whole, q + whole, rest_of, rest, sign, aim, M(1));
           add_to_lanes(slopes, rest_of, rest);
         }
       }
       if (other_grad != nullptr) deliver_minus(g, other_grad + i, count);
       if (grad != nullptr) deliver(g, grad + i, count);
     } else {
-      form.add_strips(x, u, whole, lanes, sign, eps);
+      form.add_strips(x, u, whole, lanes, sign, aim);
       if (form.exponential && all) sigmoids(u, q, count);
     }
     if (rest != 0) {
-      form.values(x + whole, u + whole, rest_of, rest, sign, eps, M(1));
+      form.values(x + whole, u + whole, rest_of, rest, sign, aim, M(1));
       add_to_lanes(lanes, rest_of, rest);
     }
     if constexpr (all) {
       // Otherwise a second exponential a logit, of what the loss itself does not look at.
       if (o.slopes_alone) continue;
-      if (eps != 0 && o.bounds_jsd) {
+      if (aim != 0 && o.bounds_jsd) {
         form.values(x, u, v, count, sign, M(0), M(1));
         add_to_lanes(plain, v, count);
       }
       if (form.exponential && seen.as_it_is()) {
-        own.add(seen.logits, q, seen.x, undecided, count);
+        own.add(seen.logits, q, seen.x, undecided, pivot, count);
       } else {
-        add_statistics(own, seen.logits, count);
+        add_statistics(own, seen.logits, pivot, count);
       }
-      if (piece.other != nullptr) add_statistics(others, seen.other, count);
+      if (piece.other != nullptr) add_statistics(others, seen.other, other_pivot, count);
     }
   }
   std::fill(sums, sums + 2 * kSums, 0.0);
@@ -121,7 +124,7 @@ void sums_of_range(const LossPiece& piece, const LossOptions& o, int64_t begin, 
     own.sum_into(sums, false);
     others.sum_into(sums + kSums, true);
     sums[kSumSlope] = sum_of_lanes(slopes);
-    sums[kSumPlain] = eps == 0 ? sums[kSumValue] : sum_of_lanes(plain);
+    sums[kSumPlain] = aim == 0 ? sums[kSumValue] : sum_of_lanes(plain);
   }
 }
 
@@ -147,7 +150,7 @@ void pointwise_range(const LossPiece& piece, const LossOptions& o, int64_t begin
   auto* other_out = static_cast<Out*>(piece.other_out);
   const FormFunctions<M> form = form_functions<M>(piece);
   const M grad = o.grad == nullptr ? M(1) : *static_cast<const M*>(o.grad);
-  const M sign = static_cast<M>(piece.mirror), eps = static_cast<M>(piece.eps);
+  const M sign = static_cast<M>(piece.mirror), aim = static_cast<M>(piece.aim);
   const M factor = factor_of<M>(piece, o.order) * grad;
   const M shift = grad * shift_of<M>(piece, o);
   Seen<T> seen(piece, o);
@@ -158,10 +161,10 @@ void pointwise_range(const LossPiece& piece, const LossOptions& o, int64_t begin
     M* to = destination(out + i, count, v);
     if (form.exponential) exponentials(seen.x, u, count);
     if (o.order == 0) {
-      form.values(seen.x, u, to, count, sign, eps, factor);
+      form.values(seen.x, u, to, count, sign, aim, factor);
     } else {
       if (form.exponential) sigmoids(u, q, count);
-      form.derivatives[o.order - 1](seen.x, q, to, count, sign, eps, factor);
+      form.derivatives[o.order - 1](seen.x, q, to, count, sign, aim, factor);
     }
     if (o.means != nullptr) for_each_lane(count, [&](int64_t k) { to[k] -= shift; });
     if (other_out != nullptr) deliver_minus(to, other_out + i, count);

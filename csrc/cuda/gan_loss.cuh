@@ -74,13 +74,13 @@ __device__ __forceinline__ void for_each_piece(const LossLaunch& a, F&& f) {
   }
 }
 
-// Calls f(form, plain) with the form as an object; plain is std::true_type where eps is 0 and that
-// saves instructions.
+// Calls f(form, plain) with the form as an object; plain is std::true_type where the aim is 0 and
+// that saves instructions.
 template <class F>
 __device__ __forceinline__ void with_target(const LossPiece& piece, F&& f) {
   with_form(piece.form, [&](auto form) {
     if constexpr (kHasPlain<decltype(form)>) {
-      if (piece.eps == 0) return f(form, std::true_type{});
+      if (piece.aim == 0) return f(form, std::true_type{});
     }
     f(form, std::false_type{});
   });
@@ -180,8 +180,11 @@ __device__ __forceinline__ void for_each_logit(const LossPiece& piece, const Til
 
 // u is exp(-|x|). The logit is decided by seen > undecided.
 template <class M>
-__device__ __forceinline__ void add_statistics(M (&sums)[kSums], M x, M u, M seen, M undecided) {
+__device__ __forceinline__ void add_statistics(M (&sums)[kSums], M x, M u, M seen, M undecided,
+                                               M pivot) {
+  const M away = x - pivot;
   sums[kSumLogit] += x;
+  sums[kSumSquare] = fma_(away, away, sums[kSumSquare]);
   sums[kSumProbability] += sigmoid(x, sigmoid_minus_abs(u));
   // Branches, of which ptxas makes predicated additions: one instruction less than a selection.
   if (seen > undecided) sums[kSumPositive] += M(1);
@@ -214,19 +217,22 @@ __device__ __forceinline__ void with_comparison(const LossOptions& options, F&& 
   f(std::false_type{});
 }
 
-// Adds the loss over these tiles to the totals, and stores the gradient.
+// Adds the loss over these tiles to the totals, times the coefficient, and stores the gradient.
 template <class T, With with, Paired paired, int kColumns>
 __device__ __forceinline__ void add_loss(double (&totals)[kColumns], const LossOptions& options,
-                                         const LossPiece& piece, const Tiles& tiles) {
+                                         const LossPiece& piece, double coefficient,
+                                         const Tiles& tiles) {
   using M = math_t<T>;
   using Out = std::conditional_t<with == With::nothing, void, T>;
   constexpr bool kWithStatistics = with == With::statistics;
   const Seen<M> seen_by_form(piece, options);
   const M factor = factor_of<M>(piece, 1);
+  [[maybe_unused]] const M pivot =
+      kWithStatistics ? pivot_of<T>(pivot_at(options, is_real(piece.role))) : M(0);
   with_target(piece, [&](auto form, auto plain) {
     with_comparison<paired>(options, [&](auto alone) {
       using F = decltype(form);
-      const M eps = plain ? M(0) : static_cast<M>(piece.eps);
+      const M aim = plain ? M(0) : static_cast<M>(piece.aim);
       M sums[kSums] = {};
       // See times_one_plus: one logarithm a tile instead of one a logit.
       [[maybe_unused]] M product = M(0);
@@ -235,7 +241,7 @@ __device__ __forceinline__ void add_loss(double (&totals)[kColumns], const LossO
           [&](M difference, M x, M) {
             const M seen = seen_by_form(difference);
             const M u = exp_minus_abs(seen);
-            sums[kSumValue] += plain ? plain_base<F>(seen) : F::base(seen, eps);
+            sums[kSumValue] += plain ? plain_base<F>(seen) : F::base(seen, aim);
             if constexpr (F::kExponential) product = times_one_plus(product, u);
             if constexpr (kWithStatistics) {
               if constexpr (!plain) sums[kSumPlain] += plain_base<F>(seen);
@@ -243,11 +249,11 @@ __device__ __forceinline__ void add_loss(double (&totals)[kColumns], const LossO
                 // What is compared with nothing is seen as it is, or mirrored: the same |x|.
                 add_statistics(sums, x, alone ? u : exp_minus_abs(x),
                                alone ? x : seen_by_form.mirror * seen,
-                               alone ? static_cast<M>(options.undecided) : M(0));
+                               alone ? static_cast<M>(options.undecided) : M(0), pivot);
               }
             }
             if constexpr (with == With::nothing) return M(0);
-            const M slope = F::d1(seen, sigmoid_minus_abs(u), eps);
+            const M slope = F::d1(seen, sigmoid_minus_abs(u), aim);
             if constexpr (!alone) sums[kSumSlope] += slope;  // for a mean's gradient
             return slope * factor;
           },
@@ -258,7 +264,7 @@ __device__ __forceinline__ void add_loss(double (&totals)[kColumns], const LossO
               product = M(0);
             }
             if (plain) sums[kSumPlain] = sums[kSumValue];
-            add_to_totals(totals, sums, piece, false);
+            add_to_totals(totals, sums, piece, false, coefficient);
             for (M& sum : sums) sum = M(0);
           });
     });
@@ -269,20 +275,22 @@ __device__ __forceinline__ void add_loss(double (&totals)[kColumns], const LossO
 // with.
 template <class T>
 __device__ __forceinline__ void add_statistics_of_pairs(double (&totals)[kTotals],
+                                                        const LossOptions& options,
                                                         const LossPiece& piece, const Tiles& tiles,
                                                         bool of_others) {
   using M = math_t<T>;
+  const M pivot = pivot_of<T>(pivot_at(options, is_real(piece.role) != of_others));
   M sums[kSums] = {};
   for_each_logit<T, void, kLossVectors<T, With::statistics>, Paired::always>(
       piece, tiles,
       [&](M difference, M x, M y) {
         const M logit = of_others ? y : x;
         add_statistics(sums, logit, exp_minus_abs(logit), of_others ? -difference : difference,
-                       M(0));
+                       M(0), pivot);
         return M(0);
       },
       [&] {
-        add_to_totals(totals, sums, piece, of_others);
+        add_to_totals(totals, sums, piece, of_others, 0.0);
         for (M& sum : sums) sum = M(0);
       });
 }
@@ -300,9 +308,45 @@ __device__ __forceinline__ void add_logits(double (&totals)[kTotals], const Loss
         return M(0);
       },
       [&] {
-        add_to_totals(totals, sums, piece, false);
+        add_to_totals(totals, sums, piece, false, 0.0);
         sums[kSumLogit] = M(0);
       });
+}
+
+// Leaves this block's share of a piece's sum, which its threads have in totals[0], in global
+// memory, and takes it from the totals. `shared` is [kWarps].
+template <int kColumns>
+__device__ __forceinline__ void leave_part(double (&totals)[kColumns], double* to, double* shared) {
+  const double sum[1] = {totals[0]};
+  totals[0] = 0;
+  block_sum(sum, shared);
+  if (threadIdx.x == 0) *to = shared[0];
+  __syncthreads();  // before shared is written again
+}
+
+// For all threads of the last block: the loss of each piece from what the blocks left, and in
+// shared[0] the loss of all. `sums` is shared, [kMaxPieces].
+template <class M>
+__device__ __forceinline__ void finish_parts(const LossLaunch& a, const LossScratch& scratch,
+                                             double* sums, double* shared) {
+  for (int p = threadIdx.x / 32; p < a.count; p += kWarps) {
+    const int64_t tiles = tiles_of(a.pieces[p]);
+    const int64_t blocks = tiles < gridDim.x ? tiles : gridDim.x;
+    double sum = 0;
+    for (int64_t k = threadIdx.x % 32; k < blocks; k += 32) {
+      sum += scratch.of_pieces[p * static_cast<int64_t>(gridDim.x) + k];
+    }
+    sum = warp_sum(sum);
+    if (threadIdx.x % 32 == 0) {
+      sums[p] = sum;
+      static_cast<M*>(scratch.out.parts)[p] = static_cast<M>(a.pieces[p].share * sum);
+    }
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    shared[0] = 0;
+    for (int p = 0; p < a.count; ++p) shared[0] += a.pieces[p].coefficient * sums[p];
+  }
 }
 
 // A thread's 32 values of a tile are added in the math type, everything beyond in fp64: fp64 adds
@@ -317,27 +361,34 @@ __global__ void __launch_bounds__(kThreads, kLossMinBlocks<T, with>)
   constexpr int kColumns = kWithStatistics ? kTotals : 1;
   PYGAN_SHARED(double, shared, kWarps* kColumns);
   PYGAN_SHARED(unsigned, flag, 1);
+  PYGAN_SHARED(double, of_pieces, kMaxPieces);
 
+  const bool wants_parts = scratch.out.parts != nullptr;
   double totals[kColumns] = {};
   for_each_piece(a, [&](const LossPiece& piece, const Tiles& tiles) {
+    const double coefficient = wants_parts ? 1.0 : piece.coefficient;
     if constexpr (!kWithStatistics) {
-      add_loss<T, with, Paired::maybe>(totals, a.options, piece, tiles);
+      add_loss<T, with, Paired::maybe>(totals, a.options, piece, coefficient, tiles);
     } else if (a.options.sums == Sums::means) {
       add_logits<T>(totals, piece, tiles);
     } else if (piece.other == nullptr) {
-      add_loss<T, with, Paired::never>(totals, a.options, piece, tiles);
+      add_loss<T, with, Paired::never>(totals, a.options, piece, coefficient, tiles);
     } else {
       // Tile by tile, so that the second pass over one finds it in the cache. (In one pass, the
       // statistics of both beside the loss take more registers than there are.)
 #pragma unroll 1
       for (int64_t tile = tiles.first; tile < tiles.end; tile += tiles.step) {
         const Tiles one{tile, tile + 1, 1};
-        add_loss<T, with, Paired::always>(totals, a.options, piece, one);
+        add_loss<T, with, Paired::always>(totals, a.options, piece, coefficient, one);
 #pragma unroll 1
         for (int others = 0; others < 2; ++others) {
-          add_statistics_of_pairs<T>(totals, piece, one, others != 0);
+          add_statistics_of_pairs<T>(totals, a.options, piece, one, others != 0);
         }
       }
+    }
+    if (wants_parts) {
+      const int64_t p = &piece - a.pieces;
+      leave_part(totals, scratch.of_pieces + p * gridDim.x + tiles.first, shared);
     }
   });
 
@@ -363,6 +414,7 @@ __global__ void __launch_bounds__(kThreads, kLossMinBlocks<T, with>)
     }
     block_sum(totals, shared);
   }
+  if (wants_parts) finish_parts<M>(a, scratch, of_pieces, shared);
   if constexpr (!kWithStatistics) {
     if (threadIdx.x == 0) finish_loss<kColumns, M>(shared, a.options, scratch.out);
   } else {
@@ -370,7 +422,8 @@ __global__ void __launch_bounds__(kThreads, kLossMinBlocks<T, with>)
     __syncthreads();
     if (*flag != 0 && threadIdx.x < kStatistics) {
       static_cast<M*>(scratch.out.statistics)[threadIdx.x] =
-          statistic_of<M>(threadIdx.x, shared, scratch.out, a.options.bounds_jsd);
+          statistic_of<M>(threadIdx.x, shared, scratch.out, a.options.bounds_jsd,
+                          pivot_of<T>(a.options.real_pivot), pivot_of<T>(a.options.fake_pivot));
     }
   }
 }

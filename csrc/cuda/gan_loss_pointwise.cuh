@@ -15,11 +15,11 @@ __global__ void __launch_bounds__(kThreads, kLossMinBlocks<T, With::grads>)
     const Seen<M> seen_by_form(piece, a.options);
     const M factor = factor_of<M>(piece, 1) * grad, shift = grad * shift_of<M>(piece, a.options);
     with_target(piece, [&](auto form, auto plain) {
-      const M eps = plain ? M(0) : static_cast<M>(piece.eps);
+      const M aim = plain ? M(0) : static_cast<M>(piece.aim);
       for_each_logit<T, T, kLossVectors<T, With::nothing>, Paired::maybe>(
           piece, tiles,
           [&](M difference, M, M) {
-            return factor * form_of_order<decltype(form)>(1, seen_by_form(difference), eps) - shift;
+            return factor * form_of_order<decltype(form)>(1, seen_by_form(difference), aim) - shift;
           },
           [] {});
     });
@@ -34,13 +34,13 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks<math_t<T>>)
   for_each_piece(a, [&](const LossPiece& piece, const Tiles& tiles) {
     const Seen<M> seen_by_form(piece, a.options);
     const M factor = factor_of<M>(piece, a.options.order);
-    const M eps = static_cast<M>(piece.eps);
+    const M aim = static_cast<M>(piece.aim);
     with_form(piece.form, [&](auto form) {
       using F = decltype(form);
       for_each_logit<T, M, 1, Paired::maybe>(
           piece, tiles,
           [&](M difference, M, M) {
-            return factor * form_of_order<F>(a.options.order, seen_by_form(difference), eps);
+            return factor * form_of_order<F>(a.options.order, seen_by_form(difference), aim);
           },
           [] {});
     });

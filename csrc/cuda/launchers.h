@@ -26,7 +26,8 @@ unsigned loss_blocks(const LossPiece* pieces, int count);
 // The loss over all pieces, and what LossOutputs asks for beside it; the gradients into the pieces'
 // outs, where they have some.
 struct LossScratch {
-  double* partials;  // [loss_blocks][kTotals]
+  double* partials;   // [loss_blocks][kTotals]
+  double* of_pieces;  // [pieces][loss_blocks], or null where no parts are asked for
   unsigned slot;
   LossOutputs out;
 };

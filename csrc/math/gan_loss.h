@@ -21,7 +21,8 @@ struct LossPiece {
   void* other_out;     // [n], with other: those by it, which are minus the same
   int64_t n;
   double coefficient;  // of the sum of form(mirror x) in the loss: +-weight / n for a mean
-  double eps;
+  double share;        // the same in the part of the loss that is reported: without the weight
+  double aim;
   Form form;
   int mirror;
   Role role;
@@ -44,6 +45,10 @@ struct LossOptions {
   bool statistics;    // also sum up the logits themselves
   bool slopes_alone;  // of the statistics only kSumSlope is read
   double undecided;   // the logit that decides for neither kind, of losses that do not compare
+  // With statistics, a logit of each kind, to which distances are squared and summed: to 0, those
+  // of a large mean would leave nothing of the standard deviation. Null where there is none of a
+  // kind.
+  const void *real_pivot, *fake_pivot;
   Sums sums;
   const void* means;  // [kMeans] of the one pair of tensors that is compared to means, or null
   // Pointwise only:
@@ -59,6 +64,7 @@ enum Sum {
   // Of the logits themselves:
   kSumPlain,  // the value without label smoothing
   kSumLogit,
+  kSumSquare,  // of the logits less the pivot
   kSumProbability,
   // How many are above and below what decides for neither kind: LossOptions::undecided, or for
   // losses that compare, the logit or the mean that they are compared with.
@@ -81,6 +87,9 @@ enum Statistic {
   kRealSign,
   kJsdBound,
   kNonfinite,
+  kFakeSign,
+  kRealDeviation,
+  kFakeDeviation,
   kStatistics
 };
 
@@ -111,19 +120,30 @@ PYGAN_HD M factor_of(const LossPiece& piece, int order) {
 }
 
 template <class F, class M>
-PYGAN_HD M form_of_order(int order, M x, M eps) {
+PYGAN_HD M form_of_order(int order, M x, M aim) {
   const M u = exp_minus_abs(x);
-  if (order == 0) return value_of<F>(x, u, eps);
+  if (order == 0) return value_of<F>(x, u, aim);
   const M q = sigmoid_minus_abs(u);
-  return order == 1 ? F::d1(x, q, eps) : F::d2(x, q, eps);
+  return order == 1 ? F::d1(x, q, aim) : F::d2(x, q, aim);
 }
 
-// Adds the sums over (part of) a piece, or over what it is paired with. N is kTotals, or 1 for the
-// loss alone. (Constant indices in both branches: on the GPU the totals stay in registers.)
+// The logit to which a kind's distances are taken, of element type T: 0 where it is not finite.
+template <class T>
+PYGAN_HD math_t<T> pivot_of(const void* logit) {
+  const math_t<T> x = logit == nullptr ? math_t<T>(0) : to_float(*static_cast<const T*>(logit));
+  return is_finite(x) ? x : math_t<T>(0);
+}
+PYGAN_HD const void* pivot_at(const LossOptions& o, bool real) {
+  return real ? o.real_pivot : o.fake_pivot;
+}
+
+// Adds the sums over (part of) a piece, or over what it is paired with; `coefficient` is that of
+// its value. N is kTotals, or 1 for the loss alone. (Constant indices in both branches: on the GPU
+// the totals stay in registers.)
 template <int N, class M>
 PYGAN_HD void add_to_totals(double (&totals)[N], const M* sums, const LossPiece& piece,
-                            bool is_other) {
-  if (!is_other) totals[0] += piece.coefficient * static_cast<double>(sums[kSumValue]);
+                            bool is_other, double coefficient) {
+  if (!is_other) totals[0] += coefficient * static_cast<double>(sums[kSumValue]);
   if constexpr (N == kTotals) {
     const double slope = piece.coefficient * piece.mirror;
     if (is_real(piece.role) != is_other) {
@@ -144,11 +164,21 @@ struct LossOutputs {
   void* loss;         // [1] of the math type
   void* statistics;   // [kStatistics] of the math type, or null
   void* means;        // [kMeans] of the math type, or null
+  bool detached;      // the means are constants: nothing goes through them
+  void* parts;        // [pieces of the launch] of the math type: the loss of each, or null
   double* carry;      // [kTotals] or null
   bool first, last;   // launch of the loss
   double real, fake;  // how many logits of each kind in all launches; for Sums::means, in this one
   bool discriminator;
 };
+
+// The standard deviation of `count` logits. (The variance is 0 or more but for its rounding; a NaN
+// stays one.)
+PYGAN_HD double deviation_of(const double* sums, double count, double pivot) {
+  const double away = sums[kSumLogit] / count - pivot;
+  const double variance = sums[kSumSquare] / count - away * away;
+  return sqrt(variance < 0 ? 0.0 : variance);
+}
 
 // Statistic k from the totals over out.real and out.fake many logits; NaN where it has no meaning:
 // the mean of no logits, the JSD bound for a loss that gives none. One division each, so that
@@ -157,7 +187,8 @@ struct LossOutputs {
 // The bound is log 2 - L / 2 in nats, L the discriminator's plain mean loss (without smoothing),
 // since V(D, G) = -L <= -2 log 2 + 2 JSD (Goodfellow et al. 2014, theorem 1).
 template <class M>
-PYGAN_HD M statistic_of(int k, const double* totals, const LossOutputs& out, bool bounds_jsd) {
+PYGAN_HD M statistic_of(int k, const double* totals, const LossOutputs& out, bool bounds_jsd,
+                        M real_pivot, M fake_pivot) {
   const double* r = totals + 1;
   const double* f = totals + 1 + kSums;
   double sum = double_of(0x7ff8000000000000u), count = 1;
@@ -168,6 +199,10 @@ PYGAN_HD M statistic_of(int k, const double* totals, const LossOutputs& out, boo
     case kFakeLogit:
       sum = f[kSumLogit], count = out.fake;
       break;
+    case kRealDeviation:
+      return static_cast<M>(deviation_of(r, out.real, real_pivot));
+    case kFakeDeviation:
+      return static_cast<M>(deviation_of(f, out.fake, fake_pivot));
     case kRealProbability:
       sum = r[kSumProbability], count = out.real;
       break;
@@ -182,6 +217,9 @@ PYGAN_HD M statistic_of(int k, const double* totals, const LossOutputs& out, boo
       break;
     case kRealSign:
       sum = r[kSumPositive] - r[kSumNegative], count = out.real;
+      break;
+    case kFakeSign:
+      sum = f[kSumPositive] - f[kSumNegative], count = out.fake;
       break;
     case kJsdBound:
       if (!out.discriminator || !bounds_jsd) break;
@@ -206,8 +244,8 @@ PYGAN_HD bool finish_loss(double* totals, const LossOptions& options, const Loss
       return false;
     }
     if (means != nullptr) {
-      means[kSlopeReal] = static_cast<M>(totals[1 + kSumSlope]);
-      means[kSlopeFake] = static_cast<M>(totals[1 + kSums + kSumSlope]);
+      means[kSlopeReal] = static_cast<M>(out.detached ? 0.0 : totals[1 + kSumSlope]);
+      means[kSlopeFake] = static_cast<M>(out.detached ? 0.0 : totals[1 + kSums + kSumSlope]);
     }
   }
   if (out.carry != nullptr) {

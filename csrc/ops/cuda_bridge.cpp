@@ -75,10 +75,12 @@ void sums_cuda(c10::ArrayRef<LossPiece> pieces, const LossOptions& options, cons
   const int count = static_cast<int>(pieces.size());
   const unsigned blocks = cuda::loss_blocks(pieces.data(), count);
   const int64_t columns = options.statistics ? kTotals : 1;
-  const at::Tensor partials = scratch(blocks > 1 ? blocks * columns : 0, like);
+  const int64_t total = blocks > 1 ? blocks * columns : 0;
+  const int64_t of_pieces = out.parts == nullptr ? 0 : int64_t{count} * blocks;
+  const at::Tensor memory = scratch(total + of_pieces, like);
+  auto* const partials = memory.mutable_data_ptr<double>();
   cuda::loss_sums(pieces.data(), count, options,
-                  {partials.mutable_data_ptr<double>(), slot_for(on.stream), out},
-                  on.stream.stream());
+                  {partials, partials + total, slot_for(on.stream), out}, on.stream.stream());
 }
 
 void pointwise_cuda(c10::ArrayRef<LossPiece> pieces, const LossOptions& options,

@@ -11,7 +11,7 @@ LossOptions options_of(const at::Tensor& logits, const LossArgs& args) {
   LossOptions options{};
   options.dtype = dtype_of(logits.scalar_type());
   options.bounds_jsd = args.info().bounds_jsd();
-  options.undecided = args.info().undecided(args.label_smoothing);
+  options.undecided = args.info().undecided(args.aims());
   return options;
 }
 
@@ -31,18 +31,25 @@ void sums_cpu(Pieces pieces, const LossOptions& options, const LossOutputs& out)
   });
   double totals[N] = {};
   auto next = partial.begin();
+  auto* part = static_cast<M*>(out.parts);
   for (const LossPiece& piece : pieces) {
     double sums[2 * kSums] = {};
     for (int64_t c = LossChunks::of(piece); c > 0; --c, ++next) {
       for (int k = 0; k < 2 * kSums; ++k) sums[k] += (*next)[k];
     }
-    add_to_totals(totals, sums, piece, false);
-    if (piece.other != nullptr) add_to_totals(totals, sums + kSums, piece, true);
+    if (part != nullptr) *part++ = static_cast<M>(piece.share * sums[kSumValue]);
+    add_to_totals(totals, sums, piece, false, piece.coefficient);
+    if (piece.other != nullptr) add_to_totals(totals, sums + kSums, piece, true, 0.0);
   }
   if (!finish_loss<N, M>(totals, options, out)) return;
-  for (int k = 0; k < kStatistics; ++k) {
-    static_cast<M*>(out.statistics)[k] = statistic_of<M>(k, totals, out, options.bounds_jsd);
-  }
+  with_floating_type(options.dtype, [&](auto type) {
+    using T = decltype(type);
+    for (int k = 0; k < kStatistics; ++k) {
+      static_cast<math_t<T>*>(out.statistics)[k] =
+          statistic_of<math_t<T>>(k, totals, out, options.bounds_jsd,
+                                  pivot_of<T>(options.real_pivot), pivot_of<T>(options.fake_pivot));
+    }
+  });
 }
 
 void sums(Pieces pieces, const LossOptions& options, const LossOutputs& out,
@@ -79,19 +86,24 @@ size_t group_size(const LossPlan& plan, const LossArgs& args) {
   return plan.logits[0].is_cpu() ? plan.pieces.size() : cuda::kMaxPieces;
 }
 
-// numbers: the statistics, then kMeans for each comparison with a mean.
-void run_sums(const LossPlan& plan, const LossArgs& args, bool statistics, const at::Tensor& loss,
+// numbers: as LossWants says.
+void run_sums(const LossPlan& plan, const LossArgs& args, LossWants wants, const at::Tensor& loss,
               const at::Tensor& numbers) {
   const at::Tensor& like = plan.logits[0];
   const size_t size = group_size(plan, args), count = plan.pieces.size();
   auto* const data = static_cast<char*>(numbers.mutable_data_ptr());
   const auto at_index = [&](size_t i) { return data + i * numbers.element_size(); };
   LossOptions options = options_of(like, args);
-  options.statistics = statistics || args.to_mean();
-  options.slopes_alone = !statistics;
+  options.statistics = wants.statistics || args.to_mean();
+  options.slopes_alone = !wants.statistics;
+  options.real_pivot = plan.first_logit(true);
+  options.fake_pivot = plan.first_logit(false);
+  const size_t means_at = wants.statistics ? size_t{kStatistics} : 0;
+  const size_t parts_at = numbers.numel() - count;
   LossOutputs out{};
   out.loss = loss.mutable_data_ptr();
-  out.statistics = statistics ? data : nullptr;
+  out.statistics = wants.statistics ? data : nullptr;
+  out.detached = args.detach_means;
   out.discriminator = args.discriminator();
   double real, fake;
   plan.count(0, count, real, fake);
@@ -104,7 +116,8 @@ void run_sums(const LossPlan& plan, const LossArgs& args, bool statistics, const
     const size_t last = std::min(first + size, count);
     const Pieces pieces(plan.pieces.data() + first, last - first);
     if (args.to_mean()) {
-      out.means = at_index((statistics ? size_t{kStatistics} : 0) + first / 2 * kMeans);
+      out.means = at_index(means_at + first / 2 * kMeans);
+      out.parts = nullptr;
       plan.count(first, last, out.real, out.fake);
       options.sums = Sums::means;
       options.means = nullptr;
@@ -114,6 +127,7 @@ void run_sums(const LossPlan& plan, const LossArgs& args, bool statistics, const
     }
     out.real = real;
     out.fake = fake;
+    out.parts = wants.parts ? at_index(parts_at + first) : nullptr;
     out.first = first == 0;
     out.last = last == count;
     sums(pieces, options, out, like);
@@ -138,36 +152,37 @@ void run_groups(const LossPlan& plan, const LossArgs& args, LossOptions options,
 using Numbers = std::tuple<at::Tensor, at::Tensor>;
 using NumbersAndGrads = std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>>;
 
-Numbers allocate(at::TensorList logits, const LossArgs& args, bool statistics) {
+Numbers allocate(at::TensorList logits, const LossArgs& args, LossWants wants) {
   const auto type = math_type(logits[0].scalar_type());
-  int64_t numbers = statistics ? int64_t{kStatistics} : 0;
+  int64_t numbers = wants.statistics ? int64_t{kStatistics} : 0;
   numbers += means_of(logits, args);
+  if (wants.parts) numbers += parts_of(logits, args);
   return {empty_on(logits[0], {}, {}, type), empty_on(logits[0], {numbers}, {1}, type)};
 }
 
-at::Tensor means_in(const at::Tensor& numbers, bool statistics) {
-  return statistics ? numbers.slice(0, kStatistics) : numbers;
-}
-
 Numbers gan_loss(at::TensorList logits, at::IntArrayRef roles, int64_t loss, double label_smoothing,
-                 c10::ArrayRef<double> weights, int64_t reduction, bool statistics) {
-  const LossArgs args{roles, loss, label_smoothing, weights, reduction};
+                 c10::ArrayRef<double> weights, int64_t reduction, bool statistics,
+                 c10::ArrayRef<double> targets, bool detach_means, bool parts) {
+  const LossArgs args{roles, loss, label_smoothing, weights, reduction, targets, detach_means};
+  const LossWants wants{statistics, parts};
   check_loss(logits, args);
   const KeepSubnormals keep;
   const LossPlan plan(logits, args);
-  const auto [value, numbers] = allocate(logits, args, statistics);
-  run_sums(plan, args, statistics, value, numbers);
+  const auto [value, numbers] = allocate(logits, args, wants);
+  run_sums(plan, args, wants, value, numbers);
   return {value, numbers};
 }
 
 NumbersAndGrads gan_loss_and_grad(at::TensorList logits, at::IntArrayRef roles, int64_t loss,
                                   double label_smoothing, c10::ArrayRef<double> weights,
-                                  int64_t reduction, bool statistics) {
-  const LossArgs args{roles, loss, label_smoothing, weights, reduction};
+                                  int64_t reduction, bool statistics, c10::ArrayRef<double> targets,
+                                  bool detach_means, bool parts) {
+  const LossArgs args{roles, loss, label_smoothing, weights, reduction, targets, detach_means};
+  const LossWants wants{statistics, parts};
   check_loss(logits, args);
   const KeepSubnormals keep;
   LossPlan plan(logits, args);
-  const auto [value, numbers] = allocate(logits, args, statistics);
+  const auto [value, numbers] = allocate(logits, args, wants);
   const at::Tensor& like = plan.logits[0];
   const auto type = like.scalar_type();
   // What goes through the means is known after the pass over the slopes. On the CPU, which is bound
@@ -176,14 +191,14 @@ NumbersAndGrads gan_loss_and_grad(at::TensorList logits, at::IntArrayRef roles, 
   const bool shifts = args.to_mean() && like.is_cpu() && type == math_type(type);
   std::vector<at::Tensor> grads;
   if (!args.to_mean() || shifts) grads = plan.allocate_outs(type);
-  run_sums(plan, args, statistics, value, numbers);
+  run_sums(plan, args, wants, value, numbers);
   if (shifts) {
-    run_groups(plan, args, options_of(like, args), means_in(numbers, statistics), shift);
+    run_groups(plan, args, options_of(like, args), means_in(numbers, logits, args, wants), shift);
   } else if (args.to_mean()) {
     grads = plan.allocate_outs(type);
     LossOptions options = options_of(like, args);
     options.order = 1;
-    run_groups(plan, args, options, means_in(numbers, statistics), pointwise);
+    run_groups(plan, args, options, means_in(numbers, logits, args, wants), pointwise);
   }
   plan.restore_layout(logits, grads);
   return {value, numbers, std::move(grads)};
@@ -192,8 +207,9 @@ NumbersAndGrads gan_loss_and_grad(at::TensorList logits, at::IntArrayRef roles, 
 std::vector<at::Tensor> gan_loss_backward(const at::Tensor& grad, at::TensorList logits,
                                           const at::Tensor& means, at::IntArrayRef roles,
                                           int64_t loss, double label_smoothing,
-                                          c10::ArrayRef<double> weights, int64_t reduction) {
-  const LossArgs args{roles, loss, label_smoothing, weights, reduction};
+                                          c10::ArrayRef<double> weights, int64_t reduction,
+                                          c10::ArrayRef<double> targets, bool detach_means) {
+  const LossArgs args{roles, loss, label_smoothing, weights, reduction, targets, detach_means};
   check_backward(grad, logits, means, args);
   const KeepSubnormals keep;
   LossPlan plan(logits, args);
@@ -207,8 +223,9 @@ std::vector<at::Tensor> gan_loss_backward(const at::Tensor& grad, at::TensorList
 }
 
 std::vector<at::Tensor> gan_loss_terms(at::TensorList logits, at::IntArrayRef roles, int64_t loss,
-                                       double label_smoothing, int64_t order) {
-  const LossArgs args{roles, loss, label_smoothing, {}, kSum};
+                                       double label_smoothing, int64_t order,
+                                       c10::ArrayRef<double> targets) {
+  const LossArgs args{roles, loss, label_smoothing, {}, kSum, targets};
   check_terms(logits, args, order);
   const KeepSubnormals keep;
   LossPlan plan = LossPlan::of_terms(logits, args);
@@ -221,6 +238,18 @@ std::vector<at::Tensor> gan_loss_terms(at::TensorList logits, at::IntArrayRef ro
 }
 
 }  // namespace
+
+int64_t parts_of(at::TensorList logits, const LossArgs& args) {
+  const auto tensors = static_cast<int64_t>(logits.size());
+  return args.info().compared == Compared::paired ? tensors / 2 : tensors;
+}
+
+at::Tensor means_in(const at::Tensor& numbers, at::TensorList logits, const LossArgs& args,
+                    LossWants wants) {
+  if (!wants.statistics && !wants.parts) return numbers;
+  const int64_t first = wants.statistics ? kStatistics : 0;
+  return numbers.slice(0, first, first + means_of(logits, args));
+}
 
 int64_t linear_loss() {
   constexpr auto is_linear = [](const Loss& loss) {
@@ -248,10 +277,11 @@ namespace {
 
 Numbers gan_loss_meta(at::TensorList logits, at::IntArrayRef roles, int64_t loss,
                       double label_smoothing, c10::ArrayRef<double> weights, int64_t reduction,
-                      bool statistics) {
-  const LossArgs args{roles, loss, label_smoothing, weights, reduction};
+                      bool statistics, c10::ArrayRef<double> targets, bool detach_means,
+                      bool parts) {
+  const LossArgs args{roles, loss, label_smoothing, weights, reduction, targets, detach_means};
   check_loss(logits, args);
-  return allocate(logits, args, statistics);
+  return allocate(logits, args, {statistics, parts});
 }
 
 std::vector<at::Tensor> like_each(at::TensorList logits, bool math) {
@@ -265,23 +295,28 @@ std::vector<at::Tensor> like_each(at::TensorList logits, bool math) {
 
 NumbersAndGrads gan_loss_and_grad_meta(at::TensorList logits, at::IntArrayRef roles, int64_t loss,
                                        double label_smoothing, c10::ArrayRef<double> weights,
-                                       int64_t reduction, bool statistics) {
-  auto [value, numbers] =
-      gan_loss_meta(logits, roles, loss, label_smoothing, weights, reduction, statistics);
+                                       int64_t reduction, bool statistics,
+                                       c10::ArrayRef<double> targets, bool detach_means,
+                                       bool parts) {
+  auto [value, numbers] = gan_loss_meta(logits, roles, loss, label_smoothing, weights, reduction,
+                                        statistics, targets, detach_means, parts);
   return {value, numbers, like_each(logits, false)};
 }
 
 std::vector<at::Tensor> gan_loss_backward_meta(const at::Tensor& grad, at::TensorList logits,
                                                const at::Tensor& means, at::IntArrayRef roles,
                                                int64_t loss, double label_smoothing,
-                                               c10::ArrayRef<double> weights, int64_t reduction) {
-  check_backward(grad, logits, means, {roles, loss, label_smoothing, weights, reduction});
+                                               c10::ArrayRef<double> weights, int64_t reduction,
+                                               c10::ArrayRef<double> targets, bool detach_means) {
+  check_backward(grad, logits, means,
+                 {roles, loss, label_smoothing, weights, reduction, targets, detach_means});
   return like_each(logits, false);
 }
 
 std::vector<at::Tensor> gan_loss_terms_meta(at::TensorList logits, at::IntArrayRef roles,
-                                            int64_t loss, double label_smoothing, int64_t order) {
-  check_terms(logits, {roles, loss, label_smoothing, {}, kSum}, order);
+                                            int64_t loss, double label_smoothing, int64_t order,
+                                            c10::ArrayRef<double> targets) {
+  check_terms(logits, {roles, loss, label_smoothing, {}, kSum, targets}, order);
   return like_each(logits, true);
 }
 

@@ -9,19 +9,28 @@ namespace pygan::ops {
 enum Reduction : int64_t { kMean, kSum };
 
 // What the ops take beside the logits. The k-th tensor of a kind (real, fake) belongs to scale k;
-// weights holds one number a scale, or none: all 1.
+// weights holds one number a scale, or none: all 1. targets: of the discriminator two, for real and
+// fake logits, of the generator one; or none: the loss's own.
 struct LossArgs {
   at::IntArrayRef roles;
   int64_t loss;
   double label_smoothing;
   c10::ArrayRef<double> weights;
   int64_t reduction;
+  c10::ArrayRef<double> targets = {};
+  bool detach_means = false;
 
   const Loss& info() const { return kLosses[loss]; }
   bool to_mean() const {  // also of unchecked arguments
     return loss >= 0 && loss < kLossCount && info().compared == Compared::to_mean;
   }
   bool discriminator() const { return static_cast<Role>(roles[0]) <= Role::fake; }
+  Targets aims() const {
+    Targets all = info().targets(label_smoothing);
+    if (targets.size() == 2) all = {targets[0], targets[1], all.generator, 1 - targets[0]};
+    if (targets.size() == 1) all.generator = targets[0];
+    return all;
+  }
 };
 
 // How many numbers the backward pass needs of the forward pass: kMeans a scale, for losses that
@@ -62,6 +71,7 @@ struct LossPlan {
   void restore_layout(at::TensorList tensors, std::vector<at::Tensor>& outs) const;
   // How many logits there are of each kind in pieces [first, last).
   void count(size_t first, size_t last, double& real, double& fake) const;
+  const void* first_logit(bool real) const;  // null where there is none of the kind
 
  private:
   LossPlan() = default;
@@ -69,12 +79,20 @@ struct LossPlan {
   bool reordered_ = false;
 };
 
-// The ops through the dispatcher. The numbers that means_of() counts follow the statistics in the
-// second result.
+// What is asked for beside the loss, and how many numbers it takes: in the op's second result, the
+// statistics, then what means_of() counts, then the parts: the loss of each comparison, unweighted.
+struct LossWants {
+  bool statistics = false, parts = false;
+};
+int64_t parts_of(at::TensorList logits, const LossArgs& args);
+at::Tensor means_in(const at::Tensor& numbers, at::TensorList logits, const LossArgs& args,
+                    LossWants wants);
+
+// The ops through the dispatcher.
 std::tuple<at::Tensor, at::Tensor> call_loss(at::TensorList logits, const LossArgs& args,
-                                             bool statistics);
+                                             LossWants wants);
 std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>> call_loss_and_grad(
-    at::TensorList logits, const LossArgs& args, bool statistics);
+    at::TensorList logits, const LossArgs& args, LossWants wants);
 
 // The loss that is linear in its logits: -x for the generator, Wasserstein's.
 int64_t linear_loss();

@@ -29,39 +29,39 @@ using torch::autograd::variable_list;
 
 std::vector<at::Tensor> call_backward(const at::Tensor& grad, at::TensorList logits,
                                       const at::Tensor& means, const LossArgs& args) {
-  static const auto backward =
-      op<std::vector<at::Tensor>(const at::Tensor&, at::TensorList, const at::Tensor&,
-                                 at::IntArrayRef, int64_t, double, c10::ArrayRef<double>, int64_t)>(
-          "pygan::gan_loss_backward");
+  static const auto backward = op<std::vector<at::Tensor>(
+      const at::Tensor&, at::TensorList, const at::Tensor&, at::IntArrayRef, int64_t, double,
+      c10::ArrayRef<double>, int64_t, c10::ArrayRef<double>, bool)>("pygan::gan_loss_backward");
   return backward.call(grad, logits, means, args.roles, args.loss, args.label_smoothing,
-                       args.weights, args.reduction);
+                       args.weights, args.reduction, args.targets, args.detach_means);
 }
 
 std::vector<at::Tensor> call_terms(at::TensorList logits, const LossArgs& args, int64_t order) {
   static const auto terms =
-      op<std::vector<at::Tensor>(at::TensorList, at::IntArrayRef, int64_t, double, int64_t)>(
-          "pygan::gan_loss_terms");
-  return terms.call(logits, args.roles, args.loss, args.label_smoothing, order);
+      op<std::vector<at::Tensor>(at::TensorList, at::IntArrayRef, int64_t, double, int64_t,
+                                 c10::ArrayRef<double>)>("pygan::gan_loss_terms");
+  return terms.call(logits, args.roles, args.loss, args.label_smoothing, order, args.targets);
 }
 
 }  // namespace
 
 std::tuple<at::Tensor, at::Tensor> call_loss(at::TensorList logits, const LossArgs& args,
-                                             bool statistics) {
+                                             LossWants wants) {
   static const auto loss = op<std::tuple<at::Tensor, at::Tensor>(
-      at::TensorList, at::IntArrayRef, int64_t, double, c10::ArrayRef<double>, int64_t, bool)>(
-      "pygan::gan_loss");
+      at::TensorList, at::IntArrayRef, int64_t, double, c10::ArrayRef<double>, int64_t, bool,
+      c10::ArrayRef<double>, bool, bool)>("pygan::gan_loss");
   return loss.call(logits, args.roles, args.loss, args.label_smoothing, args.weights,
-                   args.reduction, statistics);
+                   args.reduction, wants.statistics, args.targets, args.detach_means, wants.parts);
 }
 
 std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>> call_loss_and_grad(
-    at::TensorList logits, const LossArgs& args, bool statistics) {
+    at::TensorList logits, const LossArgs& args, LossWants wants) {
   static const auto loss_and_grad = op<std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>>(
-      at::TensorList, at::IntArrayRef, int64_t, double, c10::ArrayRef<double>, int64_t, bool)>(
-      "pygan::gan_loss_and_grad");
+      at::TensorList, at::IntArrayRef, int64_t, double, c10::ArrayRef<double>, int64_t, bool,
+      c10::ArrayRef<double>, bool, bool)>("pygan::gan_loss_and_grad");
   return loss_and_grad.call(logits, args.roles, args.loss, args.label_smoothing, args.weights,
-                            args.reduction, statistics);
+                            args.reduction, wants.statistics, args.targets, args.detach_means,
+                            wants.parts);
 }
 
 namespace {
@@ -83,9 +83,10 @@ struct GanLossNode : torch::autograd::Node {
   at::Tensor means;
   std::vector<at::Tensor> grads;  // empty where they are recomputed
   c10::SmallVector<int64_t, 2> roles;
-  c10::SmallVector<double, 2> weights;
+  c10::SmallVector<double, 2> weights, targets;
   int64_t loss, reduction;
   double label_smoothing;
+  bool detach_means;
 
   variable_list apply(variable_list&& incoming) override {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -103,7 +104,8 @@ struct GanLossNode : torch::autograd::Node {
       // Half precision recomputes too: its gradients would be rounded a second time.
       if (grads[0].scalar_type() == grad.scalar_type()) return scaled(grads, factor);
     }
-    return call_backward(grad, x, means, {roles, loss, label_smoothing, weights, reduction});
+    return call_backward(grad, x, means,
+                         {roles, loss, label_smoothing, weights, reduction, targets, detach_means});
   }
 
   void release_variables() override {
@@ -117,11 +119,13 @@ struct GanLossNode : torch::autograd::Node {
 
 struct GanLossTerms : Function<GanLossTerms> {
   static variable_list forward(AutogradContext* ctx, at::TensorList logits, at::IntArrayRef roles,
-                               int64_t loss, double label_smoothing, int64_t order) {
+                               int64_t loss, double label_smoothing, int64_t order,
+                               c10::ArrayRef<double> targets) {
     const AutoDispatchBelowADInplaceOrView below;
     ctx->save_for_backward(logits.vec());
-    ctx->saved_data["settings"] = c10::ivalue::Tuple::create(roles, loss, label_smoothing, order);
-    return call_terms(logits, {roles, loss, label_smoothing, {}, kSum}, order);
+    ctx->saved_data["settings"] =
+        c10::ivalue::Tuple::create(roles, loss, label_smoothing, order, targets);
+    return call_terms(logits, {roles, loss, label_smoothing, {}, kSum, targets}, order);
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
@@ -134,8 +138,10 @@ struct GanLossTerms : Function<GanLossTerms> {
     const variable_list logits = ctx->get_saved_variables();
     const auto roles = s[0].toIntVector();
     const double smoothing = s[2].toDouble();
-    const auto slopes = call_terms(logits, {roles, s[1].toInt(), smoothing, {}, kSum}, order + 1);
-    variable_list out(logits.size() + 4);
+    const auto targets = s[4].toDoubleVector();
+    const auto slopes =
+        call_terms(logits, {roles, s[1].toInt(), smoothing, {}, kSum, targets}, order + 1);
+    variable_list out(logits.size() + 5);
     for (size_t i = 0; i < logits.size(); ++i) {
       if (grads[i].defined()) out[i] = (grads[i] * slopes[i]).to(logits[i].scalar_type());
     }
@@ -146,30 +152,31 @@ struct GanLossTerms : Function<GanLossTerms> {
 std::tuple<at::Tensor, at::Tensor> gan_loss(at::TensorList logits, at::IntArrayRef roles,
                                             int64_t loss, double label_smoothing,
                                             c10::ArrayRef<double> weights, int64_t reduction,
-                                            bool statistics) {
+                                            bool statistics, c10::ArrayRef<double> targets,
+                                            bool detach_means, bool parts) {
   check_no_transforms("pygan.fused_losses", logits);
-  const LossArgs args{roles, loss, label_smoothing, weights, reduction};
+  const LossArgs args{roles, loss, label_smoothing, weights, reduction, targets, detach_means};
+  const LossWants wants{statistics, parts};
   if (!records(logits)) {
     const AutoDispatchBelowADInplaceOrView below;
-    return call_loss(logits, args, statistics);
+    return call_loss(logits, args, wants);
   }
   at::Tensor value, numbers;
   std::vector<at::Tensor> grads;
   {
     const AutoDispatchBelowADInplaceOrView below;
     if (keeps_grads(logits, args)) {
-      std::tie(value, numbers, grads) = call_loss_and_grad(logits, args, statistics);
+      std::tie(value, numbers, grads) = call_loss_and_grad(logits, args, wants);
     } else {
-      std::tie(value, numbers) = call_loss(logits, args, statistics);
+      std::tie(value, numbers) = call_loss(logits, args, wants);
     }
   }
   const auto node = make_node<GanLossNode>();
   node->set_next_edges(torch::autograd::collect_next_edges(logits));
   for (const at::Tensor& x : logits) node->logits.emplace_back(x, /*is_output=*/false);
-  node->means = numbers;
-  if (statistics) {
+  {
     const AutoDispatchBelowADInplaceOrView below;
-    node->means = numbers.slice(0, kStatistics);
+    node->means = means_in(numbers, logits, args, wants);
   }
   node->grads = std::move(grads);
   node->roles.assign(roles.begin(), roles.end());
@@ -177,23 +184,28 @@ std::tuple<at::Tensor, at::Tensor> gan_loss(at::TensorList logits, at::IntArrayR
   node->loss = loss;
   node->reduction = reduction;
   node->label_smoothing = label_smoothing;
+  node->targets.assign(targets.begin(), targets.end());
+  node->detach_means = detach_means;
   torch::autograd::set_history(value, node);
   return {value, numbers};
 }
 
 std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>> gan_loss_and_grad(
     at::TensorList logits, at::IntArrayRef roles, int64_t loss, double label_smoothing,
-    c10::ArrayRef<double> weights, int64_t reduction, bool statistics) {
+    c10::ArrayRef<double> weights, int64_t reduction, bool statistics,
+    c10::ArrayRef<double> targets, bool detach_means, bool parts) {
   check_no_transforms("pygan.fused_losses", logits);
   const AutoDispatchBelowADInplaceOrView below;
-  return call_loss_and_grad(logits, {roles, loss, label_smoothing, weights, reduction}, statistics);
+  return call_loss_and_grad(
+      logits, {roles, loss, label_smoothing, weights, reduction, targets, detach_means},
+      {statistics, parts});
 }
 
 // The sum or mean of x, not by at::sum, whose bits depend on the number of threads: what the
 // Wasserstein generator maximises.
 at::Tensor reduced(const at::Tensor& x, Reduction reduction) {
   const int64_t role = static_cast<int64_t>(Role::generator_fake);
-  return -std::get<0>(call_loss(x, {role, linear_loss(), 0, {}, reduction}, false));
+  return -std::get<0>(call_loss(x, {role, linear_loss(), 0, {}, reduction}, {}));
 }
 
 // The gradients as differentiable functions of the logits and of grad.
@@ -207,10 +219,16 @@ std::vector<at::Tensor> composed_backward(const at::Tensor& grad, at::TensorList
     if (second < 0) continue;
     seen[second] = logits[second].to(math);
     const at::Tensor a = seen[first], b = seen[second];
-    const bool to_mean = args.to_mean();
-    seen[first] = a - (to_mean ? reduced(b, kMean) : b);
-    // The second of a pair contributes no term of its own: its slope is not asked for below.
-    if (to_mean) seen[second] = b - reduced(a, kMean);
+    if (!args.to_mean()) {
+      // The second of a pair contributes no term of its own: its slope is not asked for below.
+      seen[first] = a - b;
+      continue;
+    }
+    const auto mean = [&](const at::Tensor& x) {
+      return reduced(args.detach_means ? x.detach() : x, kMean);
+    };
+    seen[first] = a - mean(b);
+    seen[second] = b - mean(a);
   }
   const auto slopes = call_terms(seen, args, 1);
   std::vector<at::Tensor> out(logits.size());
@@ -226,6 +244,10 @@ std::vector<at::Tensor> composed_backward(const at::Tensor& grad, at::TensorList
       continue;
     }
     const at::Tensor a = out[first], b = share(second, weight);
+    if (args.detach_means) {
+      out[second] = b;
+      continue;
+    }
     out[first] = a - reduced(b, kSum).div(logits[first].sym_numel());
     out[second] = b - reduced(a, kSum).div(logits[second].sym_numel());
   }
@@ -236,10 +258,11 @@ std::vector<at::Tensor> composed_backward(const at::Tensor& grad, at::TensorList
 std::vector<at::Tensor> gan_loss_backward(const at::Tensor& grad, at::TensorList logits,
                                           const at::Tensor& means, at::IntArrayRef roles,
                                           int64_t loss, double label_smoothing,
-                                          c10::ArrayRef<double> weights, int64_t reduction) {
+                                          c10::ArrayRef<double> weights, int64_t reduction,
+                                          c10::ArrayRef<double> targets, bool detach_means) {
   check_no_transform("pygan.fused_losses", grad);
   check_no_transforms("pygan.fused_losses", logits);
-  const LossArgs args{roles, loss, label_smoothing, weights, reduction};
+  const LossArgs args{roles, loss, label_smoothing, weights, reduction, targets, detach_means};
   if (records(logits) || records(grad)) {
     check_backward(grad, logits, means, args);
     return composed_backward(grad, logits, args);
@@ -249,13 +272,14 @@ std::vector<at::Tensor> gan_loss_backward(const at::Tensor& grad, at::TensorList
 }
 
 std::vector<at::Tensor> gan_loss_terms(at::TensorList logits, at::IntArrayRef roles, int64_t loss,
-                                       double label_smoothing, int64_t order) {
+                                       double label_smoothing, int64_t order,
+                                       c10::ArrayRef<double> targets) {
   check_no_transforms("pygan.fused_losses", logits);
   if (!records(logits)) {
     const AutoDispatchBelowADInplaceOrView below;
-    return call_terms(logits, {roles, loss, label_smoothing, {}, kSum}, order);
+    return call_terms(logits, {roles, loss, label_smoothing, {}, kSum, targets}, order);
   }
-  return GanLossTerms::apply(logits, roles, loss, label_smoothing, order);
+  return GanLossTerms::apply(logits, roles, loss, label_smoothing, order, targets);
 }
 
 TORCH_LIBRARY_IMPL(pygan, Autograd, m) {

@@ -38,6 +38,25 @@ c10::SmallVector<int64_t, 2> indices_of(const LossArgs& args, bool real) {
   return indices;
 }
 
+void check_targets(const char* op, const LossArgs& args) {
+  if (args.targets.empty()) return;
+  const Loss& loss = args.info();
+  const bool generates = !args.discriminator();
+  TORCH_CHECK(args.targets.size() == (generates ? 1 : 2) && args.label_smoothing == 0,
+              "pygan::gan_loss: targets must be those of real and fake logits, or the generator's "
+              "one, without label smoothing, got ",
+              args.targets);
+  TORCH_CHECK_VALUE(loss.aims(generates), op, ": targets must be None for loss=\"", loss.name,
+                    "\", which has none, got ", args.targets);
+  for (const double target : args.targets) {
+    const bool fits =
+        loss.aims_at_probability() ? target >= 0 && target <= 1 : std::isfinite(target);
+    TORCH_CHECK_VALUE(fits, op, ": targets must be ",
+                      loss.aims_at_probability() ? "from 0 to 1" : "finite", " for loss=\"",
+                      loss.name, "\", got ", target);
+  }
+}
+
 void check_args(at::TensorList logits, const LossArgs& args) {
   TORCH_CHECK(logits.size() == args.roles.size() && !logits.empty(),
               "pygan::gan_loss: logits must be tensors with a role each, got ", logits.size(),
@@ -59,6 +78,20 @@ void check_args(at::TensorList logits, const LossArgs& args) {
   TORCH_CHECK_VALUE(args.label_smoothing == 0 || (args.discriminator() && args.info().smooths()),
                     op, ": label_smoothing must be 0 for loss=\"", args.info().name,
                     "\", which has no labels to smooth, got ", args.label_smoothing);
+  check_targets(op, args);
+  TORCH_CHECK_VALUE(!args.detach_means || (args.discriminator() && args.to_mean()), op,
+                    ": detach_means must be False for loss=\"", args.info().name,
+                    "\", where the discriminator compares with no mean, got True");
+}
+
+// The loss that compares with means what this one compares in pairs.
+const char* averaging(const Loss& paired) {
+  for (const Loss& loss : kLosses) {
+    if (loss.compared == Compared::to_mean && loss.discriminator == paired.discriminator) {
+      return loss.name;
+    }
+  }
+  return paired.name;
 }
 
 // What each tensor is by itself.
@@ -122,7 +155,7 @@ void check_loss(at::TensorList logits, const LossArgs& args) {
     TORCH_CHECK_VALUE(r.sym_sizes() == f.sym_sizes(), op, ": ", argument_name(args.roles, fake[k]),
                       " must have the shape of ", argument_name(args.roles, real[k]),
                       " for loss=\"", loss.name, "\", which pairs them, ", r.sym_sizes(), ", got ",
-                      f.sym_sizes(), "; loss=\"relativistic_average\" takes any two sizes");
+                      f.sym_sizes(), "; loss=\"", averaging(loss), "\" takes any two sizes");
   }
 }
 
@@ -170,12 +203,13 @@ LossPlan::LossPlan(at::TensorList tensors, const LossArgs& args) {
   for (const at::Tensor& x : tensors) logits.push_back(dense(x));
   const auto add = [&](int64_t i, int64_t other, double weight) {
     const auto role = static_cast<Role>(args.roles[i]);
-    const Term term = term_of(args.info(), role, args.label_smoothing);
+    const Term term = term_of(args.info(), role, args.aims());
     const int64_t n = logits[i].numel();
     const double share = args.reduction == kMean ? 1.0 / static_cast<double>(n) : 1.0;
     pieces.push_back({logits[i].const_data_ptr(),
                       other < 0 ? nullptr : logits[other].const_data_ptr(), nullptr, nullptr, n,
-                      term.sign * weight * share, term.eps, term.form, term.mirror, role});
+                      term.sign * weight * share, term.sign * share, term.aim, term.form,
+                      term.mirror, role});
     indices_.emplace_back(i, other);
   };
   for (const auto& [first, second, weight] : comparisons(args)) {
@@ -197,10 +231,10 @@ LossPlan LossPlan::of_terms(at::TensorList tensors, const LossArgs& args) {
   LossPlan plan;
   for (size_t i = 0; i < tensors.size(); ++i) {
     const auto role = static_cast<Role>(args.roles[i]);
-    const Term term = term_of(args.info(), role, args.label_smoothing);
+    const Term term = term_of(args.info(), role, args.aims());
     plan.logits.push_back(dense(tensors[i]));
     plan.pieces.push_back({plan.logits[i].const_data_ptr(), nullptr, nullptr, nullptr,
-                           plan.logits[i].numel(), static_cast<double>(term.sign), term.eps,
+                           plan.logits[i].numel(), static_cast<double>(term.sign), 1, term.aim,
                            term.form, term.mirror, role});
     plan.indices_.emplace_back(i, -1);
   }
@@ -222,6 +256,15 @@ void LossPlan::restore_layout(at::TensorList tensors, std::vector<at::Tensor>& o
   for (size_t i = 0; reordered_ && i < outs.size(); ++i) {
     outs[i] = at::empty_like(tensors[i]).copy_(outs[i]);
   }
+}
+
+const void* LossPlan::first_logit(bool real) const {
+  for (const LossPiece& piece : pieces) {
+    if (piece.n == 0) continue;
+    if (is_real(piece.role) == real) return piece.logits;
+    if (piece.other != nullptr) return piece.other;
+  }
+  return nullptr;
 }
 
 void LossPlan::count(size_t first, size_t last, double& real, double& fake) const {

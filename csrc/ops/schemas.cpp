@@ -6,23 +6,29 @@ TORCH_LIBRARY(pygan, m) {
   // The loss over several tensors of logits, in one pass: roles[i] says what logits[i] is (0 real,
   // 1 fake, for the discriminator; 2 fake, 3 real, for the generator), the k-th of a kind belonging
   // to scale k. weights: one number a scale, or none: all 1. reduction: 0 mean (of each tensor,
-  // then added), 1 sum. Returns the loss (0-d), and as one tensor the statistics (9, if asked for)
-  // and what the backward pass of relativistic_average needs (4 a scale).
+  // then added), 1 sum. targets: of real and fake logits, or the generator's one, or none: the
+  // loss's own. detach_means: those that logits are compared with are constants. Returns the loss
+  // (0-d), and as one tensor the statistics (12, if asked for), what the backward pass of losses
+  // that compare with means needs (4 a scale), and the parts (if asked for): the loss of each
+  // tensor, or of each pair, without its weight.
   m.def(
       "gan_loss(Tensor[] logits, int[] roles, int loss, float label_smoothing, float[] weights, "
-      "int reduction, bool statistics) -> (Tensor, Tensor)");
+      "int reduction, bool statistics, float[] targets=[], bool detach_means=False, "
+      "bool parts=False) -> (Tensor, Tensor)");
   // The same, and the gradients by the logits. Not differentiable itself.
   m.def(
       "gan_loss_and_grad(Tensor[] logits, int[] roles, int loss, float label_smoothing, "
-      "float[] weights, int reduction, bool statistics) -> (Tensor, Tensor, Tensor[])");
+      "float[] weights, int reduction, bool statistics, float[] targets=[], "
+      "bool detach_means=False, bool parts=False) -> (Tensor, Tensor, Tensor[])");
   m.def(
       "gan_loss_backward(Tensor grad, Tensor[] logits, Tensor means, int[] roles, int loss, "
-      "float label_smoothing, float[] weights, int reduction) -> Tensor[]");
+      "float label_smoothing, float[] weights, int reduction, float[] targets=[], "
+      "bool detach_means=False) -> Tensor[]");
   // The terms of the loss (order 0) or their derivatives (1, 2), element by element. Of losses that
   // compare, the logits must already be the differences.
   m.def(
-      "gan_loss_terms(Tensor[] logits, int[] roles, int loss, float label_smoothing, int order) "
-      "-> Tensor[]");
+      "gan_loss_terms(Tensor[] logits, int[] roles, int loss, float label_smoothing, int order, "
+      "float[] targets=[]) -> Tensor[]");
 
   // The distances between the maps of two lists: |d| (distance 0) or d^2 (1) on the mean over each
   // map, times its weight, added. Returns the loss, the value and the multiplier of each map (see

@@ -49,7 +49,7 @@ def _loss(
     compared = fused_losses.compares(loss)
     tensors = 2 if player == "discriminator" or compared else 1
     # The two means of relativistic_average are known only after a first pass over the logits.
-    read = tensors * n * dtype.itemsize * (2 if loss == "relativistic_average" else 1)
+    read = tensors * n * dtype.itemsize * (2 if "relativistic_average" in loss else 1)
     written = tensors * n * dtype.itemsize
     eager = rivals.eager(player, loss)
     for work in WORK:
@@ -81,7 +81,7 @@ def list_of_8(
         ]
 
     n = sum(a * b for a, b in LISTS)
-    read = (4 if loss == "relativistic_average" else 2) * n * dtype.itemsize
+    read = (4 if "relativistic_average" in loss else 2) * n * dtype.itemsize
     moved = read + 2 * n * dtype.itemsize
     ours = with_gradients(rivals.fused("discriminator", loss))
     direct = in_a_step(_direct("discriminator", loss))

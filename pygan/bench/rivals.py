@@ -21,19 +21,38 @@ DISCRIMINATOR: dict[str, Loss] = {
     "non_saturating": lambda r, f: s(-r).mean() + s(f).mean(),
     "minimax": lambda r, f: s(-r).mean() + s(f).mean(),
     "hinge": lambda r, f: F.relu(1 - r).mean() + F.relu(1 + f).mean(),
+    "clipped_hinge": lambda r, f: F.relu(1 - r).mean() + F.relu(1 + f).mean(),
     "least_squares": lambda r, f: 0.5 * ((r - 1) ** 2).mean() + 0.5 * (f**2).mean(),
     "wasserstein": lambda r, f: f.mean() - r.mean(),
     "relativistic": lambda r, f: s(f - r).mean(),
     "relativistic_average": lambda r, f: s(f.mean() - r).mean() + s(f - r.mean()).mean(),
+    "relativistic_hinge": lambda r, f: F.relu(1 - (r - f)).mean(),
+    "relativistic_average_hinge": lambda r, f: (
+        F.relu(1 - (r - f.mean())).mean() + F.relu(1 + (f - r.mean())).mean()
+    ),
+    "relativistic_average_least_squares": lambda r, f: (
+        0.5 * ((r - f.mean() - 1) ** 2).mean() + 0.5 * ((f - r.mean() + 1) ** 2).mean()
+    ),
 }
+
+
+def _exchanged(loss: Loss) -> Loss:
+    return lambda r, f: loss(f, r)
+
+
 GENERATOR: dict[str, Loss] = {
     "non_saturating": lambda r, f: s(-f).mean(),
     "minimax": lambda r, f: -s(f).mean(),
     "hinge": lambda r, f: -f.mean(),
+    "clipped_hinge": lambda r, f: F.relu(1 - f).mean(),
     "least_squares": lambda r, f: 0.5 * ((f - 1) ** 2).mean(),
     "wasserstein": lambda r, f: -f.mean(),
-    "relativistic": lambda r, f: s(r - f).mean(),
-    "relativistic_average": lambda r, f: s(r.mean() - f).mean() + s(r - f.mean()).mean(),
+    # A loss that compares is the discriminator's with the parts exchanged.
+    **{
+        name: _exchanged(loss)
+        for name, loss in DISCRIMINATOR.items()
+        if fused_losses.compares(name)
+    },
 }
 
 

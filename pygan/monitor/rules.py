@@ -7,10 +7,14 @@ docs/monitor.md has the margins that healthy runs keep.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
+
+from pygan import _loss_arguments, fused_losses
 from pygan.monitor.oscillation import Swing, swing
 from pygan.monitor.states import State
 from pygan.monitor.window import WINDOWS, Window
@@ -20,14 +24,33 @@ __all__ = ["RULES", "Finding"]
 LOG2 = math.log(2.0)
 EARLIER = WINDOWS - 1
 """Windows ago: what a slow training is compared with, before it is said to stand still."""
-LOGISTIC = ("non_saturating", "minimax")
-# The discriminator's loss when it cannot tell, for the losses whose logits' signs say nothing.
-CHANCE = {"least_squares": 0.25, "relativistic": LOG2, "relativistic_average": 2 * LOG2}
 
 
 class Finding(NamedTuple):
     evidence: str
     numbers: dict[str, float]
+
+
+class _Known(NamedTuple):
+    """What the rules ask of a loss that has targets or compares; a critic's logits have neither middle nor unit."""
+
+    chance: float
+    """The discriminator's loss when it cannot tell; NaN for a critic's and for a loss of the user's own."""
+    by_sign: bool
+    """Whether it decides by the sign of a logit."""
+    bounds_jsd: bool
+
+
+@functools.cache
+def _known(loss: str) -> _Known:
+    info = _loss_arguments.info(loss) if loss in fused_losses.LOSSES else None
+    if info is None or (info.compared == _loss_arguments.ALONE and not info.d_targets):
+        return _Known(math.nan, by_sign=False, bounds_jsd=False)
+    x = torch.tensor([info.undecided])
+    chance = fused_losses.discriminator_loss(x, x, loss=loss).item()
+    return _Known(
+        chance, info.d_targets and info.undecided == 0, info.smooths and info.probabilities
+    )
 
 
 def supports_disjoint(window: Window, held: bool) -> Finding | None:
@@ -57,7 +80,8 @@ def discriminator_won(window: Window, held: bool) -> Finding | None:
 
 
 def _separated(window: Window, held: bool) -> Finding | None:
-    if window.loss in (*LOGISTIC, "hinge"):
+    known = _known(window.loss)
+    if known.by_sign:
         real, fake = window.mean("real_accuracy"), window.mean("fake_accuracy")
         if not min(real, fake) >= (0.97 if held else 0.99):
             return None
@@ -67,12 +91,11 @@ def _separated(window: Window, held: bool) -> Finding | None:
             {"real_accuracy": real, "fake_accuracy": fake},
         )
     d_loss = window.mean("d_loss")
-    chance = CHANCE.get(window.loss, math.nan)
-    if not d_loss <= (0.06 if held else 0.02) * chance:
+    if not d_loss <= (0.06 if held else 0.02) * known.chance:
         return None
     return Finding(
         f"The discriminator's loss was {d_loss:.2g} over {window.steps} steps, where one that guesses has "
-        f"{chance:.3f}.",
+        f"{known.chance:.3f}.",
         {"d_loss": d_loss},
     )
 
@@ -104,7 +127,8 @@ def discriminator_blind(window: Window, held: bool) -> Finding | None:
         f"{EARLIER * window.steps} steps earlier)"
     )
     numbers = {"energy": energy, "energy_before": before, "gap": gap}
-    if window.loss in LOGISTIC:
+    known = _known(window.loss)
+    if known.bounds_jsd:
         bound = window.mean("jsd_bound")
         if not bound < (0.04 if held else 0.02):
             return None
@@ -116,7 +140,7 @@ def discriminator_blind(window: Window, held: bool) -> Finding | None:
             f"(2 log 2 = 1.386 where D = 1/2), a typical logit {typical:.2g}, and the mean logits {gap:.2g} apart.",
             {**numbers, "loss": loss, "typical_logit": typical},
         )
-    if window.loss in ("hinge", *CHANCE) and gap < (0.1 if held else 0.05):
+    if not math.isnan(known.chance) and gap < (0.1 if held else 0.05):
         return Finding(
             f"{differ}, but not to the discriminator, to which the mean logits are {gap:.2g} apart.",
             numbers,
@@ -171,8 +195,7 @@ def _swing(window: Window, length: int, before: int, held: bool) -> Swing | None
     if found is None:
         return None
     # A logit's unit is the loss's (sigmoid, margin, labels), but for a critic, whose swings are measured on its mean.
-    known = window.loss in (*LOGISTIC, "hinge", *CHANCE)
-    unit = 1.0 if known else 5.0 * abs(float(gap.mean()))
+    unit = 1.0 if not math.isnan(_known(window.loss).chance) else 5.0 * abs(float(gap.mean()))
     factor = 0.7 if held else 1.0
     clear = (
         found.strength >= factor * 0.75

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from pygan import _C
-from pygan._loss_arguments import compared
+from pygan._loss_arguments import TO_MEAN, compared, info
 from pygan.fused_losses import LOSSES
 
 ops = torch.ops.pygan
@@ -49,19 +49,31 @@ def loss(r: Rng) -> Arguments:
     return [[tensor(r, shape, dtype) for _ in roles], roles, index, eps, weights, r.randrange(2)]
 
 
-def with_statistics(r: Rng) -> Arguments:
-    return [*loss(r), r.random() < 0.5]
+def targets(r: Rng, known: Arguments) -> tuple[list[float], bool]:
+    """targets, detach_means"""
+    of_loss, generator = info(LOSSES[known[2]]), known[1][0] == 2
+    aims = (of_loss.g_target if generator else of_loss.d_targets) and known[3] == 0
+    wanted = [[0.25] if generator else [0.75, 0.125]] if aims else []
+    return r.choice(
+        [[], *wanted]
+    ), not generator and of_loss.compared == TO_MEAN and r.random() < 0.5
+
+
+def with_wants(r: Rng) -> Arguments:
+    known = loss(r)
+    return [*known, r.random() < 0.5, *targets(r, known), r.random() < 0.5]
 
 
 def loss_backward(r: Rng) -> Arguments:
-    logits, *rest = loss(r)
+    logits, *rest = known = loss(r)
     math = torch.float64 if logits[0].dtype == torch.float64 else torch.float32
-    numbers = 4 * (len(logits) // 2) if LOSSES[rest[1]] == "relativistic_average" else 0
-    return [tensor(r, (), math), logits, fenced(r, numbers, math), *rest]
+    numbers = 4 * (len(logits) // 2) if compared(rest[1]) == TO_MEAN else 0
+    return [tensor(r, (), math), logits, fenced(r, numbers, math), *rest, *targets(r, known)]
 
 
 def terms(r: Rng) -> Arguments:
-    return [*loss(r)[:4], r.randrange(3)]
+    known = loss(r)
+    return [*known[:4], r.randrange(3), targets(r, known)[0]]
 
 
 def features(r: Rng) -> Arguments:
@@ -146,8 +158,8 @@ def out_last(op: Callable[..., object]) -> Callable[..., object]:
 
 
 OPS: dict[str, tuple[Callable[..., object], Callable[[Rng], Arguments]]] = {
-    "gan_loss": (ops.gan_loss.default, with_statistics),
-    "gan_loss_and_grad": (ops.gan_loss_and_grad.default, with_statistics),
+    "gan_loss": (ops.gan_loss.default, with_wants),
+    "gan_loss_and_grad": (ops.gan_loss_and_grad.default, with_wants),
     "gan_loss_backward": (ops.gan_loss_backward.default, loss_backward),
     "gan_loss_terms": (ops.gan_loss_terms.default, terms),
     "feature_matching": (ops.feature_matching.default, features),
@@ -165,8 +177,8 @@ OPS: dict[str, tuple[Callable[..., object], Callable[[Rng], Arguments]]] = {
     "noise_advance": (ops.noise_advance.default, noise_cat),
     "noise_draw": (ops.noise_draw.default, noise_draw),
     "noise_dot": (ops.noise_dot.default, noise_dot),
-    "_C.gan_loss": (_C.gan_loss, with_statistics),
-    "_C.gan_loss_and_grad": (_C.gan_loss_and_grad, with_statistics),
+    "_C.gan_loss": (_C.gan_loss, with_wants),
+    "_C.gan_loss_and_grad": (_C.gan_loss_and_grad, with_wants),
     "_C.instance_noise": (_C.instance_noise, noise_cat),
     "_C.instance_noise_out": (out_last(_C.instance_noise_out), noise_out),
     "_C.backward": (_C.backward, backward),

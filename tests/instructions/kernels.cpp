@@ -68,13 +68,15 @@ template <class T>
 int64_t loss(const Kernels& kernels, Form form, int passes, int64_t n,
              Compared compared = Compared::alone, Sums sums = Sums::loss) {
   static const float means[kMeans] = {0.5f, -0.5f, 0.25f, 0.75f}, grad = 2;
-  LossPiece piece{numbers<T>(0), nullptr, nullptr,   nullptr, n, 1.0 / static_cast<double>(n), 0,
-                  form,          1,       Role::real};
+  const double share = 1.0 / static_cast<double>(n), aim = form == Form::Logistic ? 0 : 1;
+  LossPiece piece{numbers<T>(0), nullptr, nullptr, nullptr, n,         share,
+                  share,         aim,     form,    1,       Role::real};
   LossOptions options{};
   options.dtype = sizeof(T) == 2 ? Dtype::bfloat16 : Dtype::float32;
   options.bounds_jsd = form == Form::Logistic && compared == Compared::alone;
   options.slopes_alone = (passes & kStatistics) == 0;
   options.statistics = !options.slopes_alone || compared == Compared::to_mean;
+  options.real_pivot = options.fake_pivot = numbers<T>(0);
   options.sums = sums;
   if (passes & kMirrored) piece.mirror = -1;  // as the discriminator sees fake logits
   if (passes & (kGrad | kBackward)) piece.out = buffer<T>(2);

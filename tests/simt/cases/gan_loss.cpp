@@ -36,6 +36,21 @@ Sum mean_of(const Sum& sum, Real count) {
   return mean;
 }
 
+// The root of a mean of squares of distances to the first, less the square of the mean's distance.
+Sum deviation_of(const Kind& kind) {
+  const Real mean = kind.logit.value / kind.count, away = mean - kind.values[0];
+  Real squares = 0;
+  for (const Real x : kind.values) squares += (x - mean) * (x - mean);
+  const Real deviation = std::sqrt(squares / kind.count);
+  Sum one;
+  one.value = deviation;
+  if (deviation > 0) {
+    const Real error_of_mean = kind.logit.magnitude / kind.count * std::fabs(away);
+    one.magnitude = deviation + (away * away + error_of_mean) / deviation;
+  }
+  return one;
+}
+
 template <class M>
 void check_nan(const char* what, M got) {
   reference::check_class(what, got, NAN);
@@ -49,16 +64,18 @@ void check_kind(const Kind& kind, bool real, const std::array<M, pygan::kStatist
   if (kind.count == 0) {
     check_nan("logit", logit), check_nan("probability", probability);
     check_nan("accuracy", accuracy);
-    if (real) check_nan("real_sign", got[pygan::kRealSign]);
+    check_nan("sign", got[real ? pygan::kRealSign : pygan::kFakeSign]);
+    check_nan("deviation", got[real ? pygan::kRealDeviation : pygan::kFakeDeviation]);
     return;
   }
   check_sum("logit", logit, mean_of(kind.logit, kind.count));
   check_sum("probability", probability, mean_of(kind.probability, kind.count));
   check_sum("accuracy", accuracy, mean_of(real ? kind.positive : kind.negative, kind.count));
-  if (!real) return;
   Sum sign = mean_of(kind.positive, kind.count);
   sign.add(kind.negative, -1 / kind.count);
-  check_sum("real_sign", got[pygan::kRealSign], sign);
+  check_sum("sign", got[real ? pygan::kRealSign : pygan::kFakeSign], sign);
+  check_sum("deviation", got[real ? pygan::kRealDeviation : pygan::kFakeDeviation],
+            deviation_of(kind));
 }
 
 template <class M>
@@ -140,6 +157,16 @@ void check_call(const Call& call, bool thorough, Random& random,
   const auto grads = problem.grads();
 
   problem.place(random);
+  const auto in_parts = runs.sums(random.bits() % 2 == 0, !takes_mean, true);
+  check_sum("loss in parts", in_parts.loss, expected.loss);
+  if (in_parts.parts.size() != expected.parts.size()) harness::fail("number of parts");
+  for (std::size_t p = 0; p < expected.parts.size(); ++p) {
+    check_sum("part", in_parts.parts[p], expected.parts[p]);
+  }
+  same_bits("means", all.means, in_parts.means);
+  if (!takes_mean) same_grads(grads, problem.grads());
+
+  problem.place(random);
   const M factor = random.bits() % 2 == 0 ? M(1) : M(0.75);
   runs.pointwise(&factor, all);
   if (factor == 1) same_grads(grads, problem.grads());
@@ -161,6 +188,25 @@ void check_call(const Call& call, bool thorough, Random& random,
   same_grads(grads, problem.grads());
 }
 
+// The loss's own targets, or others.
+pygan::Targets random_targets(const Loss& loss, bool discriminator, Random& random) {
+  if (!loss.aims(!discriminator) || random.bits() % 2 == 0) return loss.targets();
+  if (discriminator && loss.smooths() && random.bits() % 2 == 0) {
+    return loss.targets(random.bits() % 2 == 0 ? 0.1 : 1);
+  }
+  pygan::Targets targets = loss.targets();
+  const bool probability = loss.aims_at_probability();
+  const auto draw = [&] { return probability ? random.uniform(0, 1) : random.uniform(-2, 2); };
+  if (!discriminator) {
+    targets.generator = draw();
+    return targets;
+  }
+  targets.real = draw();
+  targets.fake = draw();
+  targets.eps = 1 - targets.real;
+  return targets;
+}
+
 // A term of the loss, or a derivative of it: out = grad * coefficient * term.
 template <class T, class Out>
 void check_term(const Loss& loss, Role role, int64_t n, Random& random) {
@@ -169,20 +215,21 @@ void check_term(const Loss& loss, Role role, int64_t n, Random& random) {
   constexpr bool in_math = std::is_same_v<Out, M>;
   const int order = in_math ? int(random.bits() % 3) : 1;
   const bool with_grad = !in_math && random.bits() % 2 == 0;
-  const double eps = role == Role::real && loss.smooths() ? 0.1 : 0;
+  const bool of_d = role == Role::real || role == Role::fake;
+  const Call call{loss, of_d, {n}, random_targets(loss, of_d, random)};
   const double coefficient = random.uniform(-2, 2);
   Buffer<T> logits(n, random.bits() % 5);
   Buffer<Out> out(n, random.bits() % 3);
   Buffer<M> grad(1);
   for (int64_t i = 0; i < n; ++i) logits[i] = reference::random_logit<T>(random);
   grad[0] = M(0.75);
-  const pygan::Term term = pygan::term_of(loss, role, eps);
+  const pygan::Term term = pygan::term_of(loss, role, call.targets);
   pygan::LossPiece piece{};
   piece.logits = logits.data();
   piece.out = out.data();
   piece.n = n;
   piece.coefficient = term.sign * coefficient;
-  piece.eps = term.eps;
+  piece.aim = term.aim;
   piece.form = term.form;
   piece.mirror = term.mirror;
   piece.role = role;
@@ -196,8 +243,9 @@ void check_term(const Loss& loss, Role role, int64_t n, Random& random) {
   const reference::Term definition = reference::definition_of(loss.name).of(role);
   for (int64_t i = 0; i < n; ++i) {
     Sum one;
-    one.add(definition(reference::variable(pygan::to_float(logits[i])), {}, M(eps)), order,
-            coefficient * (with_grad ? 0.75L : 1));
+    one.add(
+        definition(reference::variable(pygan::to_float(logits[i])), {}, call.template aim<M>(role)),
+        order, coefficient * (with_grad ? 0.75L : 1));
     reference::check_element<Out, M>("term", i, out[i], one);
   }
 }
@@ -209,9 +257,8 @@ void check_type(const Loss& loss, Random& random, bool brief) {
   for (const int64_t n : kSizes) {
     if (brief && n != 33 && (n % 32 != 1 || sizeof(T) != 4)) continue;
     for (const bool discriminator : {true, false}) {
-      Call call{loss, discriminator, {n}};
-      constexpr double kSmoothing[] = {0, 0, 0.1, 1};
-      if (discriminator && loss.smooths()) call.eps = kSmoothing[random.bits() % 4];
+      Call call{loss, discriminator, {n}, random_targets(loss, discriminator, random)};
+      call.detached = definition.against == Against::mean && random.bits() % 2 == 0;
       call.mean = n > 0 && random.bits() % 4 != 0;
       if (n == 0 && definition.against == Against::mean) continue;
       // Not all of them: the sums of the statistics take most of the time.
@@ -235,7 +282,7 @@ void check_lists(const Loss& loss, Random& random, bool brief) {
   for (const bool discriminator : {true, false}) {
     if (brief && discriminator == left_out) continue;
     Call call{loss, discriminator, {takes_mean ? 2 : 0, 5, 300, 33}};
-    call.eps = loss.smooths() && discriminator ? 0.2 : 0;
+    if (loss.smooths() && discriminator) call.targets = loss.targets(0.2);
     call.mean = takes_mean;
     call.weighted = true;
     check_call<T>(call, true, random, 3);

@@ -16,11 +16,13 @@ using reference::Term;
 struct Kind {
   Real count = 0;
   Sum plain, logit, probability, positive, negative;
+  std::vector<Real> values;
 
   // decided: above 0 for real, below for fake.
   void add(Real x, bool is_real, Real decided) {
     const Jet logit_of_x = reference::variable(x);
     count += 1;
+    values.push_back(x);
     plain.add(reference::softplus(is_real ? -logit_of_x : logit_of_x), 0, 1);
     logit.add(x);
     probability.add(reference::sigmoid(x));
@@ -31,6 +33,7 @@ struct Kind {
 
 struct Expected {
   Sum loss;
+  std::vector<Sum> parts;                               // of each tensor, or of each pair
   std::vector<std::vector<Sum>> grads;                  // [tensors][n]
   std::vector<std::array<Sum, pygan::kMeans>> of_mean;  // [scales], where the loss takes a mean
   Kind real, fake;
@@ -38,9 +41,10 @@ struct Expected {
 
 class Expectation {
  public:
-  // eps: as the math type has it.
-  Expectation(const Call& call, Real eps, const std::vector<const Logits*>& tensors)
-      : call_(call), eps_(eps) {
+  // aims: of each role, as the math type has it.
+  Expectation(const Call& call, const std::array<Real, 4>& aims,
+              const std::vector<const Logits*>& tensors)
+      : call_(call), aims_(aims) {
     for (const Logits* x : tensors) {
       result.grads.emplace_back(x->size());
     }
@@ -73,7 +77,9 @@ class Expectation {
     const bool paired = call_.against() == Against::paired;
     Real middle = 0;
     if (call_.against() == Against::mean) middle = mean_of(other).value;
-    if (call_.definition().name == "least_squares") middle = (1 - eps_) / 2;
+    if (call_.loss.aims(false) && !call_.loss.aims_at_probability()) {
+      middle = (Real(call_.targets.real) + Real(call_.targets.fake)) / 2;
+    }
     Kind& kind = x.is_real() ? result.real : result.fake;
     for (int64_t i = 0; i < x.size(); ++i) {
       kind.add(x.values[i], x.is_real(), x.values[i] - (paired ? other.values[i] : middle));
@@ -84,9 +90,11 @@ class Expectation {
 
   void add_alone(const Logits& x, std::vector<Sum>& grad) {
     const Term term = term_of(x);
+    Sum& part = result.parts.emplace_back();
     for (int64_t i = 0; i < x.size(); ++i) {
-      const Jet by_x = term(reference::variable(x.values[i]), {}, eps_);
+      const Jet by_x = term(reference::variable(x.values[i]), {}, aims_[static_cast<int>(x.role)]);
       result.loss.add(by_x, 0, x.factor());
+      part.add(by_x, 0, x.part_factor());
       grad[i].add(by_x, 1, x.factor());
     }
   }
@@ -94,8 +102,10 @@ class Expectation {
   void add_pairs(const Logits& x, const Logits& y, std::vector<Sum>& grad_x,
                  std::vector<Sum>& grad_y) {
     const Term term = term_of(x);
+    Sum& part = result.parts.emplace_back();
     for (int64_t i = 0; i < x.size(); ++i) {
       const Jet by_x = term(reference::variable(x.values[i]), reference::exactly(y.values[i]), 0);
+      part.add(by_x, 0, x.part_factor());
       const Jet by_y = term(reference::exactly(x.values[i]), reference::variable(y.values[i]), 0);
       result.loss.add(by_x, 0, x.factor());
       grad_x[i].add(by_x, 1, x.factor());
@@ -108,15 +118,16 @@ class Expectation {
     const Sum mean_x = mean_of(x), mean_y = mean_of(y);
     const Sum by_mean_y = add_against(x, mean_y, grad_x),
               by_mean_x = add_against(y, mean_x, grad_y);
-    for (Sum& one : grad_x) one.add(by_mean_x, 1 / Real(x.size()));
-    for (Sum& one : grad_y) one.add(by_mean_y, 1 / Real(y.size()));
+    const Real through = call_.detached ? 0 : 1;
+    for (Sum& one : grad_x) one.add(by_mean_x, through / Real(x.size()));
+    for (Sum& one : grad_y) one.add(by_mean_y, through / Real(y.size()));
     std::array<Sum, pygan::kMeans> numbers;
     numbers[x.is_real() ? pygan::kMeanReal : pygan::kMeanFake] = mean_x;
     numbers[y.is_real() ? pygan::kMeanReal : pygan::kMeanFake] = mean_y;
     // A difference is compared: by the logit and by the mean the slope is the same but for the
     // sign.
-    numbers[x.is_real() ? pygan::kSlopeReal : pygan::kSlopeFake].add(by_mean_y, -1);
-    numbers[y.is_real() ? pygan::kSlopeReal : pygan::kSlopeFake].add(by_mean_x, -1);
+    numbers[x.is_real() ? pygan::kSlopeReal : pygan::kSlopeFake].add(by_mean_y, -through);
+    numbers[y.is_real() ? pygan::kSlopeReal : pygan::kSlopeFake].add(by_mean_x, -through);
     result.of_mean.push_back(numbers);
   }
 
@@ -135,8 +146,10 @@ class Expectation {
     Jet variable_center = reference::variable(mean.value);
     variable_center.magnitude[0] = magnitude;
     Sum by_mean;
+    Sum& part = result.parts.emplace_back();
     for (int64_t i = 0; i < x.size(); ++i) {
       const Jet by_x = term(reference::variable(x.values[i]), center, 0);
+      part.add(by_x, 0, x.part_factor());
       result.loss.add(by_x, 0, x.factor());
       grad[i].add(by_x, 1, x.factor());
       by_mean.add(term(reference::exactly(x.values[i]), variable_center, 0), 1, x.factor());
@@ -145,14 +158,18 @@ class Expectation {
   }
 
   const Call& call_;
-  const Real eps_;
+  const std::array<Real, 4> aims_;
 };
 
 template <class T>
 Expected expect(const Problem<T>& problem) {
   std::vector<const Logits*> tensors;
   for (const auto& tensor : problem.tensors) tensors.push_back(&tensor);
-  return Expectation(problem.call, pygan::math_t<T>(problem.call.eps), tensors).result;
+  std::array<Real, 4> aims;
+  for (int role = 0; role < 4; ++role) {
+    aims[role] = problem.call.template aim<pygan::math_t<T>>(static_cast<Role>(role));
+  }
+  return Expectation(problem.call, aims, tensors).result;
 }
 
 }  // namespace loss_problem

@@ -113,7 +113,7 @@ void check_sums(Logits& logits, bool pairs, unsigned grid) {
   for (int round = 0; round < 2; ++round) {
     loss[0] = -1;
     logits.spoil();
-    pygan::cuda::LossScratch scratch{partials.data(), 3, {}};
+    pygan::cuda::LossScratch scratch{partials.data(), nullptr, 3, {}};
     scratch.out.loss = loss.data();
     scratch.out.statistics = with_statistics ? statistics.data() : nullptr;
     scratch.out.carry = carry.data();

@@ -19,12 +19,21 @@ struct Call {
   const pygan::Loss& loss;
   bool discriminator;
   std::vector<int64_t> sizes;  // of the first tensor of each scale; the second may differ
-  double eps = 0;
+  pygan::Targets targets = loss.targets();
   bool mean = true;
   bool weighted = false;
+  bool detached = false;  // the means that the loss compares with
 
   const reference::Definition& definition() const { return reference::definition_of(loss.name); }
   Against against() const { return definition().against; }
+  // What the definition's terms call so, as the math type has it.
+  template <class M>
+  Real aim(Role role) const {
+    const bool logistic = loss.aims_at_probability();
+    if (role == Role::real) return M(logistic ? targets.eps : targets.real);
+    if (role == Role::fake) return M(targets.fake);
+    return M(logistic ? 1 - targets.generator : targets.generator);
+  }
   // Tensors of a scale: the generator sees real logits only where the loss compares.
   std::size_t kinds() const { return discriminator || against() != Against::nothing ? 2 : 1; }
 };
@@ -43,7 +52,8 @@ struct Logits {
 
   int64_t size() const { return static_cast<int64_t>(values.size()); }
   bool is_real() const { return role == Role::real || role == Role::generator_real; }
-  Real factor() const { return Real(weight) * (share == 1 ? 1 : 1 / Real(size())); }
+  Real part_factor() const { return share == 1 ? 1 : 1 / Real(size()); }
+  Real factor() const { return Real(weight) * part_factor(); }
 };
 
 // The same in memory, and the gradient by it.

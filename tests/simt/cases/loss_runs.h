@@ -24,6 +24,7 @@ struct Outcome {
   M loss;
   std::array<M, pygan::kStatistics> statistics;
   std::vector<M> means;  // [scales][kMeans], where the loss takes a mean
+  std::vector<M> parts;  // [pieces], where they were asked for
 };
 
 // A launcher launches one kernel.
@@ -46,13 +47,14 @@ class Runs {
   // Pieces that a launch takes: those of one comparison with a mean, or as many as fit.
   std::size_t per_launch = pygan::cuda::kMaxPieces;
 
-  Outcome<M> sums(bool statistics, bool grads) {
+  Outcome<M> sums(bool statistics, bool grads, bool parts = false) {
     const auto pieces = make_pieces(grads);
     if (takes_mean()) per_launch = 2;
     Buffer<M> loss(1), numbers(pygan::kStatistics);
     Buffer<M> means(takes_mean() ? problem_.call.sizes.size() * pygan::kMeans : 0);
     Buffer<double> carry(pieces.size() > per_launch ? pygan::kTotals : 0);
-    spoil(loss), spoil(numbers), spoil(means), spoil(carry);
+    Buffer<M> of_pieces(parts ? pieces.size() : 0);
+    spoil(loss), spoil(numbers), spoil(means), spoil(carry), spoil(of_pieces);
     LossOptions options = make_options();
     options.statistics = statistics || takes_mean();
     pygan::LossOutputs out{};
@@ -60,10 +62,12 @@ class Runs {
     out.statistics = statistics ? numbers.data() : nullptr;
     out.carry = carry.size() > 0 ? carry.data() : nullptr;
     out.discriminator = problem_.call.discriminator;
+    out.detached = problem_.call.detached;
     for (std::size_t first = 0; first < pieces.size(); first += per_launch) {
       const auto some = pieces_from(pieces, first);
       if (takes_mean()) {
         out.means = means.data() + first / 2 * pygan::kMeans;
+        out.parts = nullptr;
         count(some, out);
         options.sums = pygan::Sums::means;
         options.means = nullptr;
@@ -72,6 +76,7 @@ class Runs {
         options.means = out.means;
       }
       count(pieces, out);
+      out.parts = parts ? of_pieces.data() + first : nullptr;
       out.first = first == 0;
       out.last = first + some.size() == pieces.size();
       launch_sums(some, options, out);
@@ -80,6 +85,7 @@ class Runs {
     outcome.loss = loss[0];
     std::memcpy(outcome.statistics.data(), numbers.data(), sizeof outcome.statistics);
     outcome.means.assign(means.data(), means.data() + means.size());
+    outcome.parts.assign(of_pieces.data(), of_pieces.data() + of_pieces.size());
     return outcome;
   }
 
@@ -111,7 +117,12 @@ class Runs {
     LossOptions options{};
     options.dtype = dtype_of<T>;
     options.bounds_jsd = problem_.call.loss.bounds_jsd();
-    options.undecided = problem_.call.loss.undecided(problem_.call.eps);
+    options.undecided = problem_.call.loss.undecided(problem_.call.targets);
+    for (const auto& x : problem_.tensors) {
+      if (x.size() == 0) continue;
+      const void*& pivot = x.is_real() ? options.real_pivot : options.fake_pivot;
+      if (pivot == nullptr) pivot = x.logits->data();
+    }
     return options;
   }
 
@@ -122,11 +133,12 @@ class Runs {
     std::vector<LossPiece> pieces;
     for (std::size_t t = 0; t < tensors.size(); t += paired ? 2 : 1) {
       auto& x = tensors[t];
-      const pygan::Term term = pygan::term_of(problem_.call.loss, x.role, problem_.call.eps);
+      const pygan::Term term = pygan::term_of(problem_.call.loss, x.role, problem_.call.targets);
       LossPiece piece{};
       piece.n = x.size();
       piece.coefficient = term.sign * x.weight * x.share;
-      piece.eps = term.eps;
+      piece.share = term.sign * x.share;
+      piece.aim = term.aim;
       piece.form = term.form;
       piece.mirror = term.mirror;
       piece.role = x.role;
@@ -160,8 +172,10 @@ class Runs {
     const int size = int(pieces.size());
     const std::size_t blocks = pygan::cuda::loss_blocks(pieces.data(), size);
     Buffer<double> partials(blocks > 1 ? blocks * (options.statistics ? pygan::kTotals : 1) : 0);
+    Buffer<double> of_pieces(out.parts != nullptr ? blocks * pieces.size() : 0);
     one_launch(random_, [&] {
-      pygan::cuda::loss_sums(pieces.data(), size, options, {partials.data(), 5, out}, nullptr);
+      pygan::cuda::loss_sums(pieces.data(), size, options,
+                             {partials.data(), of_pieces.data(), 5, out}, nullptr);
     });
   }
 

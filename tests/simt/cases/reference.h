@@ -76,8 +76,10 @@ inline Jet square(const Jet& t) { return chain(t, t.d[0] * t.d[0], 2 * t.d[0], 2
 // --------------------------------------------------------------------------------------
 
 // What logit x of one kind adds to the loss (before the mean and the weight); y is what it is
-// compared with: the logit it is paired with, or the mean of the other kind.
-using Term = Jet (*)(const Jet& x, const Jet& y, Real eps);
+// compared with: the logit it is paired with, or the mean of the other kind. `aim` is the target of
+// its role, which losses that compare do not ask for; of the logistic losses its distance from the
+// role's own.
+using Term = Jet (*)(const Jet& x, const Jet& y, Real aim);
 enum class Against { nothing, paired, mean };
 
 struct Definition {
@@ -104,25 +106,38 @@ struct Definition {
 
 #define TERM(formula)                                                                  \
   [](const Jet& x [[maybe_unused]], const Jet& y [[maybe_unused]],                     \
-     Real eps [[maybe_unused]]) -> Jet { /* one, so that formulas read as they do */   \
+     Real aim [[maybe_unused]]) -> Jet { /* one, so that formulas read as they do */   \
                                          const Jet one [[maybe_unused]] = constant(1); \
                                          return formula;                               \
   }
 
+#define CROSS_ENTROPY(x) TERM((1 - aim) * softplus(-(x)) + aim * softplus(x))
+
 inline constexpr Definition kDefinitions[] = {
-    {"non_saturating", Against::nothing, TERM((1 - eps) * softplus(-x) + eps * softplus(x)),
-     TERM(softplus(x)), TERM(softplus(-x)), nullptr, true},
-    {"minimax", Against::nothing, TERM((1 - eps) * softplus(-x) + eps * softplus(x)),
-     TERM(softplus(x)), TERM(-softplus(x)), nullptr, true},
-    {"hinge", Against::nothing, TERM(relu(one - x)), TERM(relu(one + x)), TERM(-x), nullptr},
-    {"least_squares", Against::nothing, TERM(0.5L * square(x - constant(1 - eps))),
-     TERM(0.5L * square(x)), TERM(0.5L * square(x - one)), nullptr},
+    {"non_saturating", Against::nothing, CROSS_ENTROPY(x), CROSS_ENTROPY(-x), CROSS_ENTROPY(x),
+     nullptr, true},
+    {"minimax", Against::nothing, CROSS_ENTROPY(x), CROSS_ENTROPY(-x), TERM(-softplus(x)), nullptr,
+     true},
+    {"hinge", Against::nothing, TERM(relu(constant(aim) - x)), TERM(relu(x - constant(aim))),
+     TERM(-x), nullptr},
+    {"clipped_hinge", Against::nothing, TERM(relu(constant(aim) - x)),
+     TERM(relu(x - constant(aim))), TERM(relu(constant(aim) - x)), nullptr},
+    {"least_squares", Against::nothing, TERM(0.5L * square(x - constant(aim))),
+     TERM(0.5L * square(x - constant(aim))), TERM(0.5L * square(x - constant(aim))), nullptr},
     {"wasserstein", Against::nothing, TERM(-x), TERM(x), TERM(-x), nullptr},
     {"relativistic", Against::paired, TERM(softplus(-(x - y))), nullptr, TERM(softplus(-(x - y))),
      nullptr},
     {"relativistic_average", Against::mean, TERM(softplus(-(x - y))), TERM(softplus(x - y)),
      TERM(softplus(-(x - y))), TERM(softplus(x - y))},
+    {"relativistic_hinge", Against::paired, TERM(relu(one - (x - y))), nullptr,
+     TERM(relu(one - (x - y))), nullptr},
+    {"relativistic_average_hinge", Against::mean, TERM(relu(one - (x - y))),
+     TERM(relu(one + (x - y))), TERM(relu(one - (x - y))), TERM(relu(one + (x - y)))},
+    {"relativistic_average_least_squares", Against::mean, TERM(0.5L * square((x - y) - one)),
+     TERM(0.5L * square((x - y) + one)), TERM(0.5L * square((x - y) - one)),
+     TERM(0.5L * square((x - y) + one))},
 };
+#undef CROSS_ENTROPY
 #undef TERM
 
 inline const Definition& definition_of(const char* name) {
