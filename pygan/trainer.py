@@ -204,7 +204,6 @@ class GANTrainer(Phases):
             self.ema.eval()
         self.steps = self.d_updates = 0
         self.ends_in_sigmoid: bool | None = None
-        self._d_draws = False
         self.real: Tensor | None = None
         self.fake: Tensor | None = None
         self._no_penalty = torch.zeros((), device=device)
@@ -520,7 +519,10 @@ class GANTrainer(Phases):
         self._d_parameters = list(self.discriminator.parameters())
         # Looking through the wrappers at every forward pass costs 100 µs a step.
         self._bare_generator = parallel.unwrapped(self.generator)
-        self._bare_discriminator = parallel.unwrapped(self.discriminator)
+        discriminator = parallel.unwrapped(self.discriminator)
+        if getattr(self, "_bare_discriminator", None) is not discriminator:
+            self._bare_discriminator = discriminator
+            self._d_draws: bool | None = None
         self._g_wrapper = parallel.data_parallel(self.generator)
         self._d_wrapper = parallel.data_parallel(self.discriminator)
         self._g_units = sharded.units("generator", self._bare_generator)
