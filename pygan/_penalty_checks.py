@@ -33,6 +33,8 @@ def logits(op: str, name: str, given: Any, n: int, whose: str = "the samples'") 
 
 
 def positive(op: str, name: str, value: Any) -> float:
+    if isinstance(value, bool):
+        raise TypeError(f"{op}: {name} must be a number, got bool")
     checked = number(op, name, value)
     if not 0.0 < checked < float("inf"):
         raise ValueError(f"{op}: {name} must be positive and finite, got {checked}")

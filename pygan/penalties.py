@@ -12,14 +12,15 @@ R1                   γ/2 · mean over real x of ‖∇s(x)‖²                
 R2                   the same over generated x                               Mescheder et al. 2018
 R1, R2 with sigma    γ/(2σ²) · mean of (s(x + σz) − s(x))², z ~ N(0, I)      Lin et al. 2025, section 3
 GradientPenalty      weight · mean of (‖∇s(x̂)‖ − 1)², x̂ between the two      Gulrajani et al. 2017, eq. 3
+LeCam                of logits and averages of their means                   Tseng et al. 2021, section 3.2
 ===================  ======================================================  ==========================
 
 The gradients are by the samples as the loop and the generator hand them over, before augmentation and noise. Those of
 all penalties of a step take one double backward.
 
 For a loop of your own they are functions: :func:`r1`, :func:`r2`, :func:`r1_and_r2` and :func:`gradient_penalty`, of
-samples and logits; :func:`approximate_r1` and :func:`approximate_r2` by a finite difference. :func:`adaptive_weight`
-balances a generator's losses.
+samples and logits; :func:`approximate_r1` and :func:`approximate_r2` by a finite difference. :class:`LeCam` is called
+with the logits there. For generators there are :class:`PathLength` and :func:`adaptive_weight`, which balances losses.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ from pygan._finite_difference import (
     check_of,
     squared_slopes,
 )
-from pygan._generator_terms import adaptive_weight
+from pygan._generator_terms import PathLength, adaptive_weight
+from pygan._lecam import LeCam
 from pygan._penalty_base import Judged, Penalty
 from pygan._sample_gradients import between, gradient_penalty, interpolate, r1, r1_and_r2, r2
 from pygan.noise import instance_noise
@@ -51,6 +53,8 @@ __all__ = [
     "R2",
     "Approximation",
     "GradientPenalty",
+    "LeCam",
+    "PathLength",
     "Penalty",
     "adaptive_weight",
     "approximate_r1",
@@ -74,8 +78,6 @@ class _Lazy(Penalty):
 
     def _check(self, **numbers: object) -> None:
         for name, value in numbers.items():
-            if isinstance(value, bool):
-                raise TypeError(f"{type(self).__name__}: {name} must be a number, got bool")
             checked.positive(type(self).__name__, name, value)
 
 

@@ -101,7 +101,7 @@ class GANTrainer(Phases):
         penalties: of the discriminator, from `pygan.penalties`: one or a sequence of them.
         micro_batches: parts into which every batch is split, forward and backward one after the other, to need less
             memory; their gradients add up to those of the whole. (Not for what looks at the batch as a whole, which
-            then sees a part: BatchNorm, ``relativistic_average``.)
+            then sees a part: BatchNorm, ``relativistic_average``, LeCam.)
         max_grad_norm: the norm to which each network's gradient is clipped (Pascanu et al. 2013), or None.
         ema: decay, between 0 and 1, of an exponential moving average of the generator's parameters and buffers
             (:class:`pygan.EMA`), updated after each generator step; or an average of your own, a `pygan.EMA` or
