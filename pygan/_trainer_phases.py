@@ -127,7 +127,7 @@ class Phases:
         results: list[tuple[float, _Result]] = []
         sums: list[Any] = [0.0] * len(due)
         with _frozen(self._g_parameters), self._placed(share):
-            for part in self._parts_of(real, latent, labels):
+            for part in self._parts_of(real, latent, labels, share):
                 with torch.no_grad():
                     fake = self._generate(self.generator, part.latent, part.labels)
                 sharded.reshard(self._g_units)
@@ -160,7 +160,7 @@ class Phases:
     ) -> tuple[Tensor, LossStats]:
         results, fakes = [], []
         with _frozen(self._d_parameters), self._placed(share):
-            for part in self._parts_of(real, latent, labels):
+            for part in self._parts_of(real, latent, labels, share):
                 with without_sync(self._g_wrapper, wanted=not part.last):
                     fake = self._generate(self.generator, part.latent, part.labels)
                 inputs = self._noisy(fake)
@@ -332,10 +332,12 @@ class Phases:
         torch.clear_autocast_cache()
 
     def _parts_of(
-        self, real: Tensor | None, latent: Tensor, labels: Tensor | None
+        self, real: Tensor | None, latent: Tensor, labels: Tensor | None, share: Share
     ) -> Iterator[_Part]:
         n = len(latent)
-        parts = min(self.micro_batches, n)
+        # Equally many in all processes: LeCam reduces over them in each part.
+        least = n if share.first is None else share.total // torch.distributed.get_world_size()
+        parts = max(1, min(self.micro_batches, least))
         if parts == 1:
             yield _Part(real, latent, labels, 1.0, True, True)
             return

@@ -95,12 +95,24 @@ def both_in_one_pass(rank=None):
     return [p.grad for p in D.parameters()]
 
 
+def tiny_shares(rank):
+    """Of 3 samples one process has 2, the other 1, which are not two micro-batches in both."""
+    G, D = (DistributedDataParallel(net) for net in (nn.Linear(4, 6), nn.Linear(6, 1)))
+    optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in (G, D)]
+    trainer = pygan.GANTrainer(
+        G, D, *optimizers, latent=4, seed=1, micro_batches=2, penalties=LeCam(0.3)
+    )
+    trainer.step(normals(1, 3, 6).float().detach().tensor_split(2)[rank], total=3)
+    return trainer.penalties[0].state_dict()
+
+
 def worker(rank, port, results):
     with process_group(rank, port):
         results[rank, "lecam"] = lecam_of(rank)
         results[rank, "path length"] = path_length_of(rank)
         results[rank, "differences"] = finite_differences(rank)
         results[rank, "joint"] = both_in_one_pass(rank)
+        results[rank, "tiny"] = tiny_shares(rank)
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +127,12 @@ def results():
 def test_averages_are_those_of_one_process(results, name, of):
     torch.testing.assert_close(results[0, name], results[1, name], rtol=0, atol=0)
     torch.testing.assert_close(results[0, name], of())
+
+
+def test_processes_make_equally_many_micro_batches(results):
+    """Each of which moves the averages; where one made more than the other, both waited for each other."""
+    torch.testing.assert_close(results[0, "tiny"], results[1, "tiny"], rtol=0, atol=0)
+    assert results[0, "tiny"]["calls"] == 1
 
 
 def test_a_finite_difference_compares_passes_with_the_same_buffers(results):
