@@ -87,7 +87,7 @@ def r1_and_r2(
 
     Args:
         real, fake: samples (N, ...) and (M, ...), each a tensor of its own that requires a gradient, before they are
-            joined.
+            joined; neither may be computed from the other.
         real_logits, fake_logits: the discriminator's for them, each as for :func:`r1`.
         gamma: γ of both, positive.
         reduction: "mean", the sum of the two means; or "none", the penalties of the real samples (N,) and those of the
@@ -97,6 +97,8 @@ def r1_and_r2(
         TypeError, ValueError, RuntimeError: as :func:`r1`.
     """
     op = "pygan.penalties.r1_and_r2"
+    if real is fake:
+        raise ValueError(f"{op}: real and fake must be two tensors, got the same one twice")
     sides = {"real": (real, real_logits), "fake": (fake, fake_logits)}
     values = _zero_centered_of(op, sides, gamma, reduction)
     if reduction == "none":

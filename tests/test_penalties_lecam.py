@@ -138,11 +138,13 @@ def test_state_is_that_of_a_module_in_the_users_own():
     assert len(set(Loss().modules()) | set(first.modules())) == 4  # each is itself
 
 
-def test_nothing_waits():
-    lecam = LeCam(0.3, scales=2)
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_nothing_waits(device):
+    lecam = LeCam(0.3, scales=2).to(device)
+    batches = list(logits(device=device))
     with NoSync():
-        for r, f in logits():
-            lecam([r, r], [f, f])
+        for r, f in batches:
+            lecam([r, r], [f, f]).backward()
 
 
 def test_in_the_trainer_equals_a_hand_written_loop():

@@ -201,6 +201,8 @@ def test_bad_input_of_r1_and_r2():
         r1_and_r2(real.detach(), fake, *logits.chunk(2), 1.0)
     with raises(ValueError, f"{op}: fake_logits must have fake's first dimension, 5, got a tensor"):
         r1_and_r2(real, fake, logits[:5], logits, 1.0)
+    with raises(ValueError, f"{op}: real and fake must be two tensors, got the same one twice"):
+        r1_and_r2(real, real, D(real), D(real), 1.0)
     # Parts of the joined samples are not what the discriminator got.
     with raises(RuntimeError, f"{op}: real_logits must depend on real, got some that do not"):
         r1_and_r2(*both.chunk(2), *logits.chunk(2), 1.0)

@@ -104,9 +104,10 @@ def test_eval_and_state():
     assert_same(other.averages, path.averages)
 
 
-def test_nothing_waits():
-    G, path = generator(), PathLength()
-    z = torch.randn(5, 4, dtype=torch.float64).requires_grad_()
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_nothing_waits(device):
+    G, path = generator().to(device), PathLength().to(device)
+    z = torch.randn(5, 4, dtype=torch.float64, device=device).requires_grad_()
     with NoSync():
         path(G(z), z).backward()
 
