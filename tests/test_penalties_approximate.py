@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 import pygan
+from pygan._replay import check_capture
 from pygan.penalties import R1, R2, approximate_r1, approximate_r2, r1
 from pygan.schedules import Constant
 
@@ -299,8 +300,6 @@ def test_the_classes_refuse_single_logits_of_an_exact_gradient():
 @pytest.mark.parametrize("draws", [None, True])
 def test_is_refused_in_a_captured_graph_where_the_discriminator_may_draw(monkeypatch, draws):
     """Nothing but the check is run: there is no GPU here."""
-    from pygan._replay import check_capture
-
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     message = "op: the discriminator of a finite difference must draw no random numbers (dropout) while a CUDA graph"
     with raises(RuntimeError, message):
