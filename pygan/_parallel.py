@@ -38,6 +38,12 @@ def without_sync(
     return NOTHING if wrapper is None or not wanted else wrapper.no_sync()
 
 
+def sync_buffers(wrapper: DistributedDataParallel | None) -> None:
+    """Give every process the first one's buffers now, where the wrapper would do so in its next forward pass."""
+    if wrapper is not None and wrapper.will_sync_module_buffers():  # type: ignore[no-untyped-call]
+        wrapper._sync_buffers()  # type: ignore[no-untyped-call]  # torch has no annotations
+
+
 def first_of_share(op: str, n: int, total: int | None) -> tuple[int, float, int]:
     """Of a batch that the processes share: the index of this one's first sample; what to multiply the mean over its n
     samples by, so that the mean over the processes is that of the whole batch; and the size of the whole batch.

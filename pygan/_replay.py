@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pygan.modules import InstanceNoise
+from pygan.stream import NoiseStream
 
-__all__ = ["Replay"]
+__all__ = ["Replay", "check_capture"]
 
 
 class _Kept:
@@ -35,35 +35,39 @@ class _Kept:
 class Replay:
     """What a forward pass that starts now would begin with, so that further ones can begin with the same.
 
-    These are the states of torch's generators, that of the CPU and that of `device`, of the streams of the network's
-    InstanceNoise modules, and the network's buffers (spectral normalization's vectors, running statistics). Nothing
-    waits for the device.
+    These are the states of torch's generators, that of the CPU, that of `device` and those that the network's modules
+    have as attributes, of the noise streams that they have as attributes, as InstanceNoise does, and the network's
+    buffers (spectral normalization's vectors, running statistics). Nothing waits for the device.
 
     Args:
+        op: for messages.
         network: without wrappers.
         device: of the network.
-        draws: whether the network is known to draw from the device's generator.
+        draws: whether the network is known to draw from the device's generator; None: not known.
 
     Attributes:
-        drew: whether a pass within `again` drew from the device's generator; known on CUDA only.
+        draws: the same after a pass within `again`, which shows it on CUDA.
 
     Raises:
-        RuntimeError: a CUDA graph is being captured, in which a generator cannot be set back, and the network draws.
+        RuntimeError: as :func:`check_capture`.
     """
 
-    def __init__(self, network: nn.Module, device: torch.device, draws: bool) -> None:
-        self._device, self.drew = device, draws
-        # During a capture a generator can be neither read nor set.
-        self._on_gpu = device.type == "cuda" and not torch.cuda.is_current_stream_capturing()
-        if draws and device.type == "cuda" and not self._on_gpu:
-            raise RuntimeError(
-                "GANTrainer: penalties must have no sigma while a CUDA graph is captured if the discriminator draws "
-                "random numbers (dropout), because they cannot be drawn again there, got one with sigma"
-            )
-        self._cpu = torch.get_rng_state()
-        self._gpu = torch.cuda.get_rng_state(device) if self._on_gpu else None
+    def __init__(
+        self, op: str, network: nn.Module, device: torch.device, draws: bool | None = None
+    ) -> None:
+        check_capture(op, device, draws)
+        self.draws = draws
         modules = list(network.modules())
-        streams = [m.stream.to(device) for m in modules if isinstance(m, InstanceNoise)]
+        attributes = [value for module in modules for value in vars(module).values()]
+        self._generators = [torch.default_generator]
+        self._gpu: torch.Generator | None = None
+        if device.type == "cuda" and not torch.cuda.is_current_stream_capturing():
+            index = torch.cuda.current_device() if device.index is None else device.index
+            self._gpu = torch.cuda.default_generators[index]
+            self._generators.append(self._gpu)
+        self._generators += [x for x in attributes if isinstance(x, torch.Generator)]
+        self._states = [generator.get_state() for generator in self._generators]
+        streams = [x.to(device) for x in attributes if isinstance(x, NoiseStream)]
         self._kept = [_Kept(vars(stream), "state") for stream in streams]
         for owner in (module._buffers for module in modules):
             self._kept += [_Kept(owner, name) for name, x in owner.items() if x is not None]
@@ -71,26 +75,40 @@ class Replay:
     @contextmanager
     def again(self) -> Iterator[None]:
         """Within it a forward pass begins where this was made; afterwards everything is as it was before."""
-        cpu = torch.get_rng_state()
-        torch.set_rng_state(self._cpu)
-        gpu, offset = None, 0
-        if self._gpu is not None:
-            gpu = torch.cuda.get_rng_state(self._device)
-            torch.cuda.set_rng_state(self._gpu, self._device)
-            offset = self._offset()
-        now = [kept.now() for kept in self._kept]
+        states = [generator.get_state() for generator in self._generators]
+        kept_now = [kept.now() for kept in self._kept]
+        self._set(self._states)
+        offset = self._offset()
         for kept in self._kept:
             kept.restore()
         try:
             yield
         finally:
-            for kept in now:
+            if self._gpu is not None:
+                self.draws = bool(self.draws) or self._offset() != offset
+            for kept in kept_now:
                 kept.restore()
-            torch.set_rng_state(cpu)
-            if gpu is not None:
-                self.drew = self.drew or self._offset() != offset
-                torch.cuda.set_rng_state(gpu, self._device)
+            self._set(states)
+
+    def _set(self, states: list[Tensor]) -> None:
+        for generator, state in zip(self._generators, states, strict=True):
+            generator.set_state(state)
 
     def _offset(self) -> int:
-        index = torch.cuda.current_device() if self._device.index is None else self._device.index
-        return torch.cuda.default_generators[index].get_offset()
+        return 0 if self._gpu is None else self._gpu.get_offset()
+
+
+def check_capture(op: str, device: torch.device, draws: bool | None) -> None:
+    """That no CUDA graph is being captured, in which a generator can be neither read nor set, unless the network is
+    known to draw nothing from it.
+
+    Raises:
+        RuntimeError: one is.
+    """
+    if draws is False or device.type != "cuda" or not torch.cuda.is_current_stream_capturing():
+        return
+    got = "one that does" if draws else "one of which no step before the capture has shown that"
+    raise RuntimeError(
+        f"{op}: the discriminator of a finite difference must draw no random numbers (dropout) while a CUDA graph is "
+        f"captured, because they cannot be drawn again there, got {got}"
+    )

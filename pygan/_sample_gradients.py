@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 
-from pygan._arguments import check_bool, describe, number, tensors
+from pygan import _penalty_checks as checked
+from pygan._arguments import check_bool, number
 
-__all__ = ["adaptive_weight", "gradient_penalty", "interpolate", "r1", "r2"]
+__all__ = ["gradient_penalty", "interpolate", "r1", "r1_and_r2", "r2"]
 
 
 def r1(samples: Tensor, logits: Any, gamma: float, *, reduction: str = "mean") -> Tensor:
@@ -36,12 +38,72 @@ def r1(samples: Tensor, logits: Any, gamma: float, *, reduction: str = "mean") -
             the samples, such as their mean; a gamma out of range; an unknown reduction.
         RuntimeError: the logits do not depend on the samples.
     """
-    return _zero_centered("r1", samples, logits, gamma, reduction)
+    return _zero_centered("pygan.penalties.r1", samples, logits, gamma, reduction)
 
 
 def r2(samples: Tensor, logits: Any, gamma: float, *, reduction: str = "mean") -> Tensor:
-    """:func:`r1` on generated samples, ``fake.detach().requires_grad_()``; R3GAN uses both (Huang et al. 2024)."""
-    return _zero_centered("r2", samples, logits, gamma, reduction)
+    """:func:`r1` on generated samples, ``fake.detach().requires_grad_()``; for both see :func:`r1_and_r2`."""
+    return _zero_centered("pygan.penalties.r2", samples, logits, gamma, reduction)
+
+
+@overload
+def r1_and_r2(
+    real: Tensor,
+    fake: Tensor,
+    real_logits: Any,
+    fake_logits: Any,
+    gamma: float,
+    *,
+    reduction: Literal["mean"] = "mean",
+) -> Tensor: ...
+@overload
+def r1_and_r2(
+    real: Tensor,
+    fake: Tensor,
+    real_logits: Any,
+    fake_logits: Any,
+    gamma: float,
+    *,
+    reduction: Literal["none"],
+) -> tuple[Tensor, Tensor]: ...
+def r1_and_r2(
+    real: Tensor,
+    fake: Tensor,
+    real_logits: Any,
+    fake_logits: Any,
+    gamma: float,
+    *,
+    reduction: str = "mean",
+) -> Tensor | tuple[Tensor, Tensor]:
+    r"""γ/2 · (E‖∇D(x)‖² + E‖∇D(G(z))‖²), as R3GAN has it (Huang et al. 2024), from one double backward.
+
+        real, fake = real.requires_grad_(), fake.detach().requires_grad_()
+        real_logits, fake_logits = D(torch.cat([real, fake])).chunk(2)
+        loss = pygan.fused_losses.discriminator_loss(real_logits, fake_logits, loss="relativistic")
+        loss = loss + pygan.penalties.r1_and_r2(real, fake, real_logits, fake_logits, gamma=1.0)
+
+    The logits may be of one forward pass, as here, or of two. In one, a discriminator in which samples see each other
+    (BatchNorm, minibatch standard deviation) has gradients from one side to the other, which are part of the penalty.
+
+    Args:
+        real, fake: samples (N, ...) and (M, ...), each a tensor of its own that requires a gradient, before they are
+            joined; neither may be computed from the other.
+        real_logits, fake_logits: the discriminator's for them, each as for :func:`r1`.
+        gamma: γ of both, positive.
+        reduction: "mean", the sum of the two means; or "none", the penalties of the real samples (N,) and those of the
+            generated ones (M,).
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as :func:`r1`.
+    """
+    op = "pygan.penalties.r1_and_r2"
+    if real is fake:
+        raise ValueError(f"{op}: real and fake must be two tensors, got the same one twice")
+    sides = {"real": (real, real_logits), "fake": (fake, fake_logits)}
+    values = _zero_centered_of(op, sides, gamma, reduction)
+    if reduction == "none":
+        return values[0], values[1]
+    return values[0].mean() + values[1].mean()
 
 
 def gradient_penalty(
@@ -70,14 +132,16 @@ def gradient_penalty(
     """
     op = "pygan.penalties.gradient_penalty"
     check_bool(op, "one_sided", one_sided)
-    weight = _positive(op, "weight", weight)
+    checked.reduction(op, reduction)
+    weight = checked.positive(op, "weight", weight)
     target = number(op, "target", target)
     if not 0.0 <= target < float("inf"):
         raise ValueError(f"{op}: target must be finite and not negative, got {target}")
-    excess = torch.linalg.vector_norm(_checked_gradient(op, samples, logits), dim=1) - target
+    (gradient,) = _checked_gradients(op, {"": (samples, logits)})
+    excess = torch.linalg.vector_norm(gradient, dim=1) - target
     if one_sided:
         excess = excess.relu()
-    return _reduced(op, weight * excess.square(), reduction)
+    return checked.reduced(weight * excess.square(), reduction)
 
 
 def interpolate(real: Tensor, fake: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
@@ -95,8 +159,8 @@ def interpolate(real: Tensor, fake: Tensor, *, generator: torch.Generator | None
         ValueError: the shapes or devices differ, or there is no batch.
     """
     op = "pygan.penalties.interpolate"
-    _check_batch(op, "real", real)
-    _check_batch(op, "fake", fake)
+    checked.batch(op, "real", real)
+    checked.batch(op, "fake", fake)
     if real.shape != fake.shape:
         raise ValueError(
             f"{op}: real and fake must have one shape, got {tuple(real.shape)} and {tuple(fake.shape)}"
@@ -110,69 +174,21 @@ def interpolate(real: Tensor, fake: Tensor, *, generator: torch.Generator | None
     return between(real, fake, share)
 
 
-def adaptive_weight(
-    reconstruction_loss: Tensor,
-    g_loss: Tensor,
-    last_layer: Tensor,
-    *,
-    eps: float = 1e-4,
-    maximum: float = 1e4,
-) -> Tensor:
-    """The weight that gives the generator's adversarial loss a gradient as large as the reconstruction's at the last
-    layer: ‖∇ reconstruction‖ / (‖∇ adversarial‖ + eps), at most `maximum` (Esser et al. 2021, VQGAN, eq. 7).
-
-        weight = pygan.penalties.adaptive_weight(reconstruction_loss, g_loss, last_layer)
-        loss = reconstruction_loss + weight * g_loss
-
-    Args:
-        reconstruction_loss, g_loss: 0-d, whose graphs are kept.
-        last_layer: the weight by which both are differentiated.
-
-    Returns:
-        A detached 0-d tensor on the device; nothing waits for it.
-
-    Raises:
-        TypeError: a loss or last_layer is no tensor.
-        ValueError: a loss is not one number; last_layer requires no gradient; eps or maximum is not positive and
-            finite.
-        RuntimeError: a loss does not depend on the layer.
-    """
-    op = "pygan.penalties.adaptive_weight"
-    eps, maximum = _positive(op, "eps", eps), _positive(op, "maximum", maximum)
-    losses = {"reconstruction_loss": reconstruction_loss, "g_loss": g_loss}
-    for name, value in {**losses, "last_layer": last_layer}.items():
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{op}: {name} must be a tensor, got {describe(value)}")
-    if not last_layer.requires_grad:
-        raise ValueError(f"{op}: last_layer must require a gradient, got one that does not")
-    norms = []
-    for name, loss in losses.items():
-        if loss.numel() != 1:
-            raise ValueError(f"{op}: {name} must be one number, got {describe(loss)}")
-        gradient = None
-        if loss.requires_grad:
-            (gradient,) = torch.autograd.grad(
-                loss, last_layer, retain_graph=True, allow_unused=True
-            )
-        if gradient is None:
-            raise RuntimeError(f"{op}: {name} must depend on last_layer, got one that does not")
-        norms.append(torch.linalg.vector_norm(wide(gradient)))
-    return (norms[0] / (norms[1] + eps)).clamp(0.0, maximum).detach()
-
-
 # --- what the trainer's penalties share -----------------------------------------------------------
 
 
-def gradient_by_sample(logits: Any, samples: Tensor) -> Tensor | None:
-    """(N, elements of a sample), at least float32: the gradient of each sample's logits by the sample, differentiable
-    in turn; None where the logits do not depend on the samples."""
-    outputs = [x for x in ([logits] if isinstance(logits, Tensor) else logits) if x.requires_grad]
-    if not outputs:
-        return None
-    (gradient,) = torch.autograd.grad(
-        [x.sum() for x in outputs], samples, create_graph=True, allow_unused=True
-    )
-    return None if gradient is None else wide(gradient.reshape(len(samples), -1))
+def gradients_by_sample(logits: Sequence[Any], samples: Sequence[Tensor]) -> list[Tensor | None]:
+    """For each of the samples, which have logits each, (N, elements of a sample), at least float32: the gradient of the
+    sum of all logits by them, differentiable in turn; None where no logits depend on them. One backward pass."""
+    listed = [x for each in logits for x in ([each] if isinstance(each, Tensor) else each)]
+    sums = [x.sum() for x in listed if x.requires_grad]
+    if not sums:
+        return [None] * len(samples)
+    gradients = torch.autograd.grad(sums, samples, create_graph=True, allow_unused=True)
+    return [
+        None if g is None else wide(g.reshape(len(x), -1))
+        for g, x in zip(gradients, samples, strict=True)
+    ]
 
 
 def between(real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
@@ -188,52 +204,42 @@ def wide(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _zero_centered(name: str, samples: Tensor, logits: Any, gamma: float, reduction: str) -> Tensor:
-    op = f"pygan.penalties.{name}"
-    gamma = _positive(op, "gamma", gamma)
-    squares = _checked_gradient(op, samples, logits).square().sum(1)
-    return _reduced(op, 0.5 * gamma * squares, reduction)
+def _zero_centered(op: str, samples: Tensor, logits: Any, gamma: float, reduction: str) -> Tensor:
+    (values,) = _zero_centered_of(op, {"": (samples, logits)}, gamma, reduction)
+    return checked.reduced(values, reduction)
 
 
-def _checked_gradient(op: str, samples: Any, logits: Any) -> Tensor:
-    _check_batch(op, "samples", samples)
-    if not samples.requires_grad:
-        raise ValueError(
-            f"{op}: samples must require a gradient (samples.requires_grad_()) before the discriminator sees them, "
-            "got some that do not"
-        )
-    for x in tensors(op, "logits", logits):
-        # squeeze() leaves no dimension of a batch of one.
-        if x.shape[:1] != samples.shape[:1] and not (len(samples) == 1 and x.dim() == 0):
+def _zero_centered_of(
+    op: str, sides: dict[str, tuple[Tensor, Any]], gamma: float, reduction: str
+) -> list[Tensor]:
+    """The penalty of each sample of each side."""
+    gamma = checked.positive(op, "gamma", gamma)
+    checked.reduction(op, reduction)
+    return [0.5 * gamma * g.square().sum(1) for g in _checked_gradients(op, sides)]
+
+
+def _checked_gradients(op: str, sides: dict[str, tuple[Any, Any]]) -> list[Tensor]:
+    """Of samples and logits by their side's name, which is empty where there is one."""
+    for side, (samples, logits) in sides.items():
+        name = side or "samples"
+        checked.batch(op, name, samples)
+        if not samples.requires_grad:
             raise ValueError(
-                f"{op}: logits must have the samples' first dimension, {len(samples)}, got {describe(x)}"
+                f"{op}: {name} must require a gradient ({name}.requires_grad_()) before the discriminator sees them, "
+                "got some that do not"
             )
-    gradient = gradient_by_sample(logits, samples)
-    if gradient is None:
-        raise RuntimeError(
-            f"{op}: logits must depend on the samples, got some that do not: were they of a copy?"
-        )
-    return gradient
-
-
-def _check_batch(op: str, name: str, samples: Any) -> None:
-    if not isinstance(samples, Tensor) or not samples.is_floating_point():
-        got = str(samples.dtype) if isinstance(samples, Tensor) else describe(samples)
-        raise TypeError(f"{op}: {name} must be a floating tensor, got {got}")
-    if samples.dim() == 0 or samples.numel() == 0:
-        raise ValueError(
-            f"{op}: {name} must be a batch (N, ...) that is not empty, got {describe(samples)}"
-        )
-
-
-def _positive(op: str, name: str, value: Any) -> float:
-    checked = number(op, name, value)
-    if not 0.0 < checked < float("inf"):
-        raise ValueError(f"{op}: {name} must be positive and finite, got {checked}")
-    return checked
-
-
-def _reduced(op: str, values: Tensor, reduction: str) -> Tensor:
-    if not isinstance(reduction, str) or reduction not in ("mean", "none"):
-        raise ValueError(f"{op}: reduction must be mean or none, got {reduction!r}")
-    return values.mean() if reduction == "mean" else values
+        if side:
+            checked.logits(op, f"{side}_logits", logits, len(samples), f"{side}'s")
+        else:
+            checked.logits(op, "logits", logits, len(samples))
+    pairs = sides.values()
+    gradients = gradients_by_sample([logits for _, logits in pairs], [x for x, _ in pairs])
+    found = []
+    for side, gradient in zip(sides, gradients, strict=True):
+        if gradient is None:
+            names = (f"{side}_logits", side) if side else ("logits", "the samples")
+            raise RuntimeError(
+                f"{op}: {names[0]} must depend on {names[1]}, got some that do not: were they of a copy?"
+            )
+        found.append(gradient)
+    return found

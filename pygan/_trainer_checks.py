@@ -122,7 +122,8 @@ def penalties(value: Penalty | Sequence[Penalty]) -> list[Penalty]:
     given = [value] if isinstance(value, Penalty) else value
     if not isinstance(given, (list, tuple)) or not all(isinstance(p, Penalty) for p in given):
         raise TypeError(
-            f"{_NAME}: penalties must be a pygan.penalties penalty or a sequence of them, got {value!r}"
+            f"{_NAME}: penalties must be a pygan.penalties penalty of the discriminator or a sequence of them, got "
+            f"{value!r}"
         )
     return list(given)
 

@@ -16,12 +16,18 @@ from pygan import _sharded as sharded
 from pygan import _trainer_checks as checked
 from pygan import _trainer_outputs as outputs
 from pygan._loss_results import mixable, mixed
-from pygan._parallel import NOTHING, without_sync
+from pygan._parallel import NOTHING, sync_buffers, without_sync
+from pygan._penalty_base import (
+    NO_GRADIENT,
+    Judged,
+    Penalty,
+    differentiated,
+    second_derivatives,
+)
 from pygan._replay import Replay
 from pygan.fused_losses import LossStats
 from pygan.modules import InstanceNoise
 from pygan.noise import instance_noise
-from pygan.penalties import NO_GRADIENT, Judged, Penalty, second_derivatives
 from pygan.stream import NoiseStream
 
 NONFINITE = LossStats._fields.index("nonfinite")
@@ -102,8 +108,8 @@ class Phases:
     ends_in_sigmoid: bool | None
     _bare_generator: nn.Module
     _bare_discriminator: nn.Module
-    _d_draws: bool
-    """Whether the discriminator is known to draw from the device's generator, as dropout does."""
+    _d_draws: bool | None
+    """Whether the discriminator draws from the device's generator, as dropout does; None: not known."""
     _g_wrapper: DistributedDataParallel | None
     _d_wrapper: DistributedDataParallel | None
     _g_units: list[Any]
@@ -122,7 +128,7 @@ class Phases:
         results: list[tuple[float, _Result]] = []
         sums: list[Any] = [0.0] * len(due)
         with _frozen(self._g_parameters), self._placed(share):
-            for part in self._parts_of(real, latent, labels):
+            for part in self._parts_of(real, latent, labels, share):
                 with torch.no_grad():
                     fake = self._generate(self.generator, part.latent, part.labels)
                 sharded.reshard(self._g_units)
@@ -131,11 +137,12 @@ class Phases:
                     second_derivatives(penalties),
                 ):
                     judged = self._judge(part, fake, penalties)
+                    # Before the penalties, some of which have a state: an error here leaves it as it is.
+                    result = self._discriminator_loss(*judged[:2])
                     values = [
                         p.value(*judged[:2], probe, self.steps)
                         for p, probe in zip(penalties, judged[2])
                     ]
-                    result = self._discriminator_loss(*judged[:2])
                     if part.first:
                         self.d_optimizer.zero_grad(set_to_none=True)
                     ends = [*result.outputs, *(p.every * v for p, v in zip(penalties, values))]
@@ -154,7 +161,7 @@ class Phases:
     ) -> tuple[Tensor, LossStats]:
         results, fakes = [], []
         with _frozen(self._d_parameters), self._placed(share):
-            for part in self._parts_of(real, latent, labels):
+            for part in self._parts_of(real, latent, labels, share):
                 with without_sync(self._g_wrapper, wanted=not part.last):
                     fake = self._generate(self.generator, part.latent, part.labels)
                 inputs = self._noisy(fake)
@@ -202,6 +209,7 @@ class Phases:
             compares = [penalty.compares for penalty in penalties]
             replays: dict[str | None, Replay] = {}
             if "real" in compares:
+                sync_buffers(self._d_wrapper)
                 replays["real"] = self._replay()
             real = Judged(*real[:2], *self._ask(real.inputs, part.labels))
             inputs = [penalty.probe(real, generated, self.stream) for penalty in penalties]
@@ -214,13 +222,15 @@ class Phases:
                     replays[side] = self._replay()
                 with replays[side].again() if side in replays else NOTHING:
                     probes[i] = Judged(x, x, *self._ask(x, part.labels))
-            self._d_draws = self._d_draws or any(replay.drew for replay in replays.values())
+            for replay in replays.values():
+                self._d_draws = self._d_draws or replay.draws
         with without_sync(self._d_wrapper, wanted=not part.last):
             generated = Judged(*generated[:2], *self._ask(generated.inputs, part.labels))
-        return real, generated, probes
+        return differentiated(penalties, real, generated, probes)
 
     def _replay(self) -> Replay:
-        return Replay(self._bare_discriminator, self._d_parameters[0].device, self._d_draws)
+        device = self._d_parameters[0].device
+        return Replay("GANTrainer", self._bare_discriminator, device, self._d_draws)
 
     def _noisy(self, samples: Tensor) -> Tensor:
         if self.augment is not None:
@@ -323,10 +333,12 @@ class Phases:
         torch.clear_autocast_cache()
 
     def _parts_of(
-        self, real: Tensor | None, latent: Tensor, labels: Tensor | None
+        self, real: Tensor | None, latent: Tensor, labels: Tensor | None, share: Share
     ) -> Iterator[_Part]:
         n = len(latent)
-        parts = min(self.micro_batches, n)
+        # Equally many in all processes: LeCam reduces over them in each part.
+        least = n if share.first is None else share.total // torch.distributed.get_world_size()
+        parts = max(1, min(self.micro_batches, least))
         if parts == 1:
             yield _Part(real, latent, labels, 1.0, True, True)
             return

@@ -12,36 +12,38 @@ R1                   γ/2 · mean over real x of ‖∇s(x)‖²                
 R2                   the same over generated x                               Mescheder et al. 2018
 R1, R2 with sigma    γ/(2σ²) · mean of (s(x + σz) − s(x))², z ~ N(0, I)      Lin et al. 2025, section 3
 GradientPenalty      weight · mean of (‖∇s(x̂)‖ − 1)², x̂ between the two      Gulrajani et al. 2017, eq. 3
+LeCam                of logits and averages of their means                   Tseng et al. 2021, section 3.2
 ===================  ======================================================  ==========================
 
-The gradients are by the samples as the loop and the generator hand them over, before augmentation and noise.
+The gradients are by the samples as the loop and the generator hand them over, before augmentation and noise. Those of
+all penalties of a step take one double backward.
 
-For a loop of your own they are functions: :func:`r1`, :func:`r2` and :func:`gradient_penalty`, of samples and logits.
-:func:`adaptive_weight` balances a generator's losses.
+For a loop of your own they are functions: :func:`r1`, :func:`r2`, :func:`r1_and_r2` and :func:`gradient_penalty`, of
+samples and logits; :func:`approximate_r1` and :func:`approximate_r2` by a finite difference. :class:`LeCam` is called
+with the logits there. For generators there are :class:`PathLength` and :func:`adaptive_weight`, which balances losses.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from pygan._arguments import check_int, number
-from pygan._sample_gradients import (
-    adaptive_weight,
-    between,
-    gradient_by_sample,
-    gradient_penalty,
-    interpolate,
-    r1,
-    r2,
-    wide,
+from pygan import _penalty_checks as checked
+from pygan._arguments import check_int
+from pygan._finite_difference import (
+    Approximation,
+    approximate_r1,
+    approximate_r2,
+    check_of,
+    squared_slopes,
 )
+from pygan._generator_terms import PathLength, adaptive_weight
+from pygan._lecam import LeCam
+from pygan._penalty_base import Judged, Penalty
+from pygan._sample_gradients import between, gradient_penalty, interpolate, r1, r1_and_r2, r2
 from pygan.noise import instance_noise
 from pygan.schedules import Adaptive, DiffusionMixture, Schedule
 from pygan.stream import NoiseStream
@@ -49,84 +51,43 @@ from pygan.stream import NoiseStream
 __all__ = [
     "R1",
     "R2",
+    "Approximation",
     "GradientPenalty",
+    "LeCam",
+    "PathLength",
     "Penalty",
     "adaptive_weight",
+    "approximate_r1",
+    "approximate_r2",
     "gradient_penalty",
     "interpolate",
     "r1",
+    "r1_and_r2",
     "r2",
 ]
 
 
-class Judged(NamedTuple):
-    """One side, real or generated, on its way through the discriminator."""
-
-    samples: Tensor
-    """(N, ...); requires grad where a penalty asks for it."""
-    inputs: Tensor
-    """What the discriminator got: `samples`, augmented and with noise."""
-    output: Any
-    """What the discriminator returned; None before it was asked."""
-    logits: Any
-    """The logits in it: a tensor, or a list of them."""
-
-
 @dataclass(frozen=True)
-class Penalty:
-    """Base class of the penalties. One with ``state_dict`` and ``load_state_dict`` has its state in the trainer's.
-
-    Args:
-        every: the penalty is computed in every `every`-th discriminator step, and multiplied by `every` ("lazy
-            regularisation", Karras et al. 2020, section 3.1, who also scale Adam's learning rate and betas for it).
-
-    Raises:
-        ValueError: an argument out of range.
-    """
+class _Lazy(Penalty):
+    """What R1, R2 and GradientPenalty share."""
 
     every: int = field(default=1, kw_only=True)
-
-    @property
-    def differentiates(self) -> frozenset[str]:
-        """Which of "real" and "fake" need a gradient by their samples."""
-        return frozenset()
-
-    @property
-    def compares(self) -> str | None:
-        """The side, "real" or "fake", whose logits the probe's are compared with: its forward pass is that of the
-        side once more, with the same random numbers and buffers, and leaves no trace in either."""
-        return None
 
     def __post_init__(self) -> None:
         check_int(type(self).__name__, "every", self.every)
 
-    def probe(self, real: Judged, fake: Judged, stream: NoiseStream) -> Tensor | None:
-        """Further inputs (N, ...) at which the discriminator is to be asked, if any.
-
-        Before it has judged the generated samples: to DistributedDataParallel these must come last.
-        """
-        return None
-
-    def value(self, real: Judged, fake: Judged, probe: Judged | None, step: int) -> Tensor:
-        """The penalty, 0-d, without the factor `every`, after `step` iterations."""
-        raise NotImplementedError
-
     def _check(self, **numbers: object) -> None:
         for name, value in numbers.items():
-            if isinstance(value, bool):
-                raise TypeError(f"{type(self).__name__}: {name} must be a number, got bool")
-            if not 0.0 < number(type(self).__name__, name, value) < float("inf"):
-                raise ValueError(
-                    f"{type(self).__name__}: {name} must be positive and finite, got {value}"
-                )
+            checked.positive(type(self).__name__, name, value)
 
 
 @dataclass(frozen=True)
-class _ZeroCentered(Penalty):
+class _ZeroCentered(_Lazy):
     """What R1 and R2 share; `side` says on which samples."""
 
     gamma: float | Schedule
     sigma: float | None = field(default=None, kw_only=True)
+    of: str = field(default="sample", kw_only=True)
     side: ClassVar[str]
 
     def __post_init__(self) -> None:
@@ -140,6 +101,12 @@ class _ZeroCentered(Penalty):
             self._check(gamma=self.gamma)
         if self.sigma is not None:
             self._check(sigma=self.sigma)
+        check_of(type(self).__name__, self.of)
+        if self.of == "logit" and self.sigma is None:
+            raise ValueError(
+                f"{type(self).__name__}: of must be sample without sigma, because the gradient is that of the sum of a "
+                "sample's logits, got 'logit'"
+            )
 
     @property
     def differentiates(self) -> frozenset[str]:
@@ -158,10 +125,10 @@ class _ZeroCentered(Penalty):
     def value(self, real: Judged, fake: Judged, probe: Judged | None, step: int) -> Tensor:
         judged = real if self.side == "real" else fake
         if probe is None or self.sigma is None:
-            squares = _gradient(judged.logits, judged.samples).square().sum(1)
+            assert judged.gradient is not None
+            squares = judged.gradient.square().sum(1)
         else:
-            rise = _by_sample(probe.logits) - _by_sample(judged.logits)
-            squares = (rise / self.sigma).square()
+            squares = squared_slopes(probe.logits, judged.logits, self.sigma, self.of)
         gamma = self.gamma
         if isinstance(gamma, Schedule):
             gamma = gamma.checked_value(step)
@@ -181,29 +148,34 @@ class R1(_ZeroCentered):
             gradient: no double backward, so the discriminator needs no second derivative (Lin et al. 2025, "Diffusion
             Adversarial Post-Training for One-Step Video Generation": their λ is γ/(2σ²), 100 at σ = .01). None: the
             gradient. The rounding of the logits is divided by it too: in bf16 or fp16 it must be larger.
+        of: with sigma, what is squared where a sample has several logits: "sample", the difference of their sum, as the
+            gradient is that of the sum; or "logit", the difference of each, and the squares are summed over the sample.
 
     With sigma the discriminator sees the moved samples in a forward pass that starts as the one it is compared with
-    did: with the same states of torch's generators (the CPU's and that of the discriminator's device), of the streams
-    of its InstanceNoise modules, and of its buffers. So dropout drops the same in both. After it they are all as if it
-    had not been. What a discriminator draws from elsewhere (numpy, a generator of its own) must not change between the
-    two, and a sample's logits must depend on this sample alone: with BatchNorm in training mode the estimate is of
-    something else. While a CUDA graph is captured, a discriminator that draws random numbers is refused.
+    did: with the same states of torch's generators (the CPU's, that of the discriminator's device, and those that are
+    attributes of its modules), of the noise streams of its modules, and of its buffers. So dropout drops the same in
+    both. After it they are all as if it had not been. What a discriminator draws from elsewhere, such as numpy, must
+    not change between the two, and a sample's logits must depend on this sample alone: with BatchNorm in training mode
+    the estimate is of something else. While a CUDA graph is captured, a discriminator that draws random numbers is
+    refused, and one of which no step before the capture has shown that it does not.
 
     Raises:
-        TypeError, ValueError: an argument that is no number, or out of range.
+        TypeError, ValueError: an argument that is no number, or out of range; an unknown `of`, or "logit" without
+            sigma.
     """
 
     side = "real"
 
 
 class R2(_ZeroCentered):
-    """:class:`R1` on generated samples; R3GAN uses both (Huang et al. 2024)."""
+    """:class:`R1` on generated samples; R3GAN uses both (Huang et al. 2024), and together they take one double
+    backward."""
 
     side = "fake"
 
 
 @dataclass(frozen=True)
-class GradientPenalty(Penalty):
+class GradientPenalty(_Lazy):
     """weight · E(‖∇D(x̂)‖ − 1)², x̂ uniform on the lines between real and generated inputs, one norm for each sample
     (WGAN-GP, Gulrajani et al. 2017, "Improved Training of Wasserstein GANs", eq. 3: weight = 10).
 
@@ -222,6 +194,10 @@ class GradientPenalty(Penalty):
         super().__post_init__()
         self._check(weight=self.weight)
 
+    @property
+    def differentiates(self) -> frozenset[str]:
+        return frozenset({"probe"})
+
     def probe(self, real: Judged, fake: Judged, stream: NoiseStream) -> Tensor:
         a, b = real.inputs, fake.inputs
         if a.shape != b.shape:
@@ -234,47 +210,6 @@ class GradientPenalty(Penalty):
         return between(a, b, torch.special.ndtr(instance_noise(z, 1.0, stream=stream)))
 
     def value(self, real: Judged, fake: Judged, probe: Judged | None, step: int) -> Tensor:
-        assert probe is not None
-        norms = torch.linalg.vector_norm(_gradient(probe.logits, probe.inputs), dim=1)
+        assert probe is not None and probe.gradient is not None
+        norms = torch.linalg.vector_norm(probe.gradient, dim=1)
         return self.weight * (norms - 1.0).square().mean()
-
-
-NO_GRADIENT = (
-    "GANTrainer: logits, loss and penalties must be differentiable by {}, got one that is not (neither augment, nor a "
-    "network, nor a loss of your own may detach what it is given)"
-)
-# What torch says where there are none: of single ops, of autograd functions, and of compiled networks.
-_NO_SECOND = re.compile(
-    "derivative for|once_differentiable|donated buffers|not currently support double backward"
-)
-
-
-@contextmanager
-def second_derivatives(penalties: Sequence[Penalty]) -> Iterator[None]:
-    """Within it, where the penalties are differentiated, torch's error for an op without a second derivative says what
-    to do."""
-    try:
-        yield
-    except RuntimeError as error:
-        names = [type(p).__name__ for p in penalties if p.compares is None]
-        if not names or not _NO_SECOND.search(str(error)):
-            raise
-        raise RuntimeError(
-            f"GANTrainer: the discriminator must have second derivatives for {', '.join(names)}, got: {error} "
-            "(R1 and R2 with sigma= need none; scaled_dot_product_attention has them within "
-            "torch.nn.attention.sdpa_kernel(SDPBackend.MATH), a compiled network where it is not compiled)"
-        ) from error
-
-
-def _gradient(logits: Any, samples: Tensor) -> Tensor:
-    gradient = gradient_by_sample(logits, samples)
-    if gradient is None:
-        raise RuntimeError(NO_GRADIENT.format("the samples"))
-    return gradient
-
-
-def _by_sample(logits: Any) -> Tensor:
-    """(N,): the sum of each sample's logits."""
-    outputs = [logits] if isinstance(logits, Tensor) else list(logits)
-    sums = [wide(x.flatten(1)).sum(1) if x.dim() > 1 else wide(x.view(-1)) for x in outputs]
-    return torch.stack(sums).sum(0)

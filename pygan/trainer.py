@@ -102,7 +102,7 @@ class GANTrainer(Phases):
         penalties: of the discriminator, from `pygan.penalties`: one or a sequence of them.
         micro_batches: parts into which every batch is split, forward and backward one after the other, to need less
             memory; their gradients add up to those of the whole. (Not for what looks at the batch as a whole, which
-            then sees a part: BatchNorm, ``relativistic_average``.)
+            then sees a part: BatchNorm, ``relativistic_average``, LeCam.)
         max_grad_norm: the norm to which each network's gradient is clipped (Pascanu et al. 2013), or None.
         ema: decay, between 0 and 1, of an exponential moving average of the generator's parameters and buffers
             (:class:`pygan.EMA`), updated after each generator step; or an average of your own, a `pygan.EMA` or
@@ -205,7 +205,6 @@ class GANTrainer(Phases):
             self.ema.eval()
         self.steps = self.d_updates = 0
         self.ends_in_sigmoid: bool | None = None
-        self._d_draws = False
         self.real: Tensor | None = None
         self.fake: Tensor | None = None
         self._no_penalty = torch.zeros((), device=device)
@@ -525,7 +524,10 @@ class GANTrainer(Phases):
         self._d_parameters = list(self.discriminator.parameters())
         # Looking through the wrappers at every forward pass costs 100 µs a step.
         self._bare_generator = parallel.unwrapped(self.generator)
-        self._bare_discriminator = parallel.unwrapped(self.discriminator)
+        discriminator = parallel.unwrapped(self.discriminator)
+        if getattr(self, "_bare_discriminator", None) is not discriminator:
+            self._bare_discriminator = discriminator
+            self._d_draws: bool | None = None
         self._g_wrapper = parallel.data_parallel(self.generator)
         self._d_wrapper = parallel.data_parallel(self.discriminator)
         self._g_units = sharded.units("generator", self._bare_generator)

@@ -1,6 +1,7 @@
 """GANTrainer over two processes, networks wrapped by DistributedDataParallel each by itself, or sharded: step for step
 one process with the whole batch."""
 
+import copy
 import pickle
 
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import pygan
-from pygan.penalties import R1, R2, GradientPenalty
+from pygan.penalties import R1, R2, GradientPenalty, LeCam
 from pygan.schedules import Adaptive, DiffusionMixture
 from pygan.training.sharding import SHARDS_ON_CPU
 
@@ -33,6 +34,7 @@ CASES = {
     "hinge, mixture": dict(loss="hinge", noise=DiffusionMixture),
     # Lazy, so that a penalty may be of another batch than the last of the step.
     "lazy": dict(penalties=[R1(1.0, every=2), R2(1.0, every=3)], d_steps=2),
+    "averages of logits": dict(loss="hinge", penalties=[LeCam(0.3, 0.9), R2(1.0)], d_steps=2),
     "least squares": dict(loss="least_squares", label_smoothing=0.1, penalties=R2(1.0)),
 }
 
@@ -53,7 +55,7 @@ def shard(network):
 
 def train(case, rank=None, wrap=DistributedDataParallel, **more):
     """Every statistic of some steps, and what became of the networks; of one process, or of one of two."""
-    options = {**CASES[case], **more}
+    options = {**copy.deepcopy(CASES[case]), **more}  # LeCam has a state
     schedule = Adaptive(0.1, 0.5, steps=5)
     if options.pop("noise", None):
         schedule = DiffusionMixture(2, t_min=300, t_max=600, clean=0.25)

@@ -261,4 +261,4 @@ def test_interpolation_needs_one_shape(shape):
 def test_penalties_are_values():
     assert R1(1.0) == R1(1.0)
     assert R1(1.0) != R2(1.0)
-    assert repr(R1(2.0, every=4)) == "R1(every=4, gamma=2.0, sigma=None)"
+    assert repr(R1(2.0, every=4)) == "R1(every=4, gamma=2.0, sigma=None, of='sample')"

@@ -1,5 +1,7 @@
 """The penalties in low precision and under autocast against fp32, and where a second derivative is missing."""
 
+import copy
+
 import pytest
 import torch
 from helpers import raises
@@ -8,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 import pygan
-from pygan.penalties import R1, R2, GradientPenalty
+from pygan.penalties import R1, R2, GradientPenalty, LeCam
 
 SIZE = 1024
 
@@ -16,6 +18,7 @@ SIZE = 1024
 def penalty_of(D, given, shape, dtype=torch.float32, **options):
     """The penalty in one discriminator step that changes nothing."""
     torch.manual_seed(1)
+    given = copy.deepcopy(given)  # LeCam has a state
     G = nn.Linear(4, shape[1]).to(dtype)
     optimizers = [torch.optim.SGD(net.parameters(), lr=0.0) for net in (G, D)]
     trainer = pygan.GANTrainer(G, D, *optimizers, latent=4, seed=0, penalties=given, **options)
@@ -23,7 +26,17 @@ def penalty_of(D, given, shape, dtype=torch.float32, **options):
 
 
 @pytest.mark.parametrize("exponent", [-13, 8])
-@pytest.mark.parametrize("penalty", [R1(2.0), R2(2.0), R1(2.0, sigma=1.0), GradientPenalty(1.0)])
+@pytest.mark.parametrize(
+    "penalty",
+    [
+        R1(2.0),
+        R2(2.0),
+        R1(2.0, sigma=1.0),
+        R2(2.0, sigma=1.0),
+        R1(2.0, sigma=1.0, of="logit"),
+        GradientPenalty(1.0),
+    ],
+)
 def test_fp16_gradients_neither_vanish_nor_overflow_when_squared(penalty, exponent):
     """Each square, or the sum of the 1024, is beyond fp16; their norm is 32 * 2^exponent."""
     D = nn.Linear(SIZE, 1).half()
@@ -46,7 +59,17 @@ def two_layers():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("scaled", [False, True])
-@pytest.mark.parametrize("penalty", [R1(1.0), R2(1.0), R1(1.0, sigma=0.1), GradientPenalty()])
+@pytest.mark.parametrize(
+    "penalty",
+    [
+        R1(1.0),
+        R2(1.0),
+        [R1(1.0), R2(1.0)],
+        R1(1.0, sigma=0.1),
+        GradientPenalty(),
+        LeCam(1.0, 0.5, 0),
+    ],
+)
 def test_autocast_is_near_fp32(penalty, dtype, scaled):
     """The generated samples are of low precision there, the real ones are not."""
     want = penalty_of(two_layers(), penalty, (64, 6))

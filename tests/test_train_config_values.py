@@ -189,7 +189,7 @@ def keys():
         return sorted({name for f in functions for name in inspect.signature(f).parameters})
 
     noise = [getattr(schedules, name) for name in schedules.__all__]
-    kinds = [getattr(penalties, name) for name in ("R1", "R2", "GradientPenalty")]
+    kinds = [getattr(penalties, name) for name in ("R1", "R2", "GradientPenalty", "LeCam")]
     tables = {
         "data": of(DataTable),
         "model": ["architecture", *of(*ARCHITECTURES.values())],
@@ -230,7 +230,11 @@ BASES = {
         {"schedule": "none"},
         {},
     ],
-    "penalties": [{"name": "R1", "gamma": 1.0}, {"name": "GradientPenalty"}],
+    "penalties": [
+        {"name": "R1", "gamma": 1.0},
+        {"name": "GradientPenalty"},
+        {"name": "LeCam", "weight": 0.3},
+    ],
 }
 
 

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from pygan.average import EMA
 from pygan.modules import InstanceNoise
+from pygan.penalties import Penalty
 from pygan.schedules import Schedule
 from pygan.trainer import GANTrainer
 
@@ -118,7 +119,7 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 def _arguments(value: Any) -> Iterator[tuple[str, Any]]:
     """The arguments that an object was made with, as far as it shows them."""
-    if isinstance(value, Schedule):
+    if isinstance(value, Schedule) or (isinstance(value, Penalty) and isinstance(value, nn.Module)):
         hidden = {*vars(nn.Module()), "count"}
         for key, item in vars(value).items():
             if key not in hidden:

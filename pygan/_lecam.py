@@ -1,0 +1,115 @@
+"""LeCam: a regularization of the discriminator by averages of its logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pygan import _penalty_checks as checked
+from pygan._arguments import check_int, describe, tensors
+from pygan._penalty_base import Judged, Penalty
+from pygan._running_means import RunningMeans
+from pygan._sample_gradients import wide
+
+__all__ = ["LeCam"]
+
+
+class LeCam(RunningMeans, Penalty):
+    """weight · (mean relu(r − a_f)² + mean relu(a_r − f)²), with r and f the logits of real and generated samples and
+    a_r and a_f exponential moving averages of their means (Tseng et al. 2021, "Regularizing Generative Adversarial
+    Networks under Limited Data", section 3.2; the one-sided squares are those of its code).
+
+        lecam = pygan.penalties.LeCam(0.3)
+        real_logits, fake_logits = D(real), D(fake.detach())
+        loss = pygan.fused_losses.discriminator_loss(real_logits, fake_logits, loss="hinge")
+        loss = loss + lecam(real_logits, fake_logits)
+
+    In training mode each call first moves the averages on, a ← decay · a + (1 − decay) · mean, and in eval mode none
+    does. A mean that is not finite leaves them as they are. They are buffers, float64 whatever the module is converted
+    to, on the device of the logits; nothing waits for it. In ``GANTrainer(penalties=...)`` they are a part of the
+    trainer's state; each micro-batch, and each discriminator step in which it is due, moves them on.
+
+    Where ``torch.distributed`` is initialized, the means are over the logits of all processes, so that the averages are
+    the same everywhere, and each process has to call it. The penalty is of the process's own logits.
+
+    Args:
+        weight: λ, positive; its size goes with the square of the logits'.
+        decay: of the averages, from 0 to below 1.
+        start: in the first `start` calls the penalty is 0, and the averages are the call's own means. With 0 they begin
+            at 0, and count from the first call on.
+        scales: of a discriminator that returns lists, how many logits they hold: each scale has its own averages, and
+            the penalty is the sum over the scales.
+        every: see :class:`Penalty`.
+
+    Attributes:
+        averages: (2, scales): a_r and a_f.
+        calls: how often they have been moved, 0-d.
+
+    Raises:
+        TypeError, ValueError: an argument that is no number, or out of range.
+    """
+
+    def __init__(
+        self,
+        weight: float,
+        decay: float = 0.99,
+        start: int = 1,
+        *,
+        scales: int = 1,
+        every: int = 1,
+    ) -> None:
+        check_int("LeCam", "scales", scales)
+        check_int("LeCam", "every", every)
+        super().__init__("LeCam", (2, scales), decay, start)
+        self.weight, self.every = checked.positive("LeCam", "weight", weight), every
+        self.scales = scales
+
+    def forward(self, real_logits: Any, fake_logits: Any) -> Tensor:
+        """The penalty, 0-d, at least float32, differentiable by the logits.
+
+        Args:
+            real_logits, fake_logits: floating tensors of any shapes, or lists of `scales` of them.
+
+        Raises:
+            TypeError: logits that are no floating tensors.
+            ValueError: empty ones, another number of scales, or several devices. The averages are as they were.
+        """
+        real = self._checked("real_logits", real_logits)
+        fake = self._checked("fake_logits", fake_logits)
+        if len({x.device for x in real + fake}) > 1:
+            raise ValueError(
+                "LeCam: real_logits and fake_logits must be on one device, got "
+                + ", ".join(sorted({str(x.device) for x in real + fake}))
+            )
+        averages, started = self._moved([x.detach() for x in real + fake])
+        terms = [
+            _excess(wide(r), a_f, 1.0) + _excess(wide(f), a_r, -1.0)
+            for r, f, a_r, a_f in zip(real, fake, *averages, strict=True)
+        ]
+        return torch.where(started, self.weight * torch.stack(terms).sum(), 0.0)
+
+    def value(self, real: Judged, fake: Judged, probe: Judged | None, step: int) -> Tensor:
+        return self(real.logits, fake.logits)
+
+    def extra_repr(self) -> str:
+        return f"{self.weight}, decay={self.decay}, start={self.start}, scales={self.scales}, every={self.every}"
+
+    def _checked(self, name: str, logits: Any) -> list[Tensor]:
+        listed = tensors("LeCam", name, logits)
+        if len(listed) != self.scales:
+            raise ValueError(
+                f"LeCam: {name} must hold {self.scales} tensor(s), as many as scales=, got {len(listed)}"
+            )
+        for x in listed:
+            if not x.is_floating_point():
+                raise TypeError(f"LeCam: {name} must be floating, got {x.dtype}")
+            if x.numel() == 0:
+                raise ValueError(f"LeCam: {name} must not be empty, got {describe(x)}")
+        return listed
+
+
+def _excess(logits: Tensor, average: Tensor, sign: float) -> Tensor:
+    """The mean square of what is above the average, or below it."""
+    return (sign * (logits - average.to(logits.dtype))).relu().square().mean()

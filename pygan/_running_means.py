@@ -1,0 +1,70 @@
+"""Exponential moving averages of means, kept on the device: what LeCam and the path length compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pygan._arguments import check_int, number
+from pygan._sample_gradients import wide
+from pygan.stream import is_distributed
+
+
+class RunningMeans(nn.Module):
+    """Averages that each call in training mode moves on, and none in eval mode.
+
+    Args:
+        op: for messages.
+        shape: of the averages.
+        decay: from 0 to 1, exclusive of 1.
+        start: in this many first calls the averages are the means of the call itself.
+    """
+
+    averages: Tensor
+    calls: Tensor
+
+    def __init__(self, op: str, shape: tuple[int, ...], decay: float, start: int) -> None:
+        super().__init__()
+        self.decay, self.start = number(op, "decay", decay), start
+        if isinstance(decay, bool) or not 0.0 <= self.decay < 1.0:
+            raise ValueError(f"{op}: decay must be from 0 to below 1, got {decay!r}")
+        check_int(op, "start", start, 0)
+        # float64: an average that moves by a thousandth of a small difference is not rounded away.
+        self.register_buffer("averages", torch.zeros(shape, dtype=torch.float64))
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def _moved(self, groups: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """The averages after the mean of each group has been added, and whether they have started, 0-d. Nothing waits
+        for the device, on which the averages follow the groups."""
+        if self.averages.device != groups[0].device:
+            self.to(groups[0].device)
+        started = self.calls >= self.start
+        if self.training:
+            means = _means(groups).view_as(self.averages)
+            moved = torch.where(started, torch.lerp(means, self.averages, self.decay), means)
+            # An infinite mean, as of an overflow that a GradScaler skips, would stay in the averages for ever.
+            self.averages.copy_(torch.where(moved.isfinite(), moved, self.averages))
+            self.calls.add_(1)
+        return self.averages.clone(), started
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> RunningMeans:
+        exact = self.averages
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch has no annotation
+        if self.averages.dtype != exact.dtype:  # .half() and the like are meant for weights
+            self.averages = exact.to(self.averages.device)
+        return self
+
+
+def _means(groups: list[Tensor]) -> Tensor:
+    """(groups,): over all processes, which may have different numbers of values."""
+    sums = torch.stack([wide(x).sum().double() for x in groups])
+    counts = torch.stack([torch.full_like(sums[0], x.numel()) for x in groups])
+    if is_distributed():
+        both = torch.stack([sums, counts])
+        torch.distributed.all_reduce(both)
+        sums, counts = both.unbind()
+    return sums / counts
