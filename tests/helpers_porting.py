@@ -13,6 +13,7 @@ from pygan import fused_losses, penalties
 BATCH = 2
 PERIODS = (2, 3, 5, 7, 11)
 SEGMENT = 8192  # samples of HiFi-GAN's training
+FIRST_MEANS = (0.4, -0.2)  # of the logits in the first step of LeCam
 
 
 def hifigan_lengths():
@@ -65,6 +66,7 @@ def inputs(section, dtype):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         n.D = network(3).to(dtype)
+        n.G = nn.Sequential(network(12), nn.Unflatten(1, (1, 3, 4))).to(dtype)
     n.a, n.b, n.c, n.w, n.eps = 0.3, 0.8, 0.7, 0.1, 0.2
     n.gamma, n.weight, n.sigma = 2.0, 10.0, 0.1
     if section == "Image GANs":
@@ -80,15 +82,20 @@ def inputs(section, dtype):
     n.scales, n.sigmas = (torch.rand(6, generator=draw).to(dtype) for _ in "ab")
     n.stream = pygan.NoiseStream(5)
     n.z = pygan.instance_noise(torch.zeros(6, 12, dtype=dtype), 1.0, stream=pygan.NoiseStream(5))
-    n.lecam = lecam
+    n.lecam, n.path_length = lecam, path_length
+    n.latents, n.generator = leaf(6, 12), torch.Generator().manual_seed(1)
     return n
 
 
 def lecam(real_logits, fake_logits):
     """The penalty of a second step, whose averages are those of the first."""
     penalty = penalties.LeCam(0.3, decay=0.9)
-    penalty(torch.full((1,), 0.4), torch.full((1,), -0.2))
+    penalty(*(torch.tensor(mean, dtype=torch.float64) for mean in FIRST_MEANS))
     return penalty(real_logits, fake_logits)
+
+
+def path_length(images, latents, generator):
+    return penalties.PathLength(2.0, decay=0.99)(images, latents, generator=generator)
 
 
 def names(n):
@@ -183,6 +190,22 @@ def balanced(n):
     return n.nll + weight * n.g_loss
 
 
+def excess(n, real_means, fake_means):
+    """LeCam's squares, of logits or their means."""
+    averages = [0.9 * a + 0.1 * x.detach().mean() for a, x in zip(FIRST_MEANS, (n.r, n.f))]
+    above = relu(real_means - averages[1]).square().mean()
+    return 0.3 * (above + relu(averages[0] - fake_means).square().mean())
+
+
+def path_lengths(n):
+    images = n.G(n.latents)
+    generator = torch.Generator().manual_seed(1)
+    y = torch.randn(images.shape, generator=generator, dtype=images.dtype)
+    projected = (images * y / math.sqrt(images[0, 0].numel())).sum()
+    lengths = torch.autograd.grad(projected, n.latents, create_graph=True)[0].norm(dim=1)
+    return 2 * (lengths - 0.01 * lengths.detach().mean()).square().mean()
+
+
 def hinge(r, f):
     return relu(1 - r).mean() + relu(1 + f).mean()
 
@@ -212,6 +235,7 @@ FORMULAS = {
     f"{STYLEGAN}, G": lambda n: s(-n.f).mean(),
     f"{STYLEGAN}, R1": lambda n: n.gamma / 2 * squared_slopes(n, "x").mean(),
     f"{STYLEGAN}, R1 of each sample": lambda n: n.gamma / 2 * squared_slopes(n, "x"),
+    f"{STYLEGAN}, path length of G": path_lengths,
     "R3GAN, D": lambda n: (
         s(-(n.D(n.x) - n.D(n.y))).mean()
         + n.gamma / 2 * (squared_slopes(n, "x").mean() + squared_slopes(n, "y").mean())
@@ -237,6 +261,7 @@ FORMULAS = {
     "tf-gan, gradient penalty, one-sided": lambda n: (
         n.weight * relu(slopes(n.x, n.D(n.x)).norm(dim=1) / n.t - 1).square().mean()
     ),
+    "lecam-gan, StudioGAN, LeCam": lambda n: excess(n, n.r, n.f),
     # Vocoders and codecs
     f"{HIFIGAN}, D": lambda n: with_parts(
         over(n.r, lambda r: squares(r, 1) / 2), over(n.f, lambda f: squares(f, 0) / 2), 2
@@ -283,6 +308,8 @@ FORMULAS = {
     f"{VQGAN}, D, vanilla": lambda n: 0.5 * (s(-n.r).mean() + s(n.f).mean()),
     f"{VQGAN}, G": lambda n: -n.f.mean(),
     f"{VQGAN}, G with its adaptive weight": balanced,
+    "Open-MAGVIT2, LeCam": lambda n: excess(n, n.r, n.f),
+    "TiTok, LeCam of the means": lambda n: excess(n, n.r.mean(), n.f.mean()),
     f"{MAGVIT}, D": lambda n: (
         hinge(n.scales_r[0], n.scales_f[0]) + 0.1 * summed(n.scales_r[1:], n.scales_f[1:], hinge)
     ),
