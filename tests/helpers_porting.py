@@ -158,6 +158,10 @@ def differences(n):
     return n.D(n.x + n.sigma * n.z) - n.D(n.x)
 
 
+def noisy(n, samples):
+    return n.scales[:, None] * samples + n.sigmas[:, None] * n.z
+
+
 def distances(maps_f, maps_r, relative=False):
     """Of each discriminator, of each map."""
     return [
@@ -371,7 +375,11 @@ FORMULAS = {
     f"{STABLE}, ARC, approximate R1": lambda n: (
         n.weight * differences(n).square().sum(1).mean()
     ),
-    "DMD2, Self-Forcing, noise": lambda n: n.scales[:, None] * n.x + n.sigmas[:, None] * n.z,
+    "DMD2, Self-Forcing, noise": lambda n: noisy(n, n.x),
+    "DMD2, Self-Forcing, the same noise for real and generated": lambda n: (
+        noisy(n, n.x),
+        noisy(n, n.y),
+    ),
     # Labels and weights of each sample
     "soft or noisy labels t, logistic": lambda n: F.binary_cross_entropy_with_logits(
         n.r, n.t.expand_as(n.r)
