@@ -1,9 +1,10 @@
 """Fused GAN losses and instance noise for PyTorch.
 
-``pygan.fused_losses`` holds the discriminator and generator losses, ``pygan.instance_noise`` the noise,
-``pygan.GANTrainer`` the two steps of a GAN's training, ``pygan.fit`` a whole run, ``pygan.Monitor`` what goes wrong in
-one, ``pygan.divergences`` the theory's distances, ``pygan.reference`` the ops in plain PyTorch, and
-``pygan.build_info()`` says what this build is and what runs.
+``pygan.fused_losses`` holds the discriminator and generator losses, ``pygan.DiscriminatorLoss``, ``GeneratorLoss`` and
+``GANLoss`` the same as modules, ``pygan.instance_noise`` the noise, ``pygan.GANTrainer`` the two steps of a GAN's
+training, ``pygan.fit`` a whole run, ``pygan.Monitor`` what goes wrong in one, ``pygan.divergences`` the theory's
+distances, ``pygan.reference`` the ops in plain PyTorch, and ``pygan.build_info()`` says what this build is and what
+runs.
 """
 
 __version__ = "0.1.0"  # before the rest, which knows by it that this file is the one it belongs to
@@ -21,6 +22,8 @@ from pygan import (
     schedules,
 )
 from pygan.average import EMA
+from pygan.gan_loss import GANLoss
+from pygan.loss_modules import DiscriminatorLoss, GeneratorLoss
 from pygan.modules import InstanceNoise
 from pygan.monitor import Monitor
 from pygan.noise import instance_noise, instance_noise_pair
@@ -30,7 +33,10 @@ from pygan.training.fit import fit
 
 __all__ = [
     "EMA",
+    "DiscriminatorLoss",
+    "GANLoss",
     "GANTrainer",
+    "GeneratorLoss",
     "InstanceNoise",
     "Monitor",
     "NoiseStream",

@@ -33,7 +33,7 @@ from pygan.stream import NoiseStream
 NONFINITE = LossStats._fields.index("nonfinite")
 
 
-class GANLoss(Protocol):
+class LossFunctions(Protocol):
     """A loss of one's own, for ``GANTrainer(loss=...)``. The module `pygan.fused_losses` is one.
 
     Both get what the discriminator returned, as it is. Statistics and penalties are of the logits alone, which
@@ -88,7 +88,7 @@ class Phases:
     d_optimizer: Optimizer
     latent: int | Sequence[int] | Callable[[int], Tensor]
     logits: Callable[[Any], Any] | None
-    loss: str | GANLoss
+    loss: str | LossFunctions
     label_smoothing: float
     noise: InstanceNoise | None
     penalties: list[Penalty]

@@ -25,7 +25,7 @@ from pygan import _trainer_state as states
 from pygan import fused_losses
 from pygan._arguments import check_int
 from pygan._loss_results import mixable, mixed
-from pygan._trainer_phases import NONFINITE, GANLoss, Phases, Share
+from pygan._trainer_phases import NONFINITE, LossFunctions, Phases, Share
 from pygan.average import EMA
 from pygan.fused_losses import LossStats
 from pygan.modules import InstanceNoise
@@ -33,7 +33,7 @@ from pygan.penalties import Penalty
 from pygan.schedules import Schedule
 from pygan.stream import NoiseStream
 
-__all__ = ["GANLoss", "GANTrainer", "TrainStats"]
+__all__ = ["GANTrainer", "LossFunctions", "TrainStats"]
 
 
 class TrainStats(NamedTuple):
@@ -87,7 +87,7 @@ class GANTrainer(Phases):
             ``batch_size -> Tensor`` whose first dimension is batch_size. Where several processes share a batch, the
             callable is called in each with the size of the whole batch, and the process takes its share of the result:
             seeded alike, they draw what one process would.
-        loss: one of ``pygan.fused_losses.LOSSES``, or a :class:`GANLoss`.
+        loss: one of ``pygan.fused_losses.LOSSES``, or a :class:`LossFunctions`.
         logits: ``output -> logits``, for a discriminator that returns more than logits: picks the tensor or the list of
             tensors from what it returned, as ``lambda output: output[0]`` does. The loss, the statistics and the
             penalties use these alone; a loss of your own gets all that was returned. What it returns need not have the
@@ -154,7 +154,7 @@ class GANTrainer(Phases):
         d_optimizer: Optimizer,
         *,
         latent: int | Sequence[int] | Callable[[int], Tensor],
-        loss: str | GANLoss = "non_saturating",
+        loss: str | LossFunctions = "non_saturating",
         logits: Callable[[Any], Any] | None = None,
         label_smoothing: float = 0.0,
         d_steps: int = 1,

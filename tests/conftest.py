@@ -19,6 +19,7 @@ pytest.register_assert_rewrite(
     *(
         "helpers_monitor",
         "helpers_noise",
+        "helpers_porting",
         "helpers_quality",
         "helpers_schedules",
         "helpers_sync",

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from helpers import DEVICES, FLOATS, each_way_to_run, raises
-from torch import nn
 from torch.nn import functional as F
 
 from pygan import reference
@@ -103,114 +102,6 @@ def test_mean_over_the_maps():
     fake, real = maps()
     loss, parts = feature_matching(fake, real, reduction="mean", return_parts=True)
     torch.testing.assert_close(loss, parts.mean())
-
-
-# --- what public codebases compute, written from their formulas -----------------------------------
-
-
-def discriminators():
-    torch.manual_seed(0)
-    return [
-        nn.ModuleList([nn.Conv1d(1, 4, 5, padding=2), nn.Conv1d(4, 8, 3, 2), nn.Conv1d(8, 1, 3)])
-        for _ in range(3)
-    ]
-
-
-def features_of(networks, x):
-    lists = []
-    for layers in networks:
-        h, found = x, []
-        for layer in layers:
-            h = F.leaky_relu(layer(h), 0.1)
-            found.append(h)
-        lists.append(found)
-    return lists
-
-
-def hifigan(fake, real):
-    loss = 0
-    for of_real, of_fake in zip(real, fake, strict=True):
-        for r, f in zip(of_real, of_fake, strict=True):
-            loss = loss + torch.mean(torch.abs(r - f))
-    return loss * 2
-
-
-def pix2pixhd(fake, real):
-    layers = (
-        len(fake[0]) - 2
-    )  # its n_layers: neither the last hidden one nor that of the logits counts
-    weight, share = 4.0 / (layers + 1), 1.0 / len(fake)
-    loss = 0
-    for i in range(len(fake)):
-        for j in range(len(fake[i]) - 1):
-            loss = loss + share * weight * 10.0 * F.l1_loss(fake[i][j], real[i][j].detach())
-    return loss
-
-
-def encodec(fake, real):
-    values = []
-    for of_real, of_fake in zip(real, fake, strict=True):
-        for r, f in zip(of_real, of_fake, strict=True):
-            values.append(F.l1_loss(f, r) / r.abs().mean())
-    return sum(values) / len(values)
-
-
-def dac(fake, real):
-    loss = 0
-    for i in range(len(fake)):
-        for j in range(len(fake[i]) - 1):
-            loss = loss + F.l1_loss(fake[i][j], real[i][j].detach())
-    return 2.0 * loss
-
-
-def vocos(fake, real):
-    return hifigan(fake, real) / 2 / len(fake)
-
-
-def audiocraft(fake, real):
-    loss = 0
-    for of_fake, of_real in zip(fake, real, strict=True):
-        values = [F.l1_loss(f, r) for f, r in zip(of_fake, of_real, strict=True)]
-        loss = loss + sum(values) / len(values)
-    return loss / len(fake)
-
-
-def without_logits(features):
-    return [maps[:-1] for maps in features]
-
-
-RECIPES = {
-    "HiFi-GAN": (hifigan, lambda f, r: 2 * feature_matching(f, r)),
-    "pix2pixHD": (
-        pix2pixhd,
-        lambda f, r: feature_matching(
-            without_logits(f), without_logits(r), weights=10 * 4 / (1 + 1) / 3
-        ),
-    ),
-    "DAC": (
-        dac,
-        lambda f, r: feature_matching(without_logits(f), without_logits(r), weights=2),
-    ),
-    "Vocos": (vocos, lambda f, r: feature_matching(f, r, weights=1 / len(f))),
-    "AudioCraft": (audiocraft, lambda f, r: feature_matching(f, r, reduction="mean")),
-    "EnCodec": (encodec, lambda f, r: feature_matching(f, r, reduction="mean", relative=True)),
-}
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_recipes_teach_a_generator_the_same(recipe):
-    formula, ours = RECIPES[recipe]
-    networks = [m.double() for m in discriminators()]
-    real = torch.randn(2, 1, 64, dtype=torch.float64)
-    with torch.no_grad():
-        wanted = features_of(networks, real)
-    found = []
-    for loss_of in (formula, ours):
-        fake = torch.linspace(-1, 1, 128, dtype=torch.float64).view(2, 1, 64).requires_grad_()
-        loss = loss_of(features_of(networks, fake), wanted)
-        (0.5 * loss).backward()
-        found.append((loss.detach(), fake.grad))
-    torch.testing.assert_close(found[1], found[0], rtol=1e-12, atol=1e-14)
 
 
 # --- derivatives ----------------------------------------------------------------------------------

@@ -1,0 +1,282 @@
+"""The losses as modules, beside their functions as ``nn.BCEWithLogitsLoss`` is beside its own.
+
+    d_criterion = pygan.DiscriminatorLoss("hinge", return_stats=True)
+    d_loss, stats = d_criterion(D(real), D(fake.detach()))
+
+Their constructors are overloaded, so that an editor knows what a call returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, overload
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import TypedDict, TypeVar, Unpack  # torch requires it
+
+from pygan._arguments import describe
+from pygan._compile import not_scriptable
+from pygan.fused_losses import (
+    Logits,
+    LossStats,
+    compares,
+    discriminator_loss,
+    generator_loss,
+)
+
+if TYPE_CHECKING:
+    from pygan.fused_losses import LossParts  # type: ignore[attr-defined]
+
+__all__ = ["DiscriminatorLoss", "GeneratorLoss"]
+
+Reduced: TypeAlias = Literal["mean", "sum"]
+Weights: TypeAlias = float | Sequence[float] | None
+# What a call returns, by the options of the constructor.
+Result = TypeVar("Result", default=Tensor)
+
+_DEFAULTS = {
+    "label_smoothing": 0.0,
+    "reduction": "mean",
+    "detach_means": False,
+    "return_stats": False,
+    "return_parts": False,
+}  # the others are None
+
+
+class _DiscriminatorOptions(TypedDict, total=False):
+    label_smoothing: float
+    real_target: float | None
+    fake_target: float | None
+    weights: Weights
+    detach_means: bool
+
+
+class _GeneratorOptions(TypedDict, total=False):
+    target: float | None
+    weights: Weights
+
+
+class LossModule(nn.Module, Generic[Result]):
+    """Holds the options that are not at their defaults: what the function is called with."""
+
+    def __init__(self, loss: str, **options: Any) -> None:
+        super().__init__()
+        for name, value in options.items():
+            if isinstance(value, Tensor):
+                raise TypeError(
+                    f"pygan.{type(self).__name__}: {name} must be made of numbers, got {describe(value)}; one that "
+                    "changes is for the functions of pygan.fused_losses"
+                )
+        given = {name: x for name, x in options.items() if repr(x) != repr(_DEFAULTS.get(name))}
+        self._options: dict[str, Any] = {"loss": loss, **given}
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in self._options.items())
+
+    def __prepare_scriptable__(self) -> None:
+        not_scriptable(f"pygan.{type(self).__name__}")
+
+
+class DiscriminatorLoss(LossModule[Result]):
+    """:func:`pygan.fused_losses.discriminator_loss` with its options.
+
+        criterion = pygan.DiscriminatorLoss("least_squares", weights=2)
+        criterion(D(real), D(fake.detach())).backward()
+
+    Args:
+        loss: one of ``pygan.fused_losses.LOSSES``.
+        label_smoothing, real_target, fake_target, reduction, weights, detach_means, return_stats, return_parts: as for
+            the function. Numbers only: a weight that is a tensor is for the function.
+
+    Shape: (real_logits, fake_logits), tensors or lists of them, to a 0-d tensor, or to what the function returns for
+    ``reduction="none"``, `return_stats` and `return_parts`.
+
+    Raises:
+        TypeError, ValueError: as the function, which checks the options when the module is made, and the logits when it
+            is called.
+    """
+
+    @overload
+    def __init__(
+        self: DiscriminatorLoss[Tensor],
+        loss: str = ...,
+        *,
+        reduction: Reduced = ...,
+        return_stats: Literal[False] = ...,
+        return_parts: Literal[False] = ...,
+        **options: Unpack[_DiscriminatorOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: DiscriminatorLoss[tuple[Tensor, LossStats]],
+        loss: str = ...,
+        *,
+        reduction: Reduced = ...,
+        return_stats: Literal[True],
+        return_parts: Literal[False] = ...,
+        **options: Unpack[_DiscriminatorOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: DiscriminatorLoss[tuple[Tensor, LossParts]],
+        loss: str = ...,
+        *,
+        reduction: Reduced = ...,
+        return_stats: Literal[False] = ...,
+        return_parts: Literal[True],
+        **options: Unpack[_DiscriminatorOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: DiscriminatorLoss[tuple[Tensor, LossStats, LossParts]],
+        loss: str = ...,
+        *,
+        reduction: Reduced = ...,
+        return_stats: Literal[True],
+        return_parts: Literal[True],
+        **options: Unpack[_DiscriminatorOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: DiscriminatorLoss[Any],
+        loss: str = ...,
+        *,
+        reduction: str = ...,
+        return_stats: bool = ...,
+        return_parts: bool = ...,
+        **options: Unpack[_DiscriminatorOptions],
+    ) -> None: ...
+    def __init__(
+        self,
+        loss: str = "non_saturating",
+        *,
+        label_smoothing: float = 0.0,
+        real_target: float | None = None,
+        fake_target: float | None = None,
+        reduction: str = "mean",
+        weights: float | Sequence[float] | None = None,
+        detach_means: bool = False,
+        return_stats: bool = False,
+        return_parts: bool = False,
+    ) -> None:
+        super().__init__(
+            loss,
+            label_smoothing=label_smoothing,
+            real_target=real_target,
+            fake_target=fake_target,
+            reduction=reduction,
+            weights=weights,
+            detach_means=detach_means,
+            return_stats=return_stats,
+            return_parts=return_parts,
+        )
+        self.forward(zeros(weights), zeros(weights))
+
+    def forward(self, real_logits: Logits, fake_logits: Logits) -> Result:
+        return discriminator_loss(real_logits, fake_logits, **self._options)
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+
+class GeneratorLoss(LossModule[Result]):
+    """:func:`pygan.fused_losses.generator_loss` with its options.
+
+        criterion = pygan.GeneratorLoss("hinge")
+        criterion(D(fake)).backward()
+
+    Args:
+        loss: one of ``pygan.fused_losses.LOSSES``. Those that compare real with fake logits are called with both:
+            ``criterion(fake_logits, real_logits=real_logits)``.
+        target, reduction, weights, return_stats, return_parts: as for the function. Numbers only.
+
+    Shape: tensors or lists of them to a 0-d tensor, or to what the function returns for ``reduction="none"``,
+    `return_stats` and `return_parts`.
+
+    Raises:
+        TypeError, ValueError: as the function, which checks the options when the module is made, and the logits when it
+            is called.
+    """
+
+    @overload
+    def __init__(
+        self: GeneratorLoss[Tensor],
+        loss: str = ...,
+        *,
+        reduction: Reduced = ...,
+        return_stats: Literal[False] = ...,
+        return_parts: Literal[False] = ...,
+        **options: Unpack[_GeneratorOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: GeneratorLoss[tuple[Tensor, LossStats]],
+        loss: str = ...,
+        *,
+        reduction: Reduced = ...,
+        return_stats: Literal[True],
+        return_parts: Literal[False] = ...,
+        **options: Unpack[_GeneratorOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: GeneratorLoss[tuple[Tensor, LossParts]],
+        loss: str = ...,
+        *,
+        reduction: Reduced = ...,
+        return_stats: Literal[False] = ...,
+        return_parts: Literal[True],
+        **options: Unpack[_GeneratorOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: GeneratorLoss[tuple[Tensor, LossStats, LossParts]],
+        loss: str = ...,
+        *,
+        reduction: Reduced = ...,
+        return_stats: Literal[True],
+        return_parts: Literal[True],
+        **options: Unpack[_GeneratorOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: GeneratorLoss[Any],
+        loss: str = ...,
+        *,
+        reduction: str = ...,
+        return_stats: bool = ...,
+        return_parts: bool = ...,
+        **options: Unpack[_GeneratorOptions],
+    ) -> None: ...
+    def __init__(
+        self,
+        loss: str = "non_saturating",
+        *,
+        target: float | None = None,
+        reduction: str = "mean",
+        weights: float | Sequence[float] | None = None,
+        return_stats: bool = False,
+        return_parts: bool = False,
+    ) -> None:
+        super().__init__(
+            loss,
+            target=target,
+            reduction=reduction,
+            weights=weights,
+            return_stats=return_stats,
+            return_parts=return_parts,
+        )
+        self.forward(zeros(weights), real_logits=zeros(weights) if compares(loss) else None)
+
+    def forward(self, fake_logits: Logits, *, real_logits: Logits | None = None) -> Result:
+        return generator_loss(fake_logits, real_logits=real_logits, **self._options)
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+
+def zeros(weights: Any) -> Any:
+    """Logits by which a function checks its options: as many scales as there are weights."""
+    zero = torch.zeros(1, device="cpu", dtype=torch.float32)
+    return [zero] * len(weights) if isinstance(weights, (list, tuple)) else zero
