@@ -1,13 +1,13 @@
 // The Python module pygan._C. Importing it registers the ops (torch.ops.pygan.*); the functions
 // here are what is no op: what was built, which kernels run, and hooks for the tests.
 #include <torch/csrc/Exceptions.h>
-#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/utils/pybind.h>
 
 #include "build_config.h"
 #include "cpu/kernels.h"
 #include "ops/gan_loss.h"
 #include "ops/instance_noise.h"
+#include "ops/leaf_gradients.h"
 
 namespace py = pybind11;
 
@@ -72,9 +72,12 @@ void instance_noise_out(const std::vector<at::Tensor>& x, const std::optional<at
 // of 100 logits before it 190 us, and 120 this way.
 void backward(const std::vector<at::Tensor>& outputs,
               const std::vector<std::optional<at::Tensor>>& gradients, bool retain_graph) {
-  torch::autograd::variable_list given;
+  TORCH_CHECK_VALUE(outputs.size() == gradients.size(),
+                    "pygan._C.backward: gradients must be as many as outputs, ", outputs.size(),
+                    ", got ", gradients.size());
+  std::vector<at::Tensor> given;
   for (const auto& gradient : gradients) given.push_back(gradient.value_or(at::Tensor()));
-  torch::autograd::backward(outputs, given, retain_graph);
+  pygan::ops::backward(outputs, given, retain_graph);
 }
 
 // The first of `numbers`, as 0-d tensors. unbind() tells autograd of each that it is a view, which

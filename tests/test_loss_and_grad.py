@@ -212,3 +212,49 @@ def test_of_nothing(device):
     got = generator_loss_and_grad([empty, empty], reduction="sum", return_stats=True)
     assert got.loss.item() == 0 and [g.shape for g in got.grads[0]] == [(0, 2)] * 2
     assert got.stats.fake_logit.isnan() and got.stats.nonfinite.item() == 0
+
+
+def test_leaves_get_gradients_of_their_own():
+    """Later changes to .grad leave the result as it is, and a second backward pass adds to the first."""
+    x, y = (torch.randn(6, 5).t().requires_grad_() for _ in range(2))
+    result = discriminator_loss_and_grad(x, y)
+    kept = [g.clone() for g in result.grads]
+    result.backward(x, y)
+    assert x.grad.stride() == x.stride()
+    result.backward(x, y)
+    x.grad.zero_()
+    assert_same_bits(list(result.grads), kept)
+    torch.testing.assert_close(y.grad, 2 * kept[1])
+    torch.testing.assert_close(x.grad, torch.zeros_like(x))
+    # One tensor on both sides gets both gradients.
+    same = torch.randn(4, requires_grad=True)
+    both = discriminator_loss_and_grad(same, same, loss="least_squares")
+    both.backward(same, same)
+    torch.testing.assert_close(same.grad, both.grads[0] + both.grads[1])
+
+
+@pytest.mark.parametrize("kind", ["hook", "hook after accumulation", "hook of the node"])
+def test_hooks_of_leaves_are_called(kind):
+    x, y = (torch.randn(6, requires_grad=True) for _ in range(2))
+    seen = []
+    if kind == "hook":
+        x.register_hook(lambda g: seen.append(g) or 2 * g)
+    elif kind == "hook after accumulation":
+        x.register_post_accumulate_grad_hook(lambda p: seen.append(p.grad.clone()))
+    else:
+        node = x.view_as(x).grad_fn.next_functions[0][0]
+        node.register_prehook(lambda grads: seen.extend(grads))
+    result = discriminator_loss_and_grad(x, y)
+    result.backward(x, y)
+    assert_same_bits(seen, [result.grads[0]])
+    torch.testing.assert_close(x.grad, (2 if kind == "hook" else 1) * result.grads[0])
+
+
+def test_a_graph_that_is_gone_leaves_leaves_alone():
+    x, y = torch.randn(6, requires_grad=True), torch.randn(6, requires_grad=True)
+    logits = x.exp()
+    result = discriminator_loss_and_grad(y, logits)
+    logits.sum().backward()
+    with pytest.raises(RuntimeError, match="second time"):
+        result.backward(y, logits)
+    assert y.grad is None

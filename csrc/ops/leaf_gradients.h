@@ -1,0 +1,61 @@
+// Gradients of leaves without autograd's engine, which copies each of those that its caller keeps:
+// for eight scales on the CPU that took longer than loss and gradients together.
+#pragma once
+
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/variable.h>
+
+#include "ops/common.h"
+
+namespace pygan::ops {
+
+// Whether all that the engine would do for x is to make a copy of `grad` its first gradient.
+inline bool takes_first_gradient(const at::Tensor& x, const at::Tensor& grad) {
+  namespace impl = torch::autograd::impl;
+  if (!is_plain_cpu(x) || !is_plain_cpu(grad) || !x.is_leaf() || !x.requires_grad()) return false;
+  if (x.grad().defined() || x.strides() != grad.strides() || !grad.is_non_overlapping_and_dense()) {
+    return false;
+  }
+  if (!impl::hooks(x).empty() || impl::post_acc_grad_hooks(x) != nullptr) return false;
+  const auto node = impl::try_get_grad_accumulator(x);
+  return !node || (node->pre_hooks().empty() && node->post_hooks().empty() &&
+                   node->tensor_pre_hooks().empty());
+}
+
+inline at::Tensor copy_of(const at::Tensor& grad) {
+  at::Tensor copy = empty_on(grad, grad.sizes(), grad.strides(), grad.scalar_type());
+  std::memcpy(copy.mutable_data_ptr(), grad.const_data_ptr(), grad.nbytes());
+  return copy;
+}
+
+// torch::autograd::backward with given gradients. What lies behind a graph comes first: where that
+// fails, no leaf has changed.
+inline void backward(const std::vector<at::Tensor>& outputs,
+                     const std::vector<at::Tensor>& gradients, bool retain_graph) {
+  torch::autograd::variable_list roots, given;
+  const auto to_engine = [&](size_t i) {
+    roots.push_back(outputs[i]);
+    given.push_back(gradients[i]);
+  };
+  const auto run = [&] {
+    if (!roots.empty()) torch::autograd::backward(roots, given, retain_graph);
+    roots.clear();
+    given.clear();
+  };
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    if (!outputs[i].is_leaf()) to_engine(i);
+  }
+  run();
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    if (!outputs[i].is_leaf()) continue;
+    if (gradients[i].defined() && takes_first_gradient(outputs[i], gradients[i])) {
+      outputs[i].mutable_grad() = copy_of(gradients[i]);
+    } else {
+      to_engine(i);
+    }
+  }
+  run();
+}
+
+}  // namespace pygan::ops
