@@ -48,24 +48,27 @@ auto directly(const std::vector<at::Tensor>& logits, const std::vector<int64_t>&
 
 std::vector<at::Tensor> instance_noise(const std::vector<at::Tensor>& x,
                                        const std::optional<at::Tensor>& sigma, double sigma_value,
-                                       at::Tensor state, const std::vector<int64_t>& offset,
-                                       const std::vector<double>& scale,
+                                       const std::optional<at::Tensor>& scale, at::Tensor state,
+                                       const std::vector<int64_t>& offset,
+                                       const std::vector<double>& scale_value,
                                        const std::vector<double>& bias,
-                                       std::optional<at::ScalarType> dtype, bool cat) {
+                                       std::optional<at::ScalarType> dtype, bool cat, bool same) {
   const py::gil_scoped_release without_gil;
   const c10::SymDimVector offsets(offset.begin(), offset.end());
-  return pygan::ops::call_noise({x, sigma, sigma_value, state, offsets, scale, bias, dtype, cat},
-                                state);
+  return pygan::ops::call_noise(
+      {x, sigma, sigma_value, scale, state, offsets, scale_value, bias, dtype, cat, same}, state);
 }
 
 void instance_noise_out(const std::vector<at::Tensor>& x, const std::optional<at::Tensor>& sigma,
-                        double sigma_value, at::Tensor state, const std::vector<int64_t>& offset,
-                        const std::vector<double>& scale, const std::vector<double>& bias, bool cat,
-                        const std::vector<at::Tensor>& out) {
+                        double sigma_value, const std::optional<at::Tensor>& scale,
+                        at::Tensor state, const std::vector<int64_t>& offset,
+                        const std::vector<double>& scale_value, const std::vector<double>& bias,
+                        bool cat, bool same, const std::vector<at::Tensor>& out) {
   const py::gil_scoped_release without_gil;
   const c10::SymDimVector offsets(offset.begin(), offset.end());
   pygan::ops::call_noise_out(
-      {x, sigma, sigma_value, state, offsets, scale, bias, std::nullopt, cat}, state, out);
+      {x, sigma, sigma_value, scale, state, offsets, scale_value, bias, std::nullopt, cat, same},
+      state, out);
 }
 
 // torch.autograd.backward, the way to whose engine is long where gradients are given: with the loss
@@ -118,9 +121,9 @@ PYBIND11_MODULE(_C, m) {
         "torch.ops.pygan.gan_loss_and_grad, called directly.");
   m.def("instance_noise", instance_noise, "torch.ops.pygan.instance_noise, called directly.");
   m.def("instance_noise_out", instance_noise_out, py::arg("x"), py::arg("sigma"),
-        py::arg("sigma_value"), py::arg("state"), py::arg("offset"), py::arg("scale"),
-        py::arg("bias"), py::arg("cat"), py::kw_only(), py::arg("out"),
-        "torch.ops.pygan.instance_noise.out, called directly.");
+        py::arg("sigma_value"), py::arg("scale"), py::arg("state"), py::arg("offset"),
+        py::arg("scale_value"), py::arg("bias"), py::arg("cat"), py::arg("same"), py::kw_only(),
+        py::arg("out"), "torch.ops.pygan.instance_noise.out, called directly.");
   m.def("backward", torch::wrap_pybind_function_no_gil(backward), py::arg("outputs"),
         py::arg("gradients"), py::arg("retain_graph") = false,
         "torch.autograd.backward(outputs, gradients, retain_graph).");

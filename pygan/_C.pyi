@@ -37,12 +37,14 @@ def instance_noise(
     x: Sequence[Tensor],
     sigma: Tensor | None,
     sigma_value: float,
+    scale: Tensor | None,
     state: Tensor,
     offset: Sequence[int],
-    scale: Sequence[float],
+    scale_value: Sequence[float],
     bias: Sequence[float],
     dtype: torch.dtype | None,
     cat: bool,
+    same: bool,
 ) -> list[Tensor]:
     """torch.ops.pygan.instance_noise, called directly."""
 
@@ -50,11 +52,13 @@ def instance_noise_out(
     x: Sequence[Tensor],
     sigma: Tensor | None,
     sigma_value: float,
+    scale: Tensor | None,
     state: Tensor,
     offset: Sequence[int],
-    scale: Sequence[float],
+    scale_value: Sequence[float],
     bias: Sequence[float],
     cat: bool,
+    same: bool,
     *,
     out: Sequence[Tensor],
 ) -> None:

@@ -80,7 +80,7 @@ def instance_noise(
     seed: int,
     step: int,
     offset: int = 0,
-    scale: float = 1.0,
+    scale: float | Tensor = 1.0,
     bias: float = 0.0,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
@@ -92,7 +92,7 @@ def instance_noise(
 
     Args:
         x: tensor of any shape and dtype.
-        sigma: a number, a 0-d tensor, or one value per sample, shape (x.shape[0],).
+        sigma, scale: a number, a 0-d tensor, or one value per sample, shape (x.shape[0],).
         seed, step, offset: see :func:`normal`.
         dtype: floating dtype of the result; default: that of x if floating, else the default dtype.
 
@@ -105,12 +105,16 @@ def instance_noise(
     z = normal(seed, step, offset, x.numel(), device=x.device).as_strided(
         memory.shape, memory.stride()
     )
-    if isinstance(sigma, Tensor):
-        sigma = sigma.double()
-        if sigma.dim() == 1:
-            sigma = sigma.view(-1, *[1] * (x.dim() - 1))
-    out = x.double() * scale + bias + sigma * z
+    out = x.double() * _spread(scale, x) + bias + _spread(sigma, x) * z
     return out.to(dtype)
+
+
+def _spread(factor: float | Tensor, x: Tensor) -> float | Tensor:
+    """For a product with x."""
+    if not isinstance(factor, Tensor):
+        return factor
+    factor = factor.double()
+    return factor.view(-1, *[1] * (x.dim() - 1)) if factor.dim() == 1 else factor
 
 
 def _multiply_32x32(a: Tensor, b: int) -> tuple[Tensor, Tensor]:

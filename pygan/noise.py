@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, overload
 import torch
 from torch import Tensor
 
-from pygan._arguments import describe, number, tensors
+from pygan._arguments import check_bool, describe, number, tensors
 from pygan._build import _C
 from pygan._compile import compiled_since_2_8
 from pygan.stream import NoiseStream
@@ -36,7 +36,7 @@ def instance_noise(
     *,
     stream: NoiseStream | None = None,
     generator: torch.Generator | None = None,
-    scale: float = 1.0,
+    scale: float | Tensor = 1.0,
     bias: float = 0.0,
     dtype: torch.dtype | None = None,
     out: Tensor | None = None,
@@ -50,9 +50,10 @@ def instance_noise(
     *,
     stream: NoiseStream | None = None,
     generator: torch.Generator | None = None,
-    scale: float = 1.0,
+    scale: float | Tensor = 1.0,
     bias: float = 0.0,
     dtype: torch.dtype | None = None,
+    same_noise: bool = False,
     out: Sequence[Tensor] | None = None,
 ) -> list[Tensor]: ...
 
@@ -64,14 +65,15 @@ def instance_noise(
     *,
     stream: NoiseStream | None = None,
     generator: torch.Generator | None = None,
-    scale: float = 1.0,
+    scale: float | Tensor = 1.0,
     bias: float = 0.0,
     dtype: torch.dtype | None = None,
+    same_noise: bool = False,
     out: Tensor | Sequence[Tensor] | None = None,
 ) -> Tensor | list[Tensor]:
     """``x * scale + bias + sigma * z`` with z ~ N(0, 1), in one read and one write.
 
-    Differentiable in x (the gradient is ``scale * grad``) and in sigma (z is drawn again).
+    Differentiable in x (the gradient is ``scale * grad``), in sigma (z is drawn again) and in scale.
 
     Args:
         x: float32, float64, float16, bfloat16 or uint8, any shape and strides. Or a list of such tensors, as of an
@@ -84,8 +86,11 @@ def instance_noise(
             drawn from ``generator``, or else from PyTorch's default generator of x's device: then
             ``torch.manual_seed`` reproduces a run.
         generator: see ``stream``; not both.
-        scale, bias: applied to x first, so that uint8 images need no pass of their own.
+        scale, bias: applied to x first, so that uint8 images need no pass of their own. scale is a number, a 0-d tensor
+            or one value per sample, as sigma: ``sqrt(abar_t) * x + sigma_t * z`` of a diffusion takes one of each.
         dtype: of the result; x's own by default (the default dtype for uint8).
+        same_noise: for a list of tensors of one shape: all get the same z, and the stream moves on by one step. The
+            results have the memory format of the first.
         out: a tensor of x's shape to write to, x itself included, or a list of them. Not differentiable.
 
     Returns:
@@ -109,17 +114,22 @@ def instance_noise(
     for given in outs or ():
         if dtype is not None and dtype != given.dtype:
             raise TypeError(f"{op}: dtype must be that of out, {given.dtype}, or None, got {dtype}")
-    scale, bias = number(op, "scale", scale), number(op, "bias", bias)
+    if same_noise is not False:
+        check_bool(op, "same_noise", same_noise)
+        if one:
+            raise ValueError(f"{op}: same_noise must be False where x is one tensor, got True")
+        xs = _laid_out_alike(xs)
     n = len(xs)
-    call = _Call(xs, *_sigma(op, sigma), [scale] * n, [bias] * n, dtype, False)
+    sigmas, sigma_value = _factor(op, "sigma", sigma)
+    scales, scale_value = _factor(op, "scale", scale)
+    affine = [scale_value] * n, [number(op, "bias", bias)] * n
+    call = _Call(xs, sigmas, sigma_value, scales, *affine, dtype, False, same_noise)
     place = _Place.of(op, call, stream, generator, outs)
     if outs is not None:
         noise_out = _noise_out if torch.compiler.is_compiling() else _C.instance_noise_out
-        noise_out(
-            call.x, call.sigma, call.sigma_value, *place, call.scale, call.bias, False, out=outs
-        )
+        noise_out(xs, sigmas, sigma_value, scales, *place, *affine, False, same_noise, out=outs)
         return outs[0] if one else outs
-    results = _singly(call, place) if call.needs_z_again() else _together(call, place)
+    results = _singly(call, place) if call.is_learnt() else _together(call, place)
     return results[0] if one else results
 
 
@@ -131,15 +141,16 @@ def instance_noise_pair(
     *,
     stream: NoiseStream | None = None,
     generator: torch.Generator | None = None,
-    scale: float = 1.0,
+    scale: float | Tensor = 1.0,
     bias: float = 0.0,
     dtype: torch.dtype | None = None,
+    same_noise: bool = False,
 ) -> Tensor:
     """Noisy real and noisy fake samples as one batch, for one pass of the discriminator over both.
 
     The batch is ``torch.cat([instance_noise(real, ...), instance_noise(fake, ...)])``, the stream moving on by two
-    steps, without the copies (but in compiled code, where sigma requires grad, or where the layouts differ).
-    Differentiable in both and in sigma.
+    steps, without the copies (but in compiled code, where sigma or scale requires grad, or where the layouts differ).
+    Differentiable in both, in sigma and in scale.
 
         logits = D(pygan.instance_noise_pair(real, G(z), sigma))
         real_logits, fake_logits = logits.split([len(real), len(fake)])
@@ -150,7 +161,9 @@ def instance_noise_pair(
         sigma: a number, a 0-d tensor, or one value per sample of the batch, shape (N + M,).
         stream, generator: as for :func:`instance_noise`.
         scale, bias: of *real* alone: images as they are stored, where fake ones are what the generator made of them.
+            Scale may also be one value per sample of the batch, shape (N + M,), a tensor like sigma.
         dtype: of the batch; by default that of real and fake (the wider; uint8 counts for nothing).
+        same_noise: real and fake, of one shape, get the same z, and the stream moves on by one step.
 
     Returns:
         (N + M, ...).
@@ -165,15 +178,20 @@ def instance_noise_pair(
             raise TypeError(f"{op}: {name} must be a tensor, got {describe(x)}")
     if dtype is not None and not isinstance(dtype, torch.dtype):
         raise TypeError(f"{op}: dtype must be a torch.dtype, got {type(dtype).__name__}")
-    scale, bias = number(op, "scale", scale), number(op, "bias", bias)
-    call = _Call(xs, *_sigma(op, sigma), [scale, 1.0], [bias, 0.0], dtype, cat=True)
+    if same_noise is not False:
+        check_bool(op, "same_noise", same_noise)
+        xs = _laid_out_alike(xs)
+    sigmas, sigma_value = _factor(op, "sigma", sigma)
+    scales, scale_value = _factor(op, "scale", scale)
+    affine = [scale_value, 1.0], [number(op, "bias", bias), 0.0]
+    call = _Call(xs, sigmas, sigma_value, scales, *affine, dtype, True, same_noise)
     place = _Place.of(op, call, stream, generator, None)
     # Compiled too: inductor (torch 2.15) fails on an op that writes to two views of one channels-last tensor.
-    if call.needs_z_again() or torch.compiler.is_compiling():
+    if call.is_learnt() or torch.compiler.is_compiling():
         if dtype is None:
             floats = [x.dtype for x in xs if x.is_floating_point()] or [torch.get_default_dtype()]
             dtype = torch.promote_types(floats[0], floats[-1])
-            call = _Call(xs, call.sigma, call.sigma_value, call.scale, call.bias, dtype, cat=True)
+            call = _Call(xs, sigmas, sigma_value, scales, *affine, dtype, True, same_noise)
         return torch.cat(_singly(call, place)).contiguous(memory_format=_memory_format(real))
     (batch,) = _together(call, place)
     return batch
@@ -185,13 +203,19 @@ class _Call(NamedTuple):
     x: list[Tensor]
     sigma: Tensor | None
     sigma_value: float
-    scale: list[float]
+    scale: Tensor | None
+    scale_value: list[float]
     bias: list[float]
     dtype: torch.dtype | None
     cat: bool
+    same: bool
 
-    def needs_z_again(self) -> bool:
-        return self.sigma is not None and self.sigma.requires_grad and torch.is_grad_enabled()
+    def is_learnt(self) -> bool:
+        """Whether a gradient of sigma or scale is wanted."""
+        return (
+            (self.sigma is not None and self.sigma.requires_grad)
+            or (self.scale is not None and self.scale.requires_grad)
+        ) and torch.is_grad_enabled()
 
 
 class _Place(NamedTuple):
@@ -215,8 +239,11 @@ class _Place(NamedTuple):
             raise TypeError(f"{op}: generator must be a torch.Generator, got {kind}")
         if stream is None:
             dtype = None if out is not None else call.dtype
-            x, sigma, value, scale, bias, _, cat = call
-            drawn = _draw(x, sigma, value, scale, bias, dtype, cat, out or [], generator)
+            x, sigma, value, scale, scale_value, bias, _, cat, same = call
+            written = [] if out is None else out
+            drawn = _draw(
+                x, sigma, value, scale, scale_value, bias, dtype, cat, same, written, generator
+            )
             return cls(drawn, [0] * len(call.x))
         if generator is not None:
             raise ValueError(f"{op}: generator must be None where a stream is given, got both")
@@ -226,22 +253,38 @@ class _Place(NamedTuple):
 def _together(call: _Call, place: _Place) -> list[Tensor]:
     # The op as torch.compile knows it boxes its lists, which takes longer than the noise of a small batch.
     noise = _noise if torch.compiler.is_compiling() else _C.instance_noise
-    x, sigma, value, scale, bias, dtype, cat = call
-    return noise(x, sigma, value, *place, scale, bias, dtype, cat)
+    x, sigma, value, scale, scale_value, bias, dtype, cat, same = call
+    return noise(x, sigma, value, scale, *place, scale_value, bias, dtype, cat, same)
 
 
 def _singly(call: _Call, place: _Place) -> list[Tensor]:
-    """One tensor after the other, differentiable in sigma: the gradient draws z again, from the states that are left
-    behind here."""
-    xs, sigma, value, scales, biases, dtype, cat = call
-    states = _advance(xs, sigma, value, *place, scales, biases, dtype, cat).unbind()
-    sigmas = [sigma] * len(xs)
-    if cat and sigma is not None and sigma.dim() == 1:
-        sigmas = list(torch.split(sigma, [len(x) for x in xs]))
-    each = zip(xs, sigmas, states, place.offset, scales, biases, strict=True)
+    """One tensor after the other, differentiable in sigma and scale: the gradient of sigma draws z again, from the
+    states that are left behind here."""
+    xs, sigma, value, scale, scale_values, biases, dtype, cat, same = call
+    states = _advance(
+        xs, sigma, value, scale, *place, scale_values, biases, dtype, cat, same
+    ).unbind()
+
+    def each(factor: Tensor | None) -> list[Tensor | None]:
+        if cat and factor is not None and factor.dim() == 1:
+            return list(torch.split(factor, [len(x) for x in xs]))
+        return [factor] * len(xs)
+
+    alone = zip(each(sigma), each(scale), states, place.offset, scale_values, biases, strict=True)
     return [
-        _noise_at(x, sigma, value, state, offset, scale, bias, dtype)
-        for x, sigma, state, offset, scale, bias in each
+        _noise_at(x, sigma, value, scale, state, offset, scale_value, bias, dtype)
+        for x, (sigma, scale, state, offset, scale_value, bias) in zip(xs, alone, strict=True)
+    ]
+
+
+def _laid_out_alike(xs: list[Tensor]) -> list[Tensor]:
+    """In the memory order of the first, which is that of the noise; shapes that differ are left to the checks."""
+    first = xs[0]
+    return [
+        torch.empty_like(first, dtype=x.dtype, device=x.device).copy_(x)
+        if x.shape == first.shape and x.stride() != first.stride()
+        else x
+        for x in xs
     ]
 
 
@@ -255,5 +298,8 @@ def _memory_format(x: Tensor) -> torch.memory_format:
     return torch.contiguous_format
 
 
-def _sigma(op: str, sigma: Any) -> tuple[Tensor | None, float]:
-    return (sigma, 0.0) if isinstance(sigma, Tensor) else (None, number(op, "sigma", sigma))
+def _factor(op: str, name: str, given: Any) -> tuple[Tensor | None, float]:
+    """Sigma or scale as the op takes it: a tensor, or none and a number."""
+    if type(given) is float:  # at once, as in number()
+        return None, given
+    return (given, 1.0) if isinstance(given, Tensor) else (None, number(op, name, given))

@@ -18,6 +18,7 @@ from pygan.schedules import Adaptive, Constant
 FLOATS = "must be float32, float64, float16 or bfloat16"
 SIGMA = "sigma must be finite and not negative, got "
 SIGMA_SHAPE = "sigma must be a number, a 0-d tensor or one value per sample of x, shape "
+SCALE_SHAPE = SIGMA_SHAPE.replace("sigma", "scale")
 
 
 def overlapping(device):
@@ -74,6 +75,30 @@ NOISE_CASES = {
                   "sigma must be a float32 or float64 tensor, got "),
     "sigma elsewhere": (lambda d: {"sigma": torch.ones(4, device="meta")}, ValueError,
                         "sigma must be on the device of x, ", ", got meta"),
+    "scale too long": (lambda d: {"scale": torch.ones(3, device=d)}, ValueError, SCALE_SHAPE,
+                       "[4, 3]", ", got shape [3]"),
+    "scale of one": (lambda d: {"scale": torch.ones(1, device=d)}, ValueError, SCALE_SHAPE,
+                     "[4, 3]", ", got shape [1]"),
+    "scale 2-d": (lambda d: {"scale": torch.ones(4, 1, device=d)}, ValueError, SCALE_SHAPE,
+                  "[4, 3]", ", got shape [4, 1]"),
+    "scale per sample of a 0-d x": (
+        lambda d: {"x": torch.zeros((), device=d), "scale": torch.ones(1, device=d)}, ValueError,
+        SCALE_SHAPE, "[]", ", got shape [1]"),
+    "scale requires grad": (
+        lambda d: {"scale": torch.ones(3, device=d, requires_grad=True)}, ValueError, SCALE_SHAPE,
+        "[4, 3]", ", got shape [3]"),
+    "scale half": (lambda d: {"scale": torch.ones(4, device=d).half()}, TypeError,
+                   "scale must be a float32 or float64 tensor, got "),
+    "scale int": (lambda d: {"scale": torch.tensor(1, device=d)}, TypeError,
+                  "scale must be a float32 or float64 tensor, got "),
+    "scale elsewhere": (lambda d: {"scale": torch.ones(4, device="meta")}, ValueError,
+                        "scale must be on the device of x, ", ", got meta"),
+    "scale list": (lambda d: {"scale": [0.1, 0.2]}, TypeError, "scale must be a number, got a list"),
+    "scale of unlike batches": (
+        lambda d: {"x": [torch.ones(4, device=d), torch.ones(3, device=d)],
+                   "scale": torch.ones(4, device=d)},
+        ValueError, "scale must be a number, a 0-d tensor or one value per sample of x[1], shape ",
+        "[3]", ", got shape [4]"),
     "scale inf": (lambda d: {"scale": math.inf}, ValueError, "scale must be finite, got inf"),
     "bias nan": (lambda d: {"bias": math.nan}, ValueError, "bias must be finite, got nan"),
     "scale str": (lambda d: {"scale": "2"}, TypeError, "scale must be a number, got str"),
@@ -121,14 +146,18 @@ NOISE_CASES = {
     "out with x that requires grad": (
         lambda d: {"x": torch.zeros(4, 3, device=d, requires_grad=True),
                    "out": torch.zeros(4, 3, device=d)},
-        RuntimeError, "out must not be given where x, sigma or out require grad"),
+        RuntimeError, "out must not be given where x, sigma, scale or out require grad"),
     "out with sigma that requires grad": (
         lambda d: {"sigma": torch.ones((), device=d, requires_grad=True),
                    "out": torch.zeros(4, 3, device=d)},
-        RuntimeError, "out must not be given where x, sigma or out require grad"),
+        RuntimeError, "out must not be given where x, sigma, scale or out require grad"),
+    "out with scale that requires grad": (
+        lambda d: {"scale": torch.ones((), device=d, requires_grad=True),
+                   "out": torch.zeros(4, 3, device=d)},
+        RuntimeError, "out must not be given where x, sigma, scale or out require grad"),
     "out that requires grad": (
         lambda d: {"out": torch.zeros(4, 3, device=d, requires_grad=True)},
-        RuntimeError, "out must not be given where x, sigma or out require grad"),
+        RuntimeError, "out must not be given where x, sigma, scale or out require grad"),
 }  # fmt: skip
 
 
@@ -313,23 +342,23 @@ def test_the_module_wants_a_tensor(x):
     assert noise.stream.step == 0
 
 
-def test_out_must_not_hold_sigma():
+@pytest.mark.parametrize("factor", ["sigma", "scale"])
+def test_out_must_not_hold_sigma_or_scale(factor):
     y, stream = torch.rand(1000) + 0.5, NoiseStream(0)
     before = y.clone()
-    with pytest.raises(
-        ValueError, match=r"^pygan.instance_noise: out must share no memory with sigma"
-    ):
-        instance_noise(y, y[0], stream=stream, out=y)
+    with raises(ValueError, f"pygan.instance_noise: out must share no memory with {factor}"):
+        instance_noise(y, **{"sigma": 0.5, factor: y[0]}, stream=stream, out=y)
     assert torch.equal(y, before)
     assert stream.step == 0
 
 
-def test_forward_mode_sigma_is_refused():
+@pytest.mark.parametrize("factor", ["sigma", "scale"])
+def test_forward_mode_sigma_and_scale_are_refused(factor):
     stream = NoiseStream(0)
     with torch.autograd.forward_ad.dual_level():
-        sigma = torch.autograd.forward_ad.make_dual(torch.tensor(0.5), torch.tensor(1.0))
+        dual = torch.autograd.forward_ad.make_dual(torch.tensor(0.5), torch.tensor(1.0))
         with pytest.raises(NotImplementedError, match=r"^pygan.instance_noise: forward-mode"):
-            instance_noise(torch.zeros(3), sigma, stream=stream)
+            instance_noise(torch.zeros(3), **{"sigma": 0.5, factor: dual}, stream=stream)
     assert stream.step == 0
 
 

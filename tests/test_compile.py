@@ -37,6 +37,11 @@ def noise_arguments(kind, shape, device, layout):
     return make
 
 
+def constant(sigma):
+    """As a scale whose gradient, a sum of PyTorch's own, inductor would add up in another order."""
+    return sigma.detach() if isinstance(sigma, torch.Tensor) else sigma
+
+
 SIGMAS = ["float", "0-d", "0-d, requires grad", "per sample", "per sample, requires grad"]
 
 
@@ -47,7 +52,7 @@ SIGMAS = ["float", "0-d", "0-d, requires grad", "per sample", "per sample, requi
 def test_compiled_noise(sigma, layout, backend, device):
     def function(x, sigma, stream):
         first = instance_noise(x, sigma, stream=stream, scale=0.5, bias=0.1)
-        return first, instance_noise(x, sigma, stream=stream)
+        return first, instance_noise(x, sigma, stream=stream, scale=constant(sigma))
 
     shapes = [(4, 3, 8, 8), (5, 2, 4, 6)]
     compare(function, backend, *[noise_arguments(sigma, s, device, layout) for s in shapes])
@@ -71,16 +76,38 @@ def test_gradient_of_sigma_under_inductor(device):
 def test_compiled_lists_and_pairs(sigma, backend, device):
     def function(x, sigma, stream):
         images = (x.abs() * 100).byte()
-        listed = instance_noise([x, x.double()], sigma, stream=stream)
+        listed = instance_noise([x, x.double()], sigma, stream=stream, scale=constant(sigma))
+        same = instance_noise([x, x * 2], sigma, stream=stream, same_noise=True)
+        scale = 0.01
         if isinstance(sigma, torch.Tensor) and sigma.dim() == 1:
             sigma = torch.cat([sigma, sigma])
-        pair = instance_noise_pair(images, x, sigma, stream=stream, scale=0.01)
-        return *listed, pair
+            scale = constant(sigma)
+        pair = instance_noise_pair(images, x, sigma, stream=stream, scale=scale)
+        pair_of_same = instance_noise_pair(images, x, sigma, stream=stream, same_noise=True)
+        return *listed, *same, pair, pair_of_same
 
     shapes = [(4, 3, 8, 8), (5, 2, 4, 6)]
     compare(
         function, backend, *[noise_arguments(sigma, s, device, "channels_last") for s in shapes]
     )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("kind", SIGMAS[2::2])
+def test_compiled_gradient_of_scale(kind, backend, device):
+    def function(x, scale, stream):
+        x = x + 2  # its sum, the gradient, is not 0
+        one = instance_noise(x, 0.5, stream=stream, scale=scale)
+        call = {"stream": stream, "same_noise": True}
+        if scale.dim() == 0:
+            return one, *instance_noise([x, x * 2], 0.5, scale=scale, **call)
+        both = torch.cat([scale, scale])
+        return one, instance_noise_pair(x, x * 2, 0.5, scale=both, **call)
+
+    shapes = [(4, 3, 8, 8), (5, 2, 4, 6)]
+    arguments = [noise_arguments(kind, s, device, "contiguous") for s in shapes]
+    compare(function, backend, *arguments, exact=False)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -33,23 +33,25 @@ def test_noise_has_the_bits_of_the_cpu(size, in_dtype, out_dtype):
         pytest.skip("large sizes for fp32 on one side")
     x = inputs((size,), in_dtype)
     each = torch.rand(size, generator=torch.Generator().manual_seed(1))
-    options = {"scale": 1 / 3, "bias": -0.5, "dtype": out_dtype}
+    options = {"bias": -0.5, "dtype": out_dtype}
+    one = torch.tensor(0.3, dtype=torch.float64)
+    factors = [(0.7, 1 / 3), (one, 1 / 3), (each, 1 / 3), (each, each), (0.7, each), (0.7, one)]
     for offset in (0, 1, 4, 258, 4 * 2**32 - 130):
         cpu = NoiseStream(TOP - 4, step=TOP, offset=offset)
         gpu = NoiseStream(TOP - 4, step=TOP, offset=offset, device="cuda")
         for misaligned in (0, 1, 3):
-            for sigma in (0.7, torch.tensor(0.3, dtype=torch.float64), each):
-                want = instance_noise(x, sigma, stream=cpu, **options)
-                given = sigma.cuda() if isinstance(sigma, torch.Tensor) else sigma
-                got = instance_noise(at_offset(x, misaligned), given, stream=gpu, **options)
+            for sigma, scale in factors:
+                want = instance_noise(x, sigma, stream=cpu, scale=scale, **options)
+                given, scaled = (
+                    f.cuda() if isinstance(f, torch.Tensor) else f for f in (sigma, scale)
+                )
+                moved = at_offset(x, misaligned)
+                got = instance_noise(moved, given, stream=gpu, scale=scaled, **options)
                 assert torch.equal(got.cpu(), want)
                 target = at_offset(torch.zeros(size, dtype=out_dtype), 3 - misaligned)
                 gpu.load_state_dict(cpu.state_dict())
-                instance_noise(
-                    at_offset(x, misaligned), given, stream=gpu, out=target,
-                    scale=1 / 3, bias=-0.5,
-                )  # fmt: skip
-                want = instance_noise(x, sigma, stream=cpu, **options)
+                instance_noise(moved, given, stream=gpu, out=target, scale=scaled, bias=-0.5)
+                want = instance_noise(x, sigma, stream=cpu, scale=scale, **options)
                 assert torch.equal(target.cpu(), want)
                 assert gpu.state_dict() == cpu.state_dict()
 
@@ -100,20 +102,20 @@ def test_a_graph_draws_fresh_noise_at_every_replay():
     x = torch.randn(10_001, device="cuda")
     sigma = torch.tensor(0.5, device="cuda")
     stream = NoiseStream(3, step=10, device="cuda")
-    graph, out = captured(lambda: instance_noise(x, sigma, stream=stream))
+    graph, out = captured(lambda: instance_noise(x, sigma, stream=stream, scale=sigma))
     assert stream.step == 12  # the warm-up; capturing draws nothing
     for step in range(12, 16):
         sigma.fill_(0.1 * step)
         graph.replay()
-        want = instance_noise(x, sigma, stream=NoiseStream(3, step=step, device="cuda"))
+        at_step = NoiseStream(3, step=step, device="cuda")
+        want = instance_noise(x, sigma, stream=at_step, scale=sigma)
         assert torch.equal(out, want)
     assert stream.step == 16
     # A checkpoint that is loaded reaches the graph.
     stream.load_state_dict({"seed": 8, "step": 100, "offset": 0})
     graph.replay()
-    assert torch.equal(
-        out, instance_noise(x, sigma, stream=NoiseStream(8, step=100, device="cuda"))
-    )
+    loaded = NoiseStream(8, step=100, device="cuda")
+    assert torch.equal(out, instance_noise(x, sigma, stream=loaded, scale=sigma))
 
 
 def test_a_graph_without_a_stream_draws_fresh_noise():
@@ -225,7 +227,11 @@ def test_one_launch(size):
     x = torch.randn(size, device="cuda")
     stream = NoiseStream(1, device="cuda")
     sigma = torch.tensor(0.5, device="cuda")
+    each = torch.rand(size, device="cuda")
     assert len(kernels_of(lambda: instance_noise(x, sigma, stream=stream))) == 1
+    assert len(kernels_of(lambda: instance_noise(x, each, stream=stream, scale=each))) == 1
+    alike = {"stream": stream, "same_noise": True}
+    assert len(kernels_of(lambda: instance_noise([x, x], sigma, **alike))) == 1
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")

@@ -32,11 +32,13 @@ def everything(x, each, stream):
         instance_noise(x, each[0], stream=stream, dtype=torch.float16),
         instance_noise(x, each, stream=stream),
         instance_noise(x, each.detach(), stream=stream, dtype=torch.float64),
+        instance_noise(x, 0.5, stream=stream, scale=each),
+        *instance_noise([x, x.flip(3)], 0.5, stream=stream, scale=each[0], same_noise=True),
     ]
     value, stats = discriminator_loss(x, x[1:], return_stats=True)
     results += [value, *stats, generator_loss(x, reduction="none")]
     results += torch.autograd.grad(value, x)
-    results += torch.autograd.grad(sum(t.sum().float() for t in results[:3]), [x, each])
+    results += torch.autograd.grad(sum(t.sum().float() for t in results[:5]), [x, each])
     return results
 
 

@@ -91,7 +91,7 @@ def test_gradcheck(sigma_shape, layout, device):
     state = torch.tensor([3, 4], device=device)
 
     def function(x, sigma):
-        return noise_at(x, sigma, 0.0, state, 5, 1.5, 0.25, None)
+        return noise_at(x, sigma, 0.0, None, state, 5, 1.5, 0.25, None)
 
     assert torch.autograd.gradcheck(function, (x, sigma))
     assert torch.autograd.gradgradcheck(function, (x, sigma))

@@ -182,6 +182,12 @@ PAIRS = {
                           "sigma must be a number, a 0-d tensor or one value per sample of real and "
                           "fake, shape [4], got shape [2]"),
     "sigma negative": ({"sigma": -1.0}, ValueError, "sigma must be finite and not negative, got -1"),
+    "scale 0-d": ({"scale": torch.tensor(2.0)}, ValueError,
+                  "scale must be a number (for real alone) or one value per sample of real and fake, "
+                  "shape [4], got shape []"),
+    "scale of one half": ({"scale": torch.ones(2)}, ValueError,
+                          "scale must be a number (for real alone) or one value per sample of real "
+                          "and fake, shape [4], got shape [2]"),
     "scale": ({"scale": "2"}, TypeError, "scale must be a number, got str"),
     "dtype": ({"dtype": torch.long}, TypeError, "dtype must be float32, float64, float16 or "),
 }  # fmt: skip
@@ -216,6 +222,9 @@ def test_memory():
     assert allocated(lambda: instance_noise(real, sigma, dtype=torch.bfloat16, **call)) == 2 * n
     assert allocated(lambda: instance_noise(fake, 0.5, stream=stream, out=fake)) == 0
     assert allocated(lambda: instance_noise([fake, fake], sigma, stream=stream)) == 8 * n
+    assert allocated(lambda: instance_noise(fake, sigma, stream=stream, scale=sigma)) == 4 * n
+    alike = {"stream": stream, "same_noise": True}
+    assert allocated(lambda: instance_noise([fake, fake], sigma, **alike)) == 8 * n
     assert allocated(lambda: instance_noise_pair(real, fake, 0.5, **call)) == 8 * n
     two_calls = allocated(
         lambda: torch.cat([instance_noise(real, 0.5, **call), instance_noise(fake, 0.5)])

@@ -67,13 +67,19 @@ def test_the_state_lies_apart_from_what_is_read_and_written(view):
             ValueError, "pygan.instance_noise: out", "must share no memory with the stream's state"
         ):
             instance_noise(x, 0.5, stream=stream, out=out)
-    message = "pygan.instance_noise: x and sigma must share no memory with the stream's state"
+    message = (
+        "pygan.instance_noise: x, sigma and scale must share no memory with the stream's state"
+    )
     with raises(ValueError, message):
         instance_noise(inside, 0.5, stream=stream)
     with raises(ValueError, message):
         instance_noise(torch.zeros(2), inside, stream=stream, out=torch.empty(2))
+    for factor in ("sigma", "scale"):
+        given = {"sigma": 0.5, factor: inside.detach().requires_grad_()}
+        with raises(ValueError, message):
+            instance_noise(torch.zeros(2), **given, stream=stream)
     with raises(ValueError, message):
-        instance_noise(torch.zeros(2), inside.detach().requires_grad_(), stream=stream)
+        instance_noise(torch.zeros(2), 0.5, scale=inside[1], stream=stream)
     assert (stream.seed, stream.step) == (3, 4)
 
 

@@ -108,49 +108,80 @@ def op_calls(device):
     each = torch.rand(4, device=device, requires_grad=True)
     state = torch.tensor([3, 4], device=device)
     images = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8, device=device)
+    one = torch.tensor(0.5, device=device, requires_grad=True)
+    both = torch.rand(8, device=device)
+    ones = [1.0, 1.0], [0.0, 1.0]  # scales, biases
     affine = [0, 1, 2], [1.0, 0.5, 2.0], [0.0, 1.0, 0.0]  # offsets, scales, biases
     calls = {
         "instance_noise": (
             ops.instance_noise.default,
-            ([x], None, 0.5, state, [0], [1.0], [0.0], None, False),
+            ([x], None, 0.5, None, state, [0], [1.0], [0.0], None, False, False),
         ),
         "instance_noise, sigma": (
             ops.instance_noise.default,
-            ([last], number, 0.0, state, [0], [2.0], [0.0], torch.float16, False),
+            ([last], number, 0.0, None, state, [0], [2.0], [0.0], torch.float16, False, False),
         ),
         "instance_noise, sigma per sample": (
             ops.instance_noise.default,
-            ([batch_last], each.detach(), 0.0, state, [9], [1.0], [0.0], None, False),
+            ([batch_last], each.detach(), 0.0, None, state, [9], [1.0], [0.0], None, False, False),
         ),
         "instance_noise, list": (
             ops.instance_noise.default,
-            ([x, images, last], each.detach(), 0.0, state, *affine, None, False),
+            ([x, images, last], each.detach(), 0.0, None, state, *affine, None, False, False),
         ),
         "instance_noise, pair": (
             ops.instance_noise.default,
-            ([images, last], None, 0.5, state, [0, 4], [0.5, 1.0], [1.0, 0.0], None, True),
+            (
+                [images, last],
+                None,
+                0.5,
+                None,
+                state,
+                [0, 4],
+                [0.5, 1.0],
+                [1.0, 0.0],
+                None,
+                True,
+                False,
+            ),
+        ),
+        "instance_noise, scale per sample, the same noise": (
+            ops.instance_noise.default,
+            ([x, last], None, 0.5, each.detach(), state, [0, 0], *ones, None, False, True),
+        ),
+        "instance_noise, pair, scale per sample": (
+            ops.instance_noise.default,
+            ([images, last], number, 0.0, both, state, [0, 4], *ones, None, True, True),
+        ),
+        "instance_noise_at, scale": (
+            ops.instance_noise_at.default,
+            (last, each, 0.0, each, state, 0, 1.0, 0.5, None),
+        ),
+        "instance_noise_at, scale alone": (
+            ops.instance_noise_at.default,
+            (batch_last, None, 0.5, one, state, 0, 1.0, 0.0, None),
         ),
         "instance_noise_at": (
             ops.instance_noise_at.default,
-            (x, each, 0.0, state, 0, 2.0, 0.0, None),
+            (x, each, 0.0, None, state, 0, 2.0, 0.0, None),
         ),
         "instance_noise_at, channels_last": (
             ops.instance_noise_at.default,
-            (last, each, 0.0, state, 0, 2.0, 0.0, None),
+            (last, each, 0.0, None, state, 0, 2.0, 0.0, None),
         ),
         "instance_noise_at, batch last": (
             ops.instance_noise_at.default,
-            (batch_last, each[0].detach().requires_grad_(), 0.0, state, 0, 2.0, 0.0, torch.float64),
+            (batch_last, one, 0.0, None, state, 0, 2.0, 0.0, torch.float64),
         ),
         "noise_advance": (
             ops.noise_advance.default,
-            ([x, images, last], each, 0.0, state, *affine, None, False),
+            ([x, images, last], each, 0.0, each, state, *affine, None, False, True),
         ),
         "noise_dot": (ops.noise_dot.default, (x, x.stride(), state, 0, -1)),
         "noise_dot, in another order": (ops.noise_dot.default, (x, last.stride(), state, 5, 4)),
         "noise_draw": (
             ops.noise_draw.default,
-            ([x, images, last], each, 0.0, *affine[1:], None, False, [], None),
+            ([x, images, last], each, 0.0, each, *affine[1:], None, False, True, [], None),
         ),
     }
     calls = loss_calls(device) | feature_calls(device) | calls
@@ -158,12 +189,12 @@ def op_calls(device):
     out = torch.empty(4, 3, 8, 8, device=device)
     calls["instance_noise.out"] = (
         ops.instance_noise.out,
-        ([x.detach()], number.detach(), 0.0, state, [0], [2.0], [0.0], False),
+        ([x.detach()], number, 0.0, None, state, [0], [2.0], [0.0], False, False),
         {"out": [out]},
     )
     calls["instance_noise.out, strided"] = (
         ops.instance_noise.out,
-        ([last.detach(), images], None, 0.5, state, [0, 1], [2.0, 1.0], [0.0, 1.0], False),
+        ([last.detach(), images], None, 0.5, number, state, [0, 1], *ones, False, True),
         {"out": [out.new_empty(4, 3, 8, 16)[..., ::2], out]},
     )
     return calls

@@ -27,14 +27,15 @@ def backward(grad=X[0], means=X[:0], loss=0, dtype=torch.float32):
     return ops.gan_loss_backward, (grad, [X.to(dtype), X.to(dtype)], means, [0, 1], loss, *LOSS[2:])
 
 
-def noise(x=X, sigma=None, state=STATE, offset=0):
+def noise(x=X, sigma=None, scale=None, state=STATE, offset=0, same=False):
     xs = x if isinstance(x, list) else [x]
     each = [1.0] * len(xs)
-    return ops.instance_noise, (xs, sigma, 0.5, state, [offset] * len(xs), each, each, None, False)
+    place = state, [offset] * len(xs)
+    return ops.instance_noise, (xs, sigma, 0.5, scale, *place, each, each, None, False, same)
 
 
 def draw(x, sigma=None, out=()):
-    return ops.noise_draw, (x, sigma, 0.5, [1.0], [0.0], None, False, list(out), None)
+    return ops.noise_draw, (x, sigma, 0.5, None, [1.0], [0.0], None, False, False, list(out), None)
 
 
 STATE_MUST = "state must be an int64 tensor {seed, step}, got "
@@ -62,6 +63,9 @@ REFUSED = {
     "dot, state of floats": (*dot(state=X[:2]), STATE_MUST),
     "dot, state with gaps": (*dot(state=torch.arange(4)[::2]), STATE_MUST),
     "noise, state of one": (*noise(state=STATE[:1]), STATE_MUST),
+    "noise, state as scale": (*noise(scale=STATE[0]), "scale must be a float32 or float64 tensor, got "),
+    "noise, the same of unlike shapes": (
+        *noise([X, X[1:]], same=True), "x[1] must have the shape of x[0], [10], where same_noise=True, got [9]"),
     "backward, means of fp64": (*backward(means=X[:4].double(), loss=AVERAGE), MEANS_MUST),
     "backward, too few means": (*backward(means=X[:3], loss=AVERAGE), MEANS_MUST),
     "backward, means with gaps": (*backward(means=X[:8:2], loss=AVERAGE), MEANS_MUST),
@@ -111,7 +115,7 @@ def test_tensors_of_two_devices(device):
         (*backward(means=X[:4], loss=AVERAGE), 2, MEANS_MUST),
         (*backward(), 0, GRAD_MUST),
         (*dot(), 2, "pygan::noise_dot: state must be on the device of grad, "),
-        (*noise(), 3, "pygan.instance_noise: stream must be on the device of x, "),
+        (*noise(), 4, "pygan.instance_noise: stream must be on the device of x, "),
     ]
     for op, arguments, k, message in calls:
         placed = [moved(a, device) for a in arguments]

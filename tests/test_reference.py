@@ -134,6 +134,6 @@ def test_instance_noise_derivatives():
     sigma = torch.rand(3, dtype=torch.float64, requires_grad=True)
 
     def noise(x, sigma):
-        return reference.instance_noise(x, sigma, seed=1, step=0, scale=0.5)
+        return reference.instance_noise(x, sigma, seed=1, step=0, scale=1 - sigma)
 
     assert torch.autograd.gradcheck(noise, (x, sigma))

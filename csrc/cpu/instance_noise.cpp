@@ -101,20 +101,21 @@ void noise_range(const NoisePiece& piece, const NoiseOptions& o, int64_t begin, 
   using M = math_t<In, Out>;
   const auto* x = static_cast<const In*>(piece.x);
   auto* out = static_cast<Out*>(piece.out);
-  const M scale = static_cast<M>(piece.scale), bias = static_cast<M>(piece.bias);
+  const M bias = static_cast<M>(piece.bias);
   const auto seed = static_cast<uint64_t>(o.state[0]);
   const uint64_t step = static_cast<uint64_t>(o.state[1]) + piece.step;
-  int64_t sample_end = begin;  // up to where sigma is that of the elements
-  M sigma{};
+  int64_t sample_end = begin;  // up to where sigma and scale are those of the elements
+  M sigma{}, scale{};
   for_each_block(
       begin, end, piece.offset, seed, step,
       [&](int64_t i, const float* z) { noise_run(x + i, out + i, kBlock, z, sigma, scale, bias); },
       [&](int64_t i, int64_t count, const float* z) {
         for (int64_t k = 0; k < count;) {
           if (i + k >= sample_end) {
-            const int64_t sample = piece.sigma_stride.quotient(i + k);
-            sample_end = (sample + 1) * piece.sigma_stride.value;
-            sigma = sigma_at<M>(piece, o, i + k);
+            const int64_t sample = piece.sample_size.quotient(i + k);
+            sample_end = (sample + 1) * piece.sample_size.value;
+            sigma = sigma_of<M>(piece, o, sample);
+            scale = scale_of<M>(piece, o, sample);
           }
           const int64_t run = std::min(count - k, sample_end - (i + k));
           noise_run(x + i + k, out + i + k, run, z + k, sigma, scale, bias);

@@ -18,7 +18,7 @@ void instance_noise(const NoisePiece* pieces, int count, const NoiseOptions& opt
       launched.slot = slot;
       int64_t all = 0, tiles[kMaxPieces] = {};  // before each piece
       for (int p = 0; p < count; ++p) {
-        // The kernel reads a piece's first sigma, and an empty one may have none.
+        // The kernel reads the values of a piece's first sample, and an empty one may have none.
         if (pieces[p].n == 0) continue;
         tiles[launched.count] = all;
         launched.pieces[launched.count++] = pieces[p];
@@ -36,7 +36,7 @@ void instance_noise(const NoisePiece* pieces, int count, const NoiseOptions& opt
 }
 
 int64_t noise_dot_chunks(const NoiseDotArgs& a) {
-  return (a.sigma_stride + kNoiseChunk - 1) / kNoiseChunk;
+  return (a.sample_size + kNoiseChunk - 1) / kNoiseChunk;
 }
 
 void noise_dot(const NoiseDotArgs& a, int64_t samples, double* partials, double* sums,

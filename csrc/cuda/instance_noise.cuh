@@ -71,10 +71,11 @@ __global__ void __launch_bounds__(kThreads, kNoiseMinBlocks<In, Out>)
     const auto* x = static_cast<const In*>(piece.x) - skipped;
     auto* out = static_cast<Out*>(piece.out) - skipped;
     const bool is_aligned = aligned<In, G>(x) && aligned<Out, G>(out);
-    const M scale = static_cast<M>(piece.scale), bias = static_cast<M>(piece.bias);
-    const bool one_sigma = piece.sigma_stride.value >= piece.n;
-    const M common_sigma = one_sigma ? sigma_at<M>(piece, a.options, 0) : M(0);
-    const auto noisy = [&](In element, M sigma, float z) {
+    const M bias = static_cast<M>(piece.bias);
+    const bool one_sample = piece.sample_size.value >= piece.n;
+    const M common_sigma = one_sample ? sigma_of<M>(piece, a.options, 0) : M(0);
+    const M first_scale = scale_of<M>(piece, a.options, 0);
+    const auto noisy = [&](In element, M scale, M sigma, float z) {
       return from_math<Out>(add_noise<M>(static_cast<M>(to_float(element)), sigma, z, scale, bias));
     };
 
@@ -96,27 +97,38 @@ __global__ void __launch_bounds__(kThreads, kNoiseMinBlocks<In, Out>)
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
           if (i + k < skipped || i + k >= end) continue;
-          const M sigma = sigma_at<M>(piece, a.options, i + k - skipped);
-          out[i + k] = noisy(x[i + k], sigma, z[k]);
+          const int64_t sample = one_sample ? 0 : piece.sample_size.quotient(i + k - skipped);
+          const M scale = scale_of<M>(piece, a.options, sample);
+          out[i + k] = noisy(x[i + k], scale, sigma_of<M>(piece, a.options, sample), z[k]);
         }
       }
     };
     // The same of whole tiles, as long as they come; returns the tile after them. A loop of its
     // own, so that it holds no more than what it needs.
-    const auto make_whole = [&](int64_t tile, auto has_one_sigma) {
+    const auto make_whole = [&](int64_t tile, auto has_one_sample) {
 #pragma unroll 1
       for (; tile < end_whole; tile += stride) {
         const int64_t i = tile + threadIdx.x * G;
-        M sigma[kGroups];
+        M sigma[kGroups], scale[kGroups];
+        int64_t sample[kGroups];
         bool uniform = true;
 #pragma unroll
         for (int u = 0; u < kGroups; ++u) {
-          sigma[u] = common_sigma;
-          if constexpr (has_one_sigma) continue;
+          sigma[u] = common_sigma, scale[u] = first_scale;
+          if constexpr (has_one_sample) continue;
           const int64_t first = i + u * kThreads * G - skipped;
-          const int64_t sample = piece.sigma_stride.quotient(first);
-          uniform = uniform && first + G <= (sample + 1) * piece.sigma_stride.value;
-          sigma[u] = sigma_of_sample<M>(piece, a.options, sample);
+          sample[u] = piece.sample_size.quotient(first);
+          uniform = uniform && first + G <= (sample[u] + 1) * piece.sample_size.value;
+          sigma[u] = load_factor<M>(a.options.sigma, piece.first_sample + sample[u]);
+        }
+        // Asked once for all groups: their sigmas alone take no longer than without this.
+        if constexpr (!has_one_sample) {
+          if (a.options.scale.data != nullptr) {
+#pragma unroll
+            for (int u = 0; u < kGroups; ++u) {
+              scale[u] = load_factor<M>(a.options.scale, piece.first_sample + sample[u]);
+            }
+          }
         }
         if (!uniform) {
           make_each(tile);
@@ -134,7 +146,8 @@ __global__ void __launch_bounds__(kThreads, kNoiseMinBlocks<In, Out>)
             float z[4];
             counter_normals(counter + (u * kThreads * G + k) / 4, step, seed, z);
 #pragma unroll
-            for (int j = 0; j < 4; ++j) to.v[k + j] = noisy(from[u].v[k + j], sigma[u], z[j]);
+            for (int j = 0; j < 4; ++j)
+              to.v[k + j] = noisy(from[u].v[k + j], scale[u], sigma[u], z[j]);
           }
           store(out + i + u * kThreads * G, to);
         }
@@ -147,7 +160,7 @@ __global__ void __launch_bounds__(kThreads, kNoiseMinBlocks<In, Out>)
       make_each(tile);
       tile += stride;
     }
-    tile = one_sigma ? make_whole(tile, std::true_type{}) : make_whole(tile, std::false_type{});
+    tile = one_sample ? make_whole(tile, std::true_type{}) : make_whole(tile, std::false_type{});
     for (; tile < end; tile += stride) make_each(tile);
   }
 }
@@ -159,8 +172,8 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks<double>)
   PYGAN_SHARED(double, scratch, kWarps);
   const auto seed = static_cast<uint64_t>(a.state[0]), step = static_cast<uint64_t>(a.state[1]);
   const auto* grad = static_cast<const T*>(a.grad);
-  const int64_t begin = blockIdx.x / chunks * a.sigma_stride + blockIdx.x % chunks * kNoiseChunk;
-  const int64_t sample_end = (blockIdx.x / chunks + 1) * a.sigma_stride;
+  const int64_t begin = blockIdx.x / chunks * a.sample_size + blockIdx.x % chunks * kNoiseChunk;
+  const int64_t sample_end = (blockIdx.x / chunks + 1) * a.sample_size;
   const int64_t end = begin + kNoiseChunk < sample_end ? begin + kNoiseChunk : sample_end;
   double sum[1] = {0};
   const uint64_t base = a.offset + static_cast<uint64_t>(begin);

@@ -41,17 +41,22 @@ struct NoisePiece {
   const void* x;  // [n] elements in memory order
   void* out;      // [n]; may be x
   int64_t n;
-  int64_t first_sigma;  // index of the first sigma
-  uint64_t offset;      // of x[0] in the stream
+  int64_t first_sample;  // index of the first sample among those that have values of their own
+  uint64_t offset;       // of x[0] in the stream
   double scale, bias;
-  Divisor sigma_stride;  // elements that share a sigma: n, or the size of a sample
-  uint32_t step;         // on top of the state's
+  Divisor sample_size;  // elements that share sigma and scale: n, or those of a sample
+  uint32_t step;        // on top of the state's
+};
+
+// Sigma or scale of all pieces, in memory: one value for each of their samples.
+struct NoiseFactor {
+  const void* data;  // or null: a number takes its place
+  bool is_double;    // else fp32
 };
 
 struct NoiseOptions {
   Dtype x_dtype, out_dtype;
-  const void* sigma;     // of all pieces, or null: sigma_value then
-  bool sigma_is_double;  // else fp32
+  NoiseFactor sigma, scale;  // with a value per sample, sigma is in memory
   double sigma_value;
   const int64_t* state;  // {seed, step}
 };
@@ -60,7 +65,7 @@ struct NoiseOptions {
 struct NoiseDotArgs {
   const void* grad;  // [n]
   Dtype dtype;
-  int64_t n, sigma_stride;
+  int64_t n, sample_size;
   const int64_t* state;
   uint64_t offset;
 };
@@ -82,19 +87,22 @@ PYGAN_HD T add_noise(T x, T sigma, float z, T scale, T bias) {
   return fma_(sigma, static_cast<T>(z), fma_(x, scale, bias));
 }
 
-// The sigma of a sample, where each has its own.
+// The k-th value, which is in memory.
 template <class T>
-PYGAN_HD T sigma_of_sample(const NoisePiece& piece, const NoiseOptions& o, int64_t sample) {
-  const int64_t k = piece.first_sigma + sample;
-  if (o.sigma_is_double) return static_cast<T>(static_cast<const double*>(o.sigma)[k]);
-  return static_cast<T>(static_cast<const float*>(o.sigma)[k]);
+PYGAN_HD T load_factor(const NoiseFactor& factor, int64_t k) {
+  if (factor.is_double) return static_cast<T>(static_cast<const double*>(factor.data)[k]);
+  return static_cast<T>(static_cast<const float*>(factor.data)[k]);
 }
 
-// The sigma of element i.
 template <class T>
-PYGAN_HD T sigma_at(const NoisePiece& piece, const NoiseOptions& o, int64_t i) {
-  if (o.sigma == nullptr) return static_cast<T>(o.sigma_value);
-  return sigma_of_sample<T>(piece, o, piece.sigma_stride.quotient(i));
+PYGAN_HD T sigma_of(const NoisePiece& piece, const NoiseOptions& o, int64_t sample) {
+  if (o.sigma.data == nullptr) return static_cast<T>(o.sigma_value);
+  return load_factor<T>(o.sigma, piece.first_sample + sample);
+}
+template <class T>
+PYGAN_HD T scale_of(const NoisePiece& piece, const NoiseOptions& o, int64_t sample) {
+  if (o.scale.data == nullptr) return static_cast<T>(piece.scale);
+  return load_factor<T>(o.scale, piece.first_sample + sample);
 }
 
 }  // namespace pygan

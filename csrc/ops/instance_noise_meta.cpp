@@ -6,40 +6,52 @@ namespace pygan::ops {
 namespace {
 
 at::Tensor instance_noise_at(const at::Tensor& x, const OptionalTensor& sigma, double sigma_value,
-                             const at::Tensor& state, c10::SymInt offset, double scale, double bias,
+                             const OptionalTensor& scale, const at::Tensor& state,
+                             c10::SymInt offset, double scale_value, double bias,
                              OptionalType dtype) {
-  check_noise({x, sigma, sigma_value, state, offset, scale, bias, dtype, false});
-  return allocate_noisy(x, sigma, noise_dtype(x, dtype));
+  const NoiseArguments a{x,           sigma, sigma_value, scale, state, offset,
+                         scale_value, bias,  dtype,       false, false};
+  check_noise(a);
+  return allocate_noisy(x, a.per_sample(), noise_dtype(x, dtype));
 }
 
 void instance_noise_out(at::TensorList x, const OptionalTensor& sigma, double sigma_value,
-                        at::Tensor& state, c10::SymIntArrayRef offset, c10::ArrayRef<double> scale,
-                        c10::ArrayRef<double> bias, bool cat, at::TensorList out) {
-  check_noise_out(x, sigma, out);
-  check_noise({x, sigma, sigma_value, state, offset, scale, bias, std::nullopt, cat});
-  check_state_apart(state, x, sigma, out);
+                        const OptionalTensor& scale, at::Tensor& state, c10::SymIntArrayRef offset,
+                        Doubles scale_value, Doubles bias, bool cat, bool same,
+                        at::TensorList out) {
+  const NoiseArguments a{x,           sigma, sigma_value,  scale, state, offset,
+                         scale_value, bias,  std::nullopt, cat,   same};
+  check_noise_out(a, out);
+  check_noise(a);
+  check_state_apart(a, out);
 }
 
 at::Tensor noise_advance(at::TensorList x, const OptionalTensor& sigma, double sigma_value,
-                         at::Tensor& state, c10::SymIntArrayRef offset, c10::ArrayRef<double> scale,
-                         c10::ArrayRef<double> bias, OptionalType dtype, bool cat) {
-  check_noise({x, sigma, sigma_value, state, offset, scale, bias, dtype, cat});
-  check_state_apart(state, x, sigma, {});
+                         const OptionalTensor& scale, at::Tensor& state, c10::SymIntArrayRef offset,
+                         Doubles scale_value, Doubles bias, OptionalType dtype, bool cat,
+                         bool same) {
+  const NoiseArguments a{x,           sigma, sigma_value, scale, state, offset,
+                         scale_value, bias,  dtype,       cat,   same};
+  check_noise(a);
+  check_state_apart(a, {});
   return at::empty({static_cast<int64_t>(x.size()), 2}, state.options());
 }
 
 at::Tensor noise_draw(at::TensorList x, const OptionalTensor& sigma, double sigma_value,
-                      c10::ArrayRef<double> scale, c10::ArrayRef<double> bias, OptionalType dtype,
-                      bool cat, at::TensorList out, std::optional<at::Generator>) {
-  if (!out.empty()) {
-    check_not_recorded(x, sigma, out);
-    check_noise_out(x, sigma, out);
-  }
+                      const OptionalTensor& scale, Doubles scale_value, Doubles bias,
+                      OptionalType dtype, bool cat, bool same, at::TensorList out,
+                      std::optional<at::Generator>) {
   TORCH_CHECK_VALUE(!x.empty(),
                     "pygan::noise_draw: x must hold at least one tensor, got an empty list");
   const at::Tensor state = at::empty({2}, x[0].options().dtype(at::kLong));
   const c10::SymDimVector offset(x.size(), 0);
-  check_noise({x, sigma, sigma_value, state, offset, scale, bias, dtype, cat});
+  const NoiseArguments a{x,           sigma, sigma_value, scale, state, offset,
+                         scale_value, bias,  dtype,       cat,   same};
+  if (!out.empty()) {
+    check_not_recorded(a, out);
+    check_noise_out(a, out);
+  }
+  check_noise(a);
   return state;
 }
 

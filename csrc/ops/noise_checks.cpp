@@ -32,46 +32,46 @@ void check_tensor(const NoiseArguments& a, size_t k) {
                     a.cat ? "real" : "x[0]", ", ", a.x[0].device(), ", got ", x.device());
   TORCH_CHECK_VALUE(a.state.device() == x.device(), op_of(a), "stream must be on the device of x, ",
                     x.device(), ", got ", a.state.device());
-  TORCH_CHECK_VALUE(std::isfinite(a.scale[k]), op_of(a), "scale must be finite, got ", a.scale[k]);
+  TORCH_CHECK_VALUE(std::isfinite(a.scale_value[k]), op_of(a), "scale must be finite, got ",
+                    a.scale_value[k]);
   TORCH_CHECK_VALUE(std::isfinite(a.bias[k]), op_of(a), "bias must be finite, got ", a.bias[k]);
   TORCH_CHECK_VALUE(a.offset[k] >= 0, op_of(a), "offset must not be negative, got ", a.offset[k]);
+  const at::Tensor& first = a.x[0];
+  TORCH_CHECK_VALUE(!a.same || x.sym_sizes() == first.sym_sizes(), name(),
+                    " must have the shape of ", a.cat ? "real" : "x[0]", ", ", first.sym_sizes(),
+                    ", where same_noise=True, got ", x.sym_sizes());
   if (!a.cat) return;
   TORCH_CHECK_VALUE(x.dim() > 0, name(), " must be a batch of samples, (N, ...), got a 0-d tensor");
-  const at::Tensor& first = a.x[0];
   TORCH_CHECK_VALUE(
       x.dim() == first.dim() && x.sym_sizes().slice(1).equals(first.sym_sizes().slice(1)), name(),
       " must have samples of the shape of real's, ", first.sym_sizes(), ", got ", x.sym_sizes());
 }
 
-void check_sigma(const NoiseArguments& a) {
-  if (!a.sigma.has_value()) {
-    TORCH_CHECK_VALUE(a.sigma_value >= 0 && std::isfinite(a.sigma_value), op_of(a),
-                      "sigma must be finite and not negative, got ", a.sigma_value);
-    return;
-  }
-  const at::Tensor& sigma = *a.sigma;
-  TORCH_CHECK_TYPE(sigma.scalar_type() == at::kFloat || sigma.scalar_type() == at::kDouble,
-                   op_of(a), "sigma must be a float32 or float64 tensor, got ",
-                   name_of(sigma.scalar_type()));
+// Sigma or scale, where it is a tensor, and whether one of a single value is taken.
+void check_factor(const NoiseArguments& a, const char* name, const at::Tensor& factor,
+                  bool takes_one) {
+  TORCH_CHECK_TYPE(factor.scalar_type() == at::kFloat || factor.scalar_type() == at::kDouble,
+                   op_of(a), name, " must be a float32 or float64 tensor, got ",
+                   name_of(factor.scalar_type()));
   const auto fits = [&](const c10::SymInt& samples) {
-    return sigma.dim() == 0 || (sigma.dim() == 1 && sigma.sym_size(0) == samples);
+    return factor.dim() == 0 || (factor.dim() == 1 && factor.sym_size(0) == samples);
   };
   if (a.cat) {
     const c10::SymInt samples = samples_of(a.x);
-    TORCH_CHECK_VALUE(fits(samples), op_of(a),
-                      "sigma must be a number, a 0-d tensor or one value per sample of real and "
-                      "fake, shape [",
-                      samples, "], got shape ", sigma.sym_sizes());
+    TORCH_CHECK_VALUE(fits(samples) && (takes_one || factor.dim() > 0), op_of(a), name,
+                      " must be a number", takes_one ? ", a 0-d tensor" : " (for real alone)",
+                      " or one value per sample of real and fake, shape [", samples,
+                      "], got shape ", factor.sym_sizes());
   }
   for (size_t k = 0; k < a.x.size(); ++k) {
     const at::Tensor& x = a.x[k];
-    TORCH_CHECK_VALUE(a.cat || fits(x.dim() > 0 ? x.sym_size(0) : c10::SymInt(-1)), op_of(a),
-                      "sigma must be a number, a 0-d tensor or one value per sample of ",
+    TORCH_CHECK_VALUE(a.cat || fits(x.dim() > 0 ? x.sym_size(0) : c10::SymInt(-1)), op_of(a), name,
+                      " must be a number, a 0-d tensor or one value per sample of ",
                       a.x.size() == 1 ? "x" : "x[" + std::to_string(k) + "]", ", shape ",
-                      x.sym_sizes(), ", got shape ", sigma.sym_sizes());
-    TORCH_CHECK_VALUE(sigma.device() == x.device() || (sigma.is_cpu() && sigma.dim() == 0),
-                      op_of(a), "sigma must be on the device of x, ", x.device(), ", got ",
-                      sigma.device());
+                      x.sym_sizes(), ", got shape ", factor.sym_sizes());
+    TORCH_CHECK_VALUE(factor.device() == x.device() || (factor.is_cpu() && factor.dim() == 0),
+                      op_of(a), name, " must be on the device of x, ", x.device(), ", got ",
+                      factor.device());
   }
 }
 
@@ -121,7 +121,8 @@ bool apart(const at::Tensor& a, const at::Tensor& b) {
   return overlap_of(a, b) == at::MemOverlapStatus::No;
 }
 
-void check_out_overlap(at::TensorList x, const OptionalTensor& sigma, at::TensorList out) {
+void check_out_overlap(const NoiseArguments& a, at::TensorList out) {
+  const at::TensorList x = a.x;
   for (size_t k = 0; k < x.size(); ++k) {
     const auto name = [&] { return name_of_x("out", k, x.size(), false); };
     TORCH_CHECK_VALUE(at::has_internal_overlap(out[k]) != at::MemOverlap::Yes, name(),
@@ -133,8 +134,10 @@ void check_out_overlap(at::TensorList x, const OptionalTensor& sigma, at::Tensor
           j == k || (!overlap(out[k], x[j]) && !overlap(out[k], out[j])), name(),
           " must share no memory with the other tensors of x and out, got an overlap");
     }
-    TORCH_CHECK_VALUE(!sigma.has_value() || apart(out[k], *sigma), name(),
+    TORCH_CHECK_VALUE(!a.sigma.has_value() || apart(out[k], *a.sigma), name(),
                       " must share no memory with sigma, got an overlap");
+    TORCH_CHECK_VALUE(!a.scale.has_value() || apart(out[k], *a.scale), name(),
+                      " must share no memory with scale, got an overlap");
   }
 }
 
@@ -175,19 +178,25 @@ c10::SymInt samples_of(at::TensorList x) {
 void check_noise(const NoiseArguments& a) {
   check_state(op_of(a), a.state);
   TORCH_CHECK_VALUE(!a.x.empty(), op_of(a), "x must hold at least one tensor, got an empty list");
-  TORCH_CHECK_VALUE(
-      a.offset.size() == a.x.size() && a.scale.size() == a.x.size() && a.bias.size() == a.x.size(),
-      op_of(a), "x must have as many tensors as there are offsets, scales and biases");
+  TORCH_CHECK_VALUE(a.offset.size() == a.x.size() && a.scale_value.size() == a.x.size() &&
+                        a.bias.size() == a.x.size(),
+                    op_of(a),
+                    "x must have as many tensors as there are offsets, scales and biases");
   if (a.dtype.has_value()) {
     TORCH_CHECK_TYPE(is_float(*a.dtype), op_of(a),
                      "dtype must be float32, float64, float16 or bfloat16, got ",
                      name_of(*a.dtype));
   }
   for (size_t k = 0; k < a.x.size(); ++k) check_tensor(a, k);
-  check_sigma(a);
+  TORCH_CHECK_VALUE(a.sigma.has_value() || (a.sigma_value >= 0 && std::isfinite(a.sigma_value)),
+                    op_of(a), "sigma must be finite and not negative, got ", a.sigma_value);
+  if (a.sigma.has_value()) check_factor(a, "sigma", *a.sigma, true);
+  // A number scales real alone: one value on the device might be meant for either.
+  if (a.scale.has_value()) check_factor(a, "scale", *a.scale, !a.cat);
 }
 
-void check_noise_out(at::TensorList x, const OptionalTensor& sigma, at::TensorList out) {
+void check_noise_out(const NoiseArguments& a, at::TensorList out) {
+  const at::TensorList x = a.x;
   TORCH_CHECK_VALUE(out.size() == x.size(),
                     "pygan.instance_noise: out must have as many tensors as "
                     "x, ",
@@ -205,20 +214,20 @@ void check_noise_out(at::TensorList x, const OptionalTensor& sigma, at::TensorLi
     const c10::AutoFwGradMode with_tangents(true);
     check_no_transform("pygan.instance_noise", out[k]);
   }
-  check_out_overlap(x, sigma, out);
+  check_out_overlap(a, out);
 }
 
-void check_state_apart(const at::Tensor& state, at::TensorList x, const OptionalTensor& sigma,
-                       at::TensorList out) {
+void check_state_apart(const NoiseArguments& a, at::TensorList out) {
   for (size_t k = 0; k < out.size(); ++k) {
-    TORCH_CHECK_VALUE(apart(out[k], state), name_of_x("out", k, out.size(), false),
+    TORCH_CHECK_VALUE(apart(out[k], a.state), name_of_x("out", k, out.size(), false),
                       " must share no memory with the stream's state, got an overlap");
   }
-  bool read = sigma.has_value() && !apart(*sigma, state);
-  for (const at::Tensor& one : x) read |= !apart(one, state);
+  bool read = (a.sigma.has_value() && !apart(*a.sigma, a.state)) ||
+              (a.scale.has_value() && !apart(*a.scale, a.state));
+  for (const at::Tensor& one : a.x) read |= !apart(one, a.state);
   TORCH_CHECK_VALUE(!read,
-                    "pygan.instance_noise: x and sigma must share no memory with the stream's "
-                    "state, got an overlap");
+                    "pygan.instance_noise: x, sigma and scale must share no memory with the "
+                    "stream's state, got an overlap");
 }
 
 void check_noise_dot(const at::Tensor& grad, c10::SymIntArrayRef stride, const at::Tensor& state,
@@ -251,13 +260,10 @@ void check_noise_dot(const at::Tensor& grad, c10::SymIntArrayRef stride, const a
   }
 }
 
-void check_not_recorded(at::TensorList x, const OptionalTensor& sigma, at::TensorList out) {
-  const auto requires_grad = [](const at::Tensor& one) { return one.requires_grad(); };
-  TORCH_CHECK(!at::GradMode::is_enabled() || !(std::any_of(x.begin(), x.end(), requires_grad) ||
-                                               std::any_of(out.begin(), out.end(), requires_grad) ||
-                                               (sigma.has_value() && sigma->requires_grad())),
-              "pygan.instance_noise: out must not be given where x, sigma or out require grad, "
-              "because functions with out= are not differentiable");
+void check_not_recorded(const NoiseArguments& a, at::TensorList out) {
+  TORCH_CHECK(!records(a.x) && !records(out) && !records(a.sigma) && !records(a.scale),
+              "pygan.instance_noise: out must not be given where x, sigma, scale or out require "
+              "grad, because functions with out= are not differentiable");
 }
 
 }  // namespace pygan::ops

@@ -46,28 +46,34 @@ TORCH_LIBRARY(pygan, m) {
       "-> Tensor[]");
 
   // x scale + bias + sigma z for each x: z from state = {seed, step} (int64), where the k-th tensor
-  // takes step + k, and the element's offset; then the step in `state` is as many further. sigma is
-  // the tensor, or sigma_value without one. cat: the results are one batch, (real, fake).
+  // takes step + k, and the element's offset; then the step in `state` is as many further. same:
+  // each takes `step`, and it is one further. sigma and scale are tensors, one value or one per
+  // sample, or sigma_value and scale_value without one. cat: the results are one batch, (real,
+  // fake), whose samples a sigma and a scale of one value per sample are for.
   m.def(
-      "instance_noise(Tensor[] x, Tensor? sigma, float sigma_value, Tensor(a!) state, "
-      "SymInt[] offset, float[] scale, float[] bias, ScalarType? dtype, bool cat) -> Tensor[]");
+      "instance_noise(Tensor[] x, Tensor? sigma, float sigma_value, Tensor? scale, "
+      "Tensor(a!) state, SymInt[] offset, float[] scale_value, float[] bias, ScalarType? dtype, "
+      "bool cat, bool same) -> Tensor[]");
   m.def(
-      "instance_noise.out(Tensor[] x, Tensor? sigma, float sigma_value, Tensor(a!) state, "
-      "SymInt[] offset, float[] scale, float[] bias, bool cat, *, Tensor(b!)[] out) -> ()");
-  // For one tensor, without advancing, and differentiable in sigma. noise_advance gives it the
-  // state.
+      "instance_noise.out(Tensor[] x, Tensor? sigma, float sigma_value, Tensor? scale, "
+      "Tensor(a!) state, SymInt[] offset, float[] scale_value, float[] bias, bool cat, bool same, "
+      "*, Tensor(b!)[] out) -> ()");
+  // For one tensor, without advancing, and differentiable in sigma and scale. noise_advance gives
+  // it the state.
   m.def(
-      "instance_noise_at(Tensor x, Tensor? sigma, float sigma_value, Tensor state, SymInt offset, "
-      "float scale, float bias, ScalarType? dtype) -> Tensor");
+      "instance_noise_at(Tensor x, Tensor? sigma, float sigma_value, Tensor? scale, Tensor state, "
+      "SymInt offset, float scale_value, float bias, ScalarType? dtype) -> Tensor");
   // Moves the state on as instance_noise does, after the same checks, and returns the state that
   // each tensor takes, (x, 2), for instance_noise_at.
   m.def(
-      "noise_advance(Tensor[] x, Tensor? sigma, float sigma_value, Tensor(a!) state, "
-      "SymInt[] offset, float[] scale, float[] bias, ScalarType? dtype, bool cat) -> Tensor");
+      "noise_advance(Tensor[] x, Tensor? sigma, float sigma_value, Tensor? scale, "
+      "Tensor(a!) state, SymInt[] offset, float[] scale_value, float[] bias, ScalarType? dtype, "
+      "bool cat, bool same) -> Tensor");
   // A state drawn from the generator, after the same checks.
   m.def(
-      "noise_draw(Tensor[] x, Tensor? sigma, float sigma_value, float[] scale, float[] bias, "
-      "ScalarType? dtype, bool cat, Tensor[] out, Generator? generator) -> Tensor",
+      "noise_draw(Tensor[] x, Tensor? sigma, float sigma_value, Tensor? scale, "
+      "float[] scale_value, float[] bias, ScalarType? dtype, bool cat, bool same, Tensor[] out, "
+      "Generator? generator) -> Tensor",
       {at::Tag::nondeterministic_seeded});
   // sum of grad z over everything (samples = -1: a 0-d result) or over each of `samples` samples,
   // grad's elements being numbered in the memory order of a tensor with these strides.

@@ -123,7 +123,8 @@ class DiffusionMixture(Feedback):
         n = x.shape[0]
         first = stream.offset_of(x) // max(x.numel() // max(n, 1), 1)  # sample of the stream
         zeros = torch.zeros(n, 4, dtype=torch.float32, device=x.device)
-        z = _normals_at(zeros, None, 1.0, stream.state, _LEVELS + 4 * first, 1.0, 0.0, None)
+        offset = _LEVELS + 4 * first
+        z = _normals_at(zeros, None, 1.0, None, stream.state, offset, 1.0, 0.0, None)
         # A sum of two squared normals is an exponential variate a, and a / (a + b) of two such is uniform.
         a, b = z.square().view(n, 2, 2).sum(-1).unbind(-1)
         return a / (a + b).clamp_min(1e-30)  # 0 where both are

@@ -105,36 +105,39 @@ def state(r: Rng) -> Tensor:
 
 
 def noise(r: Rng, dtypes: tuple[torch.dtype, ...] = (torch.uint8,)) -> Arguments:
-    """x, sigma, sigma_value, state, offset, scale, bias"""
+    """x, sigma, sigma_value, scale, state, offset, scale_value, bias"""
     count, shape = r.choice([1, 1, 2, 3]), r.choice(SHAPES)
     x = [tensor(r, shape, r.choice([*FLOATS, *dtypes])) for _ in range(count)]
-    sigma = r.choice([None, (), shape[:1]])
-    if sigma is not None:
-        sigma = tensor(r, sigma, r.choice([torch.float32, torch.float64]))
+    sigma, scale = (
+        None if one is None else tensor(r, one, r.choice([torch.float32, torch.float64]))
+        for one in r.choices([None, (), shape[:1]], k=2)
+    )
     offset = [r.choice([0, 5, 2**40]) for _ in x]
-    return [x, sigma, 0.5, state(r), offset, [2.0] * count, [0.5] * count]
+    return [x, sigma, 0.5, scale, state(r), offset, [2.0] * count, [0.5] * count]
 
 
 def noise_cat(r: Rng) -> Arguments:
-    return [*noise(r), r.choice([None, *FLOATS]), False]
+    return [*noise(r), r.choice([None, *FLOATS]), False, r.random() < 0.5]
 
 
 def noise_out(r: Rng) -> Arguments:
     arguments = noise(r)
     arguments[0] = [x.detach() for x in arguments[0]]
-    arguments[1] = None if arguments[1] is None else arguments[1].detach()
+    for k in (1, 3):
+        arguments[k] = None if arguments[k] is None else arguments[k].detach()
     out = [tensor(r, tuple(x.shape), r.choice(FLOATS)).detach() for x in arguments[0]]
-    return [*arguments, False, out]
+    return [*arguments, False, r.random() < 0.5, out]
 
 
 def noise_at(r: Rng) -> Arguments:
-    x, sigma, value, at, offset, scale, bias = noise(r)
-    return [x[0], sigma, value, at, offset[0], scale[0], bias[0], r.choice([None, *FLOATS])]
+    x, *factors, offset, scale, bias = noise(r)
+    return [x[0], *factors, offset[0], scale[0], bias[0], r.choice([None, *FLOATS])]
 
 
 def noise_draw(r: Rng) -> Arguments:
-    x, sigma, value, _, _, scale, bias = noise(r)
-    return [x, sigma, value, scale, bias, r.choice([None, *FLOATS]), False, [], None]
+    x, sigma, value, scale, _, _, *affine = noise(r)
+    dtype, same = r.choice([None, *FLOATS]), r.random() < 0.5
+    return [x, sigma, value, scale, *affine, dtype, False, same, [], None]
 
 
 def noise_dot(r: Rng) -> Arguments:

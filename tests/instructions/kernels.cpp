@@ -112,7 +112,7 @@ template <class In, class Out>
 int64_t noise(const Kernels& kernels, Dtype in, Dtype out, int64_t n) {
   static const int64_t state[2] = {7, 1};
   NoisePiece piece{buffer<In>(0), buffer<Out>(1), n, 0, 0, 1, 0, Divisor(n), 0};
-  NoiseOptions options{in, out, nullptr, false, 0.5, state};
+  NoiseOptions options{in, out, {}, {}, 0.5, state};
   return instructions_of([&] { kernels.instance_noise(piece, options, 0, n); });
 }
 

@@ -186,9 +186,15 @@ PATCHES = [
     ),
     Patch(
         NOISE,
-        "uniform = uniform && first + G <= (sample + 1) * piece.sigma_stride.value;",
+        "uniform = uniform && first + G <= (sample[u] + 1) * piece.sample_size.value;",
         "uniform = uniform && (BUG(noise_sigma_of_another_sample) ||"
-        " first + G <= (sample + 1) * piece.sigma_stride.value);",
+        " first + G <= (sample[u] + 1) * piece.sample_size.value);",
+    ),
+    Patch(
+        NOISE,
+        "load_factor<M>(a.options.scale, piece.first_sample + sample[u]);",
+        "load_factor<M>(a.options.scale,"
+        " piece.first_sample + sample[BUG(noise_scale_of_another_group) ? 0 : u]);",
     ),
     Patch(
         NOISE,
@@ -224,8 +230,7 @@ REPORTS: dict[str, list[Report]] = {
     "noise_tail_out_of_bounds": [NOISE_ASAN],
     "loss_tail_guard_missing": [LOSS_ASAN],
     "loss_logit_guard_missing": [_asan("loss", "gan_loss.cuh")],
-    # An element before the first has no sample: its sigma is looked up far away.
-    "noise_head_guard_missing": [Report("noise", "asan", ("pointer index expression", "noise.h"))],
+    "noise_head_guard_missing": [NOISE_ASAN],
     "noise_tail_guard_missing": [NOISE_ASAN],
     "noise_first_tile_guard_missing": [
         Report("noise", "asan", ("signed integer overflow", "instance_noise.cuh"))
@@ -268,6 +273,7 @@ REPORTS: dict[str, list[Report]] = {
     "noise_misaligned": [Report("noise", "asan", ("misaligned address", "vector.cuh"))],
     "noise_store_misaligned": [Report("noise", "asan", ("misaligned address", "vector.cuh"))],
     "noise_sigma_of_another_sample": [Report("noise", "plain", ("noise: wrong element",))],
+    "noise_scale_of_another_group": [Report("noise", "plain", ("noise: wrong element",))],
     "noise_step_of_another_piece": [Report("noise", "plain", ("noise: wrong element",))],
     "loss_index_overflow": [Report("loss", "asan", ("signed integer overflow", "gan_loss.cuh"))],
     "noise_index_overflow": [

@@ -2,8 +2,8 @@
 // `instance_noise <seed> [brief]`.
 //
 // Every pair of element types with every size, alone, and with lists of tensors; for each tensor
-// alignment, place in the stream, sigma (number, tensor, one per sample), scale and step are drawn
-// at random. `brief` is for the slow TSan: fewer combinations of type and size.
+// alignment, place in the stream, sigma and scale (number, tensor, one per sample) and step are
+// drawn at random. `brief` is for the slow TSan: fewer combinations of type and size.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -21,6 +21,7 @@ using harness::Random;
 using pygan::Divisor;
 using pygan::Dtype;
 using pygan::NoiseDotArgs;
+using pygan::NoiseFactor;
 using pygan::NoiseOptions;
 using pygan::NoisePiece;
 using pygan::cuda::kMaxPieces;
@@ -53,43 +54,53 @@ void fill(Buffer<T>& x, Random& random) {
   }
 }
 
-// The sigmas of a call: a number, a tensor of one, or one per sample; fp32 or fp64.
-struct Sigmas {
-  explicit Sigmas(Random& random)
-      : kind(random.bits() % 3), is_double(random.bits() % 2), shared(random.bits() % 2) {}
+// The values of sigma or scale on the device; fp32 or fp64.
+struct Values {
+  NoiseFactor make(int64_t n, Random& random) {
+    narrow = std::make_unique<Buffer<float>>(n, random.bits() % 3);
+    wide = std::make_unique<Buffer<double>>(n, random.bits() % 3);
+    fill(*narrow, random);
+    fill(*wide, random);
+    const bool is_double = random.bits() % 2;
+    return {is_double ? static_cast<void*>(wide->data()) : narrow->data(), is_double};
+  }
+
+  std::unique_ptr<Buffer<float>> narrow;
+  std::unique_ptr<Buffer<double>> wide;
+};
+
+// The sigmas and scales of a call: numbers, tensors of one, or one per sample.
+struct Factors {
+  explicit Factors(Random& random)
+      : kind(random.bits() % 3), shared(random.bits() % 2), has_scale(random.bits() % 2) {}
 
   // To be called for every piece, before make().
   void count(NoisePiece& piece, Random& random) {
     const int64_t whole = std::max<int64_t>(piece.n, 1);
-    piece.sigma_stride = Divisor(whole);
+    piece.sample_size = Divisor(whole);
     if (kind != 2) return;
     // 8 and 64 are whole groups, of which the others make parts; the last is a single sample.
     const int64_t any = 1 + int64_t(random.bits() % whole);
-    const int64_t strides[] = {1, 7, 8, 64, any, whole};
-    const int64_t stride = strides[random.bits() % 6];
-    piece.sigma_stride = Divisor(stride);
-    const int64_t samples = (piece.n + stride - 1) / stride;
-    piece.first_sigma = shared ? 0 : total;
+    const int64_t sizes[] = {1, 7, 8, 64, any, whole};
+    const int64_t size = sizes[random.bits() % 6];
+    piece.sample_size = Divisor(size);
+    const int64_t samples = (piece.n + size - 1) / size;
+    piece.first_sample = shared ? 0 : total;
     total = shared ? std::max(total, samples) : total + samples;
   }
 
   void make(NoiseOptions& options, Random& random) {
     options.sigma_value = 0.1;
-    options.sigma_is_double = is_double;
-    if (kind == 0) return;
-    const int64_t n = kind == 1 ? 1 : total;
-    narrow = std::make_unique<Buffer<float>>(n, random.bits() % 3);
-    wide = std::make_unique<Buffer<double>>(n, random.bits() % 3);
-    fill(*narrow, random);
-    fill(*wide, random);
-    options.sigma = is_double ? static_cast<void*>(wide->data()) : narrow->data();
+    const int64_t n = kind == 2 ? total : 1;
+    if (kind != 0) options.sigma = sigma.make(n, random);
+    if (has_scale) options.scale = scale.make(n, random);
   }
 
-  unsigned kind;
-  bool is_double, shared;  // shared: all pieces begin with the same sigma
+  unsigned kind;  // of sigma
+  bool shared;    // all pieces begin with the same sample
+  bool has_scale;
   int64_t total = 0;
-  std::unique_ptr<Buffer<float>> narrow;
-  std::unique_ptr<Buffer<double>> wide;
+  Values sigma, scale;
 };
 
 // One of the tensors of a call.
@@ -121,7 +132,7 @@ void check_noise(Dtype in, Dtype out_dtype, const std::vector<int64_t>& sizes, R
   options.out_dtype = out_dtype;
   options.state = state.data();
 
-  Sigmas sigmas(random);
+  Factors factors(random);
   std::vector<std::unique_ptr<Tensor<In, Out>>> tensors;
   std::vector<NoisePiece> pieces;
   for (int64_t n : sizes) {
@@ -134,9 +145,9 @@ void check_noise(Dtype in, Dtype out_dtype, const std::vector<int64_t>& sizes, R
     piece.step = random.bits() % 4 == 0 ? random.bits() : pieces.size() - 1;
     piece.scale = random.uniform(-2, 2);
     piece.bias = random.uniform(-1, 1);
-    sigmas.count(piece, random);
+    factors.count(piece, random);
   }
-  sigmas.make(options, random);
+  factors.make(options, random);
 
   for (std::size_t p = 0; p < pieces.size(); ++p) {
     cpu().instance_noise(pieces[p], options, 0, pieces[p].n);
@@ -209,7 +220,7 @@ void check_turns(Random& random) {
     pieces[p].x = x.data();
     pieces[p].out = out.data() + p * 3000 * kTile;
     pieces[p].n = tiles[p] * kTile - 7;  // these tiles, wherever in its group the first element is
-    pieces[p].sigma_stride = Divisor(pieces[p].n);
+    pieces[p].sample_size = Divisor(pieces[p].n);
     pieces[p].step = p;
   }
   const unsigned first = random.bits() % kBlocks, second = random.bits() % kBlocks;

@@ -26,10 +26,11 @@ struct Shift {
   std::size_t x, out;
 };
 
-// Tensors of these sizes, with a sigma for every `sample` elements; the stream moves on.
+// Tensors of these sizes, with a sigma for every `sample` elements, and a scale if `has_scales`;
+// the stream moves on.
 template <class In, class Out>
 void check_list(const std::vector<int64_t>& sizes, int64_t sample, Shift shift, unsigned grid,
-                std::uint64_t seed) {
+                std::uint64_t seed, bool has_scales = false) {
   using M = pygan::math_t<In, Out>;
   harness::Random random(seed);
   std::vector<std::unique_ptr<harness::Buffer<In>>> x;
@@ -47,20 +48,25 @@ void check_list(const std::vector<int64_t>& sizes, int64_t sample, Shift shift, 
     piece.x = x.back()->data();
     piece.out = out.back()->data();
     piece.n = n;
-    piece.sigma_stride = pygan::Divisor(sample);
-    piece.first_sigma = samples;
+    piece.sample_size = pygan::Divisor(sample);
+    piece.first_sample = samples;
     piece.step = random.bits();
     piece.scale = random.uniform(0, 0.01);
     piece.bias = random.uniform(-1, 1);
     samples += (n + sample - 1) / sample;
   }
   harness::Buffer<float> sigma(samples);
-  for (int64_t k = 0; k < samples; ++k) sigma[k] = float(random.uniform(0, 1));
+  harness::Buffer<double> scale(samples);
+  for (int64_t k = 0; k < samples; ++k) {
+    sigma[k] = float(random.uniform(0, 1));
+    scale[k] = random.uniform(0, 0.01);
+  }
   harness::Buffer<int64_t> state(2);
   state[0] = random.bits();
   state[1] = random.bits();
   const int64_t before = state[1];
-  launch.options.sigma = sigma.data();
+  launch.options.sigma = {sigma.data(), false};
+  if (has_scales) launch.options.scale = {scale.data(), true};
   launch.options.state = state.data();
   launch.advance = state.data();
   launch.steps = 3;
@@ -70,9 +76,9 @@ void check_list(const std::vector<int64_t>& sizes, int64_t sample, Shift shift, 
     const NoisePiece& piece = launch.pieces[p];
     for (int64_t i = 0; i < piece.n; ++i) {
       const float z = normal_at(piece.offset + i, before + piece.step, state[0]);
-      const auto expected = pygan::from_math<Out>(
-          pygan::add_noise<M>(M((*x[p])[i]), M(sigma[piece.first_sigma + i / sample]), z,
-                              M(piece.scale), M(piece.bias)));
+      const int64_t k = piece.first_sample + i / sample;
+      const auto expected = pygan::from_math<Out>(pygan::add_noise<M>(
+          M((*x[p])[i]), M(sigma[k]), z, M(has_scales ? scale[k] : piece.scale), M(piece.bias)));
       if (std::memcmp(&(*out[p])[i], &expected, sizeof(Out)) != 0)
         harness::fail("noise: wrong element %lld of %lld in piece %d of %d", (long long)i,
                       (long long)piece.n, p, launch.count);
@@ -90,6 +96,7 @@ void check_lists(std::uint64_t seed) {
       check_list<In, Out>({1}, 7, shift, grid, seed);
       check_list<In, Out>({3 * kTile + 103}, 7, shift, grid, seed);
       check_list<In, Out>({kTile, 5, 2 * kTile + 1, 257}, 64, shift, grid, seed);
+      check_list<In, Out>({kTile, 5, 2 * kTile + 1, 257}, 64, shift, grid, seed, true);
       check_list<In, Out>({5, kTile, 2 * kTile + 9}, 3 * kTile, shift, grid, seed);
     }
 }
@@ -117,7 +124,7 @@ inline void check_huge() {
   piece.x = x.data();
   piece.out = out.data();
   piece.n = n;
-  piece.sigma_stride = pygan::Divisor(n);
+  piece.sample_size = pygan::Divisor(n);
   piece.scale = 1;
   simt::run_only_blocks({0});
   pygan::cuda::launch(pygan::cuda::instance_noise_kernel<std::uint8_t, Out>, grid, kThreads,
