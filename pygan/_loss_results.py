@@ -77,7 +77,7 @@ class LossAndGrad(NamedTuple):
     """By each of the logits arguments, in their order: a tensor like it, or a list of tensors."""
     stats: LossStats | None
     """None unless asked for."""
-    parts: LossParts | None
+    parts: LossParts | None = None
     """None unless asked for."""
 
     def backward(self, *logits: Logits, retain_graph: bool = False) -> None:
