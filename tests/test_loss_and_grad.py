@@ -147,9 +147,7 @@ def test_backward_from_where_the_logits_came(device):
     net = torch.nn.Linear(3, 1).to(device)
     data = torch.randn(2, 8, 3, device=device)
     real, fake = net(data[0]), net(data[1])
-    loss, grads, stats, _ = discriminator_loss_and_grad(
-        real, fake, loss="hinge", return_stats=True
-    )
+    loss, grads, stats, _ = discriminator_loss_and_grad(real, fake, loss="hinge", return_stats=True)
     fused_losses.LossAndGrad(loss, grads, stats).backward(real, fake)
     got = [p.grad for p in net.parameters()]
     value = fused_losses.discriminator_loss(net(data[0]), net(data[1]), loss="hinge")

@@ -66,7 +66,6 @@ struct StatisticLanes {
   // logit with AVX-512; with 4, and a counter each for positive and negative ones, 0.15).
   template <int kParts, bool by_sign, class M>
   void add_group(const M* x, const M* q, const M* seen, M undecided, M pivot) {
-    alignas(64) M total[kStrip];
     int32_t suspicious = 0;
 #pragma GCC ivdep
     for (int k = 0; k < kStrip; ++k) {
@@ -83,7 +82,6 @@ struct StatisticLanes {
         const M middle = by_sign ? M(0) : undecided;
         found += decided > middle ? 1 : (decided < middle ? 1 << 16 : 0);
       }
-      total[k] = sum;
       logit[k] += static_cast<double>(sum);
       square[k] += static_cast<double>(squares);
       probability[k] += static_cast<double>(p);

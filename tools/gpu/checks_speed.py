@@ -11,6 +11,7 @@ from pygan.fused_losses import (
     LOSSES,
     discriminator_loss,
     discriminator_loss_and_grad,
+    feature_matching_and_grad,
     generator_loss,
 )
 
@@ -89,6 +90,9 @@ def measured_calls(b, n, size):
     def backward(k):
         return torch.ops.pygan.gan_loss_backward(one, [b.x(k)], nothing, [2], index, 0.0, [], 0)
 
+    def features(k):
+        return feature_matching_and_grad([b.x(k)], [b.y(k)])
+
     return {
         "noise out=": (noise, 2 * size),
         "noise, sigma per sample": (noise_per_sample, 2 * size),
@@ -100,6 +104,8 @@ def measured_calls(b, n, size):
         "hinge loss_and_grad": (lambda k: loss_and_grad(k, "hinge"), 4 * size),
         "wasserstein": (lambda k: discriminator_loss(b.x(k), b.y(k), loss="wasserstein"), 2 * size),
         "backward": (backward, 2 * size),
+        # Reads both, writes the gradient; a byte an element goes from one pass to the other.
+        "feature matching": (features, 3 * size),
         "torch sum": (lambda k: b.x(k).sum(), size),
         "torch x + sigma randn": (lambda k: b.x(k) + 0.5 * torch.randn_like(b.x(k)), 2 * size),
     }
