@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, overload
 from torch import Tensor
 
 from pygan._arguments import check_bool
-from pygan.fused_losses import Logits, fake_loss, generator_loss, real_loss
+from pygan._loss_results import Logits
+from pygan.fused_losses import fake_loss, generator_loss, real_loss
 from pygan.loss_modules import LossModule, Reduced, Result, Weights, zeros
 
 __all__ = ["GANLoss"]

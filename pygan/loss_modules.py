@@ -17,16 +17,8 @@ from typing_extensions import TypedDict, TypeVar, Unpack  # torch requires it
 
 from pygan._arguments import describe
 from pygan._compile import not_scriptable
-from pygan.fused_losses import (
-    Logits,
-    LossStats,
-    compares,
-    discriminator_loss,
-    generator_loss,
-)
-
-if TYPE_CHECKING:
-    from pygan.fused_losses import LossParts  # type: ignore[attr-defined]
+from pygan._loss_results import Logits, LossParts, LossStats
+from pygan.fused_losses import compares, discriminator_loss, generator_loss
 
 __all__ = ["DiscriminatorLoss", "GeneratorLoss"]
 
