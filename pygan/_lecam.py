@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -84,11 +85,12 @@ class LeCam(RunningMeans, Penalty):
                 + ", ".join(sorted({str(x.device) for x in real + fake}))
             )
         averages, started = self._moved([x.detach() for x in real + fake])
-        terms = [
-            _excess(wide(r), a_f, 1.0) + _excess(wide(f), a_r, -1.0)
-            for r, f, a_r, a_f in zip(real, fake, *averages, strict=True)
-        ]
-        return torch.where(started, self.weight * torch.stack(terms).sum(), 0.0)
+        a_r, a_f = averages.to(wide(real[0]).dtype).unbind()
+        above = [wide(r) - a_f[k] for k, r in enumerate(real)]
+        below = [a_r[k] - wide(f) for k, f in enumerate(fake)]
+        squares = [x.relu().square().mean() for x in above + below]
+        penalty = self.weight * functools.reduce(torch.add, squares)
+        return penalty if self.start == 0 else torch.where(started, penalty, 0.0)
 
     def value(self, real: Judged, fake: Judged, probe: Judged | None, step: int) -> Tensor:
         return self(real.logits, fake.logits)
@@ -108,8 +110,3 @@ class LeCam(RunningMeans, Penalty):
             if x.numel() == 0:
                 raise ValueError(f"LeCam: {name} must not be empty, got {describe(x)}")
         return listed
-
-
-def _excess(logits: Tensor, average: Tensor, sign: float) -> Tensor:
-    """The mean square of what is above the average, or below it."""
-    return (sign * (logits - average.to(logits.dtype))).relu().square().mean()

@@ -45,7 +45,9 @@ class RunningMeans(nn.Module):
         started = self.calls >= self.start
         if self.training:
             means = _means(groups).view_as(self.averages)
-            moved = torch.where(started, torch.lerp(means, self.averages, self.decay), means)
+            moved = torch.lerp(means, self.averages, self.decay)
+            if self.start > 0:
+                moved = torch.where(started, moved, means)
             # An infinite mean, as of an overflow that a GradScaler skips, would stay in the averages for ever.
             self.averages.copy_(torch.where(moved.isfinite(), moved, self.averages))
             self.calls.add_(1)
@@ -61,10 +63,10 @@ class RunningMeans(nn.Module):
 
 def _means(groups: list[Tensor]) -> Tensor:
     """(groups,): over all processes, which may have different numbers of values."""
-    sums = torch.stack([wide(x).sum().double() for x in groups])
-    counts = torch.stack([torch.full_like(sums[0], x.numel()) for x in groups])
-    if is_distributed():
-        both = torch.stack([sums, counts])
-        torch.distributed.all_reduce(both)
-        sums, counts = both.unbind()
-    return sums / counts
+    means = torch.stack([wide(x).mean() for x in groups]).double()
+    if not is_distributed():
+        return means
+    counts = torch.stack([torch.full_like(means[0], x.numel()) for x in groups])
+    both = torch.stack([means * counts, counts])
+    torch.distributed.all_reduce(both)
+    return both[0] / both[1]
