@@ -21,8 +21,7 @@ _OP = "pygan.fused_losses.feature_matching"
 _NORMS = {"l1": 0, "l2": 1}
 
 _op = torch.ops.pygan.feature_matching.default
-_l1_backward = torch.ops.pygan.feature_matching_l1_backward.default
-_l2_backward = torch.ops.pygan.feature_matching_l2_backward.default
+_op_and_grad = torch.ops.pygan.feature_matching_and_grad.default
 
 
 @compiled_since_2_8
@@ -43,7 +42,7 @@ def feature_matching(
         loss = 2 * feature_matching(fake_features, real_features)                        # HiFi-GAN, BigVGAN
         loss = feature_matching(fake_features, real_features, reduction="mean", relative=True)  # EnCodec's paper
 
-    One pass over both lists, and one for the gradient. Between the two, l1 keeps one byte for each element.
+    One pass over both lists, and one for the gradient; on the CPU one pass writes both.
 
     Args:
         fake_features: the maps of the generated samples: a tensor of any shape, or a list or tuple of such, nested to
@@ -102,18 +101,9 @@ def feature_matching_and_grad(
     fake, real, factors, distance = _parse(
         fake_features, real_features, norm, reduction, weights, flags
     )
-    loss, values, multipliers, signs = _op(fake, real, factors, distance, relative, True)
-    one = torch.ones_like(loss)
-    if signs:
-        flat = _l1_backward(one, multipliers, signs, [_CODES[x.dtype] for x in fake])
-    else:
-        flat = _l2_backward(one, multipliers, fake, real)
+    loss, values, _, flat = _op_and_grad(fake, real, factors, distance, relative)
     grads = _nested(fake_features, iter(flat))
     return (loss, grads, values) if return_parts else (loss, grads)
-
-
-# c10::ScalarType, as ops take a list of dtypes.
-_CODES = {torch.float16: 5, torch.float32: 6, torch.float64: 7, torch.bfloat16: 15}
 
 
 def _parse(

@@ -145,10 +145,11 @@ def test_a_graph_can_be_run_twice_and_scaled(norm):
 
 
 def test_l1_keeps_one_byte_for_each_element():
+    """Where the gradient cannot be written before the sums are known."""
     fake, real = maps()
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
-        feature_matching(fake, real)
+        feature_matching(fake, real, relative=True)
     elements = sum(x.numel() for x in fake)
     assert sum(x.nbytes for x in kept) == elements + 4 * len(fake)
 
@@ -387,3 +388,32 @@ def test_raw_backward_ops_refuse_what_they_could_not_read():
         ):
             with pytest.raises(RuntimeError, match="pygan::feature_matching"):
                 call(*bad)
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_twice_over_one_graph(norm, dtype):
+    """The gradient that the forward pass has written is handed out once, and copied while the graph is kept."""
+    real = [torch.randn(3, 50, dtype=dtype), torch.randn(7, dtype=dtype)]
+    fake = [torch.randn_like(x).requires_grad_() for x in real]
+    loss = feature_matching(fake, real, norm=norm)
+    want = torch.autograd.grad(reference.feature_matching(fake, real, norm=norm)[0], fake)
+    first = torch.autograd.grad(loss, fake, retain_graph=True)
+    for g in first:
+        g.zero_()  # the receiver's to write to
+    second = torch.autograd.grad(3 * loss, fake, retain_graph=True)
+    last = torch.autograd.grad(loss, fake)
+    for two, one, w in zip(second, last, want, strict=True):
+        torch.testing.assert_close(one, w)
+        torch.testing.assert_close(two, 3 * w)
+    with pytest.raises(RuntimeError, match="second time"):
+        torch.autograd.grad(loss, fake)
+
+
+def test_one_pass_writes_loss_and_gradient():
+    fake, real = [torch.randn(9, requires_grad=True)], [torch.randn(9)]
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+        feature_matching(fake, real).backward()
+        feature_matching_and_grad(fake, real, norm="l2")
+    names = [e.name for e in seen.events() if e.name.startswith("pygan::")]
+    assert set(names) == {"pygan::feature_matching", "pygan::feature_matching_and_grad"}

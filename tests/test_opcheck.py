@@ -90,6 +90,10 @@ def feature_calls(device):
     for distance, norm in enumerate(("l1", "l2")):
         arguments = (real, [1.0, 0.5], distance, True, True)
         calls[f"feature_matching, {norm}"] = (ops.feature_matching.default, (leaves, *arguments))
+        calls[f"feature_matching_and_grad, {norm}"] = (
+            ops.feature_matching_and_grad.default,
+            (fake, *arguments[:-1]),
+        )
         _, _, multipliers, signs = ops.feature_matching.default(fake, *arguments)
         op = getattr(ops, f"feature_matching_{norm}_backward")
         for kind, by, maps in (("", grad, leaves), (", without a graph", grad.detach(), fake)):

@@ -10,6 +10,21 @@
 namespace pygan::cpu::PYGAN_CPU_ISA {
 namespace {
 
+// The gradient of what is not relative, whose multiplier is known before the sums are.
+template <class T, Distance distance>
+void gradient_of_block(const FeatureMap& map, const math_t<T>* f, const math_t<T>* r, T* out,
+                       int64_t count) {
+  using M = math_t<T>;
+  constexpr double slope = distance == Distance::l1 ? 1 : kSlopeOfSquare;
+  const M by = static_cast<M>(
+      slope * static_cast<double>(static_cast<M>(map.weight / static_cast<double>(map.n))));
+#pragma GCC ivdep
+  for (int64_t k = 0; k < count; ++k) {
+    const M d = f[k] - r[k];
+    out[k] = from_math<T>(by * (distance == Distance::l1 ? static_cast<M>(sign_of(d)) : d));
+  }
+}
+
 template <class T, Distance distance, bool relative>
 void sums_of_range(const FeatureMap& map, int64_t begin, int64_t end, double* sums) {
   using M = math_t<T>;
@@ -25,6 +40,9 @@ void sums_of_range(const FeatureMap& map, int64_t begin, int64_t end, double* su
         lanes[k] += static_cast<double>(distance_of(distance, f[strip + k] - r[strip + k]));
         if constexpr (relative) magnitudes[k] += static_cast<double>(std::abs(r[strip + k]));
       }
+    }
+    if (map.out != nullptr) {
+      gradient_of_block<T, distance>(map, f, r, static_cast<T*>(map.out) + i, count);
     }
     if (map.signs == nullptr) continue;
     alignas(64) int8_t rest[kStrip];

@@ -15,8 +15,11 @@ void loss_sums(const LossPiece* pieces, int count, const LossOptions& options,
                const LossScratch& scratch, Stream stream) {
   const unsigned blocks = loss_blocks(pieces, count);
   const LossLaunch a = describe(pieces, count, options, blocks);
-  const bool grads = std::any_of(pieces, pieces + count,
-                                 [](const LossPiece& piece) { return piece.out != nullptr; });
+  // The kernel without gradients has no registers left for the parts.
+  const bool parts = scratch.out.parts != nullptr;
+  const bool grads = parts || std::any_of(pieces, pieces + count, [](const LossPiece& piece) {
+                       return piece.out != nullptr;
+                     });
   with_floating_type(options.dtype, [&](auto type) {
     using T = decltype(type);
     const auto kernel = options.statistics ? gan_loss_sums_kernel<T, With::statistics>

@@ -363,7 +363,8 @@ __global__ void __launch_bounds__(kThreads, kLossMinBlocks<T, with>)
   PYGAN_SHARED(unsigned, flag, 1);
   PYGAN_SHARED(double, of_pieces, kMaxPieces);
 
-  const bool wants_parts = scratch.out.parts != nullptr;
+  // With nothing else there are no registers for the parts: the launcher takes another kernel.
+  const bool wants_parts = with != With::nothing && scratch.out.parts != nullptr;
   double totals[kColumns] = {};
   for_each_piece(a, [&](const LossPiece& piece, const Tiles& tiles) {
     const double coefficient = wants_parts ? 1.0 : piece.coefficient;
@@ -386,7 +387,8 @@ __global__ void __launch_bounds__(kThreads, kLossMinBlocks<T, with>)
         }
       }
     }
-    if (wants_parts) {
+    if constexpr (with != With::nothing) {
+      if (!wants_parts) return;
       const int64_t p = &piece - a.pieces;
       leave_part(totals, scratch.of_pieces + p * gridDim.x + tiles.first, shared);
     }
@@ -414,7 +416,9 @@ __global__ void __launch_bounds__(kThreads, kLossMinBlocks<T, with>)
     }
     block_sum(totals, shared);
   }
-  if (wants_parts) finish_parts<M>(a, scratch, of_pieces, shared);
+  if constexpr (with != With::nothing) {
+    if (wants_parts) finish_parts<M>(a, scratch, of_pieces, shared);
+  }
   if constexpr (!kWithStatistics) {
     if (threadIdx.x == 0) finish_loss<kColumns, M>(shared, a.options, scratch.out);
   } else {

@@ -21,7 +21,7 @@ struct FeatureMap {
   const void* fake;  // [n]
   const void* real;  // [n]
   int8_t* signs;     // [n] of d, or null: what the gradient of l1 needs to know of it
-  void* out;         // [n]: the gradient, for what makes one
+  void* out;  // [n]: the gradient, for what makes one; the sums on the CPU, of what is not relative
   int64_t n;
   double weight;
   int64_t index;  // among all maps of the loss

@@ -31,5 +31,7 @@ at::ScalarType loss_type(at::TensorList maps);
 // (loss, values, multipliers, signs) through the dispatcher.
 using Matched = std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>>;
 Matched call_features(const FeatureArgs&, bool signs);
+// The same with gradients in place of signs.
+Matched call_features_and_grad(const FeatureArgs&);
 
 }  // namespace pygan::ops

@@ -1,8 +1,12 @@
 // First and second derivatives of feature matching.
 //
-// Between the passes l1 keeps a byte an element, the sign of its difference, and neither map: 3.5
-// tensors of fp32 are moved in all (reads two, writes a quarter; reads a quarter, writes one) where
-// recomputing moves 5. l2 recomputes: keeping its differences would move as much.
+// On the CPU the forward pass writes the gradient: 3 tensors of fp32 are moved in all, and the
+// backward pass hands it out, multiplied in place where the incoming gradient is not 1. Where the
+// gradient is not known yet (relative), would be rounded twice (16 bits), or could not be looked at
+// without a sync (CUDA) or a value (tracing), l1 keeps a byte an element, the sign of its
+// difference, and neither map: 3.5 tensors (reads two, writes a quarter; reads a quarter, writes
+// one) where recomputing moves 5. l2 recomputes: keeping its differences would move as much.
+#include <c10/core/impl/TorchDispatchModeTLS.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "ops/features.h"
@@ -21,7 +25,22 @@ Matched call_features(const FeatureArgs& args, bool signs) {
   return matching.call(args.fake, args.real, args.weights, args.distance, args.relative, signs);
 }
 
+Matched call_features_and_grad(const FeatureArgs& args) {
+  static const auto matching = op<Matched(at::TensorList, at::TensorList, Doubles, int64_t, bool)>(
+      "pygan::feature_matching_and_grad");
+  return matching.call(args.fake, args.real, args.weights, args.distance, args.relative);
+}
+
 namespace {
+
+bool keeps_grads(const FeatureArgs& args) {
+  const auto fits = [](const at::Tensor& x) {
+    return is_plain_cpu(x) && x.scalar_type() == math_type(x.scalar_type());
+  };
+  return !args.relative && !c10::impl::TorchDispatchModeTLS::any_modes_set() &&
+         std::all_of(args.fake.begin(), args.fake.end(), fits) &&
+         std::all_of(args.real.begin(), args.real.end(), fits);
+}
 
 constexpr const char* kOp = "pygan.fused_losses.feature_matching";
 
@@ -47,9 +66,16 @@ struct FeatureMatching : Function<FeatureMatching> {
                                const std::vector<double>& weights, int64_t distance,
                                bool relative) {
     const AutoDispatchBelowADInplaceOrView below;
-    const bool l1 = static_cast<Distance>(distance) == Distance::l1;
-    auto [loss, values, multipliers, signs] =
-        call_features({fake, real, weights, distance, relative}, l1);
+    const FeatureArgs args{fake, real, weights, distance, relative};
+    const bool l1 = args.kind() == Distance::l1;
+    at::Tensor loss, values, multipliers;
+    std::vector<at::Tensor> signs, grads;
+    if (keeps_grads(args)) {
+      std::tie(loss, values, multipliers, grads) = call_features_and_grad(args);
+    } else {
+      std::tie(loss, values, multipliers, signs) = call_features(args, l1);
+    }
+    ctx->saved_data["grads"] = grads;
     variable_list saved{multipliers};
     if (l1) {
       saved.insert(saved.end(), signs.begin(), signs.end());
@@ -68,6 +94,24 @@ struct FeatureMatching : Function<FeatureMatching> {
     return results;
   }
 
+  // What the forward pass kept, times grad; empty where there is nothing.
+  static std::vector<at::Tensor> kept_grads(AutogradContext* ctx, const at::Tensor& grad, bool l1) {
+    std::vector<at::Tensor> grads = ctx->saved_data["grads"].toTensorVector();
+    if (at::GradMode::is_enabled()) {
+      if (!l1) return {};  // whose gradient is a function of the maps
+      for (at::Tensor& x : grads) x = x * grad.to(x.scalar_type());
+      return grads;
+    }
+    const bool again = torch::autograd::get_current_graph_task_keep_graph();
+    if (!again) ctx->saved_data["grads"] = std::vector<at::Tensor>();
+    const bool is_one = is_plain_cpu(grad) && grad.item<double>() == 1;
+    for (at::Tensor& x : grads) {
+      if (again) x = x.clone();
+      if (!is_one) x.mul_(grad.to(x.scalar_type()));
+    }
+    return grads;
+  }
+
   static variable_list backward(AutogradContext* ctx, const variable_list& incoming) {
     const auto dtypes = ctx->saved_data["dtypes"].toIntVector();
     const size_t maps = dtypes.size();
@@ -77,8 +121,11 @@ struct FeatureMatching : Function<FeatureMatching> {
     check_no_transform(kOp, grad);
     const variable_list saved = ctx->get_saved_variables();
     const at::TensorList kept = at::TensorList(saved).slice(1);
-    std::vector<at::Tensor> grads;
-    if (ctx->saved_data["l1"].toBool()) {
+    const bool l1 = ctx->saved_data["l1"].toBool();
+    std::vector<at::Tensor> grads = kept_grads(ctx, grad, l1);
+    if (!grads.empty()) {
+      // Already there.
+    } else if (l1) {
       grads = call_l1_backward(grad, saved[0], kept, dtypes);
     } else {
       grads = call_l2_backward(grad, saved[0], kept.slice(0, maps), kept.slice(maps));

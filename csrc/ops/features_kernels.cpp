@@ -76,25 +76,14 @@ void sums_cpu(const Plan& plan, const FeatureOptions& options, void* loss, void*
   *static_cast<M*>(loss) = static_cast<M>(total);
 }
 
-Matched feature_matching(at::TensorList fake, at::TensorList real, Doubles weights,
-                         int64_t distance, bool relative, bool signs) {
-  const FeatureArgs args{fake, real, weights, distance, relative};
-  check_features(args);
-  Plan plan(args);
-  std::vector<at::Tensor> kept;
-  if (signs && args.kind() == Distance::l1) {
-    for (size_t i = 0; i < plan.maps.size(); ++i) {
-      const at::Tensor& f = plan.fake[i];
-      kept.push_back(empty_on(f, f.sizes(), f.strides(), at::kChar));
-      plan.maps[i].signs = kept.back().mutable_data_ptr<int8_t>();
-    }
-  }
-  const auto type = loss_type(fake);
-  const auto maps = static_cast<int64_t>(fake.size());
+// loss, values and multipliers; and what the maps have a place for.
+std::tuple<at::Tensor, at::Tensor, at::Tensor> run_sums(const Plan& plan, const FeatureArgs& args) {
+  const auto type = loss_type(args.fake);
+  const auto maps = static_cast<int64_t>(args.fake.size());
   const at::Tensor& like = plan.fake[0];
   const at::Tensor loss = empty_on(like, {}, {}, type), values = empty_on(like, {maps}, {1}, type),
                    multipliers = empty_on(like, {maps}, {1}, type);
-  const FeatureOptions options{Dtype::float32, args.kind(), relative};
+  const FeatureOptions options{Dtype::float32, args.kind(), args.relative};
   if (like.is_cpu()) {
     (type == at::kDouble ? sums_cpu<double> : sums_cpu<float>)(plan, options,
                                                                loss.mutable_data_ptr(),
@@ -112,6 +101,35 @@ Matched feature_matching(at::TensorList fake, at::TensorList real, Doubles weigh
     for_each_dtype(plan.maps, types_of(plan.fake), options,
                    [&](auto of_type, const auto& o) { feature_sums_cuda(of_type, o, out, like); });
   }
+  return {loss, values, multipliers};
+}
+
+std::vector<at::Tensor> make_signs(Plan& plan) {
+  std::vector<at::Tensor> signs;
+  for (size_t i = 0; i < plan.maps.size(); ++i) {
+    const at::Tensor& f = plan.fake[i];
+    signs.push_back(empty_on(f, f.sizes(), f.strides(), at::kChar));
+    plan.maps[i].signs = signs.back().mutable_data_ptr<int8_t>();
+  }
+  return signs;
+}
+
+std::vector<at::Tensor> make_grads(const Plan& plan) {
+  std::vector<at::Tensor> grads;
+  for (const at::Tensor& f : plan.fake) {
+    grads.push_back(empty_on(f, f.sizes(), f.strides(), f.scalar_type()));
+  }
+  return grads;
+}
+
+Matched feature_matching(at::TensorList fake, at::TensorList real, Doubles weights,
+                         int64_t distance, bool relative, bool signs) {
+  const FeatureArgs args{fake, real, weights, distance, relative};
+  check_features(args);
+  Plan plan(args);
+  std::vector<at::Tensor> kept;
+  if (signs && args.kind() == Distance::l1) kept = make_signs(plan);
+  auto [loss, values, multipliers] = run_sums(plan, args);
   return {loss, values, multipliers, std::move(kept)};
 }
 
@@ -129,6 +147,26 @@ void run_gradient(std::vector<FeatureMap>& maps, const std::vector<at::Tensor>& 
           cpu::kernels().feature_gradient(map, o, factor_of(by, map.index), begin, end);
         });
   });
+}
+
+Matched feature_matching_and_grad(at::TensorList fake, at::TensorList real, Doubles weights,
+                                  int64_t distance, bool relative) {
+  const FeatureArgs args{fake, real, weights, distance, relative};
+  check_features(args);
+  Plan plan(args);
+  std::vector<at::Tensor> grads = make_grads(plan);
+  const bool one_pass = plan.fake[0].is_cpu() && !relative, l1 = args.kind() == Distance::l1;
+  std::vector<at::Tensor> signs;
+  if (one_pass) {
+    for (size_t i = 0; i < grads.size(); ++i) plan.maps[i].out = grads[i].mutable_data_ptr();
+  } else if (l1) {
+    signs = make_signs(plan);
+  }
+  auto [loss, values, multipliers] = run_sums(plan, args);
+  if (!one_pass) {
+    run_gradient(plan.maps, grads, at::ones_like(loss), multipliers, l1 ? 1.0 : kSlopeOfSquare);
+  }
+  return {loss, values, multipliers, std::move(grads)};
 }
 
 std::vector<at::Tensor> feature_matching_l1_backward(const at::Tensor& grad,
@@ -156,10 +194,7 @@ std::vector<at::Tensor> feature_matching_l2_backward(const at::Tensor& grad,
   check_features(args);
   check_gradient(grad, multipliers, fake);
   Plan plan(args);
-  std::vector<at::Tensor> outs;
-  for (const at::Tensor& f : plan.fake) {
-    outs.push_back(empty_on(f, f.sizes(), f.strides(), f.scalar_type()));
-  }
+  const std::vector<at::Tensor> outs = make_grads(plan);
   run_gradient(plan.maps, outs, grad, multipliers, kSlopeOfSquare);
   return outs;
 }
@@ -173,6 +208,15 @@ std::vector<at::Tensor> like_each(at::TensorList tensors,
     out.push_back(at::empty_like(tensors[i], tensors[i].options().dtype(types[i])));
   }
   return out;
+}
+
+Matched feature_matching_and_grad_meta(at::TensorList fake, at::TensorList real, Doubles weights,
+                                       int64_t distance, bool relative) {
+  check_features({fake, real, weights, distance, relative});
+  const auto options = fake[0].options().dtype(loss_type(fake));
+  const auto maps = static_cast<int64_t>(fake.size());
+  return {at::empty({}, options), at::empty({maps}, options), at::empty({maps}, options),
+          like_each(fake, types_of(fake))};
 }
 
 Matched feature_matching_meta(at::TensorList fake, at::TensorList real, Doubles weights,
@@ -210,16 +254,19 @@ std::vector<at::Tensor> feature_matching_l2_backward_meta(const at::Tensor& grad
 
 TORCH_LIBRARY_IMPL(pygan, CPU, m) {
   m.impl("feature_matching", feature_matching);
+  m.impl("feature_matching_and_grad", feature_matching_and_grad);
   m.impl("feature_matching_l1_backward", feature_matching_l1_backward);
   m.impl("feature_matching_l2_backward", feature_matching_l2_backward);
 }
 TORCH_LIBRARY_IMPL(pygan, CUDA, m) {
   m.impl("feature_matching", feature_matching);
+  m.impl("feature_matching_and_grad", feature_matching_and_grad);
   m.impl("feature_matching_l1_backward", feature_matching_l1_backward);
   m.impl("feature_matching_l2_backward", feature_matching_l2_backward);
 }
 TORCH_LIBRARY_IMPL(pygan, Meta, m) {
   m.impl("feature_matching", feature_matching_meta);
+  m.impl("feature_matching_and_grad", feature_matching_and_grad_meta);
   m.impl("feature_matching_l1_backward", feature_matching_l1_backward_meta);
   m.impl("feature_matching_l2_backward", feature_matching_l2_backward_meta);
 }

@@ -37,6 +37,10 @@ TORCH_LIBRARY(pygan, m) {
       "feature_matching(Tensor[] fake, Tensor[] real, float[] weights, int distance, bool "
       "relative, "
       "bool signs) -> (Tensor, Tensor, Tensor, Tensor[])");
+  // The same, and the gradients by the fake maps. Not differentiable itself.
+  m.def(
+      "feature_matching_and_grad(Tensor[] fake, Tensor[] real, float[] weights, int distance, "
+      "bool relative) -> (Tensor, Tensor, Tensor, Tensor[])");
   // The gradients by the fake maps, of these dtypes.
   m.def(
       "feature_matching_l1_backward(Tensor grad, Tensor multipliers, Tensor[] signs, int[] dtypes) "
@@ -102,8 +106,9 @@ TORCH_LIBRARY_IMPL(pygan, Batched, m) {
 TORCH_LIBRARY_IMPL(pygan, FuncTorchBatched, m) {
   for (const char* name :
        {"gan_loss", "gan_loss_and_grad", "gan_loss_backward", "gan_loss_terms", "feature_matching",
-        "feature_matching_l1_backward", "feature_matching_l2_backward", "instance_noise",
-        "instance_noise.out", "instance_noise_at", "noise_advance", "noise_draw", "noise_dot"}) {
+        "feature_matching_and_grad", "feature_matching_l1_backward", "feature_matching_l2_backward",
+        "instance_noise", "instance_noise.out", "instance_noise_at", "noise_advance", "noise_draw",
+        "noise_dot"}) {
     m.impl(name, torch::CppFunction::makeFromBoxedFunction<&refuse_vmap>());
   }
 }

@@ -166,6 +166,10 @@ OPS: dict[str, tuple[Callable[..., object], Callable[[Rng], Arguments]]] = {
     "gan_loss_backward": (ops.gan_loss_backward.default, loss_backward),
     "gan_loss_terms": (ops.gan_loss_terms.default, terms),
     "feature_matching": (ops.feature_matching.default, features),
+    "feature_matching_and_grad": (
+        ops.feature_matching_and_grad.default,
+        lambda r: features(r)[:-1],
+    ),
     "feature_matching_l1_backward": (
         ops.feature_matching_l1_backward.default,
         features_l1_backward,
