@@ -42,10 +42,10 @@ def scales(op: str, argument: str, value: Any) -> list[Tensor]:
 
 
 def number(op: str, argument: str, value: Any) -> float:
-    """The value as a float, NaN and infinities included; not a string, nor a tensor."""
+    """The value as a float, NaN and infinities included; not a bool, a string or a tensor."""
     if type(value) is float:  # at once: the noise of a small batch takes 10 us
         return value
-    if not isinstance(value, (float, int, Real)):
+    if not isinstance(value, (float, int, Real)) or isinstance(value, bool):
         raise TypeError(f"{op}: {argument} must be a number, got {describe(value)}")
     try:
         return float(value)

@@ -133,20 +133,25 @@ def parts_of(numbers: Tensor, call: arguments.Call, like: Logits) -> LossParts:
 # --- statistics of parts of a batch -----------------------------------------------------------------
 
 
-def mixable(stats: LossStats) -> list[Tensor]:
-    """Numbers of which the whole's are the weighted means of the parts': second moments for standard deviations."""
-    return list(
-        stats._replace(
-            real_std=stats.real_std.square() + stats.real_logit.square(),
-            fake_std=stats.fake_std.square() + stats.fake_logit.square(),
-        )
+def mixable(loss: Tensor, stats: LossStats) -> list[Tensor]:
+    """The loss and numbers of which the whole's are the weighted means of the parts': second moments for standard
+    deviations. In float64, because of a large mean little else is left in float32."""
+    loss, *numbers = torch.stack([loss, *stats]).double().unbind()
+    wide = LossStats(*numbers)
+    second = wide._replace(
+        real_std=wide.real_std.square() + wide.real_logit.square(),
+        fake_std=wide.fake_std.square() + wide.fake_logit.square(),
     )
+    return [loss, *second]
 
 
-def mixed(numbers: Sequence[Tensor]) -> LossStats:
-    """The statistics of the whole, from the means of mixable ones."""
-    stats = LossStats(*numbers)
-    return stats._replace(
+def mixed(numbers: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, LossStats]:
+    """Loss and statistics of the whole, from the means of mixable ones."""
+    loss, *rest = numbers
+    stats = LossStats(*rest)
+    stats = stats._replace(
         real_std=(stats.real_std - stats.real_logit.square()).clamp(min=0).sqrt(),
         fake_std=(stats.fake_std - stats.fake_logit.square()).clamp(min=0).sqrt(),
     )
+    loss, *rest = torch.stack([loss, *stats]).to(dtype).unbind()
+    return loss, LossStats(*rest)

@@ -68,4 +68,4 @@ def summed(values: list[Tensor], factors: list[float]) -> list[Tensor]:
     """0-d tensors, each times its factor, summed over the processes in one reduction."""
     packed = torch.stack(torch._foreach_mul(values, factors))
     torch.distributed.all_reduce(packed)
-    return list(packed.unbind())
+    return [total.to(x.dtype) for total, x in zip(packed.unbind(), values, strict=True)]

@@ -29,7 +29,7 @@ class RunningMeans(nn.Module):
     def __init__(self, op: str, shape: tuple[int, ...], decay: float, start: int) -> None:
         super().__init__()
         self.decay, self.start = number(op, "decay", decay), start
-        if isinstance(decay, bool) or not 0.0 <= self.decay < 1.0:
+        if not 0.0 <= self.decay < 1.0:
             raise ValueError(f"{op}: decay must be from 0 to below 1, got {decay!r}")
         check_int(op, "start", start, 0)
         # float64: an average that moves by a thousandth of a small difference is not rounded away.

@@ -406,12 +406,11 @@ def _combined(results: list[tuple[float, _Result]]) -> tuple[Tensor, LossStats]:
     """Loss and statistics of the whole, from those of its micro-batches."""
     if len(results) == 1:
         return results[0][1].loss, results[0][1].stats
-    table = torch.stack([torch.stack([r.loss, *mixable(r.stats)]) for _, r in results])
+    table = torch.stack([torch.stack(mixable(r.loss, r.stats)) for _, r in results])
     weights = [weight for weight, _ in results]
     means = sum(w * row for w, row in zip(weights, table))
     means[NONFINITE + 1] = table[:, NONFINITE + 1].sum()
-    loss, *stats = means.unbind()
-    return loss, mixed(stats)
+    return mixed(means.unbind(), results[0][1].stats.nonfinite.dtype)
 
 
 def _listed(x: Any) -> list[Tensor]:

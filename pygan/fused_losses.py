@@ -46,6 +46,7 @@ import torch
 from torch import Tensor
 
 from pygan import _loss_arguments as arguments
+from pygan._arguments import check_bool
 from pygan._build import _C
 from pygan._compile import compiled_since_2_8
 from pygan._feature_matching import feature_matching, feature_matching_and_grad
@@ -317,6 +318,7 @@ def _loss(
     return_parts: bool,
 ) -> Any:
     factor = arguments.factor_of(op, weights, call[0][0])
+    _check_wants(op, return_stats, return_parts)
     if call[arguments.REDUCTION] == arguments.NONE:
         return _unreduced(op, call, factor, like, return_stats, return_parts)
     # Dynamo can trace the op alone; everybody else takes the shorter way to it.
@@ -340,6 +342,7 @@ def _loss_and_grad(
     if call[arguments.REDUCTION] == arguments.NONE:
         raise ValueError(f'{op}: reduction must be mean or sum, got "none"')
     factor = arguments.factor_of(op, weights, call[0][0])
+    _check_wants(op, return_stats, return_parts)
     taken = _taken(call, return_stats, return_parts)
     if factor is None:
         both = _gan_loss_and_grad if torch.compiler.is_compiling() else _C.gan_loss_and_grad
@@ -356,6 +359,11 @@ def _loss_and_grad(
     stats = stats_of(numbers) if return_stats else None
     parts = parts_of(numbers, call, like) if return_parts else None
     return LossAndGrad(value, arguments.by_argument(grads, like), stats, parts)
+
+
+def _check_wants(op: str, return_stats: object, return_parts: object) -> None:
+    check_bool(op, "return_stats", return_stats)
+    check_bool(op, "return_parts", return_parts)
 
 
 def _taken(call: arguments.Call, stats: bool, parts: bool) -> tuple[Any, ...]:

@@ -468,9 +468,8 @@ class GANTrainer(Phases):
         if share.first is None:
             self._over_processes([], set(), share)
             return part
-        numbers = [part[0], *mixable(part[1])]
-        loss, *stats = self._over_processes(numbers, {NONFINITE + 1}, share)
-        return loss, mixed(stats)
+        numbers = self._over_processes(mixable(*part), {NONFINITE + 1}, share)
+        return mixed(numbers, part[1].nonfinite.dtype)
 
     def _prepare(self, verb: str, *trained: str) -> None:
         """What every step begins with: that it can train, and networks and optimizers as they are now."""

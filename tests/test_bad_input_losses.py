@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers import raises
 
-from pygan.fused_losses import discriminator_loss, generator_loss
+from pygan.fused_losses import discriminator_loss, discriminator_loss_and_grad, generator_loss
 
 R, F = torch.linspace(-1, 1, 4), torch.linspace(-2, 2, 6)
 LOSS_CASES = {
@@ -222,3 +222,30 @@ def test_logits_must_agree_for_terms_too(real, fake, error, message):
     """reduction="none" is an op per tensor, but one call."""
     with raises(error, "pygan.fused_losses.discriminator_loss: " + message):
         discriminator_loss(real, fake, reduction="none")
+
+
+@pytest.mark.parametrize("value", [True, False])
+@pytest.mark.parametrize(
+    "name", ["label_smoothing", "real_target", "fake_target", "weights", "a weight"]
+)
+def test_a_bool_is_no_number(name, value):
+    """True for label_smoothing would smooth by 1."""
+    must = " must be a number, got bool"
+    op = "pygan.fused_losses.discriminator_loss: "
+    if name == "a weight":
+        with raises(TypeError, op + "weights[1]" + must):
+            discriminator_loss([R, R], [F, F], weights=[1.0, value])
+        return
+    with raises(TypeError, op + name + must):
+        discriminator_loss(R, F, **{name: value})
+
+
+@pytest.mark.parametrize("name", ["return_stats", "return_parts"])
+@pytest.mark.parametrize("value", ["no", 1, None])
+def test_what_to_return_is_said_by_a_bool(name, value):
+    must = f"{name} must be a bool, got {type(value).__name__}"
+    for suffix, function in (("", discriminator_loss), ("_and_grad", discriminator_loss_and_grad)):
+        with raises(TypeError, f"pygan.fused_losses.discriminator_loss{suffix}: {must}"):
+            function(R, F, **{name: value})
+    with raises(TypeError, f"pygan.fused_losses.generator_loss: {must}"):
+        generator_loss(F, reduction="none", **{name: value})

@@ -382,3 +382,11 @@ def test_rank_beyond_the_stream():
     with raises(ValueError, "pygan.NoiseStream: offset must leave room for rank 1, got "):
         instance_noise(torch.zeros(3), 0.5, stream=stream)
     assert stream.step == 0
+
+
+@pytest.mark.parametrize("name", ["sigma", "scale", "bias"])
+def test_a_bool_is_no_number(name):
+    stream = NoiseStream(0)
+    with raises(TypeError, f"pygan.instance_noise: {name} must be a number, got bool"):
+        instance_noise(torch.zeros(3), **{"sigma": 0.5, name: True}, stream=stream)
+    assert stream.step == 0

@@ -250,6 +250,49 @@ def test_hooks_of_leaves_are_called(kind):
     torch.testing.assert_close(x.grad, (2 if kind == "hook" else 1) * result.grads[0])
 
 
+@pytest.mark.parametrize("kind", ["hook", "hook after accumulation"])
+def test_hooks_of_a_leaf_behind_a_graph_see_its_whole_gradient(kind):
+    seen = {}
+    for way in ("ours", "torch"):
+        torch.manual_seed(0)
+        x = torch.randn(6, requires_grad=True)
+        seen[way] = seen_here = []
+        if kind == "hook":
+            x.register_hook(seen_here.append)
+        else:
+            x.register_post_accumulate_grad_hook(lambda p, to=seen_here: to.append(p.grad.clone()))
+        logits = (x, 2 * x)
+        result = discriminator_loss_and_grad(*logits)
+        if way == "ours":
+            result.backward(*logits)
+        else:
+            torch.autograd.backward(logits, result.grads)
+    assert_same_bits(seen["ours"], seen["torch"])
+
+
+def test_a_hook_that_fails_leaves_leaves_alone():
+    x, y = (torch.randn(6, requires_grad=True) for _ in range(2))
+
+    def fail(grad):
+        raise ArithmeticError
+
+    y.register_hook(fail)
+    with pytest.raises(ArithmeticError):
+        discriminator_loss_and_grad(x, y).backward(x, y)
+    assert x.grad is None and y.grad is None
+
+
+@pytest.mark.skipif(not hasattr(torch.Tensor, "grad_dtype"), reason="torch before 2.10")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, None])
+def test_leaves_get_gradients_of_the_dtype_that_they_ask_for(dtype):
+    x, y = (torch.randn(6, requires_grad=True) for _ in range(2))
+    x.grad_dtype = dtype
+    result = discriminator_loss_and_grad(x, y)
+    result.backward(x, y)
+    assert torch.equal(x.grad, result.grads[0].to(dtype or torch.float32))
+    assert x.grad.dtype == (dtype or torch.float32)
+
+
 def test_a_graph_that_is_gone_leaves_leaves_alone():
     x, y = torch.randn(6, requires_grad=True), torch.randn(6, requires_grad=True)
     logits = x.exp()

@@ -18,7 +18,7 @@ from helpers_losses import (
 from helpers_truth import assert_as_good, reduced, ulp, wide
 from torch.testing._internal.two_tensor import TwoTensor
 
-from pygan import reference
+from pygan import fused_losses, reference
 from pygan.fused_losses import LOSSES, discriminator_loss, generator_loss
 
 WEIGHTS = [0.7, -2.0]
@@ -210,3 +210,22 @@ def test_tensor_subclasses(plain_first):
     assert isinstance(value, TwoTensor)
     want = reference.discriminator_loss(*(t if t is plain else t.a for t in pair))
     torch.testing.assert_close(value.a, want)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("learnt", [0, 1])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_terms_require_a_gradient_where_their_logits_do(loss, learnt, device):
+    """As those of plain PyTorch: of the other side they are constants."""
+    logits = [torch.randn(5, device=device) for _ in range(2)]
+    logits[learnt].requires_grad_()
+    for detach_means in [False, True] if loss in TO_MEAN else [False]:
+        options = {"loss": loss, "reduction": "none", "detach_means": detach_means}
+        got, want = (
+            module.discriminator_loss(*logits, **options) for module in (fused_losses, reference)
+        )
+        requires = [[x.requires_grad for x in as_list(terms)] for terms in (got, want)]
+        assert requires[0] == requires[1]
+        (gradient,) = torch.autograd.grad(sum(x.sum() for x in as_list(got)), logits[learnt])
+        (expected,) = torch.autograd.grad(sum(x.sum() for x in as_list(want)), logits[learnt])
+        torch.testing.assert_close(gradient, expected)

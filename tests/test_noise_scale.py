@@ -281,3 +281,22 @@ def test_no_grad_keeps_nothing():
         with mode():
             assert not instance_noise(x, 0.5, stream=at(), scale=scale).requires_grad
     assert instance_noise(x, 0.5, stream=at(), scale=scale).requires_grad
+
+
+@pytest.mark.parametrize("shape", [(1 << 18,), (1, 1 << 18)], ids=str)
+def test_gradient_of_one_scale_has_the_same_bits_for_any_number_of_threads(shape):
+    torch.manual_seed(0)
+    x, weights = torch.randn(2, *shape)
+    before, grads = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            scale = torch.full(() if len(shape) == 1 else (1,), 0.7, requires_grad=True)
+            (instance_noise(x, 0.1, scale=scale) * weights).sum().backward()
+            grads.append(scale.grad)
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(grad, grads[0]) for grad in grads)
+    torch.testing.assert_close(
+        grads[0].double().sum(), (x.double() * weights.double()).sum(), rtol=1e-5, atol=1e-3
+    )

@@ -168,3 +168,37 @@ def test_all_are_public():
     assert {"r1", "r2", "gradient_penalty", "interpolate", "adaptive_weight"} <= set(
         penalties.__all__
     )
+
+
+@pytest.mark.parametrize("form", ["tuple", "list of layers"])
+def test_features_beside_the_logits_are_not_taken_for_scales(form):
+    """Their gradients would be added to those of the logits."""
+    body, head = nn.Linear(6, 8), nn.Linear(8, 1)
+
+    class Discriminator(nn.Module):
+        def forward(self, x):
+            features = body(x).relu()
+            returned = (head(features), features)
+            return returned if form == "tuple" else [list(returned)]
+
+    D, x = Discriminator(), samples(dtype=torch.float32).requires_grad_()
+    y = samples(2, dtype=torch.float32).requires_grad_()
+    numbers = {"gamma": 1.0, "sigma": 0.1}
+    lecam = penalties.LeCam(1.0, scales=2)
+    calls = {
+        "pygan.penalties.r1: logits": lambda: r1(x, D(x), 1.0),
+        "pygan.penalties.r2: logits": lambda: r2(x, D(x), 1.0),
+        "pygan.penalties.r1_and_r2: real_logits": lambda: penalties.r1_and_r2(
+            x, y, D(x), D(y), 1.0
+        ),
+        "pygan.penalties.gradient_penalty: logits": lambda: gradient_penalty(x, D(x)),
+        "pygan.penalties.approximate_r1: what discriminator returns": lambda: (
+            penalties.approximate_r1(D, x, **numbers)
+        ),
+        "LeCam: real_logits": lambda: lecam(D(x), D(y)),
+    }
+    for name, call in calls.items():
+        one = "" if form == "tuple" else "[0]"
+        with raises(TypeError, f"{name}{one} must be a tensor"):
+            call()
+    assert lecam.calls.item() == 0

@@ -59,6 +59,23 @@ def test_nonfinite_logits_of_all_micro_batches_are_counted():
     assert trainer.step(real).nonfinite == 3
 
 
+@pytest.mark.parametrize("offset", [1e3, 1e4])
+def test_deviations_of_micro_batches_under_a_large_mean(offset):
+    """Of logits around which the square of the mean leaves nothing in float32."""
+    whole, split = (
+        trainer_of(*plain_networks(), loss="wasserstein", **options)
+        for options in ({}, {"micro_batches": 4})
+    )
+    real = torch.randn(64, 6)
+    stats = []
+    for trainer in (whole, split):
+        nn.init.constant_(trainer.discriminator[-1].bias, offset)
+        stats.append(trainer.discriminator_step(real)[1])
+    for name in ("real_std", "fake_std"):
+        want, got = (getattr(s, name) for s in stats)
+        torch.testing.assert_close(got, want, rtol=1e-2, atol=0)
+
+
 def test_gradients_are_clipped_to_the_norm():
     clipped, plain = (
         trainer_of(*plain_networks(), lr=0.0, max_grad_norm=norm) for norm in (1e-3, None)

@@ -97,6 +97,10 @@ std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>> call_loss_and_grad(
 // The loss that is linear in its logits: -x for the generator, Wasserstein's.
 int64_t linear_loss();
 
+// The sum or mean of x, not by at::sum, whose bits depend on the number of threads: what the
+// Wasserstein generator maximizes.
+at::Tensor reduced(const at::Tensor& x, Reduction reduction);
+
 // x * factor for gradients on the CPU. Not by PyTorch, which flushes subnormal numbers if told to.
 std::vector<at::Tensor> scaled(at::TensorList grads, double factor);
 

@@ -125,7 +125,13 @@ struct GanLossTerms : Function<GanLossTerms> {
     ctx->save_for_backward(logits.vec());
     ctx->saved_data["settings"] =
         c10::ivalue::Tuple::create(roles, loss, label_smoothing, order, targets);
-    return call_terms(logits, {roles, loss, label_smoothing, {}, kSum, targets}, order);
+    auto terms = call_terms(logits, {roles, loss, label_smoothing, {}, kSum, targets}, order);
+    variable_list constant;  // autograd takes all outputs for functions of any input
+    for (size_t i = 0; i < terms.size(); ++i) {
+      if (!logits[i].requires_grad()) constant.push_back(terms[i]);
+    }
+    ctx->mark_non_differentiable(constant);
+    return terms;
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
@@ -201,12 +207,14 @@ std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>> gan_loss_and_grad(
       {statistics, parts});
 }
 
-// The sum or mean of x, not by at::sum, whose bits depend on the number of threads: what the
-// Wasserstein generator maximises.
+}  // namespace
+
 at::Tensor reduced(const at::Tensor& x, Reduction reduction) {
   const int64_t role = static_cast<int64_t>(Role::generator_fake);
   return -std::get<0>(call_loss(x, {role, linear_loss(), 0, {}, reduction}, {}));
 }
+
+namespace {
 
 // The gradients as differentiable functions of the logits and of grad.
 std::vector<at::Tensor> composed_backward(const at::Tensor& grad, at::TensorList logits,

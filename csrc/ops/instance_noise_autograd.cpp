@@ -12,6 +12,7 @@
 #include <numeric>
 
 #include "ops/autograd_node.h"
+#include "ops/gan_loss.h"
 #include "ops/instance_noise.h"
 
 namespace pygan::ops {
@@ -76,11 +77,13 @@ at::Tensor grad_of_x(const at::Tensor& grad, const at::Tensor& scale, double sca
 }
 
 // The sum of grad x over everything, or over each sample where scale has a dimension.
-at::Tensor grad_of_scale(const at::Tensor& grad, const at::Tensor& x, int64_t scale_dim) {
+at::Tensor grad_of_scale(const at::Tensor& grad, const at::Tensor& x, const at::Tensor& scale) {
   const at::ScalarType math = noise_math_type(x.scalar_type(), grad);
   const at::Tensor product = grad.to(math) * x.to(math);
-  std::vector<int64_t> dims(x.dim() - scale_dim);
-  std::iota(dims.begin(), dims.end(), scale_dim);
+  // To threads at::sum gives whole samples, but parts of a single one.
+  if (scale.sym_numel() == 1) return reduced(product, kSum).reshape_symint(scale.sym_sizes());
+  std::vector<int64_t> dims(x.dim() - 1);
+  std::iota(dims.begin(), dims.end(), 1);
   return dims.empty() ? product : product.sum(dims);  // (over no dimensions means over all)
 }
 
@@ -161,7 +164,7 @@ struct InstanceNoiseAt : Function<InstanceNoiseAt> {
                    .to(ctx->saved_data["sigma_device"].toDevice());
     }
     if (x.defined() && ctx->needs_input_grad(has_sigma ? 2 : 1)) {
-      out[3] = grad_of_scale(grads[0], x, scale.dim()).to(scale.scalar_type()).to(scale.device());
+      out[3] = grad_of_scale(grads[0], x, scale).to(scale.scalar_type()).to(scale.device());
     }
     return out;
   }

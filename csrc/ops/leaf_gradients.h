@@ -10,6 +10,16 @@
 
 namespace pygan::ops {
 
+// Whether the leaf asks for gradients of another dtype, which newer versions of torch let it.
+template <class T>
+bool changes_dtype(const T& x, const at::Tensor& grad) {
+  if constexpr (requires { x.grad_dtype(); }) {
+    const auto wanted = x.grad_dtype();
+    return wanted.has_value() && *wanted != grad.scalar_type();
+  }
+  return false;
+}
+
 // Whether all that the engine would do for x is to make a copy of `grad` its first gradient.
 inline bool takes_first_gradient(const at::Tensor& x, const at::Tensor& grad) {
   namespace impl = torch::autograd::impl;
@@ -17,6 +27,7 @@ inline bool takes_first_gradient(const at::Tensor& x, const at::Tensor& grad) {
   if (x.grad().defined() || x.strides() != grad.strides() || !grad.is_non_overlapping_and_dense()) {
     return false;
   }
+  if (changes_dtype(x, grad)) return false;
   if (!impl::hooks(x).empty() || impl::post_acc_grad_hooks(x) != nullptr) return false;
   const auto node = impl::try_get_grad_accumulator(x);
   return !node || (node->pre_hooks().empty() && node->post_hooks().empty() &&
@@ -29,8 +40,9 @@ inline at::Tensor copy_of(const at::Tensor& grad) {
   return copy;
 }
 
-// torch::autograd::backward with given gradients. What lies behind a graph comes first: where that
-// fails, no leaf has changed.
+// torch::autograd::backward with given gradients. One run of the engine comes first, so that where
+// it fails no leaf has changed here, and the hooks of a leaf that lies behind a graph too see its
+// whole gradient.
 inline void backward(const std::vector<at::Tensor>& outputs,
                      const std::vector<at::Tensor>& gradients, bool retain_graph) {
   torch::autograd::variable_list roots, given;
@@ -43,15 +55,18 @@ inline void backward(const std::vector<at::Tensor>& outputs,
     roots.clear();
     given.clear();
   };
+  const auto takes_directly = [&](size_t i) {
+    return gradients[i].defined() && takes_first_gradient(outputs[i], gradients[i]);
+  };
+  std::vector<size_t> leaves;
   for (size_t i = 0; i < outputs.size(); ++i) {
-    if (!outputs[i].is_leaf()) to_engine(i);
+    takes_directly(i) ? leaves.push_back(i) : to_engine(i);
   }
   run();
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    if (!outputs[i].is_leaf()) continue;
-    if (gradients[i].defined() && takes_first_gradient(outputs[i], gradients[i])) {
+  for (const size_t i : leaves) {
+    if (takes_directly(i)) {
       outputs[i].mutable_grad() = copy_of(gradients[i]);
-    } else {
+    } else {  // the engine has been here, or the same leaf came before
       to_engine(i);
     }
   }
