@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pygan import _penalty_checks as checked
-from pygan._arguments import check_int, describe, tensors
+from pygan._arguments import check_int, describe, scales
 from pygan._penalty_base import Judged, Penalty
 from pygan._running_means import RunningMeans
 from pygan._sample_gradients import wide
@@ -99,7 +99,7 @@ class LeCam(RunningMeans, Penalty):
         return f"{self.weight}, decay={self.decay}, start={self.start}, scales={self.scales}, every={self.every}"
 
     def _checked(self, name: str, logits: Any) -> list[Tensor]:
-        listed = tensors("LeCam", name, logits)
+        listed = scales("LeCam", name, logits)
         if len(listed) != self.scales:
             raise ValueError(
                 f"LeCam: {name} must hold {self.scales} tensor(s), as many as scales=, got {len(listed)}"

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pygan._arguments import describe, number, tensors
+from pygan._arguments import describe, number, scales
 
 
 def batch(op: str, name: str, samples: Any) -> None:
@@ -22,7 +22,7 @@ def batch(op: str, name: str, samples: Any) -> None:
 
 def logits(op: str, name: str, given: Any, n: int, whose: str = "the samples'") -> list[Tensor]:
     """A tensor or a list of them, with logits for each of n samples."""
-    listed = tensors(op, name, given)
+    listed = scales(op, name, given)
     for x in listed:
         # squeeze() leaves no dimension of a batch of one.
         if x.shape[:1] != (n,) and not (n == 1 and x.dim() == 0):

@@ -46,6 +46,7 @@ import torch
 from torch import Tensor
 
 from pygan import _loss_arguments as arguments
+from pygan._arguments import check_bool
 from pygan._build import _C
 from pygan._compile import compiled_since_2_8
 from pygan._feature_matching import feature_matching, feature_matching_and_grad
@@ -108,7 +109,7 @@ def discriminator_loss(
     on logits. The module's table has the others.
 
     Args:
-        real_logits: D's logits on real samples, any shape; or a list of such tensors, one a scale.
+        real_logits: D's logits on real samples, any shape; or a list of such tensors, one per scale.
         fake_logits: D's logits on generated samples, any shape; may differ in size (but for
             ``relativistic``, which pairs them). A list where real_logits is one, of its length.
         loss: one of :data:`LOSSES`.
@@ -136,7 +137,7 @@ def discriminator_loss(
             logits under a mean, logits on different devices, shapes that cannot be paired, lists or
             weights of different lengths, parts of unreduced terms.
         TypeError: logits that are no floating tensors, or differ in dtype; weights that are no
-            numbers.
+            numbers; flags that are no bools.
     """
     op = "pygan.fused_losses.discriminator_loss"
     call = arguments.discriminator(
@@ -316,6 +317,7 @@ def _loss(
     return_stats: bool,
     return_parts: bool,
 ) -> Any:
+    _check_flags(op, return_stats, return_parts)
     factor = arguments.factor_of(op, weights, call[0][0])
     if call[arguments.REDUCTION] == arguments.NONE:
         return _unreduced(op, call, factor, like, return_stats, return_parts)
@@ -339,6 +341,7 @@ def _loss_and_grad(
 ) -> LossAndGrad:
     if call[arguments.REDUCTION] == arguments.NONE:
         raise ValueError(f'{op}: reduction must be mean or sum, got "none"')
+    _check_flags(op, return_stats, return_parts)
     factor = arguments.factor_of(op, weights, call[0][0])
     taken = _taken(call, return_stats, return_parts)
     if factor is None:
@@ -356,6 +359,13 @@ def _loss_and_grad(
     stats = stats_of(numbers) if return_stats else None
     parts = parts_of(numbers, call, like) if return_parts else None
     return LossAndGrad(value, arguments.by_argument(grads, like), stats, parts)
+
+
+def _check_flags(op: str, return_stats: object, return_parts: object) -> None:
+    if return_stats is not False:
+        check_bool(op, "return_stats", return_stats)
+    if return_parts is not False:
+        check_bool(op, "return_parts", return_parts)
 
 
 def _taken(call: arguments.Call, stats: bool, parts: bool) -> tuple[Any, ...]:
@@ -433,6 +443,6 @@ def _terms(call: arguments.Call, factor: Tensor | None, like: Logits) -> Any:
 
 
 def _mean(x: Tensor) -> Tensor:
-    # Not torch's, whose bits depend on the number of threads: what the Wasserstein generator maximises.
+    # Not torch's, whose bits depend on the number of threads: what the Wasserstein generator maximizes.
     role, index = arguments.GENERATOR_FAKE, arguments.WASSERSTEIN
     return -_gan_loss([x], [role], index, 0.0, [], arguments.MEAN, False)[0]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers import raises
 
+from pygan import fused_losses
 from pygan.fused_losses import discriminator_loss, generator_loss
 
 R, F = torch.linspace(-1, 1, 4), torch.linspace(-2, 2, 6)
@@ -222,3 +223,19 @@ def test_logits_must_agree_for_terms_too(real, fake, error, message):
     """reduction="none" is an op per tensor, but one call."""
     with raises(error, "pygan.fused_losses.discriminator_loss: " + message):
         discriminator_loss(real, fake, reduction="none")
+
+
+@pytest.mark.parametrize("flag", ["return_stats", "return_parts"])
+@pytest.mark.parametrize("value", ["yes", 1, None])
+def test_flags_must_be_bools(flag, value):
+    calls = {
+        "discriminator_loss": (R, F),
+        "discriminator_loss_and_grad": (R, F),
+        "generator_loss": (F,),
+        "generator_loss_and_grad": (F,),
+        "real_loss": (R,),
+        "fake_loss": (F,),
+    }
+    for name, logits in calls.items():
+        with raises(TypeError, f"pygan.fused_losses.{name}: {flag} must be a bool, got "):
+            getattr(fused_losses, name)(*logits, **{flag: value})
