@@ -89,7 +89,7 @@ def feature_matching_and_grad(
     relative: bool = False,
     return_parts: bool = False,
 ) -> Any:
-    """:func:`feature_matching` and its gradient by the fake maps, without autograd.
+    """:func:`feature_matching` and its gradient with respect to the fake maps, without autograd.
 
     Returns:
         (loss, grads): grads has the structure of `fake_features`, in lists. ``torch.autograd.backward(maps, grads)``

@@ -261,8 +261,8 @@ def discriminator_loss_and_grad(
     return_stats: bool = False,
     return_parts: bool = False,
 ) -> LossAndGrad:
-    """:func:`discriminator_loss` and its gradients by real_logits and fake_logits in the same pass,
-    without autograd. What comes before the logits gets its gradients by :meth:`LossAndGrad.backward`::
+    """:func:`discriminator_loss` and its gradients with respect to real_logits and fake_logits from the same
+    pass, without autograd. :meth:`LossAndGrad.backward` hands them to what comes before the logits::
 
         result = discriminator_loss_and_grad(real_logits, fake_logits)
         result.backward(real_logits, fake_logits)

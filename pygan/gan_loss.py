@@ -15,15 +15,16 @@ __all__ = ["GANLoss"]
 
 
 class GANLoss(LossModule[Result]):
-    """The loss of one side in a call, in the interface that BasicSR, pix2pix and CycleGAN share.
+    """The loss of one side per call, in the interface that BasicSR, pix2pix and CycleGAN share.
 
         criterion = pygan.GANLoss("hinge")
         d_loss = criterion(D(real), True) + criterion(D(fake.detach()), False)
         g_loss = criterion(D(fake), True, for_discriminator=False)
 
     It is :func:`pygan.fused_losses.real_loss`, :func:`pygan.fused_losses.fake_loss` or
-    :func:`pygan.fused_losses.generator_loss`, by the two flags. For the logistic losses, ``least_squares`` and
-    ``wasserstein`` the generator's loss is that of real logits, so that ``criterion(D(fake), True)`` works too.
+    :func:`pygan.fused_losses.generator_loss`, by the two flags. For ``non_saturating``, ``least_squares`` and
+    ``wasserstein`` the generator's loss is that of real logits: ``criterion(D(fake), True)`` works too, with the target
+    and weights of the discriminator.
 
     Args:
         loss: one of ``pygan.fused_losses.LOSSES`` that does not compare real with fake logits.

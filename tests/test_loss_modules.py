@@ -6,6 +6,7 @@ import pickle
 import pytest
 import torch
 from helpers import raises
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 import pygan
 from pygan import DiscriminatorLoss, GANLoss, GeneratorLoss
@@ -95,6 +96,24 @@ def test_gan_loss_of_real_logits_is_the_generators(loss):
     _, (fake, _) = logits()
     criterion = GANLoss(loss)
     assert criterion(fake, True) == criterion(fake, True, for_discriminator=False)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "plain"),
+    [
+        (GANLoss("least_squares", weights=2), lambda x, real: (x - real).square().mean()),
+        (
+            GANLoss("non_saturating"),
+            lambda x, real: binary_cross_entropy_with_logits(x, torch.full_like(x, real)),
+        ),
+    ],
+    ids=["lsgan", "vanilla"],
+)
+def test_gan_loss_without_its_second_flag_takes_the_place_of_cyclegans(criterion, plain):
+    (real, _), (fake, _) = logits()
+    torch.testing.assert_close(criterion(real, True), plain(real, 1.0))
+    torch.testing.assert_close(criterion(fake, False), plain(fake, 0.0))
+    torch.testing.assert_close(criterion(fake, True), plain(fake, 1.0))
 
 
 def test_gan_loss_returns_terms():
