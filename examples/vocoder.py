@@ -1,10 +1,12 @@
-"""A tiny vocoder in the manner of HiFi-GAN, on synthetic tones: the adversarial losses of eight discriminators, feature
-matching over all of their maps, and the distance of mel spectrograms. A CPU takes seconds.
+"""A tiny vocoder in the manner of HiFi-GAN, on synthetic tones.
+
+It has the adversarial losses of eight discriminators, feature matching over all of their maps, and the distance of mel
+spectrograms, and takes seconds on a CPU.
 
     python examples/vocoder.py          # with pygan's losses
-    python examples/vocoder.py --plain  # with the loops that they replace: the same numbers
+    python examples/vocoder.py --plain  # with the loops they replace: the same numbers
 
-At the end it measures both on the networks' own logits and maps.
+At the end it times both on the networks' own logits and maps.
 """
 
 import argparse

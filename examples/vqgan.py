@@ -1,10 +1,12 @@
-"""A tiny VQGAN on synthetic pictures: reconstruction, an adversarial loss balanced with it at the decoder's last layer,
-a patch discriminator that starts late, and LeCam. A CPU takes seconds.
+"""A tiny VQGAN on synthetic pictures, with LeCam.
+
+It has a reconstruction loss, an adversarial one balanced with it at the decoder's last layer, and a patch discriminator
+that starts late, and takes seconds on a CPU.
 
     python examples/vqgan.py          # with pygan's losses
-    python examples/vqgan.py --plain  # with the lines that they replace: the same numbers
+    python examples/vqgan.py --plain  # with the lines they replace: the same numbers
 
-At the end it measures both on the discriminator's own logits.
+At the end it times both on the discriminator's own logits.
 """
 
 import argparse

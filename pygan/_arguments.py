@@ -29,14 +29,14 @@ def scales(op: str, argument: str, value: Any) -> list[Tensor]:
     if isinstance(value, tuple):
         raise TypeError(
             f"{op}: {argument} must be a tensor or a list of tensors, one for each scale, got {describe(value)}; pick "
-            "the logits of what the discriminator returned, or pass a list if all of them are"
+            "the logits from what the discriminator returned, or pass a list if all of them are logits"
         )
     if isinstance(value, list):
         for k, layers in enumerate(value):
             if isinstance(layers, (list, tuple)):
                 raise TypeError(
                     f"{op}: {argument}[{k}] must be a tensor, the logits of a scale, got {describe(layers)}; pick them "
-                    "of what the discriminator returned, for lists of layers [layers[-1] for layers in outputs]"
+                    "from what the discriminator returned: for lists of layers, [layers[-1] for layers in outputs]"
                 )
     return tensors(op, argument, value)
 

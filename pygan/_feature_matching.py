@@ -88,7 +88,7 @@ def feature_matching_and_grad(
     relative: bool = False,
     return_parts: bool = False,
 ) -> Any:
-    """:func:`feature_matching` and its gradient by the fake maps, without autograd.
+    """:func:`feature_matching` and its gradient with respect to the fake maps, without autograd.
 
     Returns:
         (loss, grads): grads has the structure of `fake_features`, in lists. ``torch.autograd.backward(maps, grads)``
@@ -144,10 +144,7 @@ def _collect(
     if isinstance(fake, Tensor) and isinstance(real, Tensor):
         fakes.append(fake)
         reals.append(real)
-        factor = 1.0 if weights is None else number(_OP, f"weights{where}", weights)
-        if not math.isfinite(factor):
-            raise ValueError(f"{_OP}: weights{where} must be finite, got {factor}")
-        factors.append(factor)
+        factors.append(_weight(where, weights))
         return
     for name, value in (("fake_features", fake), ("real_features", real)):
         if not isinstance(value, (list, tuple, Tensor)):
@@ -159,7 +156,8 @@ def _collect(
             f"{_OP}: real_features{where} must have the structure of fake_features{where}, {describe(fake)}, "
             f"got {describe(real)}"
         )
-    each = weights if isinstance(weights, (list, tuple)) else [weights] * len(fake)
+    listed = isinstance(weights, (list, tuple))
+    each = weights if listed else [_weight(where, weights)] * len(fake)
     if len(each) != len(fake):
         raise ValueError(
             f"{_OP}: weights{where} must be a number, or one for each of the {len(fake)} entries of "
@@ -167,6 +165,13 @@ def _collect(
         )
     for i, (f, r, w) in enumerate(zip(fake, real, each)):
         _collect(f"{where}[{i}]", f, r, w, fakes, reals, factors)
+
+
+def _weight(where: str, weights: Any) -> float:
+    factor = 1.0 if weights is None else number(_OP, f"weights{where}", weights)
+    if not math.isfinite(factor):
+        raise ValueError(f"{_OP}: weights{where} must be finite, got {factor}")
+    return factor
 
 
 def _nested(like: Any, tensors: Iterator[Tensor]) -> Any:

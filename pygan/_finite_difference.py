@@ -39,8 +39,9 @@ def approximate_r1(
     stream: NoiseStream | None = None,
     reduction: str = "mean",
 ) -> Approximation:
-    r"""γ/(2σ²) · E (D(x + σz) − D(x))², z ~ N(0, I), which estimates :func:`r1` without a second derivative (Lin et al.
-    2025, "Diffusion Adversarial Post-Training for One-Step Video Generation": their λ is γ/(2σ²), 100 at σ = .01).
+    r"""γ/(2σ²) · E (D(x + σz) − D(x))², z ~ N(0, I), which estimates :func:`pygan.penalties.r1` without a second
+    derivative (Lin et al. 2025, "Diffusion Adversarial Post-Training for One-Step Video Generation": their λ is
+    γ/(2σ²), 100 at σ = .01).
 
         penalty, real_logits = pygan.penalties.approximate_r1(D, real, gamma=0.02, sigma=0.01)
         loss = pygan.fused_losses.discriminator_loss(real_logits, D(fake.detach()))
@@ -58,8 +59,9 @@ def approximate_r1(
         conditions: further positional arguments of the discriminator, such as labels.
         gamma, sigma: γ and σ, positive. The rounding of the logits is divided by σ too: in bf16 or fp16 it must be
             larger.
-        of: "sample": a sample's logits are summed before the difference is squared, as the gradient of :func:`r1` is
-            that of their sum; "logit": each logit's difference is squared, and the squares are summed over the sample.
+        of: "sample": a sample's logits are summed before the difference is squared, as the gradient of
+            :func:`pygan.penalties.r1` is that of their sum; "logit": each logit's difference is squared, and the
+            squares are summed over the sample.
         logits: ``output -> logits``, for a discriminator that returns more than logits, (N, ...) or a list of such.
         stream: where z is drawn from; None: from a seed that PyTorch's default generator gives.
         reduction: "mean", a 0-d tensor; or "none", the penalty of each sample, (N,).
@@ -137,7 +139,7 @@ def _approximate(
 
     def logits_in(output: Any) -> list[Tensor]:
         found = output if pick is None else pick(output)
-        return checked.logits(op, "what discriminator returns", found, len(samples))
+        return checked.logits(op, "the discriminator's logits", found, len(samples))
 
     check_capture(op, samples.device, draws=None)
     moved = instance_noise(samples, sigma, stream=stream)

@@ -85,7 +85,8 @@ class PathLength(RunningMeans):
             )
         if gradient is None:
             raise RuntimeError(
-                "PathLength: images must depend on latents, got some that do not: were they of a copy?"
+                "PathLength: images must depend on latents, got some that do not; compute them from that very tensor, "
+                "not from a copy, and not under torch.no_grad()"
             )
         layers = latents.shape[1] if latents.dim() == 3 else 1
         lengths = torch.linalg.vector_norm(wide(gradient.flatten(1)), dim=1) / layers**0.5

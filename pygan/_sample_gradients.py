@@ -239,7 +239,8 @@ def _checked_gradients(op: str, sides: dict[str, tuple[Any, Any]]) -> list[Tenso
         if gradient is None:
             names = (f"{side}_logits", side) if side else ("logits", "the samples")
             raise RuntimeError(
-                f"{op}: {names[0]} must depend on {names[1]}, got some that do not: were they of a copy?"
+                f"{op}: {names[0]} must depend on {names[1]}, got some that do not; compute them from "
+                "that very tensor, not from a copy or a part of it, and not under torch.no_grad()"
             )
         found.append(gradient)
     return found

@@ -109,7 +109,7 @@ def discriminator_loss(
     on logits. The module's table has the others.
 
     Args:
-        real_logits: D's logits on real samples, any shape; or a list of such tensors, one a scale.
+        real_logits: D's logits on real samples, any shape; or a list of such tensors, one per scale.
         fake_logits: D's logits on generated samples, any shape; may differ in size (but for
             ``relativistic``, which pairs them). A list where real_logits is one, of its length.
         loss: one of :data:`LOSSES`.
@@ -137,7 +137,7 @@ def discriminator_loss(
             logits under a mean, logits on different devices, shapes that cannot be paired, lists or
             weights of different lengths, parts of unreduced terms.
         TypeError: logits that are no floating tensors, or differ in dtype; weights that are no
-            numbers.
+            numbers; flags that are no bools.
     """
     op = "pygan.fused_losses.discriminator_loss"
     call = arguments.discriminator(
@@ -261,8 +261,8 @@ def discriminator_loss_and_grad(
     return_stats: bool = False,
     return_parts: bool = False,
 ) -> LossAndGrad:
-    """:func:`discriminator_loss` and its gradients by real_logits and fake_logits in the same pass,
-    without autograd. What comes before the logits gets its gradients by :meth:`LossAndGrad.backward`::
+    """:func:`discriminator_loss` and its gradients with respect to real_logits and fake_logits from the same
+    pass, without autograd. :meth:`LossAndGrad.backward` hands them to what comes before the logits::
 
         result = discriminator_loss_and_grad(real_logits, fake_logits)
         result.backward(real_logits, fake_logits)
@@ -441,6 +441,6 @@ def _terms(call: arguments.Call, factor: Tensor | None, like: Logits) -> Any:
 
 
 def _mean(x: Tensor) -> Tensor:
-    # Not torch's, whose bits depend on the number of threads: what the Wasserstein generator maximises.
+    # Not torch's, whose bits depend on the number of threads: what the Wasserstein generator maximizes.
     role, index = arguments.GENERATOR_FAKE, arguments.WASSERSTEIN
     return -_gan_loss([x], [role], index, 0.0, [], arguments.MEAN, False)[0]

@@ -15,25 +15,26 @@ __all__ = ["GANLoss"]
 
 
 class GANLoss(LossModule[Result]):
-    """The loss of one side in a call, in the interface that BasicSR, pix2pix and CycleGAN share.
+    """The loss of one side per call, in the interface that BasicSR, pix2pix and CycleGAN share.
 
         criterion = pygan.GANLoss("hinge")
         d_loss = criterion(D(real), True) + criterion(D(fake.detach()), False)
         g_loss = criterion(D(fake), True, for_discriminator=False)
 
-    It is :func:`pygan.fused_losses.real_loss`, :func:`~pygan.fused_losses.fake_loss` or
-    :func:`~pygan.fused_losses.generator_loss`, by the two flags. For the logistic losses, ``least_squares`` and
-    ``wasserstein`` the generator's loss is that of real logits, so that ``criterion(D(fake), True)`` does as well.
+    It is :func:`pygan.fused_losses.real_loss`, :func:`pygan.fused_losses.fake_loss` or
+    :func:`pygan.fused_losses.generator_loss`, by the two flags. For ``non_saturating``, ``least_squares`` and
+    ``wasserstein`` the generator's loss is that of real logits: ``criterion(D(fake), True)`` works too, with the target
+    and weights of the discriminator.
 
     Args:
         loss: one of ``pygan.fused_losses.LOSSES`` that does not compare real with fake logits.
-        real_target, fake_target: what the discriminator's logits are drawn to, as `target` of the functions.
+        real_target, fake_target: what the discriminator's logits are drawn to, as `target` in the functions.
         generator_target: the same for the generator.
         weights: as for the functions; a list if the predictions are lists, with a number for each scale.
         generator_weights: in place of `weights` for the generator.
         reduction: as for the functions.
 
-    Shape: a tensor, or a list of tensors, one a scale, to a 0-d tensor; with ``reduction="none"`` to the terms.
+    Shape: a tensor, or a list of tensors, one per scale, to a 0-d tensor; with ``reduction="none"`` to the terms.
 
     Raises:
         TypeError, ValueError: as the functions, which check the options when the module is made, and the predictions

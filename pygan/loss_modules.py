@@ -57,8 +57,8 @@ class LossModule(nn.Module, Generic[Result]):
         for name, value in options.items():
             if isinstance(value, Tensor):
                 raise TypeError(
-                    f"pygan.{type(self).__name__}: {name} must be made of numbers, got {describe(value)}; one that "
-                    "changes is for the functions of pygan.fused_losses"
+                    f"pygan.{type(self).__name__}: {name} must not be a tensor, got {describe(value)}; the functions "
+                    "of pygan.fused_losses take weights that are"
                 )
         given = {name: x for name, x in options.items() if repr(x) != repr(_DEFAULTS.get(name))}
         self._options: dict[str, Any] = {"loss": loss, **given}

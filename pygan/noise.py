@@ -302,4 +302,10 @@ def _factor(op: str, name: str, given: Any) -> tuple[Tensor | None, float]:
     """Sigma or scale as the op takes it: a tensor, or none and a number."""
     if type(given) is float:  # at once, as in number()
         return None, given
-    return (given, 1.0) if isinstance(given, Tensor) else (None, number(op, name, given))
+    if isinstance(given, Tensor):
+        return given, 1.0
+    if isinstance(given, (list, tuple)):
+        raise TypeError(
+            f"{op}: {name} must be a number, or a tensor for one value per sample, got {describe(given)}"
+        )
+    return None, number(op, name, given)

@@ -53,6 +53,7 @@ __all__ = [
     "R2",
     "Approximation",
     "GradientPenalty",
+    "Judged",
     "LeCam",
     "PathLength",
     "Penalty",

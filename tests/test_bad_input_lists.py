@@ -60,8 +60,8 @@ LIST_CASES = {
         lambda **kw: generator_loss([F, [F, F]], **kw),
         TypeError,
         G
-        + "fake_logits[1] must be a tensor, the logits of a scale, got a list of length 2; pick them of what the "
-        "discriminator returned, for lists of layers [layers[-1] for layers in outputs]",
+        + "fake_logits[1] must be a tensor, the logits of a scale, got a list of length 2; pick them from what the "
+        "discriminator returned: for lists of layers, [layers[-1] for layers in outputs]",
     ),
     "a tuple in a list": (
         lambda **kw: discriminator_loss([(R, R)], [(F, F)], **kw),
@@ -73,7 +73,7 @@ LIST_CASES = {
         TypeError,
         D
         + "real_logits must be a tensor or a list of tensors, one for each scale, got a tuple of length 2; pick the "
-        "logits of what the discriminator returned, or pass a list if all of them are",
+        "logits from what the discriminator returned, or pass a list if all of them are logits",
     ),
     "a generator of tensors": (
         lambda **kw: generator_loss((x for x in [F]), **kw),

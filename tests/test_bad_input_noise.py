@@ -18,6 +18,7 @@ from pygan.schedules import Adaptive, Constant
 FLOATS = "must be float32, float64, float16 or bfloat16"
 SIGMA = "sigma must be finite and not negative, got "
 SIGMA_SHAPE = "sigma must be a number, a 0-d tensor or one value per sample of x, shape "
+SEVERAL = "sigma must be a number, or a tensor for one value per sample"
 SCALE_SHAPE = SIGMA_SHAPE.replace("sigma", "scale")
 
 
@@ -56,7 +57,7 @@ NOISE_CASES = {
     "sigma inf": (lambda d: {"sigma": math.inf}, ValueError, SIGMA, "inf"),
     "sigma str": (lambda d: {"sigma": "0.5"}, TypeError, "sigma must be a", ", got str"),
     "sigma None": (lambda d: {"sigma": None}, TypeError, "sigma must be a", ", got NoneType"),
-    "sigma list": (lambda d: {"sigma": [0.1, 0.2]}, TypeError, "sigma must be a", ", got a list of length 2"),
+    "sigma list": (lambda d: {"sigma": [0.1, 0.2]}, TypeError, SEVERAL, ", got a list of length 2"),
     "sigma too long": (lambda d: {"sigma": torch.ones(3, device=d)}, ValueError, SIGMA_SHAPE,
                        "[4, 3]", ", got shape [3]"),
     "sigma of one": (lambda d: {"sigma": torch.ones(1, device=d)}, ValueError, SIGMA_SHAPE,
@@ -93,7 +94,7 @@ NOISE_CASES = {
                   "scale must be a float32 or float64 tensor, got "),
     "scale elsewhere": (lambda d: {"scale": torch.ones(4, device="meta")}, ValueError,
                         "scale must be on the device of x, ", ", got meta"),
-    "scale list": (lambda d: {"scale": [0.1, 0.2]}, TypeError, "scale must be a number, got a list"),
+    "scale list": (lambda d: {"scale": [0.1, 0.2]}, TypeError, SEVERAL.replace("sigma", "scale"), ", got a list"),
     "scale of unlike batches": (
         lambda d: {"x": [torch.ones(4, device=d), torch.ones(3, device=d)],
                    "scale": torch.ones(4, device=d)},

@@ -336,6 +336,18 @@ BAD = {
         "return_parts must be a bool, got int",
     ),
     "weight": ((A, A), {"weights": math.inf}, ValueError, "weights must be finite, got inf"),
+    "weight of a list": (
+        ([[A], [A]], [[A], [A]]),
+        {"weights": torch.ones(())},
+        TypeError,
+        "weights must be a number, got a tensor of shape ()",
+    ),
+    "weight in a list": (
+        ([[A], [A]], [[A], [A]]),
+        {"weights": [1.0, math.inf]},
+        ValueError,
+        "weights[1] must be finite, got inf",
+    ),
     "weight type": ((A, A), {"weights": "1"}, TypeError, "weights must be a number, got str"),
     "weights": (
         ([A, A], [A, A]),

@@ -6,6 +6,7 @@ import pickle
 import pytest
 import torch
 from helpers import raises
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 import pygan
 from pygan import DiscriminatorLoss, GANLoss, GeneratorLoss
@@ -97,6 +98,24 @@ def test_gan_loss_of_real_logits_is_the_generators(loss):
     assert criterion(fake, True) == criterion(fake, True, for_discriminator=False)
 
 
+@pytest.mark.parametrize(
+    ("criterion", "plain"),
+    [
+        (GANLoss("least_squares", weights=2), lambda x, real: (x - real).square().mean()),
+        (
+            GANLoss("non_saturating"),
+            lambda x, real: binary_cross_entropy_with_logits(x, torch.full_like(x, real)),
+        ),
+    ],
+    ids=["lsgan", "vanilla"],
+)
+def test_gan_loss_without_its_second_flag_takes_the_place_of_cyclegans(criterion, plain):
+    (real, _), (fake, _) = logits()
+    torch.testing.assert_close(criterion(real, True), plain(real, 1.0))
+    torch.testing.assert_close(criterion(fake, False), plain(fake, 0.0))
+    torch.testing.assert_close(criterion(fake, True), plain(fake, 1.0))
+
+
 def test_gan_loss_returns_terms():
     real, fake = logits()
     criterion = GANLoss("hinge", reduction="none")
@@ -110,11 +129,11 @@ BAD_OPTIONS = [
     (lambda: DiscriminatorLoss("hinge", label_smoothing=0.1), ValueError, "pygan.fused_losses.discriminator_loss: lab"),
     (lambda: DiscriminatorLoss(reduction="all"), ValueError, "pygan.fused_losses.discriminator_loss: reduction must"),
     (lambda: DiscriminatorLoss(weights=[1, "x"]), TypeError, "pygan.fused_losses.discriminator_loss: weights[1] must"),
-    (lambda: DiscriminatorLoss(weights=X[0]), TypeError, "pygan.DiscriminatorLoss: weights must be made of numbers"),
+    (lambda: DiscriminatorLoss(weights=X[0]), TypeError, "pygan.DiscriminatorLoss: weights must not be a tensor"),
     (lambda: DiscriminatorLoss(detach_means=True), ValueError, "pygan.fused_losses.discriminator_loss: detach_means"),
     (lambda: GeneratorLoss("hing"), ValueError, "pygan.fused_losses: loss must be one of"),
     (lambda: GeneratorLoss(weights=float("nan")), ValueError, "pygan.fused_losses.generator_loss: weights must be"),
-    (lambda: GeneratorLoss(target=X), TypeError, "pygan.GeneratorLoss: target must be made of numbers, got a tensor"),
+    (lambda: GeneratorLoss(target=X), TypeError, "pygan.GeneratorLoss: target must not be a tensor, got a tensor"),
     (lambda: GeneratorLoss("hinge", target=1), ValueError, "pygan.fused_losses.generator_loss: target must"),
     (lambda: GANLoss("relativistic"), ValueError, "pygan.fused_losses.real_loss: loss must not compare real with fake"),
     (lambda: GANLoss(fake_target=2), ValueError, "pygan.fused_losses.fake_loss: target must"),

@@ -271,8 +271,10 @@ CALLS = [
      "approximate_r1: stream must be a NoiseStream or None, got int"),
     (lambda D, x: approximate_r1(D, x, gamma=1.0, sigma=1.0, reduction="sum"), ValueError,
      "approximate_r1: reduction must be mean or none, got 'sum'"),
+    (lambda D, x: approximate_r1(D, x, gamma=1.0, sigma=1.0, logits=tuple), TypeError,
+     "approximate_r1: the discriminator's logits must be a tensor or a list of tensors, one for each scale"),
     (lambda D, x: approximate_r1(D, x, gamma=1.0, sigma=1.0, logits=lambda y: y[0].mean()), ValueError,
-     "approximate_r1: what discriminator returns must have the samples' first dimension, 5, got a tensor of shape ()"),
+     "approximate_r1: the discriminator's logits must have the samples' first dimension, 5, got a tensor of shape ()"),
 ]  # fmt: skip
 
 
@@ -282,7 +284,7 @@ def test_bad_input(call, error, message):
     before = torch.get_rng_state()
     with raises(error, f"pygan.penalties.{message}"):
         call(D, x)
-    if "returns" not in message:
+    if "discriminator's logits" not in message:
         assert_same(torch.get_rng_state(), before)
 
 

@@ -137,7 +137,7 @@ X, Z = torch.zeros(3, 1, 2, 2), torch.zeros(3, 4)
         (lambda: PathLength()(X, Z), ValueError, "latents must require a gradient (latents.requires_grad_())"),
         (lambda: PathLength()(X, Z.clone().requires_grad_()), RuntimeError, "images must depend on latents"),
         (lambda: PathLength()(X.clone().requires_grad_(), Z.clone().requires_grad_()), RuntimeError,
-         "images must depend on latents, got some that do not: were they of a copy?"),
+         "images must depend on latents, got some that do not; compute them from that very tensor"),
     ],
 )  # fmt: skip
 def test_bad_input(call, error, message):
