@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from pygan import _C, fused_losses
-from pygan import _sharded as sharded
+from pygan import _parallel as parallel
 from pygan import _trainer_checks as checked
 from pygan import _trainer_outputs as outputs
 from pygan._loss_results import mixable, mixed
@@ -131,9 +131,9 @@ class Phases:
             for part in self._parts_of(real, latent, labels, share):
                 with torch.no_grad():
                     fake = self._generate(self.generator, part.latent, part.labels)
-                sharded.reshard(self._g_units)
+                parallel.reshard(self._g_units)
                 with (
-                    sharded.gathered_throughout(self._d_units if due else []),
+                    parallel.gathered_throughout(self._d_units if due else []),
                     second_derivatives(penalties),
                 ):
                     judged = self._judge(part, fake, penalties)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from pygan import _sharded as sharded
+from pygan import _parallel as parallel
 
 __all__ = ["load"]
 
@@ -24,7 +24,7 @@ def load(parts: dict[str, Any], states: dict[str, Any], *, is_sharded: bool) -> 
         own = part.state_dict()
         before[name] = own if isinstance(part, Optimizer) else copy.deepcopy(own)
         try:
-            state = sharded.shared_out(states[name], part) if is_sharded else states[name]
+            state = parallel.shared_out(states[name], part) if is_sharded else states[name]
             part.load_state_dict(state)
             if isinstance(part, Optimizer):
                 _check_options(part)

@@ -19,7 +19,6 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from pygan import _parallel as parallel
-from pygan import _sharded as sharded
 from pygan import _trainer_checks as checked
 from pygan import _trainer_state as states
 from pygan import fused_losses
@@ -315,7 +314,7 @@ class GANTrainer(Phases):
         finally:
             # Casts without a graph, which an autocast region keeps, would leave the next step without gradients.
             torch.clear_autocast_cache()
-            sharded.reshard(self._g_units if self.ema is None else self._ema_units)
+            parallel.reshard(self._g_units if self.ema is None else self._ema_units)
             for module in training:  # not network.train(): some may be meant to stay in eval mode
                 module.training = True
 
@@ -334,7 +333,7 @@ class GANTrainer(Phases):
         """
         parts = {name: part.state_dict() for name, part in self._parts().items()}
         if self.is_sharded:
-            parts = sharded.whole(parts)
+            parts = parallel.whole(parts)
         penalties = [value.clone() for value in self._penalty_values]
         counts = {"steps": self.steps, "d_updates": self.d_updates, "penalties": penalties}
         return {**parts, **counts}
@@ -530,9 +529,9 @@ class GANTrainer(Phases):
             self._d_draws: bool | None = None
         self._g_wrapper = parallel.data_parallel(self.generator)
         self._d_wrapper = parallel.data_parallel(self.discriminator)
-        self._g_units = sharded.units("generator", self._bare_generator)
-        self._d_units = sharded.units("discriminator", self._bare_discriminator)
-        self._ema_units = [] if self.ema is None else sharded.units("ema", self.ema.module)
+        self._g_units = parallel.units("generator", self._bare_generator)
+        self._d_units = parallel.units("discriminator", self._bare_discriminator)
+        self._ema_units = [] if self.ema is None else parallel.units("ema", self.ema.module)
         wrapped = not (self._g_wrapper is None and self._d_wrapper is None)
         self._parallel = wrapped or self.is_sharded
 
