@@ -194,14 +194,14 @@ def convertible(
         )
 
 
-def synchronizing(verb: str, **optimizers: Optimizer) -> None:
-    """That no optimizer is one of accelerate's within ``accumulate``, whose steps do nothing but in the last batch."""
-    for name, value in optimizers.items():
-        if not getattr(getattr(value, "gradient_state", None), "sync_gradients", True):
-            raise RuntimeError(
-                f"{_NAME}.{verb}: {name} must make its steps, got one within accelerator.accumulate, where it leaves "
-                "out all but the last; use GANTrainer(micro_batches=) to accumulate gradients"
-            )
+def synchronizing(verb: str, name: str, value: Optimizer) -> None:
+    """That the optimizer is not one of accelerate's within ``accumulate``, whose steps do nothing but in the last
+    batch."""
+    if not getattr(getattr(value, "gradient_state", None), "sync_gradients", True):
+        raise RuntimeError(
+            f"{_NAME}.{verb}: {name} must make its steps, got one within accelerator.accumulate, where it leaves "
+            "out all but the last; use GANTrainer(micro_batches=) to accumulate gradients"
+        )
 
 
 def per_sample(verb: str, name: str, value: Tensor | None, n: int) -> None:
