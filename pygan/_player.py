@@ -29,6 +29,7 @@ class Player:
         parameters: the network's.
         bare: the network without its wrappers.
         units: the modules that `fully_shard` was applied to.
+        is_parallel: whether several processes train the network together.
         draws: whether the network draws from the device's generator, as dropout does; None: not known.
     """
 
@@ -51,6 +52,7 @@ class Player:
             self.bare, self.draws = bare, None
         self._wrapper = parallel.data_parallel(self.network)
         self.units = parallel.units(self.name, self.bare)
+        self.is_parallel = self._wrapper is not None or bool(self.units)
 
     def watched(self) -> list[Any]:
         """What differs where network, optimizer or what they hold are no longer those that were checked. A layer
@@ -68,11 +70,6 @@ class Player:
     @property
     def device(self) -> torch.device:
         return self.parameters[0].device
-
-    @property
-    def is_parallel(self) -> bool:
-        """Whether several processes train the network together."""
-        return self._wrapper is not None or bool(self.units)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

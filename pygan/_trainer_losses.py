@@ -69,11 +69,16 @@ class Losses:
 
     Args:
         loss: one of ``pygan.fused_losses.LOSSES``, or :class:`LossFunctions`.
-        label_smoothing: of the named ones.
+        label_smoothing, weights: of the named ones.
     """
 
-    def __init__(self, loss: str | LossFunctions, label_smoothing: float) -> None:
-        self.loss, self.label_smoothing = loss, label_smoothing
+    def __init__(
+        self,
+        loss: str | LossFunctions,
+        label_smoothing: float,
+        weights: float | Sequence[float] | None,
+    ) -> None:
+        self.loss, self.label_smoothing, self.weights = loss, label_smoothing, weights
         self.compares = isinstance(loss, str) and fused_losses.compares(loss)
         """Whether the generator's loss needs the real samples' logits."""
 
@@ -91,6 +96,7 @@ class Losses:
             fake_logits,
             loss=self.loss,
             label_smoothing=self.label_smoothing,
+            weights=self.weights,
             return_stats=True,
         )
         assert result.stats is not None
@@ -108,7 +114,11 @@ class Losses:
             return _own(value, numbers.stats)
         fake_logits, real_logits = _scalable(fake.logits, scaled), _scalable(real_logits, scaled)
         result = fused_losses.generator_loss_and_grad(
-            fake_logits, real_logits=real_logits, loss=self.loss, return_stats=True
+            fake_logits,
+            real_logits=real_logits,
+            loss=self.loss,
+            weights=self.weights,
+            return_stats=True,
         )
         assert result.stats is not None
         return Result(result.loss, result.stats, _listed(fake_logits), _listed(result.grads[0]))

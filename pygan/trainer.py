@@ -77,7 +77,14 @@ class GANTrainer:
             (R1 and R2 with sigma compare sample by sample, and refuse such. The other penalties take the gradient by
             each sample, not by each pack.)
         label_smoothing: one-sided, for the real samples, in [0, 1].
+        weights: of the scales, a list of numbers, one for each tensor that the discriminator returns, by which to
+            multiply its loss in both steps; or a number for all. (For a loss of your own, it does that itself.)
         d_steps: k, the discriminator steps per generator step, at least 1.
+        reuse_fakes: make the generated samples once an iteration, as the examples of DCGAN, pix2pix, HiFi-GAN and
+            VQGAN do: the discriminator learns from them, then the generator's step judges the same ones by the updated
+            discriminator, with noise and augmentation of their own. It saves a forward pass of the generator, whose
+            BatchNorm counts once, and takes the memory of its graph during the discriminator's step. Such a step is
+            whole: the two phases cannot be called by themselves. False: fresh samples for each phase, as in the paper.
         noise: :class:`pygan.InstanceNoise`, put before the discriminator on real and generated samples alike, fresh
             at every use; or a schedule or a standard deviation, to make one of. The loop anneals it:
             ``trainer.noise.step(stats.real_sign)`` (what the adaptive schedules follow).
@@ -142,6 +149,7 @@ class GANTrainer:
     penalties: list[Penalty] = _of("_judge", "penalties")
     loss: str | LossFunctions = _of("_losses", "loss")
     label_smoothing: float = _of("_losses", "label_smoothing")
+    weights: float | Sequence[float] | None = _of("_losses", "weights")
     update_if: Callable[[list[nn.Parameter]], bool] | None = None
     """Asked before each update, with the parameters and their gradients; False leaves the update out."""
 
@@ -156,7 +164,9 @@ class GANTrainer:
         loss: str | LossFunctions = "non_saturating",
         logits: Callable[[Any], Any] | None = None,
         label_smoothing: float = 0.0,
+        weights: float | Sequence[float] | None = None,
         d_steps: int = 1,
+        reuse_fakes: bool = False,
         noise: InstanceNoise | Schedule | float | None = None,
         penalties: Penalty | Sequence[Penalty] = (),
         micro_batches: int = 1,
@@ -169,16 +179,17 @@ class GANTrainer:
     ) -> None:
         checked.modules(generator=generator, discriminator=discriminator)
         checked.latent(latent)
-        checked.loss(loss, label_smoothing)
+        checked.loss(loss, label_smoothing, weights)
         check_int("GANTrainer", "d_steps", d_steps)
         check_int("GANTrainer", "micro_batches", micro_batches)
+        checked.reused(reuse_fakes, d_steps, micro_batches)
         checked.between("max_grad_norm", max_grad_norm, 0.0, float("inf"))
         checked.average(ema)
         checked.seed(seed)
         checked.hooks(generator_inputs=generator_inputs, augment=augment, logits=logits)
         penalties = checked.penalties(penalties)
         self.d_steps, self.micro_batches, self.max_grad_norm = d_steps, micro_batches, max_grad_norm
-        self.scaler = scaler
+        self.scaler, self.reuse_fakes = scaler, reuse_fakes
         g = Player("generator", generator, g_optimizer)
         d = Player("discriminator", discriminator, d_optimizer)
         self._pair = Pair(g, d, ema)
@@ -189,7 +200,7 @@ class GANTrainer:
         stream = NoiseStream((seed + 1) % 2**64, device=g.device)
         self._samples = Samples(g, latent, generator_inputs, stream)
         self._judge = Judge(d, noise=noise, augment=augment, logits=logits, penalties=penalties)
-        self._losses = Losses(loss, label_smoothing)
+        self._losses = Losses(loss, label_smoothing, weights)
         self._reports = Reports(len(penalties), d.device)
         self.steps = self.d_updates = 0
         self.ends_in_sigmoid: bool | None = None
@@ -227,16 +238,21 @@ class GANTrainer:
         shares = [self._share("step", len(x), t) for x, t in zip(reals, totals, strict=True)]
         # All latents first: a callable that returns a wrong batch size is caught before anything has been trained.
         rounds = list(zip(reals, all_labels, shares, strict=True))
-        latents = [self._samples.latents(len(x), share) for x, _, share in (*rounds, rounds[-1])]
-        for (batch, its_labels, share), latent in zip(rounds, latents[:-1], strict=True):
-            of_d = self._train_discriminator(batch, latent, its_labels, share)
-        of_g = self._train_generator(latents[-1], reals[-1], *rounds[-1][1:])
+        again = [] if self.reuse_fakes else [rounds[-1]]
+        latents = [self._samples.latents(len(x), share) for x, _, share in rounds + again]
+        fake = None
+        if self.reuse_fakes:
+            fake = self._samples.made_by(self.generator, latents[-1], all_labels[-1])
+        for (batch, its_labels, share), latent in zip(rounds, latents):
+            of_d = self._train_discriminator(batch, latent, its_labels, share, fake)
+        of_g = self._train_generator(latents[-1], reals[-1], *rounds[-1][1:], fake)
         return self._reports.of_iteration(of_d, of_g, shares[-1])
 
     def discriminator_step(
         self, real: Tensor, labels: Tensor | None = None, *, total: int | None = None
     ) -> tuple[Tensor, LossStats]:
         """Update the discriminator once, on the batch `real` (N, ...) and N generated samples: (loss, statistics)."""
+        self._check_separable("discriminator_step")
         self._pair.prepare("discriminator_step", self._pair.d)
         self._check_real("discriminator_step", real)
         checked.per_sample("discriminator_step", "labels", labels, len(real))
@@ -257,6 +273,7 @@ class GANTrainer:
         `real`, a batch (N, ...) of real samples, is for the relativistic losses, which compare with it; for the
         pairing one N is batch_size.
         """
+        self._check_separable("generator_step")
         self._pair.prepare("generator_step", self._pair.g)
         check_int("GANTrainer.generator_step", "batch_size", batch_size)
         if self._losses.compares != (real is not None):
@@ -273,7 +290,12 @@ class GANTrainer:
         return self._reports.of_phase(self._train_generator(latent, real, labels, share), share)
 
     def _train_discriminator(
-        self, real: Tensor, latent: Tensor, labels: Tensor | None, share: Share
+        self,
+        real: Tensor,
+        latent: Tensor,
+        labels: Tensor | None,
+        share: Share,
+        shared: Tensor | None = None,
     ) -> tuple[Tensor, LossStats]:
         G, D = self._pair.g, self._pair.d
         self.real = real.detach()
@@ -283,9 +305,12 @@ class GANTrainer:
         sums: list[Any] = [0.0] * len(due)
         with G.frozen(), self._placed(share):
             for part in batches.parts_of(real, latent, labels, share, self.micro_batches):
-                with torch.no_grad():
-                    fake = self._samples.made_by(G.network, part.latent, part.labels)
-                G.reshard()
+                if shared is None:
+                    with torch.no_grad():
+                        fake = self._samples.made_by(G.network, part.latent, part.labels)
+                    G.reshard()
+                else:
+                    fake = shared.detach()
                 with D.gathered(bool(due)), second_derivatives(penalties):
                     sides, probes = self._judge.both(part, fake, penalties, self.stream)
                     # Before the penalties, some of which have a state: an error here leaves it as it is.
@@ -307,15 +332,23 @@ class GANTrainer:
         return combined(results)
 
     def _train_generator(
-        self, latent: Tensor, real: Tensor | None, labels: Tensor | None, share: Share
+        self,
+        latent: Tensor,
+        real: Tensor | None,
+        labels: Tensor | None,
+        share: Share,
+        shared: Tensor | None = None,
     ) -> tuple[Tensor, LossStats]:
         G, D = self._pair.g, self._pair.d
         results: list[tuple[float, Result]] = []
         fakes = []
         with D.frozen(), self._placed(share):
             for part in batches.parts_of(real, latent, labels, share, self.micro_batches):
-                with G.no_sync(not part.last):
-                    fake = self._samples.made_by(G.network, part.latent, part.labels)
+                if shared is None:
+                    with G.no_sync(not part.last):
+                        fake = self._samples.made_by(G.network, part.latent, part.labels)
+                else:
+                    fake = shared
                 # The discriminator's parameters get no gradient here, which DistributedDataParallel must not wait for.
                 with D.no_sync():
                     judged = self._judge.one(fake, part.labels)
@@ -419,6 +452,13 @@ class GANTrainer:
         given = {name: getattr(self, name) for name in names}
         given.update((f"penalty {i}", penalty) for i, penalty in enumerate(self.penalties))
         return states.stateful(given)
+
+    def _check_separable(self, verb: str) -> None:
+        if self.reuse_fakes:
+            raise RuntimeError(
+                f"GANTrainer.{verb}: reuse_fakes must be False, because both phases share their samples, got True; "
+                "call step"
+            )
 
     def _check_real(self, verb: str, real: Tensor) -> None:
         checked.batch(verb, "real", real)
