@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from pygan import fused_losses
-from pygan._arguments import is_int, number
+from pygan._arguments import describe, is_int, number
 from pygan.modules import InstanceNoise
 from pygan.penalties import Penalty
 from pygan.schedules import Constant, Schedule
@@ -56,7 +56,12 @@ def hooks(**given: object) -> None:
             )
 
 
-def loss(value: Any, label_smoothing: float) -> None:
+def loss(value: Any, label_smoothing: float, weights: Any) -> None:
+    if weights is not None and not isinstance(weights, (int, float, list, tuple)):
+        raise TypeError(
+            f"{_NAME}: weights must be a number, a list of numbers, one for each scale, or None, got "
+            f"{describe(weights)}"
+        )
     if isinstance(value, str) or not all(
         callable(getattr(value, verb, None)) for verb in ("discriminator_loss", "generator_loss")
     ):
@@ -65,15 +70,39 @@ def loss(value: Any, label_smoothing: float) -> None:
                 f"{_NAME}: loss must be one of {', '.join(fused_losses.LOSSES)}, or an object with the methods "
                 f"discriminator_loss and generator_loss, got {value!r}"
             )
-    elif label_smoothing != 0.0:
-        raise ValueError(
-            f"{_NAME}: label_smoothing must be 0 for a loss of one's own, got {label_smoothing}"
-        )
+    else:
+        if label_smoothing != 0.0:
+            raise ValueError(
+                f"{_NAME}: label_smoothing must be 0 for a loss of one's own, got {label_smoothing}"
+            )
+        if weights is not None:
+            raise ValueError(
+                f"{_NAME}: weights must be None for a loss of one's own, got {weights}"
+            )
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"{_NAME}: label_smoothing must be from 0 to 1, got {label_smoothing}")
-    if isinstance(value, str):  # whether the loss smooths labels at all, the op says
+    if isinstance(value, str):  # whether the loss has such labels and weights at all, the op says
+        logits: Any = torch.zeros(1)
+        if isinstance(weights, (list, tuple)):
+            logits = [logits] * len(weights)
         fused_losses.discriminator_loss(
-            torch.zeros(1), torch.zeros(1), loss=value, label_smoothing=label_smoothing
+            logits, logits, loss=value, label_smoothing=label_smoothing, weights=weights
+        )
+
+
+def reused(value: Any, d_steps: int, micro_batches: int) -> None:
+    """That generated samples can be used again for the generator's step."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{_NAME}: reuse_fakes must be a bool, got {describe(value)}")
+    if value and d_steps != 1:
+        raise ValueError(
+            f"{_NAME}: d_steps must be 1 with reuse_fakes, because the generator's step judges the samples of one "
+            f"discriminator step, got {d_steps}"
+        )
+    if value and micro_batches != 1:
+        raise ValueError(
+            f"{_NAME}: micro_batches must be 1 with reuse_fakes, which keeps what the generator's backward pass needs "
+            f"during the discriminator's step, of all parts, got {micro_batches}"
         )
 
 
@@ -194,14 +223,14 @@ def convertible(
         )
 
 
-def synchronizing(verb: str, **optimizers: Optimizer) -> None:
-    """That no optimizer is one of accelerate's within ``accumulate``, whose steps do nothing but in the last batch."""
-    for name, value in optimizers.items():
-        if not getattr(getattr(value, "gradient_state", None), "sync_gradients", True):
-            raise RuntimeError(
-                f"{_NAME}.{verb}: {name} must make its steps, got one within accelerator.accumulate, where it leaves "
-                "out all but the last; use GANTrainer(micro_batches=) to accumulate gradients"
-            )
+def synchronizing(verb: str, name: str, value: Optimizer) -> None:
+    """That the optimizer is not one of accelerate's within ``accumulate``, whose steps do nothing but in the last
+    batch."""
+    if not getattr(getattr(value, "gradient_state", None), "sync_gradients", True):
+        raise RuntimeError(
+            f"{_NAME}.{verb}: {name} must make its steps, got one within accelerator.accumulate, where it leaves "
+            "out all but the last; use GANTrainer(micro_batches=) to accumulate gradients"
+        )
 
 
 def per_sample(verb: str, name: str, value: Tensor | None, n: int) -> None:

@@ -7,9 +7,47 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from pygan import _sharded as sharded
+from pygan import _parallel as parallel
+from pygan import _trainer_checks as checked
+from pygan._arguments import check_int
 
-__all__ = ["load"]
+__all__ = ["load", "loadable", "stateful"]
+
+
+def stateful(given: dict[str, Any]) -> dict[str, Any]:
+    """Those of the objects that have a state of their own."""
+    verbs = ("state_dict", "load_state_dict")
+    return {
+        name: owner
+        for name, owner in given.items()
+        if all(callable(getattr(owner, verb, None)) for verb in verbs)
+    }
+
+
+def loadable(
+    parts: dict[str, Any], given: dict[str, Any], states: dict[str, Any], penalties: int
+) -> dict[str, Any]:
+    """The parts that there are states for: all, but perhaps those that the user has `given`.
+
+    Raises:
+        KeyError: another part has no state, or there are states of others.
+        TypeError, ValueError: counters or values of the penalties that are none.
+    """
+    # Before such objects were saved, there was no entry; without a state there is nothing to load.
+    absent = [name for name, x in given.items() if name not in states and not x.state_dict()]
+    parts = {name: part for name, part in parts.items() if name not in absent}
+    wanted = {*parts, "steps", "d_updates", "penalties"}
+    if set(states) != wanted or len(states["penalties"]) != penalties:
+        missing, unknown = sorted(wanted - set(states)), sorted(set(states) - wanted)
+        raise KeyError(
+            "GANTrainer.load_state_dict: state_dict must be of a trainer with the same parts, got one with "
+            f"{len(states.get('penalties', ()))} penalties for {penalties}, "
+            f"without {missing}, with {unknown}"
+        )
+    for name in ("steps", "d_updates"):
+        check_int("GANTrainer.load_state_dict", name, states[name], 0)
+    checked.penalty_values(states["penalties"])
+    return parts
 
 
 def load(parts: dict[str, Any], states: dict[str, Any], *, is_sharded: bool) -> None:
@@ -24,7 +62,7 @@ def load(parts: dict[str, Any], states: dict[str, Any], *, is_sharded: bool) -> 
         own = part.state_dict()
         before[name] = own if isinstance(part, Optimizer) else copy.deepcopy(own)
         try:
-            state = sharded.shared_out(states[name], part) if is_sharded else states[name]
+            state = parallel.shared_out(states[name], part) if is_sharded else states[name]
             part.load_state_dict(state)
             if isinstance(part, Optimizer):
                 _check_options(part)

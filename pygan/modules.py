@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from pygan._arguments import describe
 from pygan._compile import not_scriptable
+from pygan._parallel import is_distributed
 from pygan.noise import instance_noise
 from pygan.schedules import Schedule
-from pygan.stream import NoiseStream, is_distributed
+from pygan.stream import NoiseStream
 
 __all__ = ["InstanceNoise"]
 

@@ -11,6 +11,7 @@ from torch.compiler import is_compiling
 from torch.utils.data import get_worker_info
 
 from pygan._arguments import describe
+from pygan._parallel import is_distributed
 
 __all__ = ["NoiseStream"]
 
@@ -28,10 +29,6 @@ def _worker_id() -> int | None:
     """That of the DataLoader's worker process that this is, if it is one."""
     info = get_worker_info()
     return None if info is None else int(info.id)
-
-
-def is_distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 class NoiseStream:

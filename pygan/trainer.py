@@ -11,7 +11,9 @@ Nothing in it waits for the device; reading the statistics does, so read them wh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from contextlib import AbstractContextManager
+from operator import attrgetter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,58 +21,38 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from pygan import _parallel as parallel
-from pygan import _sharded as sharded
+from pygan import _trainer_batches as batches
 from pygan import _trainer_checks as checked
+from pygan import _trainer_outputs as outputs
 from pygan import _trainer_state as states
-from pygan import fused_losses
 from pygan._arguments import check_int
-from pygan._loss_results import mixable, mixed
-from pygan._trainer_phases import NONFINITE, LossFunctions, Phases, Share
-from pygan.average import EMA
+from pygan._pair import Pair
+from pygan._penalty_base import Penalty, second_derivatives
+from pygan._player import Player
+from pygan._trainer_batches import Share
+from pygan._trainer_judge import Judge
+from pygan._trainer_losses import Losses, LossFunctions, Result, combined
+from pygan._trainer_samples import Samples
+from pygan._trainer_stats import Reports, TrainStats
 from pygan.fused_losses import LossStats
 from pygan.modules import InstanceNoise
-from pygan.penalties import Penalty
 from pygan.schedules import Schedule
 from pygan.stream import NoiseStream
 
 __all__ = ["GANTrainer", "LossFunctions", "TrainStats"]
 
 
-class TrainStats(NamedTuple):
-    """What one iteration saw: detached 0-d tensors on the device. ``torch.stack(stats).tolist()`` reads all of them
-    with a single synchronisation. Means are over the batch; with several discriminator steps, over the last one's."""
+def _of(owner: str, name: str) -> Any:
+    """An attribute of the trainer that is one of what it is composed of."""
+    owner_of = attrgetter(owner)
 
-    d_loss: Tensor
-    """The discriminator's loss; 2 log 2 = 1.386 when it cannot tell real from generated."""
-    g_loss: Tensor
-    """The generator's loss; log 2 = 0.693 there (non-saturating)."""
-    real_logit: Tensor
-    fake_logit: Tensor
-    d_real: Tensor
-    """D(x)."""
-    d_fake: Tensor
-    """D(G(z)) in the discriminator step."""
-    d_fake_after: Tensor
-    """D(G(z)) in the generator step, which is against the updated discriminator."""
-    real_accuracy: Tensor
-    """Share of the real samples' logits that are decided for real, as :class:`pygan.fused_losses.LossStats` says for
-    each loss."""
-    fake_accuracy: Tensor
-    """Share of the generated samples' logits that are decided for fake."""
-    real_sign: Tensor
-    """Mean sign of the real samples' decisions; near 1 means an overfitting discriminator (Karras et al. 2020). It
-    means nothing with wasserstein."""
-    jsd_bound: Tensor
-    """Lower bound of the Jensen-Shannon divergence in nats; stuck at log 2 = 0.693 it teaches nothing."""
-    nonfinite: Tensor
-    """Logits that were NaN or infinite in the discriminator step."""
-    g_nonfinite: Tensor
-    """The same in the generator step."""
-    penalty: Tensor
-    """The sum of the penalties, each as it was last computed; not part of d_loss."""
+    def replace(trainer: GANTrainer, value: Any) -> None:
+        setattr(owner_of(trainer), name, value)
+
+    return property(attrgetter(f"{owner}.{name}"), replace)
 
 
-class GANTrainer(Phases):
+class GANTrainer:
     """Trains a generator against a discriminator.
 
     Args:
@@ -95,7 +77,14 @@ class GANTrainer(Phases):
             (R1 and R2 with sigma compare sample by sample, and refuse such. The other penalties take the gradient by
             each sample, not by each pack.)
         label_smoothing: one-sided, for the real samples, in [0, 1].
+        weights: of the scales, a list of numbers, one for each tensor that the discriminator returns, by which to
+            multiply its loss in both steps; or a number for all. (For a loss of your own, it does that itself.)
         d_steps: k, the discriminator steps per generator step, at least 1.
+        reuse_fakes: make the generated samples once an iteration, as the examples of DCGAN, pix2pix, HiFi-GAN and
+            VQGAN do: the discriminator learns from them, then the generator's step judges the same ones by the updated
+            discriminator, with noise and augmentation of their own. It saves a forward pass of the generator, whose
+            BatchNorm counts once, and takes the memory of its graph during the discriminator's step. Such a step is
+            whole: the two phases cannot be called by themselves. False: fresh samples for each phase, as in the paper.
         noise: :class:`pygan.InstanceNoise`, put before the discriminator on real and generated samples alike, fresh
             at every use; or a schedule or a standard deviation, to make one of. The loop anneals it:
             ``trainer.noise.step(stats.real_sign)`` (what the adaptive schedules follow).
@@ -146,6 +135,24 @@ class GANTrainer(Phases):
     latents and the noise that it would get in one process.
     """
 
+    generator: nn.Module = _of("_pair.g", "network")
+    g_optimizer: Optimizer = _of("_pair.g", "optimizer")
+    discriminator: nn.Module = _of("_pair.d", "network")
+    d_optimizer: Optimizer = _of("_pair.d", "optimizer")
+    ema: AveragedModel | None = _of("_pair", "ema")
+    latent: int | Sequence[int] | Callable[[int], Tensor] = _of("_samples", "latent")
+    generator_inputs: Callable[..., tuple[Any, ...]] | None = _of("_samples", "generator_inputs")
+    stream: NoiseStream = _of("_samples", "stream")
+    noise: InstanceNoise | None = _of("_judge", "noise")
+    augment: Callable[[Tensor], Tensor] | None = _of("_judge", "augment")
+    logits: Callable[[Any], Any] | None = _of("_judge", "logits")
+    penalties: list[Penalty] = _of("_judge", "penalties")
+    loss: str | LossFunctions = _of("_losses", "loss")
+    label_smoothing: float = _of("_losses", "label_smoothing")
+    weights: float | Sequence[float] | None = _of("_losses", "weights")
+    update_if: Callable[[list[nn.Parameter]], bool] | None = None
+    """Asked before each update, with the parameters and their gradients; False leaves the update out."""
+
     def __init__(
         self,
         generator: nn.Module,
@@ -157,7 +164,9 @@ class GANTrainer(Phases):
         loss: str | LossFunctions = "non_saturating",
         logits: Callable[[Any], Any] | None = None,
         label_smoothing: float = 0.0,
+        weights: float | Sequence[float] | None = None,
         d_steps: int = 1,
+        reuse_fakes: bool = False,
         noise: InstanceNoise | Schedule | float | None = None,
         penalties: Penalty | Sequence[Penalty] = (),
         micro_batches: int = 1,
@@ -170,46 +179,33 @@ class GANTrainer(Phases):
     ) -> None:
         checked.modules(generator=generator, discriminator=discriminator)
         checked.latent(latent)
-        checked.loss(loss, label_smoothing)
+        checked.loss(loss, label_smoothing, weights)
         check_int("GANTrainer", "d_steps", d_steps)
         check_int("GANTrainer", "micro_batches", micro_batches)
+        checked.reused(reuse_fakes, d_steps, micro_batches)
         checked.between("max_grad_norm", max_grad_norm, 0.0, float("inf"))
         checked.average(ema)
         checked.seed(seed)
         checked.hooks(generator_inputs=generator_inputs, augment=augment, logits=logits)
-        self.penalties = checked.penalties(penalties)
-        self.generator, self.discriminator = generator, discriminator
-        self.g_optimizer, self.d_optimizer = g_optimizer, d_optimizer
-        self.latent, self.loss, self.label_smoothing = latent, loss, label_smoothing
+        penalties = checked.penalties(penalties)
         self.d_steps, self.micro_batches, self.max_grad_norm = d_steps, micro_batches, max_grad_norm
-        self.generator_inputs, self.augment, self.scaler = generator_inputs, augment, scaler
-        self.logits = logits
-        self._compares = isinstance(loss, str) and fused_losses.compares(loss)
-        self.ema = ema if isinstance(ema, AveragedModel) else None
-        self._refresh()
-        self._check_trainable("GANTrainer", "generator", "discriminator")
-        device = self._d_parameters[0].device
-        self.noise = checked.noise(noise, seed, device)
+        self.scaler, self.reuse_fakes = scaler, reuse_fakes
+        g = Player("generator", generator, g_optimizer)
+        d = Player("discriminator", discriminator, d_optimizer)
+        self._pair = Pair(g, d, ema)
+        noise = checked.noise(noise, seed, d.device)
         if seed is None:
             seed = int(torch.randint(2**63 - 1, (), dtype=torch.int64))
         # Another seed than that of a noise module made here, whose normals must not be those of the latents.
-        self.stream = NoiseStream((seed + 1) % 2**64, device=self._g_parameters[0].device)
-        if isinstance(ema, float):
-            if self._g_units:
-                raise ValueError(
-                    "GANTrainer: ema must be a pygan.EMA where the generator is sharded, made before and "
-                    f"sharded like it, got {ema}"
-                )
-            self.ema = EMA(self._bare_generator, ema)
-        if self.ema is not None:
-            self.ema.eval()
+        stream = NoiseStream((seed + 1) % 2**64, device=g.device)
+        self._samples = Samples(g, latent, generator_inputs, stream)
+        self._judge = Judge(d, noise=noise, augment=augment, logits=logits, penalties=penalties)
+        self._losses = Losses(loss, label_smoothing, weights)
+        self._reports = Reports(len(penalties), d.device)
         self.steps = self.d_updates = 0
         self.ends_in_sigmoid: bool | None = None
         self.real: Tensor | None = None
         self.fake: Tensor | None = None
-        self._no_penalty = torch.zeros((), device=device)
-        self._penalty_values = [torch.zeros_like(self._no_penalty) for _ in self.penalties]
-        self._fresh_penalties: dict[int, Tensor] = {}
 
     def step(
         self,
@@ -227,41 +223,42 @@ class GANTrainer(Phases):
             total: samples of a batch in all processes together, where they do not have equally many: the first
                 processes have one more (``torch.tensor_split``). A number, or a sequence like `real`.
         """
-        self._prepare("step", "generator", "discriminator")
-        batches = self._checked_batches("real", real)
-        all_labels: Sequence[Tensor | None] = [None] * len(batches)
+        self._pair.prepare("step", self._pair.g, self._pair.d)
+        reals = batches.one_per_step(
+            "real", real, self.d_steps, hint=" (a batch and its labels are step(x, labels))"
+        )
+        for batch in reals:
+            self._check_real("step", batch)
+        all_labels: Sequence[Tensor | None] = [None] * len(reals)
         if labels is not None:
-            all_labels = self._checked_batches("labels", labels)
-        for batch, its_labels in zip(batches, all_labels, strict=True):
+            all_labels = batches.one_per_step("labels", labels, self.d_steps)
+        for batch, its_labels in zip(reals, all_labels, strict=True):
             checked.per_sample("step", "labels", its_labels, len(batch))
-        totals = total if isinstance(total, (list, tuple)) else [total] * len(batches)
-        if len(totals) != len(batches):
-            raise ValueError(
-                f"GANTrainer.step: total must be an int or {len(batches)} of them, got {len(totals)}"
-            )
-        shares = [self._share("step", len(x), t) for x, t in zip(batches, totals, strict=True)]
+        totals = batches.totals_per_step(total, self.d_steps)
+        shares = [self._share("step", len(x), t) for x, t in zip(reals, totals, strict=True)]
         # All latents first: a callable that returns a wrong batch size is caught before anything has been trained.
-        rounds = list(zip(batches, all_labels, shares, strict=True))
-        latents = [self._draw_latent(len(x), share) for x, _, share in (*rounds, rounds[-1])]
-        for (batch, its_labels, share), latent in zip(rounds, latents[:-1], strict=True):
-            d_loss, d = self._discriminator_step(batch, latent, its_labels, share)
-        g_loss, g = self._generator_step(latents[-1], batches[-1], *rounds[-1][1:])
-        values = [d_loss, g_loss, d.real_logit, d.fake_logit, d.d_real, d.d_fake, g.d_fake]
-        values += [d.real_accuracy, d.fake_accuracy, d.real_sign, d.jsd_bound]
-        values += [d.nonfinite, g.nonfinite]
-        values = self._over_processes(values, _COUNTS, rounds[-1][2])
-        return TrainStats._make([*values, self._penalty_sum(d_loss.device)])
+        rounds = list(zip(reals, all_labels, shares, strict=True))
+        again = [] if self.reuse_fakes else [rounds[-1]]
+        latents = [self._samples.latents(len(x), share) for x, _, share in rounds + again]
+        fake = None
+        if self.reuse_fakes:
+            fake = self._samples.made_by(self.generator, latents[-1], all_labels[-1])
+        for (batch, its_labels, share), latent in zip(rounds, latents):
+            of_d = self._train_discriminator(batch, latent, its_labels, share, fake)
+        of_g = self._train_generator(latents[-1], reals[-1], *rounds[-1][1:], fake)
+        return self._reports.of_iteration(of_d, of_g, shares[-1])
 
     def discriminator_step(
         self, real: Tensor, labels: Tensor | None = None, *, total: int | None = None
     ) -> tuple[Tensor, LossStats]:
         """Update the discriminator once, on the batch `real` (N, ...) and N generated samples: (loss, statistics)."""
-        self._prepare("discriminator_step", "discriminator")
+        self._check_separable("discriminator_step")
+        self._pair.prepare("discriminator_step", self._pair.d)
         self._check_real("discriminator_step", real)
         checked.per_sample("discriminator_step", "labels", labels, len(real))
         share = self._share("discriminator_step", len(real), total)
-        latent = self._draw_latent(len(real), share)
-        return self._whole(self._discriminator_step(real, latent, labels, share), share)
+        latent = self._samples.latents(len(real), share)
+        return self._reports.of_phase(self._train_discriminator(real, latent, labels, share), share)
 
     def generator_step(
         self,
@@ -276,10 +273,11 @@ class GANTrainer(Phases):
         `real`, a batch (N, ...) of real samples, is for the relativistic losses, which compare with it; for the
         pairing one N is batch_size.
         """
-        self._prepare("generator_step", "generator")
+        self._check_separable("generator_step")
+        self._pair.prepare("generator_step", self._pair.g)
         check_int("GANTrainer.generator_step", "batch_size", batch_size)
-        if self._compares != (real is not None):
-            must = "a batch of real samples" if self._compares else "None"
+        if self._losses.compares != (real is not None):
+            must = "a batch of real samples" if self._losses.compares else "None"
             raise ValueError(
                 f'GANTrainer.generator_step: real must be {must} for loss="{self.loss}", '
                 f"got {type(real).__name__}"
@@ -288,8 +286,90 @@ class GANTrainer(Phases):
             self._check_real("generator_step", real)
         checked.per_sample("generator_step", "labels", labels, batch_size)
         share = self._share("generator_step", batch_size, total)
-        latent = self._draw_latent(batch_size, share)
-        return self._whole(self._generator_step(latent, real, labels, share), share)
+        latent = self._samples.latents(batch_size, share)
+        return self._reports.of_phase(self._train_generator(latent, real, labels, share), share)
+
+    def _train_discriminator(
+        self,
+        real: Tensor,
+        latent: Tensor,
+        labels: Tensor | None,
+        share: Share,
+        shared: Tensor | None = None,
+    ) -> tuple[Tensor, LossStats]:
+        G, D = self._pair.g, self._pair.d
+        self.real = real.detach()
+        due = [i for i, p in enumerate(self.penalties) if self.d_updates % p.every == 0]
+        penalties = [self.penalties[i] for i in due]
+        results: list[tuple[float, Result]] = []
+        sums: list[Any] = [0.0] * len(due)
+        with G.frozen(), self._placed(share):
+            for part in batches.parts_of(real, latent, labels, share, self.micro_batches):
+                if shared is None:
+                    with torch.no_grad():
+                        fake = self._samples.made_by(G.network, part.latent, part.labels)
+                    G.reshard()
+                else:
+                    fake = shared.detach()
+                with D.gathered(bool(due)), second_derivatives(penalties):
+                    sides, probes = self._judge.both(part, fake, penalties, self.stream)
+                    # Before the penalties, some of which have a state: an error here leaves it as it is.
+                    result = self._losses.discriminator(*sides, scaled=self.scaler is not None)
+                    values = [
+                        penalty.value(*sides, probe, self.steps)
+                        for penalty, probe in zip(penalties, probes, strict=True)
+                    ]
+                    if part.first:
+                        D.zero_grad()
+                    terms = [p.every * value for p, value in zip(penalties, values, strict=True)]
+                    result.backward(terms, part.weight * share.weight, self.scaler)
+                results.append((part.weight, result))
+                sums = [s + part.weight * v.detach() for s, v in zip(sums, values, strict=True)]
+            D.update(self.max_grad_norm, self.scaler, self.update_if)
+        self.d_updates += 1
+        for i, value in zip(due, sums, strict=True):
+            self._reports.computed(i, share.weight * value)
+        return combined(results)
+
+    def _train_generator(
+        self,
+        latent: Tensor,
+        real: Tensor | None,
+        labels: Tensor | None,
+        share: Share,
+        shared: Tensor | None = None,
+    ) -> tuple[Tensor, LossStats]:
+        G, D = self._pair.g, self._pair.d
+        results: list[tuple[float, Result]] = []
+        fakes = []
+        with D.frozen(), self._placed(share):
+            for part in batches.parts_of(real, latent, labels, share, self.micro_batches):
+                if shared is None:
+                    with G.no_sync(not part.last):
+                        fake = self._samples.made_by(G.network, part.latent, part.labels)
+                else:
+                    fake = shared
+                # The discriminator's parameters get no gradient here, which DistributedDataParallel must not wait for.
+                with D.no_sync():
+                    judged = self._judge.one(fake, part.labels)
+                    real_logits = None
+                    if self._losses.compares:
+                        assert part.real is not None
+                        with torch.no_grad():
+                            real_logits = self._judge.one(part.real, part.labels).logits
+                if self.ends_in_sigmoid is None:
+                    self.ends_in_sigmoid = outputs.end_in_sigmoid(judged.logits, D.bare)
+                result = self._losses.generator(judged, real_logits, scaled=self.scaler is not None)
+                if part.first:
+                    G.zero_grad()
+                result.backward([], part.weight * share.weight, self.scaler)
+                results.append((part.weight, result))
+                fakes.append(fake.detach())
+            G.update(self.max_grad_norm, self.scaler, self.update_if)
+        self.steps += 1
+        self._pair.average()
+        self.fake = fakes[0] if len(fakes) == 1 else torch.cat(fakes)
+        return combined(results)
 
     @torch.no_grad()
     def sample(
@@ -304,25 +384,25 @@ class GANTrainer(Phases):
         check_int("GANTrainer.sample", "n", n)
         checked.per_sample("sample", "labels", labels, n)
         checked.per_sample("sample", "latent", latent, n)
-        self._look_through()
+        self._pair.look()
         if latent is None:
-            latent = self._draw_latent(n, self._share("sample", n, None))
-        network = self._bare_generator if self.ema is None else self.ema.module
+            latent = self._samples.latents(n, self._share("sample", n, None))
+        network = self._pair.g.bare if self.ema is None else self.ema.module
         training = [module for module in network.modules() if module.training]
         try:
             network.eval()
-            return self._generate(network, latent, labels)
+            return self._samples.made_by(network, latent, labels)
         finally:
             # Casts without a graph, which an autocast region keeps, would leave the next step without gradients.
             torch.clear_autocast_cache()
-            sharded.reshard(self._g_units if self.ema is None else self._ema_units)
+            self._pair.reshard()
             for module in training:  # not network.train(): some may be meant to stay in eval mode
                 module.training = True
 
     @property
     def is_sharded(self) -> bool:
         """Whether fully_shard was applied to a network; then every process must call `sample` and `state_dict`."""
-        return bool(self._g_units or self._d_units)
+        return self._pair.is_sharded
 
     def state_dict(self) -> dict[str, Any]:
         """Networks (without the wrappers of DistributedDataParallel, DataParallel and torch.compile), average,
@@ -334,8 +414,8 @@ class GANTrainer(Phases):
         """
         parts = {name: part.state_dict() for name, part in self._parts().items()}
         if self.is_sharded:
-            parts = sharded.whole(parts)
-        penalties = [value.clone() for value in self._penalty_values]
+            parts = parallel.whole(parts)
+        penalties = [value.clone() for value in self._reports.penalties]
         counts = {"steps": self.steps, "d_updates": self.d_updates, "penalties": penalties}
         return {**parts, **counts}
 
@@ -348,35 +428,17 @@ class GANTrainer(Phases):
                 has been changed. (Kinds of optimizers are told apart by their options alone: Adam's state is refused
                 by SGD, and taken by AdamW.)
         """
-        parts = self._parts()
-        for name, owner in self._stateful().items():
-            # Before such objects were saved, there was no entry; without a state there is nothing to load.
-            if name not in state_dict and not owner.state_dict():
-                del parts[name]
-        wanted = {*parts, "steps", "d_updates", "penalties"}
-        if set(state_dict) != wanted or len(state_dict["penalties"]) != len(self.penalties):
-            missing, unknown = sorted(wanted - set(state_dict)), sorted(set(state_dict) - wanted)
-            raise KeyError(
-                "GANTrainer.load_state_dict: state_dict must be of a trainer with the same parts, got one with "
-                f"{len(state_dict.get('penalties', ()))} penalties for {len(self.penalties)}, "
-                f"without {missing}, with {unknown}"
-            )
-        for name in ("steps", "d_updates"):
-            check_int("GANTrainer.load_state_dict", name, state_dict[name], 0)
-        checked.penalty_values(state_dict["penalties"])
-        states.load(parts, state_dict, is_sharded=self.is_sharded)
-        self.steps, self.d_updates = state_dict["steps"], state_dict["d_updates"]
-        for value, saved in zip(self._penalty_values, state_dict["penalties"], strict=True):
-            value.copy_(saved)
+        saved, penalties = state_dict, self._reports.penalties
+        parts = states.loadable(self._parts(), self._stateful(), saved, len(penalties))
+        states.load(parts, saved, is_sharded=self.is_sharded)
+        self.steps, self.d_updates = saved["steps"], saved["d_updates"]
+        for value, its in zip(penalties, saved["penalties"], strict=True):
+            value.copy_(its)
 
     def _parts(self) -> dict[str, Any]:
         """What has a state_dict of its own."""
-        self._look_through()
         return {
-            "generator": self._bare_generator,
-            "discriminator": self._bare_discriminator,
-            "g_optimizer": self.g_optimizer,
-            "d_optimizer": self.d_optimizer,
+            **self._pair.parts(),
             "stream": self.stream,
             **({} if self.ema is None else {"ema": self.ema}),
             **({} if self.noise is None else {"noise": self.noise}),
@@ -389,152 +451,22 @@ class GANTrainer(Phases):
         names = ("loss", "latent", "logits", "generator_inputs", "augment")
         given = {name: getattr(self, name) for name in names}
         given.update((f"penalty {i}", penalty) for i, penalty in enumerate(self.penalties))
-        verbs = ("state_dict", "load_state_dict")
-        return {
-            name: owner
-            for name, owner in given.items()
-            if all(callable(getattr(owner, verb, None)) for verb in verbs)
-        }
+        return states.stateful(given)
 
-    def _checked_batches(self, name: str, given: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
-        if isinstance(given, Tensor):
-            batches: Sequence[Tensor] = (given,)
-        elif isinstance(given, (list, tuple)):
-            batches = given
-        else:
-            raise TypeError(
-                f"GANTrainer.step: {name} must be a tensor or a sequence of tensors (one per discriminator step), "
-                f"got {type(given).__name__}"
+    def _check_separable(self, verb: str) -> None:
+        if self.reuse_fakes:
+            raise RuntimeError(
+                f"GANTrainer.{verb}: reuse_fakes must be False, because both phases share their samples, got True; "
+                "call step"
             )
-        if len(batches) != self.d_steps:
-            hint = ""
-            if name == "real" and len(batches) == 2:
-                hint = " (a batch and its labels are step(x, labels))"
-            raise ValueError(
-                f"GANTrainer.step: {name} must hold one batch for each of the {self.d_steps} discriminator step(s), "
-                f"got {len(batches)}{hint}"
-            )
-        for batch in batches:
-            checked.batch("step", name, batch)
-        dims = [batch.dim() for batch in batches]
-        if len(set(dims)) > 1:
-            raise ValueError(
-                f"GANTrainer.step: {name} must hold batches of as many dimensions, one for each discriminator step "
-                f"(a batch and its labels are step(x, labels)), got {dims}"
-            )
-        if name == "real":
-            for batch in batches:
-                self._check_real("step", batch)
-        return batches
 
     def _check_real(self, verb: str, real: Tensor) -> None:
         checked.batch(verb, "real", real)
         checked.convertible(verb, real, self.noise, self.penalties, self.augment)
 
     def _share(self, verb: str, n: int, total: int | None) -> Share:
-        if total is not None:
-            check_int(f"GANTrainer.{verb}", "total", total)
-        if self._parallel:
-            return Share(*parallel.first_of_share(f"GANTrainer.{verb}", n, total))
-        if total not in (None, n):
-            raise ValueError(
-                f"GANTrainer.{verb}: total must be the batch's {n} samples where no network is wrapped or "
-                f"sharded for several processes, got {total}"
-            )
-        return Share(None, 1.0, n)
+        return batches.share_of(verb, n, total, is_parallel=self._pair.is_parallel)
 
-    def _over_processes(self, values: list[Tensor], counts: set[int], share: Share) -> list[Tensor]:
-        """The means over the processes, of those at the indices `counts` the sums; and of the penalties, on the way."""
-        fresh = list(self._fresh_penalties.items())
-        computed = [value for _, value in fresh]
-        if share.first is not None:
-            world = torch.distributed.get_world_size()
-            factors = [1.0 if i in counts else share.weight / world for i in range(len(values))]
-            reduced = parallel.summed([*values, *computed], factors + [1.0 / world] * len(fresh))
-            values, computed = reduced[: len(values)], reduced[len(values) :]
-        for (i, _), value in zip(fresh, computed, strict=True):
-            self._penalty_values[i] = value
-        self._fresh_penalties.clear()
-        return values
-
-    def _penalty_sum(self, device: torch.device) -> Tensor:
-        """On the device of the discriminator, which may have been moved since a lazy penalty was last computed."""
-        if self._no_penalty.device != device:
-            self._no_penalty = self._no_penalty.to(device)
-            self._penalty_values = [value.to(device) for value in self._penalty_values]
-        return sum(self._penalty_values, self._no_penalty)
-
-    def _whole(self, part: tuple[Tensor, LossStats], share: Share) -> tuple[Tensor, LossStats]:
-        if share.first is None:
-            self._over_processes([], set(), share)
-            return part
-        numbers = self._over_processes(mixable(*part), {NONFINITE + 1}, share)
-        return mixed(numbers, part[1].nonfinite.dtype)
-
-    def _prepare(self, verb: str, *trained: str) -> None:
-        """What every step begins with: that it can train, and networks and optimizers as they are now."""
-        if not torch.is_grad_enabled():
-            raise RuntimeError(
-                f"GANTrainer.{verb}: gradients must be enabled, got a call under torch.no_grad() or inference_mode()"
-            )
-        checked.synchronizing(verb, g_optimizer=self.g_optimizer, d_optimizer=self.d_optimizer)
-        # Walking the modules at every step costs as much as a small loss.
-        if self._watched != self._watch():
-            self._refresh()
-        self._check_trainable(f"GANTrainer.{verb}", *trained)
-
-    def _watch(self) -> list[Any]:
-        """What differs where networks, optimizers or what they hold are no longer those that were checked. A layer
-        that was replaced shows by its parameters, which get no gradient any more."""
-        watched: list[Any] = [self.generator, self.discriminator, self.ema]
-        for optimizer in (self.g_optimizer, self.d_optimizer):
-            watched.append(optimizer)
-            for group in getattr(optimizer, "param_groups", ()):
-                watched += map(id, group["params"])
-        for parameters in (self._g_parameters, self._d_parameters):
-            watched += [(p.requires_grad, p.grad is None) for p in parameters]
-        return watched
-
-    def _check_trainable(self, op: str, *trained: str) -> None:
-        lists = {"generator": self._g_parameters, "discriminator": self._d_parameters}
-        for network in trained:
-            if not any(p.requires_grad for p in lists[network]):
-                raise ValueError(f"{op}: {network} must have trainable parameters, got none")
-
-    def _refresh(self) -> None:
-        """Check that optimizers, networks and average belong together."""
-        checked.modules(generator=self.generator, discriminator=self.discriminator)
-        self._look_through()
-        own, others = self._g_parameters, self._d_parameters
-        if not {id(p) for p in own}.isdisjoint(id(p) for p in others):
-            raise ValueError(
-                "GANTrainer: generator and discriminator must not share parameters, got a shared one"
-            )
-        checked.optimizer("g_optimizer", self.g_optimizer, "generator", own, others)
-        checked.optimizer("d_optimizer", self.d_optimizer, "discriminator", others, own)
-        if self.ema is not None:
-            checked.average_of(self.ema, own)
-        self._watched = self._watch()
-
-    def _look_through(self) -> None:
-        """Keep what is in the networks, and under their wrappers, as they are now; the next step checks it."""
-        self._watched = []
-        self._g_parameters = list(self.generator.parameters())
-        self._d_parameters = list(self.discriminator.parameters())
-        # Looking through the wrappers at every forward pass costs 100 µs a step.
-        self._bare_generator = parallel.unwrapped(self.generator)
-        discriminator = parallel.unwrapped(self.discriminator)
-        if getattr(self, "_bare_discriminator", None) is not discriminator:
-            self._bare_discriminator = discriminator
-            self._d_draws: bool | None = None
-        self._g_wrapper = parallel.data_parallel(self.generator)
-        self._d_wrapper = parallel.data_parallel(self.discriminator)
-        self._g_units = sharded.units("generator", self._bare_generator)
-        self._d_units = sharded.units("discriminator", self._bare_discriminator)
-        self._ema_units = [] if self.ema is None else sharded.units("ema", self.ema.module)
-        wrapped = not (self._g_wrapper is None and self._d_wrapper is None)
-        self._parallel = wrapped or self.is_sharded
-
-
-# Those of the statistics that are sums over the batch, not means.
-_COUNTS = {TrainStats._fields.index(name) for name in ("nonfinite", "g_nonfinite")}
+    def _placed(self, share: Share) -> AbstractContextManager[None]:
+        streams = [self.stream, *([] if self.noise is None else [self.noise.stream])]
+        return batches.placed(streams, share)

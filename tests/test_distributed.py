@@ -36,6 +36,7 @@ CASES = {
     "lazy": dict(penalties=[R1(1.0, every=2), R2(1.0, every=3)], d_steps=2),
     "averages of logits": dict(loss="hinge", penalties=[LeCam(0.3, 0.9), R2(1.0)], d_steps=2),
     "least squares": dict(loss="least_squares", label_smoothing=0.1, penalties=R2(1.0)),
+    "reused fakes": dict(reuse_fakes=True, penalties=[R1(1.0), R2(1.0)], ema=0.5),
 }
 
 

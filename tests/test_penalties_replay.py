@@ -139,13 +139,13 @@ def test_replaying_does_not_synchronize(name):
 def test_another_discriminator_may_draw_where_the_first_did_not():
     """What a captured graph relies on; only a GPU shows whether a network drew."""
     trainer = trainer_with(LAYERS["buffers"], R1(1.0, sigma=0.1))
-    trainer._d_draws = False
+    trainer._pair.d.draws = False
     trainer.step(torch.randn(8, 6))
-    assert trainer._d_draws is False
+    assert trainer._pair.d.draws is False
     trainer.discriminator = nn.Sequential(nn.Dropout(), nn.Linear(6, 1))
     trainer.d_optimizer = torch.optim.SGD(trainer.discriminator.parameters(), lr=0.0)
     trainer.step(torch.randn(8, 6))
-    assert trainer._d_draws is None
+    assert trainer._pair.d.draws is None
 
 
 @pytest.mark.cuda

@@ -306,7 +306,7 @@ def test_what_the_trainer_keeps_follows_moved_networks():
         network.to("meta")  # which, unlike a GPU, makes new parameters
         setattr(trainer, name, torch.optim.SGD(network.parameters(), lr=0.1))
     trainer.noise.to("meta")
-    trainer._refresh()
+    trainer._pair.check()
     real = torch.randn(8, 6, device="meta")
     for _ in range(3):  # at the first no penalty is due, and those of the CPU are reported again
         assert {x.device.type for x in trainer.step(real)} == {"meta"}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pygan.trainer import GANTrainer
+from pygan.training.beginning import begin
 from pygan.training.data import Data
 from pygan.training.lock import RunLock
 from pygan.training.lr_schedulers import check_lr_schedulers
@@ -22,7 +23,6 @@ from pygan.training.run import Run
 from pygan.training.sampler import BatchSampler
 from pygan.training.settings import settings
 from pygan.training.sharding import check_device, shard
-from pygan.training.state import begin
 from pygan.training.storage import Storage
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ def fit(
         run.train()
     return FitResult(
         trainer=run.trainer,
-        steps=run.step,
+        steps=run.state.step,
         metrics=run.metrics,
         checkpoint=run.storage.last,
         stopped_by=None if run.stopped_by is None else signal.Signals(run.stopped_by).name,

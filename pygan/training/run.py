@@ -10,18 +10,16 @@ from typing import Any
 import torch
 
 from pygan import checkpoint
-from pygan.monitor import Monitor
 from pygan.trainer import GANTrainer, TrainStats
+from pygan.training.beginning import Beginning
 from pygan.training.data import Data, Loaded
 from pygan.training.lock import RunLock
 from pygan.training.log import Log
-from pygan.training.nonfinite import Watch
 from pygan.training.options import Options, checked_evaluation
 from pygan.training.processes import Processes, restore_forward
-from pygan.training.sampler import BatchSampler
-from pygan.training.sampling import Sampling
+from pygan.training.run_state import RunState
 from pygan.training.signals import StopSignals
-from pygan.training.state import Beginning, capture, check_savable, restore
+from pygan.training.state import capture, check_savable, restore
 from pygan.training.storage import Storage
 
 __all__ = ["Run"]
@@ -45,39 +43,17 @@ class Run:
         lock: RunLock,
         beginning: Beginning,
     ) -> None:
+        self.state = RunState(trainer, options, data, processes, storage, beginning.settings)
         self.trainer, self.options, self.data, self.processes = trainer, options, data, processes
-        self.storage, self.lock, self.settings = storage, lock, beginning.settings
-        seed = beginning.settings["seed"]
-        if trainer.noise is not None:
-            trainer.noise.to(processes.device)
-        self.sampler = BatchSampler(
-            data.size,
-            options.batch_size,
-            seed=seed,
-            rank=processes.rank,
-            world=processes.world,
-            drop_last=options.drop_last,
-        )
-        self.sampling = Sampling(
-            trainer, data, seed=seed, batch_size=options.batch_size, device=processes.device
-        )
-        self.monitor = options.monitor
-        if isinstance(options.monitor, bool):
-            self.monitor = Monitor(trainer) if options.monitor and processes.is_main else None
-        elif isinstance(options.monitor, type) or not hasattr(options.monitor, "update"):
-            self.monitor = options.monitor(trainer)
-        self.watch = Watch(trainer, storage, processes, options.nonfinite)
-        self.step = 0
-        self.numbers: dict[str, float] | None = None
-        """What there is to log of this step, if it is due."""
+        self.storage, self.lock = storage, lock
         self.metrics: dict[str, float] = {}
         self.stopped_by: int | None = None
         if beginning.state is not None:
-            restore(self, beginning.state, beginning.changed)
+            restore(self.state, beginning.state, beginning.changed)
         self._changed = beginning.changed
         if options.sample_every is not None and (processes.is_main or trainer.is_sharded):
-            self.sampling.fix(options.samples)
-        check_savable(self)
+            self.state.sampling.fix(options.samples)
+        check_savable(self.state)
 
     def train(self) -> None:
         """From the step that has been reached to the last, or to a signal.
@@ -104,7 +80,7 @@ class Run:
             if last is not None:
                 advice = f"the last checkpoint is {last}, from which resume='auto' continues"
             raise RuntimeError(
-                f"pygan.fit: another process ended, after step {self.step} of this one; {advice}"
+                f"pygan.fit: another process ended, after step {self.state.step} of this one; {advice}"
             ) from error
         else:
             if log is not None:
@@ -116,12 +92,12 @@ class Run:
     def _open_log(self) -> Log:
         options = self.options
         options.out.mkdir(parents=True, exist_ok=True)
-        if self.lock.acquire() and self.step == 0:
+        if self.lock.acquire() and self.state.step == 0:
             self.storage.refuse_another_run()  # that has begun and ended since the folder was looked at
         log = Log(
             options.out,
             steps=options.steps,
-            start=self.step,
+            start=self.state.step,
             tensorboard=options.tensorboard,
             progress=options.progress,
         )
@@ -131,7 +107,9 @@ class Run:
                 f"pygan.fit: {options.out} holds no checkpoint to resume from; starting a new run"
             )
         for name, (before, now) in self._changed.items():
-            log.say(f"pygan.fit: resumed at step {self.step} with {name} {now} instead of {before}")
+            log.say(
+                f"pygan.fit: resumed at step {self.state.step} with {name} {now} instead of {before}"
+            )
         return log
 
     def _catch_up(self, log: Log | None) -> None:
@@ -141,12 +119,12 @@ class Run:
             assert log is not None
             if not self.storage.resumed:
                 return False, False
-            picture = log.picture_path(self.step)
-            return self.metrics.get("step") != self.step, not picture.exists()
+            picture = log.picture_path(self.state.step)
+            return self.metrics.get("step") != self.state.step, not picture.exists()
 
         line, picture = self.processes.from_main(missing)
         if not line:
-            self.numbers = None
+            self.state.numbers = None
         self._report(log, picture=picture and self._pictures())
 
     def _loop(self, signals: StopSignals, log: Log | None) -> None:
@@ -154,15 +132,15 @@ class Run:
         with closing(self._batches()) as batches:
             for loaded in batches:
                 stats = self._iterate(loaded)
-                self.step += 1
-                self.watch.note(self.step, stats)
+                self.state.step += 1
+                self.state.watch.note(self.state.step, stats)
                 logged, saved = self._due(options.log_every), self._due(options.checkpoint_every)
                 if self.processes.world == 1 or logged or saved:
                     self.stopped_by = self.processes.agree(signals.received)
                 self._diagnose(stats, log)
-                self.numbers = None
+                self.state.numbers = None
                 if (logged or self._evaluates()) and (log is not None or self.trainer.is_sharded):
-                    self.numbers = self._numbers(stats)
+                    self.state.numbers = self._numbers(stats)
                 saved = saved or self.stopped_by is not None
                 if logged or saved:
                     self._check(log)
@@ -178,36 +156,36 @@ class Run:
                     break
         if self.stopped_by and log is not None:
             log.say(
-                f"pygan.fit: stopped by {signal.Signals(self.stopped_by).name} after step {self.step}; "
+                f"pygan.fit: stopped by {signal.Signals(self.stopped_by).name} after step {self.state.step}; "
                 f"the checkpoint is {self.storage.last}"
             )
 
     def _check(self, log: Log | None) -> None:
         """Stop, or roll back, where the weights are no longer finite."""
-        problem = self.watch.check(self.step)
+        problem = self.state.watch.check(self.state.step)
         if problem is None:
             return
         try:
-            answer = self.watch.respond(problem)
+            answer = self.state.watch.respond(problem)
         except FloatingPointError:
             self._log_numbers(log)
             raise
         if log is not None:
             log.say(f"pygan.fit: {answer}")
             assert self.storage.last is not None
-            log.metrics.write({"step": self.step, "rollback": self.storage.last.name})
+            log.metrics.write({"step": self.state.step, "rollback": self.storage.last.name})
 
     def _batches(self) -> Generator[list[Loaded], None, None]:
         """The batches of each step that is left."""
         each = self.trainer.d_steps
         batches = self.data.batches(
-            self.sampler,
-            self.step * each,
+            self.state.sampler,
+            self.state.step * each,
             self.options.steps * each,
             device=self.processes.device,
             workers=self.options.workers,
         )
-        for _ in range(self.step, self.options.steps):
+        for _ in range(self.state.step, self.options.steps):
             yield [next(batches) for _ in range(each)]
 
     def _iterate(self, loaded: list[Loaded]) -> TrainStats:
@@ -236,8 +214,8 @@ class Run:
 
     def _due(self, every: int | None) -> bool:
         """Whether something is, that is done at every so many steps and at the end; None: at the end, or never."""
-        last = self.step == self.options.steps
-        return last or (every is not None and self.step % every == 0)
+        last = self.state.step == self.options.steps
+        return last or (every is not None and self.state.step % every == 0)
 
     def _evaluates(self) -> bool:
         return self.options.evaluate is not None and self._due(self.options.evaluate_every)
@@ -246,29 +224,31 @@ class Run:
         return self.options.sample_every is not None and self._due(self.options.sample_every)
 
     def _diagnose(self, stats: TrainStats, log: Log | None) -> None:
-        if self.monitor is None:
+        if self.state.monitor is None:
             return
-        for diagnosis in self.monitor.update(stats):
+        for diagnosis in self.state.monitor.update(stats):
             if log is not None:
-                log.diagnosis(self.step, diagnosis)
+                log.diagnosis(self.state.step, diagnosis)
 
     def _report(self, log: Log | None, *, picture: bool) -> None:
         """The numbers, with those of the evaluation, and the sample grid, where they are due. Without a log their
         samples, which are drawn from sharded networks by all processes together."""
-        if self.numbers is not None:
+        if self.state.numbers is not None:
             if self.options.evaluate is not None and self._evaluates():
-                found = self.sampling.evaluation(self.options.evaluate, self.step)
-                self.numbers = {**self.numbers, **checked_evaluation(found)}
+                found = self.state.sampling.evaluation(self.options.evaluate, self.state.step)
+                self.state.numbers = {**self.state.numbers, **checked_evaluation(found)}
             self._log_numbers(log)
         if picture and (log is not None or self.trainer.is_sharded):
-            grid = self.sampling.picture(self.options.preview, None if log is None else log.say)
+            grid = self.state.sampling.picture(
+                self.options.preview, None if log is None else log.say
+            )
             if grid is not None and log is not None:
-                log.picture(self.step, grid)
+                log.picture(self.state.step, grid)
 
     def _log_numbers(self, log: Log | None) -> None:
-        if log is not None and self.numbers is not None:
-            log.numbers(self.step, self.numbers)
-            self.metrics = {"step": self.step, **self.numbers}
+        if log is not None and self.state.numbers is not None:
+            log.numbers(self.state.step, self.state.numbers)
+            self.metrics = {"step": self.state.step, **self.state.numbers}
 
     def _numbers(self, stats: TrainStats) -> dict[str, float]:
         """What there is to log, read from the device at once."""
@@ -281,13 +261,13 @@ class Run:
         if self.options.lr_schedulers:
             values["g_lr"] = float(self.trainer.g_optimizer.param_groups[0]["lr"])
             values["d_lr"] = float(self.trainer.d_optimizer.param_groups[0]["lr"])
-        if self.watch.counts_skips:
-            values["skipped"] = self.watch.skipped
+        if self.state.watch.counts_skips:
+            values["skipped"] = self.state.watch.skipped
         return values
 
     def _save(self, log: Log | None) -> None:
-        state = capture(self)
+        state = capture(self.state)
         if log is not None:
             log.sync()  # or the checkpoint could be there, and the metrics before it not
-            self.storage.save(self.step, state)
-        self.storage.last = self.storage.path(self.step)
+            self.storage.save(self.state.step, state)
+        self.storage.last = self.storage.path(self.state.step)

@@ -19,7 +19,7 @@ from pygan.penalties import Penalty
 from pygan.schedules import Schedule
 from pygan.trainer import GANTrainer
 
-__all__ = ["Settings", "changes", "is_plain", "roots", "settings"]
+__all__ = ["Settings", "changes", "is_plain", "roots", "settings", "told"]
 
 Settings = dict[str, Any]
 """By names like "g_optimizer.lr" and "penalties[0].gamma": numbers, strings, booleans, None, and lists of them."""
@@ -170,3 +170,11 @@ def _name(kind: type) -> str:
 
 def _same(a: Any, b: Any) -> bool:
     return bool(a == b or (a != a and b != b))
+
+
+def told(differ: dict[str, tuple[Any, Any]], whose: str) -> str:
+    """What differs: the first of it with its values, and the names of the rest."""
+    (name, (before, now)), *others = differ.items()
+    unit = " samples" if name == "data" else ""
+    also = f" (and so must {', '.join(other for other, _ in others)})" if others else ""
+    return f"{name} must be that of {whose}, {before}{unit}, got {now}{unit}{also}"

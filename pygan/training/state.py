@@ -5,92 +5,23 @@ from __future__ import annotations
 import copy
 import platform
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from pygan.checkpoint import CheckpointError, check_plain
 from pygan.monitor import Monitor
-from pygan.training.lock import RunLock
-from pygan.training.options import Options
-from pygan.training.processes import Processes
 from pygan.training.random_state import random_state, seed_all, set_random_state
+from pygan.training.run_state import RunState
 from pygan.training.sampler import derived_seed
-from pygan.training.settings import Settings, changes, roots
-from pygan.training.storage import Storage
+from pygan.training.settings import roots, told
 
-if TYPE_CHECKING:
-    from pygan.training.run import Run
-
-__all__ = ["Beginning", "begin", "capture", "check_savable", "restore"]
+__all__ = ["capture", "check_savable", "restore"]
 
 State = dict[str, Any]
 
 
-class Beginning:
-    """Where a run begins.
-
-    Attributes:
-        settings: of the run, with its seed.
-        state: the checkpoint's, if the run is resumed.
-        changed: the settings that are not the checkpoint's, by name: (before, now).
-    """
-
-    def __init__(self, settings: Settings, state: State | None, changed: dict[str, Any]) -> None:
-        self.settings, self.state, self.changed = settings, state, changed
-
-
-def begin(
-    options: Options, settings: Settings, processes: Processes, storage: Storage, lock: RunLock
-) -> Beginning:
-    """Find the checkpoint, in the main process, and tell all.
-
-    Raises:
-        ValueError: the checkpoint is of a run with other settings, or the processes were given different arguments.
-        BlockingIOError: another run is writing into the folder.
-        NotADirectoryError: `out` is a file.
-    """
-    arguments = {**settings, "steps": options.steps, "sharded": options.sharded}
-    for rank, theirs in enumerate(processes.gather(arguments)):
-        names = [*arguments, *(name for name in theirs if name not in arguments)]
-        differ = {name: (theirs.get(name), arguments.get(name)) for name in names}
-        differ = {name: both for name, both in differ.items() if both[0] != both[1]}
-        if differ:
-            raise ValueError(f"pygan.fit: {_told(differ, f'process {rank}')}")
-
-    def find() -> tuple[Beginning, Any]:
-        if options.out.is_dir():
-            lock.acquire()
-        elif options.out.exists():
-            raise NotADirectoryError(f"pygan.fit: out must be a folder, got the file {options.out}")
-        state, changed = storage.find(options.resume), {}
-        seed = settings["seed"]
-        if state is not None:
-            if seed is None:
-                seed = state["run"]["seed"]
-            # Those of earlier versions hold fewer settings.
-            before = {"lr_schedulers.length": len(state["lr_schedulers"]), **state["run"]}
-            changed = changes({**settings, "seed": seed}, before)
-            if changed and not options.allow_changes:
-                raise ValueError(
-                    f"pygan.fit: {_told(changed, f'the checkpoint {storage.last}')}; allow_changes=True continues "
-                    "with the new settings"
-                )
-            if state["step"] > options.steps:
-                raise ValueError(
-                    f"pygan.fit: steps must be at least those of the checkpoint {storage.last}, {state['step']}, "
-                    f"got {options.steps}"
-                )
-        elif seed is None:
-            seed = int(torch.randint(2**63 - 1, ()))
-        return Beginning({**settings, "seed": seed}, state, changed), storage.last
-
-    beginning: Beginning
-    beginning, storage.last = processes.from_main(find)
-    return beginning
-
-
-def capture(run: Run) -> State:
+def capture(run: RunState) -> State:
     """All that `restore` needs, as plain data. Every process has to take part."""
     states = run.processes.gather(random_state(run.processes.device))
     state = _of_process(run)
@@ -111,12 +42,12 @@ def capture(run: Run) -> State:
     }
 
 
-def check_savable(run: Run) -> None:
+def check_savable(run: RunState) -> None:
     """Raise a TypeError for what no checkpoint can hold, before hours of training. Every process has to take part."""
     check_plain(_of_process(run), "state")
 
 
-def restore(run: Run, state: State, changed: dict[str, Any]) -> None:
+def restore(run: RunState, state: State, changed: dict[str, Any]) -> None:
     """Continue from a checkpoint's state, with the run's own settings where they have `changed`, to which those of the
     monitor are added.
 
@@ -156,7 +87,7 @@ def restore(run: Run, state: State, changed: dict[str, Any]) -> None:
         ) from error
 
 
-def _of_process(run: Run) -> State:
+def _of_process(run: RunState) -> State:
     """What this process holds. Of sharded networks every process has to take part."""
     keeps = getattr(run.monitor, "state_dict", None)
     fixed = run.sampling.fixed
@@ -170,7 +101,7 @@ def _of_process(run: Run) -> State:
     }
 
 
-def _set(run: Run, state: State) -> None:
+def _set(run: RunState, state: State) -> None:
     """The reverse of `_of_process`."""
     if run.monitor is not None and state["monitor"] is not None:
         # First: it may give the trainer noise, whose state is among the trainer's.
@@ -188,7 +119,7 @@ def _set(run: Run, state: State) -> None:
 _RATES = {"g_optimizer", "d_optimizer", "lr_schedulers"}
 
 
-def _with_new_settings(run: Run, state: State, changed: dict[str, Any]) -> State:
+def _with_new_settings(run: RunState, state: State, changed: dict[str, Any]) -> State:
     """A checkpoint's state with what belongs to the changed settings as the run has it, at the checkpoint's step."""
     saved, fresh = state["trainer"], run.trainer.state_dict()
     options = roots(changed)
@@ -228,7 +159,7 @@ def _noise(saved: State | None, fresh: State, step: int, changed: dict[str, Any]
     return own
 
 
-def _monitor(run: Run, saved: State, changed: dict[str, Any]) -> State:
+def _monitor(run: RunState, saved: State, changed: dict[str, Any]) -> State:
     """The state of the monitor: one that reads at other steps has no memory, which is added to the changes."""
     fresh = run.monitor.state_dict()
     differ = {
@@ -239,13 +170,13 @@ def _monitor(run: Run, saved: State, changed: dict[str, Any]) -> State:
     if not differ:
         return saved
     if not run.options.allow_changes:
-        told = _told(differ, f"the checkpoint {run.storage.last}")
-        raise ValueError(f"{told}; allow_changes=True continues with a monitor that begins anew")
+        text = told(differ, f"the checkpoint {run.storage.last}")
+        raise ValueError(f"{text}; allow_changes=True continues with a monitor that begins anew")
     changed.update(differ)
     return {**fresh, "noise_applied": saved["noise_applied"]}
 
 
-def _missing(run: Run, state: State) -> dict[str, Any]:
+def _missing(run: RunState, state: State) -> dict[str, Any]:
     """Parts whose state the checkpoint does not have, as those of versions that did not keep the state of a loss."""
     missing = [name for name in run.trainer.state_dict() if name not in state["trainer"]]
     if missing and not run.options.allow_changes:
@@ -255,7 +186,7 @@ def _missing(run: Run, state: State) -> dict[str, Any]:
     return {f"{name}.state": ("none", "the run's own") for name in missing}
 
 
-def _step_schedulers(run: Run) -> None:
+def _step_schedulers(run: RunState) -> None:
     """Bring the schedules of learning rates, which begin anew, to the run's step."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that no optimizer has made a step
@@ -263,14 +194,6 @@ def _step_schedulers(run: Run) -> None:
             for scheduler in run.options.lr_schedulers:
                 if getattr(scheduler, "last_epoch", 0) <= step:
                     scheduler.step()
-
-
-def _told(differ: dict[str, tuple[Any, Any]], whose: str) -> str:
-    """What differs: the first of it with its values, and the names of the rest."""
-    (name, (before, now)), *others = differ.items()
-    unit = " samples" if name == "data" else ""
-    also = f" (and so must {', '.join(other for other, _ in others)})" if others else ""
-    return f"{name} must be that of {whose}, {before}{unit}, got {now}{unit}{also}"
 
 
 def _pygan_version() -> str:

@@ -1,0 +1,118 @@
+"""TrainStats and how GANTrainer makes them: means over the processes, and the penalties as they were last computed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pygan import _parallel as parallel
+from pygan._loss_results import mixable, mixed
+from pygan._trainer_batches import Share
+from pygan._trainer_losses import NONFINITE
+from pygan.fused_losses import LossStats
+
+__all__ = ["Reports", "TrainStats"]
+
+
+class TrainStats(NamedTuple):
+    """What one iteration saw: detached 0-d tensors on the device. ``torch.stack(stats).tolist()`` reads all of them
+    with a single synchronisation. Means are over the batch; with several discriminator steps, over the last one's."""
+
+    d_loss: Tensor
+    """The discriminator's loss; 2 log 2 = 1.386 when it cannot tell real from generated."""
+    g_loss: Tensor
+    """The generator's loss; log 2 = 0.693 there (non-saturating)."""
+    real_logit: Tensor
+    fake_logit: Tensor
+    d_real: Tensor
+    """D(x)."""
+    d_fake: Tensor
+    """D(G(z)) in the discriminator step."""
+    d_fake_after: Tensor
+    """D(G(z)) in the generator step, which is against the updated discriminator."""
+    real_accuracy: Tensor
+    """Share of the real samples' logits that are decided for real, as :class:`pygan.fused_losses.LossStats` says for
+    each loss."""
+    fake_accuracy: Tensor
+    """Share of the generated samples' logits that are decided for fake."""
+    real_sign: Tensor
+    """Mean sign of the real samples' decisions; near 1 means an overfitting discriminator (Karras et al. 2020). It
+    means nothing with wasserstein."""
+    jsd_bound: Tensor
+    """Lower bound of the Jensen-Shannon divergence in nats; stuck at log 2 = 0.693 it teaches nothing."""
+    nonfinite: Tensor
+    """Logits that were NaN or infinite in the discriminator step."""
+    g_nonfinite: Tensor
+    """The same in the generator step."""
+    penalty: Tensor
+    """The sum of the penalties, each as it was last computed; not part of d_loss."""
+
+
+# Those of the statistics that are sums over the batch, not means.
+_COUNTS = {TrainStats._fields.index(name) for name in ("nonfinite", "g_nonfinite")}
+
+
+class Reports:
+    """What the steps return: statistics of the whole batch, in whichever processes its shares are.
+
+    Args:
+        penalties: how many there are.
+        device: of the discriminator.
+
+    Attributes:
+        penalties: each as it was last computed, 0-d.
+    """
+
+    def __init__(self, penalties: int, device: torch.device) -> None:
+        self._none = torch.zeros((), device=device)
+        self.penalties = [torch.zeros_like(self._none) for _ in range(penalties)]
+        self._fresh: dict[int, Tensor] = {}
+
+    def computed(self, index: int, value: Tensor) -> None:
+        """A penalty was, of this process's share."""
+        self._fresh[index] = value
+
+    def of_iteration(
+        self,
+        of_d: tuple[Tensor, LossStats],
+        of_g: tuple[Tensor, LossStats],
+        share: Share,
+    ) -> TrainStats:
+        """From loss and statistics of the last discriminator step and of the generator step."""
+        (d_loss, d), (g_loss, g) = of_d, of_g
+        values = [d_loss, g_loss, d.real_logit, d.fake_logit, d.d_real, d.d_fake, g.d_fake]
+        values += [d.real_accuracy, d.fake_accuracy, d.real_sign, d.jsd_bound]
+        values += [d.nonfinite, g.nonfinite]
+        values = self._over_processes(values, _COUNTS, share)
+        return TrainStats._make([*values, self._penalty_sum(d_loss.device)])
+
+    def of_phase(self, part: tuple[Tensor, LossStats], share: Share) -> tuple[Tensor, LossStats]:
+        """From loss and statistics of one step of one network."""
+        if share.first is None:
+            self._over_processes([], set(), share)
+            return part
+        numbers = self._over_processes(mixable(*part), {NONFINITE + 1}, share)
+        return mixed(numbers, part[1].nonfinite.dtype)
+
+    def _over_processes(self, values: list[Tensor], counts: set[int], share: Share) -> list[Tensor]:
+        """The means over the processes, of those at the indices `counts` the sums; and of the penalties, on the way."""
+        fresh = list(self._fresh.items())
+        computed = [value for _, value in fresh]
+        if share.first is not None:
+            world = torch.distributed.get_world_size()
+            factors = [1.0 if i in counts else share.weight / world for i in range(len(values))]
+            reduced = parallel.summed([*values, *computed], factors + [1.0 / world] * len(fresh))
+            values, computed = reduced[: len(values)], reduced[len(values) :]
+        for (i, _), value in zip(fresh, computed, strict=True):
+            self.penalties[i] = value
+        self._fresh.clear()
+        return values
+
+    def _penalty_sum(self, device: torch.device) -> Tensor:
+        """On the device of the discriminator, which may have been moved since a lazy penalty was last computed."""
+        if self._none.device != device:
+            self._none = self._none.to(device)
+            self.penalties = [value.to(device) for value in self.penalties]
+        return sum(self.penalties, self._none)

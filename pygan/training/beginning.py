@@ -1,0 +1,80 @@
+"""Where a run of `fit` begins: at step 0, or at the checkpoint that is found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from pygan.training.lock import RunLock
+from pygan.training.options import Options
+from pygan.training.processes import Processes
+from pygan.training.settings import Settings, changes, told
+from pygan.training.storage import Storage
+
+__all__ = ["Beginning", "begin"]
+
+
+class Beginning:
+    """Where a run begins.
+
+    Attributes:
+        settings: of the run, with its seed.
+        state: the checkpoint's, if the run is resumed.
+        changed: the settings that are not the checkpoint's, by name: (before, now).
+    """
+
+    def __init__(
+        self, settings: Settings, state: dict[str, Any] | None, changed: dict[str, Any]
+    ) -> None:
+        self.settings, self.state, self.changed = settings, state, changed
+
+
+def begin(
+    options: Options, settings: Settings, processes: Processes, storage: Storage, lock: RunLock
+) -> Beginning:
+    """Find the checkpoint, in the main process, and tell all.
+
+    Raises:
+        ValueError: the checkpoint is of a run with other settings, or the processes were given different arguments.
+        BlockingIOError: another run is writing into the folder.
+        NotADirectoryError: `out` is a file.
+    """
+    arguments = {**settings, "steps": options.steps, "sharded": options.sharded}
+    for rank, theirs in enumerate(processes.gather(arguments)):
+        names = [*arguments, *(name for name in theirs if name not in arguments)]
+        differ = {name: (theirs.get(name), arguments.get(name)) for name in names}
+        differ = {name: both for name, both in differ.items() if both[0] != both[1]}
+        if differ:
+            raise ValueError(f"pygan.fit: {told(differ, f'process {rank}')}")
+
+    def find() -> tuple[Beginning, Any]:
+        if options.out.is_dir():
+            lock.acquire()
+        elif options.out.exists():
+            raise NotADirectoryError(f"pygan.fit: out must be a folder, got the file {options.out}")
+        state, changed = storage.find(options.resume), {}
+        seed = settings["seed"]
+        if state is not None:
+            if seed is None:
+                seed = state["run"]["seed"]
+            # Those of earlier versions hold fewer settings.
+            before = {"lr_schedulers.length": len(state["lr_schedulers"]), **state["run"]}
+            changed = changes({**settings, "seed": seed}, before)
+            if changed and not options.allow_changes:
+                raise ValueError(
+                    f"pygan.fit: {told(changed, f'the checkpoint {storage.last}')}; allow_changes=True continues "
+                    "with the new settings"
+                )
+            if state["step"] > options.steps:
+                raise ValueError(
+                    f"pygan.fit: steps must be at least those of the checkpoint {storage.last}, {state['step']}, "
+                    f"got {options.steps}"
+                )
+        elif seed is None:
+            seed = int(torch.randint(2**63 - 1, ()))
+        return Beginning({**settings, "seed": seed}, state, changed), storage.last
+
+    beginning: Beginning
+    beginning, storage.last = processes.from_main(find)
+    return beginning

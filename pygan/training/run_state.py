@@ -1,0 +1,63 @@
+"""RunState: what a run of `fit` is made of and how far it has come, which a checkpoint saves and restores."""
+
+from __future__ import annotations
+
+from pygan.monitor import Monitor
+from pygan.trainer import GANTrainer
+from pygan.training.data import Data
+from pygan.training.nonfinite import Watch
+from pygan.training.options import Options
+from pygan.training.processes import Processes
+from pygan.training.sampler import BatchSampler
+from pygan.training.sampling import Sampling
+from pygan.training.settings import Settings
+from pygan.training.storage import Storage
+
+__all__ = ["RunState"]
+
+
+class RunState:
+    """A run at step 0.
+
+    Args:
+        trainer: of the prepared networks.
+        options, data, processes, storage, settings: as their classes say.
+
+    Attributes:
+        step: iterations done.
+        numbers: what there is to log of this step, if it is due.
+    """
+
+    def __init__(
+        self,
+        trainer: GANTrainer,
+        options: Options,
+        data: Data,
+        processes: Processes,
+        storage: Storage,
+        settings: Settings,
+    ) -> None:
+        self.trainer, self.options, self.processes = trainer, options, processes
+        self.storage, self.settings = storage, settings
+        seed = settings["seed"]
+        if trainer.noise is not None:
+            trainer.noise.to(processes.device)
+        self.sampler = BatchSampler(
+            data.size,
+            options.batch_size,
+            seed=seed,
+            rank=processes.rank,
+            world=processes.world,
+            drop_last=options.drop_last,
+        )
+        self.sampling = Sampling(
+            trainer, data, seed=seed, batch_size=options.batch_size, device=processes.device
+        )
+        self.monitor = options.monitor
+        if isinstance(options.monitor, bool):
+            self.monitor = Monitor(trainer) if options.monitor and processes.is_main else None
+        elif isinstance(options.monitor, type) or not hasattr(options.monitor, "update"):
+            self.monitor = options.monitor(trainer)
+        self.watch = Watch(trainer, storage, processes, options.nonfinite)
+        self.step = 0
+        self.numbers: dict[str, float] | None = None
