@@ -94,15 +94,22 @@ int64_t loss(const Kernels& kernels, Form form, int passes, int64_t n,
   return instructions_of([&] { kernels.loss_sums(piece, options, 0, n, result); });
 }
 
+enum class FeaturePass { sums, gradient, both };
+
 template <class T>
-int64_t features(const Kernels& kernels, Distance distance, bool gradient, int64_t n) {
-  const bool l1 = distance == Distance::l1;
-  FeatureMap map{
-      numbers<T>(0), numbers<T>(1), l1 ? buffer<int8_t>(3) : nullptr, buffer<T>(2), n, 1.0, 0};
+int64_t features(const Kernels& kernels, Distance distance, FeaturePass pass, int64_t n) {
+  const bool keeps_signs = distance == Distance::l1 && pass != FeaturePass::both;
+  FeatureMap map{numbers<T>(0),
+                 numbers<T>(1),
+                 keeps_signs ? buffer<int8_t>(3) : nullptr,
+                 pass == FeaturePass::sums ? nullptr : buffer<T>(2),
+                 n,
+                 1.0,
+                 0};
   const Dtype dtype = sizeof(T) == 2 ? Dtype::bfloat16 : Dtype::float32;
   const FeatureOptions options{dtype, distance, false};
   double sums[kFeatureSums];
-  if (gradient) {
+  if (pass == FeaturePass::gradient) {
     return instructions_of([&] { kernels.feature_gradient(map, options, 0.5, 0, n); });
   }
   return instructions_of([&] { kernels.feature_sums(map, options, 0, n, sums); });
@@ -156,10 +163,12 @@ std::vector<Case> all_cases() {
   add_loss(float{}, "Logistic to mean value, stats", logistic, kStatistics, to_mean);
   add_loss(float{}, "Logistic to mean backward", logistic, kBackward, to_mean);
   const auto add_features = [&]<class T>(T, std::string name, Distance distance) {
-    for (const bool gradient : {false, true}) {
-      cases.push_back({"features " + name + (gradient ? " gradient" : ""),
-                       [=](const Kernels& kernels, int64_t n) {
-                         return features<T>(kernels, distance, gradient, n);
+    const std::pair<FeaturePass, const char*> passes[] = {{FeaturePass::sums, ""},
+                                                          {FeaturePass::gradient, " gradient"},
+                                                          {FeaturePass::both, " both"}};
+    for (const auto& [pass, what] : passes) {
+      cases.push_back({"features " + name + what, [=](const Kernels& kernels, int64_t n) {
+                         return features<T>(kernels, distance, pass, n);
                        }});
     }
   };
