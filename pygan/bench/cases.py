@@ -30,6 +30,8 @@ def _table() -> dict[str, Callable[..., Iterator[Case]]]:
             loss_cases.list_of_8, loss
         )
     table["discriminator_loss[non_saturating, statistics]"] = _each(loss_cases.statistics)
+    for player in ("discriminator", "generator"):
+        table[f"{player}_loss[HiFi-GAN, values]"] = functools.partial(loss_cases.hifigan, player)
     table["feature_matching[HiFi-GAN]"] = feature_cases.hifigan
     for op, make in (
         ("instance_noise", noise_cases.noise),

@@ -13,7 +13,7 @@ from pygan import fused_losses
 from pygan.bench import rivals
 from pygan.bench.case import WORK, Case, in_a_step, with_gradients, without_gradients
 
-__all__ = ["list_of_8", "single", "statistics"]
+__all__ = ["hifigan", "list_of_8", "single", "statistics"]
 
 # The logits of HiFi-GAN's discriminators (Kong et al. 2020: three scales, five periods) on a batch of 16 segments of
 # 8,192 samples.
@@ -88,6 +88,43 @@ def list_of_8(
     for work, call in ((WORK[1], ours), (WORK[2], direct)):
         calls = {"expression": with_gradients(each), "pygan": call}
         yield Case(op, work, dtype, n, moved, 0, buffers, calls, each, with_gradients)
+
+
+def hifigan(
+    player: str, op: str, sizes: Sequence[int], dtype: torch.dtype, device: torch.device
+) -> Iterator[Case]:
+    """HiFi-GAN's losses over its 8 discriminators, with the value of each that its training logs, against its loop.
+    The values stay on the device, here as there."""
+    d = player == "discriminator"
+
+    def loop(*lists: list[Tensor]) -> Any:
+        loss: Any = 0
+        values = []
+        for logits in zip(*lists, strict=True):
+            terms = [torch.mean((1 - logits[0]) ** 2), *(torch.mean(x**2) for x in logits[1:])]
+            values += [term.detach() for term in terms]
+            loss = loss + sum(terms)
+        return loss
+
+    def ours(*lists: list[Tensor]) -> Any:
+        function = fused_losses.discriminator_loss if d else fused_losses.generator_loss
+        return function(*lists, loss="least_squares", weights=2, return_parts=True)[0]
+
+    def direct(*lists: list[Tensor]) -> None:
+        both = (
+            fused_losses.discriminator_loss_and_grad if d else fused_losses.generator_loss_and_grad
+        )
+        both(*lists, loss="least_squares", weights=2, return_parts=True).backward(*lists)
+
+    def buffers() -> list[list[Tensor]]:
+        made = [torch.randn(s, dtype=dtype, device=device, requires_grad=True) for s in LISTS * 2]
+        return [made[: len(LISTS)], made[len(LISTS) :]][: 2 if d else 1]
+
+    n = sum(a * b for a, b in LISTS)
+    moved = (4 if d else 2) * n * dtype.itemsize
+    for work, call in ((WORK[1], with_gradients(ours)), (WORK[2], in_a_step(direct))):
+        calls = {"expression": with_gradients(loop), "pygan": call}
+        yield Case(op, work, dtype, n, moved, 0, buffers, calls, loop, with_gradients)
 
 
 def statistics(op: str, n: int, dtype: torch.dtype, device: torch.device) -> Case:

@@ -55,8 +55,8 @@ def swing(series: npt.NDArray[np.float64]) -> Swing | None:
     left, top, right = acf[lag - 1 : lag + 2]
     bend = left - 2.0 * top + right
     period = lag + (0.5 * (left - right) / bend if bend < 0.0 else 0.0)
-    second = acf[round(1.8 * lag) : round(2.2 * lag) + 1].max()
-    trough = -acf[begin:lag].min()
+    second = np.max(acf[round(1.8 * lag) : round(2.2 * lag) + 1])
+    trough = -np.min(acf[begin:lag])
     third = n // 3
     first = x[:third].std()
     lasting = float(x[-third:].std() / first) if first > 0.0 else np.inf

@@ -11,7 +11,6 @@ from pygan.fused_losses import (
     LOSSES,
     discriminator_loss,
     discriminator_loss_and_grad,
-    feature_matching_and_grad,
     generator_loss,
 )
 
@@ -91,7 +90,15 @@ def measured_calls(b, n, size):
         return torch.ops.pygan.gan_loss_backward(one, [b.x(k)], nothing, [2], index, 0.0, [], 0)
 
     def features(k):
-        return feature_matching_and_grad([b.x(k)], [b.y(k)])
+        return torch.ops.pygan.feature_matching([b.x(k)], [b.y(k)], [1.0], 0, False, True)
+
+    signs = [features(k)[3] for k in range(len(b.outs))]
+    code = {torch.float32: 6, torch.bfloat16: 15}[b.x(0).dtype]
+
+    def feature_gradient(k):
+        return torch.ops.pygan.feature_matching_l1_backward(
+            one, one[None], signs[k % len(signs)], [code]
+        )
 
     return {
         "noise out=": (noise, 2 * size),
@@ -104,8 +111,8 @@ def measured_calls(b, n, size):
         "hinge loss_and_grad": (lambda k: loss_and_grad(k, "hinge"), 4 * size),
         "wasserstein": (lambda k: discriminator_loss(b.x(k), b.y(k), loss="wasserstein"), 2 * size),
         "backward": (backward, 2 * size),
-        # Reads both, writes the gradient; a byte an element goes from one pass to the other.
-        "feature matching": (features, 3 * size),
+        "feature matching": (features, 2 * size + 1),  # the signs: a byte an element
+        "feature gradient": (feature_gradient, 1 + size),
         "torch sum": (lambda k: b.x(k).sum(), size),
         "torch x + sigma randn": (lambda k: b.x(k) + 0.5 * torch.randn_like(b.x(k)), 2 * size),
     }
