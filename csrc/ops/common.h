@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "math/dtype.h"
+#include "ops/huge_pages.h"
 
 #if !defined(PYGAN_WITH_CUDA)
 #include "build_config.h"
@@ -51,7 +52,7 @@ inline at::Tensor dense(const at::Tensor& x) {
 // loss's four allocations is a tenth of its time.
 inline at::Tensor empty_on(const at::Tensor& like, at::IntArrayRef sizes, at::IntArrayRef strides,
                            at::ScalarType type) {
-  if (like.is_cpu()) return at::detail::empty_strided_cpu(sizes, strides, type);
+  if (like.is_cpu()) return with_huge_pages(at::detail::empty_strided_cpu(sizes, strides, type));
   return at::empty_strided(sizes, strides, like.options().dtype(type));
 }
 

@@ -292,7 +292,8 @@ TORCH_LIBRARY_IMPL(pygan, CPU, m){PYGAN_IMPLEMENT(m)} TORCH_LIBRARY_IMPL(pygan, 
 
 at::Tensor allocate_noisy(const at::Tensor& x, bool per_sample, at::ScalarType dtype) {
   const at::Tensor out = at::empty_like(x, x.options().dtype(dtype));
-  return !per_sample || lie_apart(out) ? out : at::empty_symint(x.sym_sizes(), out.options());
+  if (per_sample && !lie_apart(out)) return at::empty_symint(x.sym_sizes(), out.options());
+  return is_plain_cpu(out) ? with_huge_pages(out) : out;
 }
 
 }  // namespace pygan::ops
