@@ -62,6 +62,8 @@ def loss(value: Any, label_smoothing: float, weights: Any) -> None:
             f"{_NAME}: weights must be a number, a list of numbers, one for each scale, or None, got "
             f"{describe(weights)}"
         )
+    if isinstance(weights, (list, tuple)) and not weights:
+        raise ValueError(f"{_NAME}: weights must hold a number for each scale, got an empty list")
     if isinstance(value, str) or not all(
         callable(getattr(value, verb, None)) for verb in ("discriminator_loss", "generator_loss")
     ):

@@ -108,15 +108,12 @@ def test_weights_of_one_change_nothing(reduction, case, device):
     assert_same_bits(results[0], results[2])
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_lists_and_tuples_are_the_same(case, device):
-    inputs = scales_like(case, SHAPES, torch.float32, device, 0)
+def test_lists_are_left_as_they_are(case):
+    inputs = scales_like(case, SHAPES, torch.float32, "cpu", 0)
     kept = [list(x) for x in inputs]
     for reduction in REDUCTIONS:
-        lists = case.call(inputs, reduction=reduction)
-        tuples = case.call([tuple(inputs[0]), *inputs[1:]], reduction=reduction)
-        assert_same_bits(as_list(lists), as_list(tuples))
+        case.call(inputs, reduction=reduction)
     assert all(a is b for x, y in zip(inputs, kept, strict=True) for a, b in zip(x, y, strict=True))
 
 

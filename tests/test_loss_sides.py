@@ -65,8 +65,8 @@ def test_lists_weights_and_terms(loss):
 def test_statistics_are_those_of_the_side(loss, device):
     real, fake = logits(device=device)
     _, whole = discriminator_loss(real, fake, loss=loss, return_stats=True)
-    of_real = {"real_logit", "d_real", "real_accuracy", "real_sign"}
-    of_fake = {"fake_logit", "d_fake", "fake_accuracy"}
+    of_real = {"real_logit", "d_real", "real_accuracy", "real_sign", "real_std"}
+    of_fake = {"fake_logit", "d_fake", "fake_accuracy", "fake_sign", "fake_std"}
     for side, given, known in ((real_loss, real, of_real), (fake_loss, fake, of_fake)):
         _, stats = side(given, loss=loss, return_stats=True)
         for name, value in stats._asdict().items():

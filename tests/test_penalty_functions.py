@@ -196,7 +196,7 @@ def test_features_beside_the_logits_are_not_taken_for_scales(form):
             x, y, D(x), D(y), 1.0
         ),
         "pygan.penalties.gradient_penalty: logits": lambda: gradient_penalty(x, D(x)),
-        "pygan.penalties.approximate_r1: what discriminator returns": lambda: (
+        "pygan.penalties.approximate_r1: the discriminator's logits": lambda: (
             penalties.approximate_r1(D, x, **numbers)
         ),
         "LeCam: real_logits": lambda: lecam(D(x), D(y)),

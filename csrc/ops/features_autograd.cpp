@@ -60,17 +60,17 @@ std::vector<at::Tensor> call_l2_backward(const at::Tensor& grad, const at::Tenso
   return backward.call(grad, multipliers, fake, real);
 }
 
-// Inputs: the fake maps, the real ones, and four arguments that are no tensors.
+// Inputs: the fake maps, the real ones, and arguments that are no tensors.
 struct FeatureMatching : Function<FeatureMatching> {
   static variable_list forward(AutogradContext* ctx, at::TensorList fake, at::TensorList real,
-                               const std::vector<double>& weights, int64_t distance,
-                               bool relative) {
+                               const std::vector<double>& weights, int64_t distance, bool relative,
+                               bool wants_signs) {
     const AutoDispatchBelowADInplaceOrView below;
     const FeatureArgs args{fake, real, weights, distance, relative};
     const bool l1 = args.kind() == Distance::l1;
     at::Tensor loss, values, multipliers;
     std::vector<at::Tensor> signs, grads;
-    if (keeps_grads(args)) {
+    if (!wants_signs && keeps_grads(args)) {
       std::tie(loss, values, multipliers, grads) = call_features_and_grad(args);
     } else {
       std::tie(loss, values, multipliers, signs) = call_features(args, l1);
@@ -89,7 +89,7 @@ struct FeatureMatching : Function<FeatureMatching> {
     ctx->saved_data["dtypes"] = dtypes;
     ctx->saved_data["l1"] = l1;
     variable_list results{loss, values, multipliers};
-    results.insert(results.end(), signs.begin(), signs.end());
+    if (wants_signs) results.insert(results.end(), signs.begin(), signs.end());
     ctx->mark_non_differentiable(variable_list(results.begin() + 1, results.end()));
     return results;
   }
@@ -115,7 +115,7 @@ struct FeatureMatching : Function<FeatureMatching> {
   static variable_list backward(AutogradContext* ctx, const variable_list& incoming) {
     const auto dtypes = ctx->saved_data["dtypes"].toIntVector();
     const size_t maps = dtypes.size();
-    variable_list out(2 * maps + 3);
+    variable_list out(2 * maps + 4);
     const at::Tensor& grad = incoming[0];
     if (!grad.defined()) return out;
     check_no_transform(kOp, grad);
@@ -149,7 +149,7 @@ Matched feature_matching(at::TensorList fake, at::TensorList real, Doubles weigh
   }
   check_features(args);  // before a node is made
   const variable_list results =
-      FeatureMatching::apply(fake, real, weights.vec(), distance, relative);
+      FeatureMatching::apply(fake, real, weights.vec(), distance, relative, signs);
   return {results[0], results[1], results[2], variable_list(results.begin() + 3, results.end())};
 }
 
