@@ -49,8 +49,9 @@ class RunningMeans(nn.Module):
             if self.start > 0:
                 moved = torch.where(started, moved, means)
             # An infinite mean, as of an overflow that a GradScaler skips, would stay in the averages for ever.
-            self.averages.copy_(torch.where(moved.isfinite(), moved, self.averages))
-            self.calls.add_(1)
+            finite = moved.isfinite()
+            self.averages.copy_(torch.where(finite, moved, self.averages))
+            self.calls.add_(finite.all())
         return self.averages.clone(), started
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> RunningMeans:

@@ -256,3 +256,11 @@ def test_bad_input(call, error, message):
 
 def test_repr():
     assert repr(LeCam(0.3)) == "LeCam(0.3, decay=0.99, start=1, scales=1, every=1)"
+
+
+def test_a_first_call_that_is_not_finite_does_not_start_the_averages():
+    lecam = LeCam(1.0, decay=0.9)
+    lecam(torch.full((4,), float("inf")), torch.full((4,), float("nan")))
+    assert lecam.calls.item() == 0
+    lecam(torch.full((4,), 3.0), torch.full((4,), -2.0))
+    torch.testing.assert_close(lecam.averages.flatten(), torch.tensor([3.0, -2.0]).double())
