@@ -39,10 +39,11 @@ def feature_matching(
     r"""The mean of \|fake - real\| over each feature map, added over the maps (Larsen et al. 2016, section 2.2; Wang et
     al. 2018, pix2pixHD, equation 4; Kong et al. 2020, HiFi-GAN, equation 8).
 
-        loss = 2 * feature_matching(fake_features, real_features)                        # HiFi-GAN, BigVGAN
+        loss = feature_matching(fake_features, real_features, weights=2)                 # HiFi-GAN, BigVGAN
         loss = feature_matching(fake_features, real_features, reduction="mean", relative=True)  # EnCodec's paper
 
-    One pass over both lists, and one for the gradient; on the CPU one pass writes both.
+    One pass over both lists, and one for the gradient; on the CPU one pass writes both, and a factor in `weights` costs
+    nothing, where one after the call costs a pass over the gradient.
 
     Args:
         fake_features: the maps of the generated samples: a tensor of any shape, or a list or tuple of such, nested to
