@@ -23,9 +23,9 @@ class Judged(NamedTuple):
     inputs: Tensor
     """What the discriminator got: `samples`, augmented and with noise."""
     output: Any
-    """What the discriminator returned; None before it was asked."""
+    """What the discriminator returned; None where it was not asked."""
     logits: Any
-    """The logits in it: a tensor, or a list of them."""
+    """The logits in it: a tensor, or a list of them; None where it was not asked."""
     gradient: Tensor | None = None
     """(N, elements of a sample), at least float32: the gradient of the sum of the logits by the samples, differentiable
     in turn, where a penalty asks for it."""
@@ -48,6 +48,12 @@ class Penalty:
         return frozenset()
 
     @property
+    def reads(self) -> frozenset[str]:
+        """Whose of "real" and "fake" logits, or gradients of these, `value` looks at, beside the probe's. (Where the
+        trainer judges the sides separately, a penalty may read one at the most.)"""
+        return frozenset({"real", "fake"})
+
+    @property
     def compares(self) -> str | None:
         """The side, "real" or "fake", whose logits the probe's are compared with: its forward pass is that of the
         side once more, with the same random numbers and buffers, and leaves no trace in either."""
@@ -55,10 +61,7 @@ class Penalty:
 
     def probe(self, real: Judged, fake: Judged, stream: NoiseStream) -> Tensor | None:
         """Further inputs (N, ...) at which the discriminator is to be asked, if any; leaves that require a gradient if
-        the penalty differentiates them.
-
-        Before it has judged the generated samples: to DistributedDataParallel these must come last.
-        """
+        the penalty differentiates them. It is asked before the discriminator is: real and fake have no logits yet."""
         return None
 
     def value(self, real: Judged, fake: Judged, probe: Judged | None, step: int) -> Tensor:

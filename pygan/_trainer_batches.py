@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from pygan import _parallel as parallel
 from pygan import _trainer_checks as checked
-from pygan._arguments import check_int
+from pygan import _trees as trees
+from pygan._arguments import check_int, describe
 from pygan.stream import NoiseStream
 
 
@@ -26,45 +28,77 @@ class Share(NamedTuple):
     """Samples of the whole batch."""
 
 
+class Batch(NamedTuple):
+    """What a step of one network is of."""
+
+    n: int
+    real: Tensor | None
+    latent: Tensor | None
+    labels: Any
+    """A tensor, or a tree of tensors."""
+    share: Share
+
+
 class Part(NamedTuple):
     """A micro-batch."""
 
+    n: int
     real: Tensor | None
-    latent: Tensor
-    labels: Tensor | None
+    latent: Tensor | None
+    labels: Any
     weight: float
     """Its share of the process's samples."""
     first: bool
     last: bool
 
 
-def one_per_step(
-    name: str, given: Tensor | Sequence[Tensor], d_steps: int, hint: str = ""
-) -> Sequence[Tensor]:
-    """The batches of one iteration, one for each discriminator step; `hint` is for two of them instead of one."""
+def one_per_step(given: Tensor | Sequence[Tensor], d_steps: int) -> Sequence[Tensor]:
+    """The real batches of one iteration, one for each discriminator step."""
     if isinstance(given, Tensor):
         batches: Sequence[Tensor] = (given,)
     elif isinstance(given, (list, tuple)):
         batches = given
     else:
         raise TypeError(
-            f"GANTrainer.step: {name} must be a tensor or a sequence of tensors (one per discriminator step), "
+            "GANTrainer.step: real must be a tensor or a sequence of tensors (one per discriminator step), "
             f"got {type(given).__name__}"
         )
     if len(batches) != d_steps:
+        hint = " (a batch and its labels are step(x, labels))" if len(batches) == 2 else ""
         raise ValueError(
-            f"GANTrainer.step: {name} must hold one batch for each of the {d_steps} discriminator step(s), "
-            f"got {len(batches)}{hint if len(batches) == 2 else ''}"
+            f"GANTrainer.step: real must hold one batch for each of the {d_steps} discriminator step(s), "
+            f"got {len(batches)}{hint}"
         )
     for batch in batches:
-        checked.batch("step", name, batch)
+        checked.batch("step", "real", batch)
     dims = [batch.dim() for batch in batches]
     if len(set(dims)) > 1:
         raise ValueError(
-            f"GANTrainer.step: {name} must hold batches of as many dimensions, one for each discriminator step "
+            "GANTrainer.step: real must hold batches of as many dimensions, one for each discriminator step "
             f"(a batch and its labels are step(x, labels)), got {dims}"
         )
     return batches
+
+
+def labels_per_step(
+    given: Any, real: Tensor | Sequence[Tensor], reals: Sequence[Tensor]
+) -> list[Any]:
+    """The labels of each of the real batches, given as these are: by themselves, or in a sequence."""
+    labels = given
+    if given is None or isinstance(real, Tensor):
+        labels = [given] * len(reals)
+    elif not isinstance(given, (list, tuple)):
+        raise TypeError(
+            "GANTrainer.step: labels must be a sequence like real, with those of each batch, got "
+            f"{describe(given)}"
+        )
+    if len(labels) != len(reals):
+        raise ValueError(
+            f"GANTrainer.step: labels must hold those of each of the {len(reals)} batches, got {len(labels)}"
+        )
+    for its_labels, batch in zip(labels, reals, strict=True):
+        checked.labels("step", its_labels, len(batch))
+    return list(labels)
 
 
 def totals_per_step(total: int | Sequence[int] | None, d_steps: int) -> list[int | None]:
@@ -91,22 +125,20 @@ def share_of(verb: str, n: int, total: int | None, *, is_parallel: bool) -> Shar
     return Share(None, 1.0, n)
 
 
-def parts_of(
-    real: Tensor | None, latent: Tensor, labels: Tensor | None, share: Share, micro_batches: int
-) -> Iterator[Part]:
-    n = len(latent)
+def parts_of(batch: Batch, micro_batches: int) -> Iterator[Part]:
+    """The micro-batches of a batch."""
+    n, share = batch.n, batch.share
     # Equally many in all processes: LeCam reduces over them in each part.
     least = n if share.first is None else share.total // torch.distributed.get_world_size()
     parts = max(1, min(micro_batches, least))
     if parts == 1:
-        yield Part(real, latent, labels, 1.0, True, True)
+        yield Part(*batch[:4], 1.0, True, True)
         return
-    split: list[Any] = [
-        [None] * parts if x is None else torch.tensor_split(x, parts)
-        for x in (real, latent, labels)
-    ]
-    for i, (x, z, y) in enumerate(zip(*split, strict=True)):
-        yield Part(x, z, y, len(z) / n, i == 0, i == parts - 1)
+    sizes = [n // parts + (i < n % parts) for i in range(parts)]
+    for i, size in enumerate(sizes):
+        rows = slice(sum(sizes[:i]), sum(sizes[: i + 1]))
+        real, latent, labels = (trees.mapped(itemgetter(rows), x) for x in batch[1:4])
+        yield Part(size, real, latent, labels, size / n, i == 0, i == parts - 1)
 
 
 def placed(streams: list[NoiseStream], share: Share) -> AbstractContextManager[None]:

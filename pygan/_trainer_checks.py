@@ -7,14 +7,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from pygan import fused_losses
 from pygan._arguments import describe, is_int, number
+from pygan._trees import leaves
 from pygan.modules import InstanceNoise
 from pygan.penalties import Penalty
-from pygan.schedules import Constant, Schedule
+from pygan.schedules import Adaptive, Constant, DiffusionMixture, Schedule
 
 _NAME = "GANTrainer"
 
@@ -27,10 +29,11 @@ def modules(**given: nn.Module) -> None:
 
 def latent(value: Any) -> None:
     shape = value if isinstance(value, (tuple, list)) else [value]
-    if not callable(value) and not (shape and all(is_int(size, 1) for size in shape)):
-        raise ValueError(
-            f"{_NAME}: latent must be a positive int, a shape of such or a callable, got {value!r}"
-        )
+    if value is None or callable(value) or (shape and all(is_int(size, 1) for size in shape)):
+        return
+    raise ValueError(
+        f"{_NAME}: latent must be a positive int, a shape of such, a callable or None, got {value!r}"
+    )
 
 
 def latent_shape(value: int | Sequence[int]) -> tuple[int, ...]:
@@ -105,6 +108,59 @@ def reused(value: Any, d_steps: int, micro_batches: int) -> None:
         raise ValueError(
             f"{_NAME}: micro_batches must be 1 with reuse_fakes, which keeps what the generator's backward pass needs "
             f"during the discriminator's step, of all parts, got {micro_batches}"
+        )
+
+
+def adversarial(weight: Any, start: int, generator_terms: Any) -> None:
+    """The weight of the adversarial loss, and whether there is another one before it starts."""
+    if isinstance(weight, Tensor):
+        if weight.dim() != 0 or not weight.is_floating_point():
+            raise ValueError(
+                f"{_NAME}: adversarial_weight must be a 0-d floating tensor, if a tensor, got {describe(weight)}"
+            )
+    elif isinstance(weight, (Adaptive, DiffusionMixture)):
+        raise TypeError(
+            f"{_NAME}: adversarial_weight must be a schedule that follows the number of steps, got "
+            f"{type(weight).__name__}"
+        )
+    elif callable(weight):  # a schedule too
+        pass
+    elif not 0 <= number(_NAME, "adversarial_weight", weight) < float("inf"):
+        raise ValueError(
+            f"{_NAME}: adversarial_weight must be finite and not negative, got {weight}"
+        )
+    if start > 0 and generator_terms is None:
+        raise ValueError(
+            f"{_NAME}: generator_terms must be given with discriminator_start, before which the generator learns from "
+            "them alone, got None"
+        )
+
+
+def judging(
+    discriminator: nn.Module, loss: Any, penalties: list[Penalty], *, joint: Any, separate: Any
+) -> None:
+    """That the discriminator can judge real and generated samples in one batch, or each by itself."""
+    for name, value in {"joint": joint, "separate": separate}.items():
+        if not isinstance(value, bool):
+            raise TypeError(f"{_NAME}: {name} must be a bool, got {describe(value)}")
+    if joint and separate:
+        raise ValueError(f"{_NAME}: separate must be False with joint, got True for both")
+    if joint and any(isinstance(m, _BatchNorm) and m.training for m in discriminator.modules()):
+        raise ValueError(
+            f"{_NAME}: joint must be False for a discriminator with BatchNorm, whose statistics of real and generated "
+            "samples together are another algorithm, got True"
+        )
+    if not separate:
+        return
+    if not isinstance(loss, str) or fused_losses.compares(loss):
+        raise ValueError(
+            f"{_NAME}: separate must be False for a loss that compares real with generated samples, or is your own, "
+            f"got True with {loss!r}"
+        )
+    both = [type(penalty).__name__ for penalty in penalties if len(penalty.reads) > 1]
+    if both:
+        raise ValueError(
+            f"{_NAME}: separate must be False for penalties of both sides' logits, got True with {', '.join(both)}"
         )
 
 
@@ -245,6 +301,17 @@ def per_sample(verb: str, name: str, value: Tensor | None, n: int) -> None:
         raise ValueError(
             f"{_NAME}.{verb}: {name} must have the {n} samples' first dimension, got shape {tuple(value.shape)}"
         )
+
+
+def labels(verb: str, value: Any, n: int) -> None:
+    """None, or a tensor, or a tuple or dict of such, nested, with a row for each of the n samples."""
+    if isinstance(value, list):
+        raise TypeError(
+            f"{_NAME}.{verb}: labels must be a tensor, or a tuple or dict of tensors, got {describe(value)} (a list "
+            "has the labels of each batch of a list real)"
+        )
+    for leaf in leaves(value):
+        per_sample(verb, "labels", leaf, n)
 
 
 def penalty_values(saved: list[Tensor]) -> None:

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from itertools import zip_longest
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from pygan import _trainer_outputs as outputs
-from pygan._parallel import NOTHING
 from pygan._penalty_base import Judged, Penalty, differentiated
 from pygan._player import Player
 from pygan._replay import Replay
-from pygan._trainer_batches import Part
+from pygan._trees import mapped
 from pygan.modules import InstanceNoise
 from pygan.stream import NoiseStream
 
-__all__ = ["Judge"]
+__all__ = ["Judge", "Turn"]
+
+Sides = dict[str, Any]
+"""What there is of each of the sides "real" and "fake"."""
+
+
+class Turn(NamedTuple):
+    """What goes backward together."""
+
+    names: tuple[str, ...]
+    """The sides that are judged in this turn, of "real" and "fake"."""
+    real: Judged
+    fake: Judged
+    due: list[tuple[int, Penalty]]
+    probes: list[Judged | None]
 
 
 class Judge:
@@ -24,7 +39,7 @@ class Judge:
 
     Args:
         player: the discriminator.
-        noise, augment, logits, penalties: as GANTrainer has checked them.
+        noise, augment, logits, discriminator_inputs, penalties, joint, separate: as GANTrainer has checked them.
     """
 
     def __init__(
@@ -34,67 +49,145 @@ class Judge:
         noise: InstanceNoise | None,
         augment: Callable[[Tensor], Tensor] | None,
         logits: Callable[[Any], Any] | None,
+        discriminator_inputs: Callable[[Tensor, Any], tuple[Any, ...]] | None,
         penalties: list[Penalty],
+        joint: bool,
+        separate: bool,
     ) -> None:
         self._player = player
         self.noise, self.augment, self.logits, self.penalties = noise, augment, logits, penalties
+        self.discriminator_inputs, self.joint, self.separate = discriminator_inputs, joint, separate
 
-    def one(self, samples: Tensor, labels: Tensor | None) -> Judged:
+    def one(self, samples: Tensor, labels: Any) -> Judged:
         """The samples as the discriminator sees them: augmented and with noise."""
-        inputs = self._noisy(samples)
-        return Judged(samples, inputs, *self._ask(inputs, labels))
+        inputs = self._noisy(self._augmented(samples))
+        return Judged(samples, inputs, *self._asked(inputs, labels))
 
-    def both(
-        self, part: Part, fake: Tensor, penalties: list[Penalty], stream: NoiseStream
-    ) -> tuple[tuple[Judged, Judged], list[Judged | None]]:
-        """Real samples, generated ones and what the penalties that are due want to know."""
-        assert part.real is not None
-        wanted = {side for penalty in penalties for side in penalty.differentiates}
-        sides = []
-        for name, samples in (("real", part.real), ("fake", fake)):
-            leaf = samples.detach().requires_grad_() if name in wanted else samples
-            sides.append(Judged(leaf, self._noisy(leaf), None, None))
-        real, generated = sides
-        outputs.inputs(real.inputs, generated.inputs)
+    def turns(
+        self,
+        samples: Sides,
+        labels: Sides,
+        due: list[tuple[int, Penalty]],
+        stream: NoiseStream,
+        *,
+        last: bool,
+    ) -> Iterator[Turn]:
+        """Real and generated samples, judged, and what the penalties that are `due` (with their indices) want to know.
+        Each turn goes backward before the next one is asked for, and in the last one both sides have logits. `last`
+        says whether the gradients are complete then."""
+        wanted = {side for _, penalty in due for side in penalty.differentiates}
+        leaves = {k: x.detach().requires_grad_() if k in wanted else x for k, x in samples.items()}
+        inputs = {k: self._augmented(x) for k, x in leaves.items()}
+        outputs.inputs(inputs["real"], inputs["fake"], joint=self.joint)
+        batch = None
+        if self.joint:
+            batch = self._side_by_side(inputs["real"], inputs["fake"])
+            inputs = dict(zip(inputs, batch.tensor_split(2), strict=True))
+        else:
+            inputs = {k: self._noisy(x) for k, x in inputs.items()}
+        sides = {k: Judged(x, inputs[k], None, None) for k, x in leaves.items()}
+        if not self.separate:
+            passes: list[tuple[str, ...]] = (
+                [("real", "fake")] if self.joint else [("real",), ("fake",)]
+            )
+            yield self._turn(passes, sides, labels, due, stream, last, batch)
+            return
+        for names in ("real",), (), ("fake",):
+            its = [(i, penalty) for i, penalty in due if penalty.reads == set(names)]
+            if names or its:
+                turn = self._turn([names], sides, labels, its, stream, last and "fake" in names)
+                yield turn
+                # Without the features, which are as large as the graph.
+                sides["real"] = turn.real._replace(output=None)
+
+    def _turn(
+        self,
+        passes: list[tuple[str, ...]],
+        sides: Sides,
+        labels: Sides,
+        due: list[tuple[int, Penalty]],
+        stream: NoiseStream,
+        last: bool,
+        batch: Tensor | None = None,
+    ) -> Turn:
+        """One for each of `passes`, which name the sides that the discriminator gets together; `batch` is both.
+
+        There are many forward passes to a backward pass. To DistributedDataParallel only the last may announce a
+        reduction, and broadcasting the buffers (BatchNorm's) in between would overwrite what the backward pass needs.
+        """
+        sides, player, penalties = dict(sides), self._player, [penalty for _, penalty in due]
+        moved = [penalty.probe(sides["real"], sides["fake"], stream) for penalty in penalties]
         probes: list[Judged | None] = [None] * len(penalties)
-        # Many forward passes, one backward: to DistributedDataParallel only the last may announce a reduction, and
-        # broadcasting the buffers (BatchNorm's) in between would overwrite what the backward pass needs.
-        with self._player.no_sync():
-            compares = [penalty.compares for penalty in penalties]
-            replays: dict[str | None, Replay] = {}
-            if "real" in compares:
-                self._player.sync_buffers()
-                replays["real"] = self._replay()
-            real = Judged(*real[:2], *self._ask(real.inputs, part.labels))
-            inputs = [penalty.probe(real, generated, stream) for penalty in penalties]
-            # Last those compared with the generated samples, whose own pass then starts where theirs did.
-            for i in sorted(range(len(penalties)), key=lambda i: compares[i] == "fake"):
-                x, side = inputs[i], compares[i]
-                if x is None:
-                    continue
-                if side == "fake" and side not in replays:
-                    replays[side] = self._replay()
-                with replays[side].again() if side in replays else NOTHING:
-                    probes[i] = Judged(x, x, *self._ask(x, part.labels))
-            for replay in replays.values():
-                self._player.draws = self._player.draws or replay.draws
-        with self._player.no_sync(not part.last):
-            generated = Judged(*generated[:2], *self._ask(generated.inputs, part.labels))
-        real, generated, probes = differentiated(penalties, real, generated, probes)
-        return (real, generated), probes
+        if any(penalty.compares for penalty in penalties):
+            player.sync_buffers()
+        for names in passes:
+            is_last = names is passes[-1]
+            with player.no_sync():
+                for i, x in enumerate(moved):
+                    if is_last and x is not None and penalties[i].compares is None:
+                        probes[i] = self._ask({"real": x}, labels)["real"]
+                compared = [[i for i, p in enumerate(penalties) if p.compares == k] for k in names]
+                replay = self._replay() if any(compared) else None
+                # The pass itself then starts where these did.
+                for pair in zip_longest(*compared):
+                    xs = {
+                        k: sides[k].inputs if i is None else moved[i] for k, i in zip(names, pair)
+                    }
+                    assert replay is not None
+                    with replay.again():
+                        found = self._ask(xs, labels)
+                    player.draws = player.draws or replay.draws
+                    for k, i in zip(names, pair, strict=True):
+                        if i is not None:
+                            probes[i] = found[k]
+            with player.no_sync(not (last and is_last)):
+                found = self._ask({k: sides[k].inputs for k in names}, labels, batch)
+            for k in names:
+                sides[k] = sides[k]._replace(output=found[k].output, logits=found[k].logits)
+        real, fake, probes = differentiated(penalties, sides["real"], sides["fake"], probes)
+        return Turn(sum(passes, ()), real, fake, due, probes)
 
     def _replay(self) -> Replay:
         player = self._player
         return Replay("GANTrainer", player.bare, player.device, player.draws)
 
+    def _augmented(self, samples: Tensor) -> Tensor:
+        if self.augment is None:
+            return samples
+        return outputs.augmented(self.augment, samples, self.noise, self.penalties)
+
     def _noisy(self, samples: Tensor) -> Tensor:
-        if self.augment is not None:
-            samples = outputs.augmented(self.augment, samples, self.noise, self.penalties)
         return samples if self.noise is None else self.noise(samples)
 
-    def _ask(self, inputs: Tensor, labels: Tensor | None) -> tuple[Any, Any]:
+    def _side_by_side(self, real: Tensor, fake: Tensor) -> Tensor:
+        return torch.cat([real, fake]) if self.noise is None else self.noise.pair(real, fake)
+
+    def _ask(self, inputs: Sides, labels: Sides, batch: Tensor | None = None) -> Sides:
+        """What the discriminator says of one side, or of both in one batch."""
+        if len(inputs) < 2:
+            return {k: Judged(x, x, *self._asked(x, labels[k])) for k, x in inputs.items()}
+        if batch is None:
+            batch = torch.cat(list(inputs.values()))
+        together = mapped(lambda x, y: torch.cat([x, y]), labels["real"], labels["fake"])
+        output = self._output(batch, together)
+        halves = outputs.halves(output, len(batch) // 2)
+        return {
+            k: Judged(x, x, half, self._logits(half, len(x)))
+            for (k, x), half in zip(inputs.items(), halves, strict=True)
+        }
+
+    def _asked(self, inputs: Tensor, labels: Any) -> tuple[Any, Any]:
         """What the discriminator returned, and the logits in it."""
-        D = self._player.network
-        output = D(inputs) if labels is None else D(inputs, labels)
+        output = self._output(inputs, labels)
+        return output, self._logits(output, len(inputs))
+
+    def _output(self, inputs: Tensor, labels: Any) -> Any:
+        if self.discriminator_inputs is not None:
+            arguments = self.discriminator_inputs(inputs, labels)
+        else:
+            arguments = (inputs,) if labels is None else (inputs, labels)
+        return self._player.network(*arguments)
+
+    def _logits(self, output: Any, n: int) -> Any:
         compared = any(penalty.compares for penalty in self.penalties)
-        return output, outputs.logits(output, self.logits, len(inputs), compared=compared)
+        return outputs.logits(output, self.logits, n, compared=compared)

@@ -11,7 +11,8 @@ from torch import Tensor
 from pygan import _C, fused_losses
 from pygan._loss_results import mixable, mixed
 from pygan._penalty_base import NO_GRADIENT, Judged
-from pygan.fused_losses import LossStats
+from pygan._trainer_judge import Turn
+from pygan.fused_losses import LossAndGrad, LossStats
 
 __all__ = ["NONFINITE", "LossFunctions", "Losses", "Result", "combined"]
 
@@ -22,8 +23,9 @@ class LossFunctions(Protocol):
     """A loss of one's own, for ``GANTrainer(loss=...)``. The module `pygan.fused_losses` is one.
 
     Both get what the discriminator returned, as it is. Statistics and penalties are of the logits alone, which
-    ``GANTrainer(logits=...)`` picks from it if it holds anything else. If the object has ``state_dict`` and
-    ``load_state_dict``, its state is a part of the trainer's.
+    ``GANTrainer(logits=...)`` picks from it if it holds anything else. If the object has a true attribute `compares`,
+    its `generator_loss` also gets, second, what the discriminator returned for real samples, without a graph. If
+    it has ``state_dict`` and ``load_state_dict``, its state is a part of the trainer's.
     """
 
     def discriminator_loss(self, real_output: Any, fake_output: Any, /) -> Tensor:
@@ -36,15 +38,23 @@ class LossFunctions(Protocol):
 class Result(NamedTuple):
     """A loss in front of its backward pass."""
 
-    loss: Tensor
-    """Detached."""
-    stats: LossStats
+    loss: Tensor | None
+    """Detached; None, as the statistics are, of one side alone."""
+    stats: LossStats | None
     outputs: list[Tensor]
     """Where the backward pass starts, and the gradients there; None stands for 1."""
     grads: Sequence[Tensor | None]
 
+    def times(self, factor: float | Tensor) -> Result:
+        """The same loss with other gradients."""
+        grads = [
+            torch.ones_like(x) * factor if g is None else g * factor
+            for x, g in zip(self.outputs, self.grads, strict=True)
+        ]
+        return self._replace(grads=grads)
+
     def backward(
-        self, terms: list[Tensor], weight: float, scaler: torch.amp.GradScaler | None
+        self, terms: Sequence[Tensor], weight: float, scaler: torch.amp.GradScaler | None
     ) -> None:
         """The backward pass of `weight` times the loss and the terms that are added to it, 0-d.
 
@@ -79,67 +89,96 @@ class Losses:
         weights: float | Sequence[float] | None,
     ) -> None:
         self.loss, self.label_smoothing, self.weights = loss, label_smoothing, weights
-        self.compares = isinstance(loss, str) and fused_losses.compares(loss)
-        """Whether the generator's loss needs the real samples' logits."""
+        compares = (
+            fused_losses.compares(loss)
+            if isinstance(loss, str)
+            else getattr(loss, "compares", False)
+        )
+        self.compares = compares is True  # the module fused_losses has a function of that name
+        """Whether the generator's loss needs what the discriminator says of real samples."""
 
-    def discriminator(self, real: Judged, fake: Judged, *, scaled: bool) -> Result:
+    def discriminator(self, turn: Turn, *, scaled: bool) -> Result:
         """The discriminator's; `scaled` says whether a GradScaler scales the gradients."""
+        real, fake = turn.real, turn.fake
+        if len(turn.names) < 2:
+            return self._of_one(turn, scaled)
         if not isinstance(self.loss, str):
             value = self.loss.discriminator_loss(real.output, fake.output)
-            numbers = fused_losses.discriminator_loss_and_grad(
-                _detached(real.logits), _detached(fake.logits), return_stats=True
-            )
-            return _own(value, numbers.stats)
+            return Result(value.detach(), self.numbers(real, fake)[1], [value], [None])
         real_logits, fake_logits = _scalable(real.logits, scaled), _scalable(fake.logits, scaled)
-        result = fused_losses.discriminator_loss_and_grad(
-            real_logits,
-            fake_logits,
-            loss=self.loss,
-            label_smoothing=self.label_smoothing,
-            weights=self.weights,
-            return_stats=True,
-        )
+        result = self._of_both(real_logits, fake_logits)
         assert result.stats is not None
         judged = [*_listed(real_logits), *_listed(fake_logits)]
         grads = [*_listed(result.grads[0]), *_listed(result.grads[1])]
         return Result(result.loss, result.stats, judged, grads)
 
-    def generator(self, fake: Judged, real_logits: Any, *, scaled: bool) -> Result:
-        """The generator's; the logits of real samples are for the losses that compare with them."""
-        if not isinstance(self.loss, str):
-            value = self.loss.generator_loss(fake.output)
-            numbers = fused_losses.generator_loss_and_grad(
-                _detached(fake.logits), return_stats=True
-            )
-            return _own(value, numbers.stats)
-        fake_logits, real_logits = _scalable(fake.logits, scaled), _scalable(real_logits, scaled)
-        result = fused_losses.generator_loss_and_grad(
+    def numbers(self, real: Judged, fake: Judged) -> tuple[Tensor, LossStats]:
+        """The discriminator's loss and statistics; of a loss of one's own the statistics alone are its."""
+        result = self._of_both(_detached(real.logits), _detached(fake.logits))
+        assert result.stats is not None
+        return result.loss, self._own(result.stats)
+
+    def _of_both(self, real_logits: Any, fake_logits: Any) -> LossAndGrad:
+        return fused_losses.discriminator_loss_and_grad(
+            real_logits,
             fake_logits,
-            real_logits=real_logits,
-            loss=self.loss,
+            loss=self.loss if isinstance(self.loss, str) else "non_saturating",
+            label_smoothing=self.label_smoothing,
             weights=self.weights,
             return_stats=True,
         )
+
+    def _of_one(self, turn: Turn, scaled: bool) -> Result:
+        """The part of the loss that is of the side that was judged; nothing if none was."""
+        options: dict[str, Any] = {"loss": self.loss, "weights": self.weights}
+        values = []
+        if "real" in turn.names:
+            logits = _scalable(turn.real.logits, scaled)
+            options["label_smoothing"] = self.label_smoothing
+            values = [fused_losses.real_loss(logits, **options)]
+        elif "fake" in turn.names:
+            values = [fused_losses.fake_loss(_scalable(turn.fake.logits, scaled), **options)]
+        return Result(None, None, values, [None] * len(values))
+
+    def generator(
+        self, fake: Judged, real: Judged | None, *, scaled: bool, differentiable: bool
+    ) -> Result:
+        """The generator's; real samples are for the losses that compare with them. `differentiable` says that
+        `outputs` must be the loss itself."""
+        if not isinstance(self.loss, str):
+            asked = [fake.output] if real is None else [fake.output, real.output]
+            value = self.loss.generator_loss(*asked)
+            numbers = fused_losses.generator_loss_and_grad(
+                _detached(fake.logits), return_stats=True
+            )
+            assert numbers.stats is not None
+            return Result(value.detach(), self._own(numbers.stats), [value], [None])
+        fake_logits = _scalable(fake.logits, scaled)
+        real_logits = None if real is None else _scalable(real.logits, scaled)
+        options: dict[str, Any] = {"loss": self.loss, "weights": self.weights}
+        options |= {"real_logits": real_logits, "return_stats": True}
+        if differentiable:
+            value, stats = fused_losses.generator_loss(fake_logits, **options)
+            return Result(value.detach(), stats, [value], [None])
+        result = fused_losses.generator_loss_and_grad(fake_logits, **options)
         assert result.stats is not None
         return Result(result.loss, result.stats, _listed(fake_logits), _listed(result.grads[0]))
 
+    def _own(self, stats: LossStats) -> LossStats:
+        """Of a loss of the user's own: the bound on the divergence is not its."""
+        if isinstance(self.loss, str):
+            return stats
+        return stats._replace(jsd_bound=torch.full_like(stats.jsd_bound, float("nan")))
 
-def combined(results: list[tuple[float, Result]]) -> tuple[Tensor, LossStats]:
-    """Loss and statistics of the whole, from those of its micro-batches and their weights."""
-    if len(results) == 1:
-        return results[0][1].loss, results[0][1].stats
-    table = torch.stack([torch.stack(mixable(r.loss, r.stats)) for _, r in results])
-    weights = [weight for weight, _ in results]
-    means = sum(w * row for w, row in zip(weights, table))
+
+def combined(numbers: list[tuple[float, Tensor, LossStats]]) -> tuple[Tensor, LossStats]:
+    """Loss and statistics of the whole, from the weights of its micro-batches and their loss and statistics."""
+    if len(numbers) == 1:
+        return numbers[0][1:]
+    table = torch.stack([torch.stack(mixable(loss, stats)) for _, loss, stats in numbers])
+    means = sum(weight * row for (weight, *_), row in zip(numbers, table))
     means[NONFINITE + 1] = table[:, NONFINITE + 1].sum()
-    return mixed(means.unbind(), results[0][1].stats.nonfinite.dtype)
-
-
-def _own(value: Tensor, stats: LossStats | None) -> Result:
-    """The result of a loss of the user's own: the bound on the divergence is not its."""
-    assert stats is not None
-    stats = stats._replace(jsd_bound=torch.full_like(stats.jsd_bound, float("nan")))
-    return Result(value.detach(), stats, [value], [None])
+    return mixed(means.unbind(), numbers[0][2].nonfinite.dtype)
 
 
 def _scalable(logits: Any, scaled: bool) -> Any:

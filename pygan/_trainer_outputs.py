@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from pygan._arguments import describe, is_int
+from pygan._trees import mapped
 
 _NAME = "GANTrainer"
 # Ops, as autograd names them, that leave values between 0 and 1 there.
@@ -19,18 +20,36 @@ _KEEPS_RANGE = (
 )
 
 
-def samples(value: Any, n: int) -> Tensor:
-    """What the generator returned for n latents."""
+def samples(output: Any, pick: Callable[[Any], Tensor] | None, n: int) -> Tensor:
+    """The samples in what the generator returned for n latents, or labels."""
+    value = output if pick is None else pick(output)
+    who = "generator" if pick is None else "generated"
     if not isinstance(value, Tensor):
+        cure = "" if pick else "; pass generated=, a callable that picks them"
         raise TypeError(
-            f"{_NAME}: generator must return the samples, a tensor, got {describe(value)}; wrap it in a module that "
-            "returns them alone"
+            f"{_NAME}: {who} must return the samples, a tensor, got {describe(value)}{cure}"
         )
     if value.dim() == 0 or len(value) != n:
         raise ValueError(
-            f"{_NAME}: generator must return one sample for each of the {n} latents, got shape {tuple(value.shape)}"
+            f"{_NAME}: {who} must return one sample for each of the batch's {n}, got shape {tuple(value.shape)}"
         )
     return value
+
+
+def halves(output: Any, n: int) -> tuple[Any, Any]:
+    """What the discriminator returned for n real and n generated samples in one batch, for each kind."""
+
+    def half(x: Any, first: int) -> Any:
+        if not isinstance(x, Tensor):
+            return x
+        if x.shape[:1] != (2 * n,):
+            raise ValueError(
+                f"{_NAME}: discriminator must return tensors whose first dimension is the batch's, {2 * n}, to judge "
+                f"real and generated samples jointly, got shape {tuple(x.shape)}; pass joint=False"
+            )
+        return x[first : first + n]
+
+    return mapped(lambda x: half(x, 0), output), mapped(lambda x: half(x, n), output)
 
 
 def logits(
@@ -90,11 +109,11 @@ def augmented(
     return value
 
 
-def inputs(real: Tensor, fake: Tensor) -> None:
+def inputs(real: Tensor, fake: Tensor, *, joint: bool) -> None:
     """That images of both kinds reach the discriminator alike. (Other data may vary in size.)"""
-    if real.dim() == fake.dim() == 4 and real.shape[1:] != fake.shape[1:]:
+    if (joint or real.dim() == fake.dim() == 4) and real.shape[1:] != fake.shape[1:]:
         raise ValueError(
-            f"{_NAME}: generator must return images of the real ones' shape {tuple(real.shape[1:])}, got "
+            f"{_NAME}: generator must return samples of the real ones' shape {tuple(real.shape[1:])}, got "
             f"{tuple(fake.shape[1:])}"
         )
 

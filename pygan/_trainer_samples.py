@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +11,20 @@ from torch import Tensor, nn
 from pygan import _trainer_checks as checked
 from pygan import _trainer_outputs as outputs
 from pygan._player import Player
-from pygan._trainer_batches import Share, placed
+from pygan._trainer_batches import Batch, Part, Share, placed
 from pygan.noise import instance_noise
 from pygan.stream import NoiseStream
 
-__all__ = ["Samples"]
+__all__ = ["Generated", "Samples"]
+
+
+class Generated(NamedTuple):
+    """What the generator made."""
+
+    output: Any
+    """All that it returned."""
+    samples: Tensor
+    """The samples in it."""
 
 
 class Samples:
@@ -23,22 +32,29 @@ class Samples:
 
     Args:
         player: the generator.
-        latent, generator_inputs: as for GANTrainer.
+        latent, generator_inputs, generated: as for GANTrainer.
         stream: of the latents.
     """
 
     def __init__(
         self,
         player: Player,
-        latent: int | Sequence[int] | Callable[[int], Tensor],
-        generator_inputs: Callable[[Tensor, Tensor | None], tuple[Any, ...]] | None,
+        latent: int | Sequence[int] | Callable[[int], Tensor] | None,
+        generator_inputs: Callable[[Any, Any], tuple[Any, ...]] | None,
+        generated: Callable[[Any], Tensor] | None,
         stream: NoiseStream,
     ) -> None:
         self._player = player
-        self.latent, self.generator_inputs, self.stream = latent, generator_inputs, stream
+        self.latent, self.generator_inputs = latent, generator_inputs
+        self.generated, self.stream = generated, stream
 
-    def latents(self, n: int, share: Share) -> Tensor:
-        """Of n samples."""
+    def batch(self, n: int, real: Tensor | None, labels: Any, share: Share) -> Batch:
+        """Real samples and labels with the latents of n samples."""
+        return Batch(n, real, self._latents(n, share), labels, share)
+
+    def _latents(self, n: int, share: Share) -> Tensor | None:
+        if self.latent is None:
+            return None
         if callable(self.latent):
             # Of the whole batch in each process: those seeded alike then draw together what one process would.
             latent = self.latent(share.total)
@@ -52,19 +68,18 @@ class Samples:
         with placed([self.stream], share):
             return instance_noise(zeros, 1.0, stream=self.stream, out=zeros)
 
-    def made_by(self, network: nn.Module, latent: Tensor, labels: Tensor | None) -> Tensor:
-        """What the generator, or its average, makes of latents."""
-        n = len(latent)
+    def made_by(self, network: nn.Module, batch: Batch | Part) -> Generated:
+        """What the generator, or its average, makes of latents and labels."""
         try:
-            samples = network(*self._inputs(latent, labels))
+            output = network(*self._inputs(batch.latent, batch.labels))
         except (RuntimeError, ValueError) as error:
-            explained = outputs.latent_error(error, network, self.latent, n)
+            explained = outputs.latent_error(error, network, self.latent, batch.n)
             if explained is error:
                 raise
             raise explained from error
-        return outputs.samples(samples, n)
+        return Generated(output, outputs.samples(output, self.generated, batch.n))
 
-    def _inputs(self, latent: Tensor, labels: Tensor | None) -> tuple[Any, ...]:
+    def _inputs(self, latent: Tensor | None, labels: Any) -> tuple[Any, ...]:
         if self.generator_inputs is not None:
             return self.generator_inputs(latent, labels)
-        return (latent,) if labels is None else (latent, labels)
+        return tuple(x for x in (latent, labels) if x is not None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -16,14 +18,12 @@ from pygan.fused_losses import LossStats
 __all__ = ["Reports", "TrainStats"]
 
 
-class TrainStats(NamedTuple):
-    """What one iteration saw: detached 0-d tensors on the device. ``torch.stack(stats).tolist()`` reads all of them
-    with a single synchronisation. Means are over the batch; with several discriminator steps, over the last one's."""
-
+class _Fields(NamedTuple):
     d_loss: Tensor
     """The discriminator's loss; 2 log 2 = 1.386 when it cannot tell real from generated."""
     g_loss: Tensor
-    """The generator's loss; log 2 = 0.693 there (non-saturating)."""
+    """The generator's adversarial loss; log 2 = 0.693 there (non-saturating). Neither `adversarial_weight` nor the
+    terms of ``generator_terms`` are in it."""
     real_logit: Tensor
     fake_logit: Tensor
     d_real: Tensor
@@ -50,6 +50,24 @@ class TrainStats(NamedTuple):
     """The sum of the penalties, each as it was last computed; not part of d_loss."""
 
 
+class TrainStats(_Fields):
+    """What one iteration saw: detached 0-d tensors on the device. ``torch.stack(stats).tolist()`` reads all fields with
+    a single synchronization, :meth:`numbers` the generator's terms too. Means are over the batch; with several
+    discriminator steps, over the last one's. Before ``discriminator_start`` all but the terms are 0.
+
+    Attributes:
+        terms: what ``generator_terms`` returned, detached, by name.
+    """
+
+    terms: Mapping[str, Tensor] = MappingProxyType({})
+
+    def numbers(self) -> dict[str, float]:
+        """Fields and terms by their names, read with a single synchronization."""
+        names = [*self._fields, *self.terms]
+        values = torch.stack([x.float() for x in (*self, *self.terms.values())]).tolist()
+        return dict(zip(names, values, strict=True))
+
+
 # Those of the statistics that are sums over the batch, not means.
 _COUNTS = {TrainStats._fields.index(name) for name in ("nonfinite", "g_nonfinite")}
 
@@ -74,19 +92,28 @@ class Reports:
         """A penalty was, of this process's share."""
         self._fresh[index] = value
 
+    def nothing(self, device: torch.device) -> tuple[Tensor, LossStats]:
+        """Loss and statistics where the adversarial parts are off."""
+        zero = self._none.to(device)
+        return zero, LossStats(*[zero] * len(LossStats._fields))
+
     def of_iteration(
         self,
         of_d: tuple[Tensor, LossStats],
         of_g: tuple[Tensor, LossStats],
+        terms: dict[str, Tensor],
         share: Share,
     ) -> TrainStats:
-        """From loss and statistics of the last discriminator step and of the generator step."""
+        """From loss and statistics of the last discriminator step and of the generator step, and its terms."""
         (d_loss, d), (g_loss, g) = of_d, of_g
         values = [d_loss, g_loss, d.real_logit, d.fake_logit, d.d_real, d.d_fake, g.d_fake]
         values += [d.real_accuracy, d.fake_accuracy, d.real_sign, d.jsd_bound]
         values += [d.nonfinite, g.nonfinite]
-        values = self._over_processes(values, _COUNTS, share)
-        return TrainStats._make([*values, self._penalty_sum(d_loss.device)])
+        fields = len(values)
+        values = self._over_processes([*values, *terms.values()], _COUNTS, share)
+        stats = TrainStats._make([*values[:fields], self._penalty_sum(d_loss.device)])
+        stats.terms = dict(zip(terms, values[fields:], strict=True))
+        return stats
 
     def of_phase(self, part: tuple[Tensor, LossStats], share: Share) -> tuple[Tensor, LossStats]:
         """From loss and statistics of one step of one network."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pygan._arguments import describe
 from pygan._compile import not_scriptable
 from pygan._parallel import is_distributed
-from pygan.noise import instance_noise
+from pygan.noise import instance_noise, instance_noise_pair
 from pygan.schedules import Schedule
 from pygan.stream import NoiseStream
 
@@ -85,18 +85,37 @@ class InstanceNoise(nn.Module):
             raise TypeError(f"pygan.InstanceNoise: x must be a tensor, got {describe(x)}")
         if not self.training:
             return x
+        if x.device.type == "meta":  # shapes only: the stream stays where it is
+            return instance_noise(x, self.schedule.sigma.to("meta"))
+        stream = self._ready(x)
+        return instance_noise(x, self.schedule.draw(x, stream), stream=stream)
+
+    def pair(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Both with noise as one batch (N + M, ...), for one pass of the discriminator over both:
+        ``torch.cat([self(real), self(fake)])``, as :func:`pygan.instance_noise_pair` makes it.
+
+        Raises:
+            TypeError, ValueError, RuntimeError: as for a call, and as for :func:`pygan.instance_noise_pair`.
+        """
+        if self.training and isinstance(real, Tensor) and real.device.type != "meta":
+            stream = self._ready(real)
+            sigma = self.schedule.draw(real, stream)
+            if sigma.dim() == 0:  # or they would be those of the real samples alone
+                return instance_noise_pair(real, fake, sigma, stream=stream)
+        return torch.cat([self(real), self(fake)])
+
+    def _ready(self, x: Tensor) -> NoiseStream:
+        """The stream, for a call on x."""
         if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
             raise RuntimeError(
                 "InstanceNoise: forward must not be run again in a backward pass, where it would draw other noise than "
                 "the first time, got a call from there; put it before the function that torch.utils.checkpoint gets"
             )
-        if x.device.type == "meta":  # shapes only: the stream stays where it is
-            return instance_noise(x, self.schedule.sigma.to("meta"))
         if self._stream.device != x.device:
             self._stream.to(x.device)
         if is_distributed():
             self._stream.rank = torch.distributed.get_rank()
-        return instance_noise(x, self.schedule.draw(x, self._stream), stream=self._stream)
+        return self._stream
 
     def step(self, real_sign: Tensor | None = None) -> None:
         """Anneal: move the schedule on by one step. Does not synchronize.

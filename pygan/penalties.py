@@ -114,6 +114,10 @@ class _ZeroCentered(_Lazy):
         return frozenset() if self.sigma else frozenset({self.side})
 
     @property
+    def reads(self) -> frozenset[str]:
+        return frozenset({self.side})
+
+    @property
     def compares(self) -> str | None:
         return self.side if self.sigma else None
 
@@ -198,6 +202,10 @@ class GradientPenalty(_Lazy):
     @property
     def differentiates(self) -> frozenset[str]:
         return frozenset({"probe"})
+
+    @property
+    def reads(self) -> frozenset[str]:
+        return frozenset()
 
     def probe(self, real: Judged, fake: Judged, stream: NoiseStream) -> Tensor:
         a, b = real.inputs, fake.inputs

@@ -26,20 +26,27 @@ from pygan import _trainer_checks as checked
 from pygan import _trainer_outputs as outputs
 from pygan import _trainer_state as states
 from pygan._arguments import check_int
+from pygan._generator_step import (
+    AdversarialWeight,
+    GeneratorStep,
+    GeneratorTerms,
+    adversarial,
+    terms_of,
+)
 from pygan._pair import Pair
 from pygan._penalty_base import Penalty, second_derivatives
 from pygan._player import Player
-from pygan._trainer_batches import Share
+from pygan._trainer_batches import Batch, Share
 from pygan._trainer_judge import Judge
 from pygan._trainer_losses import Losses, LossFunctions, Result, combined
-from pygan._trainer_samples import Samples
+from pygan._trainer_samples import Generated, Samples
 from pygan._trainer_stats import Reports, TrainStats
 from pygan.fused_losses import LossStats
 from pygan.modules import InstanceNoise
 from pygan.schedules import Schedule
 from pygan.stream import NoiseStream
 
-__all__ = ["GANTrainer", "LossFunctions", "TrainStats"]
+__all__ = ["GANTrainer", "GeneratorStep", "LossFunctions", "TrainStats"]
 
 
 def _of(owner: str, name: str) -> Any:
@@ -50,6 +57,13 @@ def _of(owner: str, name: str) -> Any:
         setattr(owner_of(trainer), name, value)
 
     return property(attrgetter(f"{owner}.{name}"), replace)
+
+
+# Objects of the user's own, which may have a state.
+_GIVEN = [
+    *("loss", "latent", "logits", "generator_terms", "adversarial_weight"),
+    *("generator_inputs", "discriminator_inputs", "generated", "augment"),
+]
 
 
 class GANTrainer:
@@ -68,7 +82,8 @@ class GANTrainer:
             generator's parameters; or a shape, such as (100, 1, 1), for those of shape (N, 100, 1, 1); or a callable
             ``batch_size -> Tensor`` whose first dimension is batch_size. Where several processes share a batch, the
             callable is called in each with the size of the whole batch, and the process takes its share of the result:
-            seeded alike, they draw what one process would.
+            seeded alike, they draw what one process would. None: the generator gets the labels alone, as pix2pix's gets
+            the image that it is to translate.
         loss: one of ``pygan.fused_losses.LOSSES``, or a :class:`LossFunctions`.
         logits: ``output -> logits``, for a discriminator that returns more than logits: picks the tensor or the list of
             tensors from what it returned, as ``lambda output: output[0]`` does. The loss, the statistics and the
@@ -79,12 +94,26 @@ class GANTrainer:
         label_smoothing: one-sided, for the real samples, in [0, 1].
         weights: of the scales, a list of numbers, one for each tensor that the discriminator returns, by which to
             multiply its loss in both steps; or a number for all. (For a loss of your own, it does that itself.)
+        generator_terms: ``GeneratorStep -> dict``, further losses of the generator by name, 0-d and with their graph,
+            which are added to the adversarial one: reconstruction, perceptual, feature matching, path length, each
+            times its weight. :class:`GeneratorStep` says what there is to compute them from. The statistics have each.
+        adversarial_weight: by what the adversarial loss is multiplied in the generator's step: a number, a schedule of
+            `pygan.schedules` (its value after that many iterations), a 0-d tensor, or ``GeneratorStep -> 0-d tensor``,
+            as :func:`pygan.penalties.adaptive_weight` makes one of two gradients.
+        discriminator_start: iterations before the adversarial parts begin. Until then the discriminator is neither
+            asked nor trained, and the generator learns from ``generator_terms`` alone.
         d_steps: k, the discriminator steps per generator step, at least 1.
         reuse_fakes: make the generated samples once an iteration, as the examples of DCGAN, pix2pix, HiFi-GAN and
             VQGAN do: the discriminator learns from them, then the generator's step judges the same ones by the updated
             discriminator, with noise and augmentation of their own. It saves a forward pass of the generator, whose
             BatchNorm counts once, and takes the memory of its graph during the discriminator's step. Such a step is
             whole: the two phases cannot be called by themselves. False: fresh samples for each phase, as in the paper.
+        joint: judge real and generated samples in one batch in the discriminator's step, one forward and one backward
+            pass in place of two. What looks at a batch as a whole, such as a minibatch standard deviation, then sees
+            both kinds together; BatchNorm in training mode is refused.
+        separate: run the discriminator's step backward for the real samples before it judges the generated ones: the
+            same gradients, with the activations of one side in memory at a time. Not for losses and penalties that look
+            at the logits of both sides.
         noise: :class:`pygan.InstanceNoise`, put before the discriminator on real and generated samples alike, fresh
             at every use; or a schedule or a standard deviation, to make one of. The loop anneals it:
             ``trainer.noise.step(stats.real_sign)`` (what the adaptive schedules follow).
@@ -97,8 +126,13 @@ class GANTrainer:
             (:class:`pygan.EMA`), updated after each generator step; or an average of your own, a `pygan.EMA` or
             another AveragedModel of torch's, whose own update waits for the device in every step; None: no average.
         seed: of the latents and of what the penalties draw, 64 bit; None draws one from PyTorch's default generator.
-        generator_inputs: ``(latent, labels) -> tuple`` of the generator's positional arguments. Default: the latents,
-            and the labels if there are any.
+        generator_inputs: ``(latent, labels) -> tuple`` of the generator's positional arguments. Default: those of the
+            two that there are.
+        discriminator_inputs: ``(samples, labels) -> tuple`` of the discriminator's, in the same way:
+            ``lambda x, labels: (x,)`` for one that gets no labels, ``lambda x, labels: (torch.cat([labels, x], 1),)``
+            for pix2pix's.
+        generated: ``output -> samples``, for a generator that returns more than the samples: picks the tensor (N, ...)
+            from what it returned. :class:`GeneratorStep` has all of it.
         augment: ``samples -> samples``, differentiable, applied to real and generated samples before the noise; not in
             place. It may also convert real samples that are stored as integers, which noise and penalties need as
             floating ones (but R1 without sigma needs them before it).
@@ -140,12 +174,16 @@ class GANTrainer:
     discriminator: nn.Module = _of("_pair.d", "network")
     d_optimizer: Optimizer = _of("_pair.d", "optimizer")
     ema: AveragedModel | None = _of("_pair", "ema")
-    latent: int | Sequence[int] | Callable[[int], Tensor] = _of("_samples", "latent")
+    latent: int | Sequence[int] | Callable[[int], Tensor] | None = _of("_samples", "latent")
     generator_inputs: Callable[..., tuple[Any, ...]] | None = _of("_samples", "generator_inputs")
+    generated: Callable[[Any], Tensor] | None = _of("_samples", "generated")
     stream: NoiseStream = _of("_samples", "stream")
     noise: InstanceNoise | None = _of("_judge", "noise")
     augment: Callable[[Tensor], Tensor] | None = _of("_judge", "augment")
     logits: Callable[[Any], Any] | None = _of("_judge", "logits")
+    discriminator_inputs: Callable[..., tuple[Any, ...]] | None = _of(
+        "_judge", "discriminator_inputs"
+    )
     penalties: list[Penalty] = _of("_judge", "penalties")
     loss: str | LossFunctions = _of("_losses", "loss")
     label_smoothing: float = _of("_losses", "label_smoothing")
@@ -160,20 +198,27 @@ class GANTrainer:
         g_optimizer: Optimizer,
         d_optimizer: Optimizer,
         *,
-        latent: int | Sequence[int] | Callable[[int], Tensor],
+        latent: int | Sequence[int] | Callable[[int], Tensor] | None,
         loss: str | LossFunctions = "non_saturating",
         logits: Callable[[Any], Any] | None = None,
         label_smoothing: float = 0.0,
         weights: float | Sequence[float] | None = None,
+        generator_terms: GeneratorTerms | None = None,
+        adversarial_weight: AdversarialWeight = 1.0,
+        discriminator_start: int = 0,
         d_steps: int = 1,
         reuse_fakes: bool = False,
+        joint: bool = False,
+        separate: bool = False,
         noise: InstanceNoise | Schedule | float | None = None,
         penalties: Penalty | Sequence[Penalty] = (),
         micro_batches: int = 1,
         max_grad_norm: float | None = None,
         ema: float | AveragedModel | None = None,
         seed: int | None = None,
-        generator_inputs: Callable[[Tensor, Tensor | None], tuple[Any, ...]] | None = None,
+        generator_inputs: Callable[[Any, Any], tuple[Any, ...]] | None = None,
+        discriminator_inputs: Callable[[Tensor, Any], tuple[Any, ...]] | None = None,
+        generated: Callable[[Any], Tensor] | None = None,
         augment: Callable[[Tensor], Tensor] | None = None,
         scaler: torch.amp.GradScaler | None = None,
     ) -> None:
@@ -182,14 +227,20 @@ class GANTrainer:
         checked.loss(loss, label_smoothing, weights)
         check_int("GANTrainer", "d_steps", d_steps)
         check_int("GANTrainer", "micro_batches", micro_batches)
+        check_int("GANTrainer", "discriminator_start", discriminator_start, 0)
         checked.reused(reuse_fakes, d_steps, micro_batches)
+        checked.adversarial(adversarial_weight, discriminator_start, generator_terms)
         checked.between("max_grad_norm", max_grad_norm, 0.0, float("inf"))
         checked.average(ema)
         checked.seed(seed)
-        checked.hooks(generator_inputs=generator_inputs, augment=augment, logits=logits)
+        checked.hooks(generator_inputs=generator_inputs, discriminator_inputs=discriminator_inputs)
+        checked.hooks(generated=generated, augment=augment, logits=logits)
+        checked.hooks(generator_terms=generator_terms)
         penalties = checked.penalties(penalties)
+        checked.judging(discriminator, loss, penalties, joint=joint, separate=separate)
         self.d_steps, self.micro_batches, self.max_grad_norm = d_steps, micro_batches, max_grad_norm
-        self.scaler, self.reuse_fakes = scaler, reuse_fakes
+        self.scaler, self.reuse_fakes, self.generator_terms = scaler, reuse_fakes, generator_terms
+        self.adversarial_weight, self.discriminator_start = adversarial_weight, discriminator_start
         g = Player("generator", generator, g_optimizer)
         d = Player("discriminator", discriminator, d_optimizer)
         self._pair = Pair(g, d, ema)
@@ -198,8 +249,17 @@ class GANTrainer:
             seed = int(torch.randint(2**63 - 1, (), dtype=torch.int64))
         # Another seed than that of a noise module made here, whose normals must not be those of the latents.
         stream = NoiseStream((seed + 1) % 2**64, device=g.device)
-        self._samples = Samples(g, latent, generator_inputs, stream)
-        self._judge = Judge(d, noise=noise, augment=augment, logits=logits, penalties=penalties)
+        self._samples = Samples(g, latent, generator_inputs, generated, stream)
+        self._judge = Judge(
+            d,
+            noise=noise,
+            augment=augment,
+            logits=logits,
+            discriminator_inputs=discriminator_inputs,
+            penalties=penalties,
+            joint=joint,
+            separate=separate,
+        )
         self._losses = Losses(loss, label_smoothing, weights)
         self._reports = Reports(len(penalties), d.device)
         self.steps = self.d_updates = 0
@@ -210,7 +270,7 @@ class GANTrainer:
     def step(
         self,
         real: Tensor | Sequence[Tensor],
-        labels: Tensor | Sequence[Tensor] | None = None,
+        labels: Any = None,
         *,
         total: int | Sequence[int] | None = None,
     ) -> TrainStats:
@@ -218,180 +278,195 @@ class GANTrainer:
 
         Args:
             real: a batch (N, ...) of real samples; with ``d_steps`` > 1, a sequence of that many batches.
-            labels: for conditional networks, (N, ...), or a sequence like `real`: the second argument of both
-                networks. Generated samples get the labels of the real ones.
+            labels: for conditional networks: a tensor (N, ...), or a tuple or dict of such, nested; where `real` is a
+                sequence, a sequence of those of its batches. The second argument of both networks, unless
+                ``generator_inputs`` or ``discriminator_inputs`` says otherwise. Generated samples get the labels of the
+                real ones.
             total: samples of a batch in all processes together, where they do not have equally many: the first
                 processes have one more (``torch.tensor_split``). A number, or a sequence like `real`.
         """
         self._pair.prepare("step", self._pair.g, self._pair.d)
-        reals = batches.one_per_step(
-            "real", real, self.d_steps, hint=" (a batch and its labels are step(x, labels))"
-        )
-        for batch in reals:
-            self._check_real("step", batch)
-        all_labels: Sequence[Tensor | None] = [None] * len(reals)
-        if labels is not None:
-            all_labels = batches.one_per_step("labels", labels, self.d_steps)
-        for batch, its_labels in zip(reals, all_labels, strict=True):
-            checked.per_sample("step", "labels", its_labels, len(batch))
+        reals = batches.one_per_step(real, self.d_steps)
+        for x in reals:
+            self._check_real("step", x)
+        all_labels = batches.labels_per_step(labels, real, reals)
         totals = batches.totals_per_step(total, self.d_steps)
         shares = [self._share("step", len(x), t) for x, t in zip(reals, totals, strict=True)]
         # All latents first: a callable that returns a wrong batch size is caught before anything has been trained.
-        rounds = list(zip(reals, all_labels, shares, strict=True))
-        again = [] if self.reuse_fakes else [rounds[-1]]
-        latents = [self._samples.latents(len(x), share) for x, _, share in rounds + again]
-        fake = None
+        rounds = [
+            self._batch("step", len(x), x, y, share)
+            for x, y, share in zip(reals, all_labels, shares, strict=True)
+        ]
+        last, made = rounds[-1], None
         if self.reuse_fakes:
-            fake = self._samples.made_by(self.generator, latents[-1], all_labels[-1])
-        for (batch, its_labels, share), latent in zip(rounds, latents):
-            of_d = self._train_discriminator(batch, latent, its_labels, share, fake)
-        of_g = self._train_generator(latents[-1], reals[-1], *rounds[-1][1:], fake)
-        return self._reports.of_iteration(of_d, of_g, shares[-1])
+            made = self._samples.made_by(self.generator, last)
+        else:
+            last = self._batch("step", last.n, last.real, last.labels, last.share)
+        for batch in rounds:
+            of_d = self._train_discriminator(batch, made)
+        of_g, terms = self._train_generator(last, made)
+        return self._reports.of_iteration(of_d, of_g, terms, last.share)
 
     def discriminator_step(
-        self, real: Tensor, labels: Tensor | None = None, *, total: int | None = None
+        self, real: Tensor, labels: Any = None, *, total: int | None = None
     ) -> tuple[Tensor, LossStats]:
         """Update the discriminator once, on the batch `real` (N, ...) and N generated samples: (loss, statistics)."""
         self._check_separable("discriminator_step")
         self._pair.prepare("discriminator_step", self._pair.d)
         self._check_real("discriminator_step", real)
-        checked.per_sample("discriminator_step", "labels", labels, len(real))
+        checked.labels("discriminator_step", labels, len(real))
         share = self._share("discriminator_step", len(real), total)
-        latent = self._samples.latents(len(real), share)
-        return self._reports.of_phase(self._train_discriminator(real, latent, labels, share), share)
+        batch = self._batch("discriminator_step", len(real), real, labels, share)
+        return self._reports.of_phase(self._train_discriminator(batch), share)
 
     def generator_step(
         self,
         batch_size: int,
         real: Tensor | None = None,
-        labels: Tensor | None = None,
+        labels: Any = None,
         *,
         total: int | None = None,
     ) -> tuple[Tensor, LossStats]:
-        """Update the generator once, on `batch_size` samples: (loss, statistics).
+        """Update the generator once, on `batch_size` samples: (loss, statistics), the adversarial ones.
 
-        `real`, a batch (N, ...) of real samples, is for the relativistic losses, which compare with it; for the
-        pairing one N is batch_size.
+        `real`, a batch (N, ...) of real samples, is for the losses that compare with it, as the relativistic ones do,
+        and for ``generator_terms``; for the pairing losses and for most terms N is batch_size.
         """
         self._check_separable("generator_step")
         self._pair.prepare("generator_step", self._pair.g)
         check_int("GANTrainer.generator_step", "batch_size", batch_size)
-        if self._losses.compares != (real is not None):
-            must = "a batch of real samples" if self._losses.compares else "None"
+        compares = self._losses.compares
+        if compares != (real is not None) and (compares or self.generator_terms is None):
+            must = "a batch of real samples" if compares else "None"
             raise ValueError(
                 f'GANTrainer.generator_step: real must be {must} for loss="{self.loss}", '
                 f"got {type(real).__name__}"
             )
         if real is not None:
             self._check_real("generator_step", real)
-        checked.per_sample("generator_step", "labels", labels, batch_size)
+        checked.labels("generator_step", labels, batch_size)
         share = self._share("generator_step", batch_size, total)
-        latent = self._samples.latents(batch_size, share)
-        return self._reports.of_phase(self._train_generator(latent, real, labels, share), share)
+        batch = self._batch("generator_step", batch_size, real, labels, share)
+        of_g, _ = self._train_generator(batch)
+        return self._reports.of_phase(of_g, share)
 
     def _train_discriminator(
-        self,
-        real: Tensor,
-        latent: Tensor,
-        labels: Tensor | None,
-        share: Share,
-        shared: Tensor | None = None,
+        self, batch: Batch, made: Generated | None = None
     ) -> tuple[Tensor, LossStats]:
+        """On fresh samples, or on those that were made."""
         G, D = self._pair.g, self._pair.d
-        self.real = real.detach()
-        due = [i for i, p in enumerate(self.penalties) if self.d_updates % p.every == 0]
-        penalties = [self.penalties[i] for i in due]
-        results: list[tuple[float, Result]] = []
-        sums: list[Any] = [0.0] * len(due)
-        with G.frozen(), self._placed(share):
-            for part in batches.parts_of(real, latent, labels, share, self.micro_batches):
-                if shared is None:
+        assert batch.real is not None
+        self.real = batch.real.detach()
+        if self._is_off():
+            return self._reports.nothing(D.device)
+        due = [(i, p) for i, p in enumerate(self.penalties) if self.d_updates % p.every == 0]
+        sums: dict[int, Any] = dict.fromkeys((i for i, _ in due), 0.0)
+        numbers, graded = [], False
+        with G.frozen(), self._placed(batch.share):
+            for part in batches.parts_of(batch, self.micro_batches):
+                if made is None:
                     with torch.no_grad():
-                        fake = self._samples.made_by(G.network, part.latent, part.labels)
+                        fake = self._samples.made_by(G.network, part).samples
                     G.reshard()
                 else:
-                    fake = shared.detach()
-                with D.gathered(bool(due)), second_derivatives(penalties):
-                    sides, probes = self._judge.both(part, fake, penalties, self.stream)
-                    # Before the penalties, some of which have a state: an error here leaves it as it is.
-                    result = self._losses.discriminator(*sides, scaled=self.scaler is not None)
-                    values = [
-                        penalty.value(*sides, probe, self.steps)
-                        for penalty, probe in zip(penalties, probes, strict=True)
-                    ]
-                    if part.first:
-                        D.zero_grad()
-                    terms = [p.every * value for p, value in zip(penalties, values, strict=True)]
-                    result.backward(terms, part.weight * share.weight, self.scaler)
-                results.append((part.weight, result))
-                sums = [s + part.weight * v.detach() for s, v in zip(sums, values, strict=True)]
+                    fake = made.samples.detach()
+                samples = {"real": part.real, "fake": fake}
+                labels = {"real": part.labels, "fake": part.labels}
+                with D.gathered(bool(due)), second_derivatives([p for _, p in due]):
+                    turns = self._judge.turns(samples, labels, due, self.stream, last=part.last)
+                    for turn in turns:
+                        # Before the penalties, some of which have a state: an error here leaves it as it is.
+                        result = self._losses.discriminator(turn, scaled=self.scaler is not None)
+                        terms = []
+                        for (i, penalty), probe in zip(turn.due, turn.probes, strict=True):
+                            value = penalty.value(turn.real, turn.fake, probe, self.steps)
+                            terms.append(penalty.every * value)
+                            sums[i] = sums[i] + part.weight * value.detach()
+                        if not graded:
+                            D.zero_grad()
+                        graded = True
+                        result.backward(terms, part.weight * batch.share.weight, self.scaler)
+                loss, stats = result.loss, result.stats
+                if loss is None or stats is None:
+                    loss, stats = self._losses.numbers(turn.real, turn.fake)
+                numbers.append((part.weight, loss, stats))
             D.update(self.max_grad_norm, self.scaler, self.update_if)
         self.d_updates += 1
-        for i, value in zip(due, sums, strict=True):
-            self._reports.computed(i, share.weight * value)
-        return combined(results)
+        for i, value in sums.items():
+            self._reports.computed(i, batch.share.weight * value)
+        return combined(numbers)
 
     def _train_generator(
-        self,
-        latent: Tensor,
-        real: Tensor | None,
-        labels: Tensor | None,
-        share: Share,
-        shared: Tensor | None = None,
-    ) -> tuple[Tensor, LossStats]:
+        self, batch: Batch, made: Generated | None = None
+    ) -> tuple[tuple[Tensor, LossStats], dict[str, Tensor]]:
+        """On fresh samples, or on those that were made: loss and statistics, and the terms."""
         G, D = self._pair.g, self._pair.d
-        results: list[tuple[float, Result]] = []
-        fakes = []
-        with D.frozen(), self._placed(share):
-            for part in batches.parts_of(real, latent, labels, share, self.micro_batches):
-                if shared is None:
-                    with G.no_sync(not part.last):
-                        fake = self._samples.made_by(G.network, part.latent, part.labels)
-                else:
-                    fake = shared
-                # The discriminator's parameters get no gradient here, which DistributedDataParallel must not wait for.
-                with D.no_sync():
-                    judged = self._judge.one(fake, part.labels)
-                    real_logits = None
-                    if self._losses.compares:
-                        assert part.real is not None
-                        with torch.no_grad():
-                            real_logits = self._judge.one(part.real, part.labels).logits
-                if self.ends_in_sigmoid is None:
-                    self.ends_in_sigmoid = outputs.end_in_sigmoid(judged.logits, D.bare)
-                result = self._losses.generator(judged, real_logits, scaled=self.scaler is not None)
+        numbers, fakes = [], []
+        terms: dict[str, Any] = {}
+        with D.frozen(), self._placed(batch.share):
+            for part in batches.parts_of(batch, self.micro_batches):
+                with G.no_sync(not part.last):
+                    generated = made or self._samples.made_by(G.network, part)
+                step = GeneratorStep(self._judge, D, part, generated, self.steps)
+                step.terms = terms_of(step, self.generator_terms)
+                result = self._adversarial(step)
                 if part.first:
                     G.zero_grad()
-                result.backward([], part.weight * share.weight, self.scaler)
-                results.append((part.weight, result))
-                fakes.append(fake.detach())
+                weight = part.weight * batch.share.weight
+                result.backward([*step.terms.values()], weight, self.scaler)
+                assert result.loss is not None and result.stats is not None
+                numbers.append((part.weight, result.loss, result.stats))
+                fakes.append(generated.samples.detach())
+                for name, value in step.terms.items():
+                    terms[name] = terms.get(name, 0.0) + part.weight * value.detach()
             G.update(self.max_grad_norm, self.scaler, self.update_if)
         self.steps += 1
         self._pair.average()
         self.fake = fakes[0] if len(fakes) == 1 else torch.cat(fakes)
-        return combined(results)
+        return combined(numbers), terms
+
+    def _adversarial(self, step: GeneratorStep) -> Result:
+        """The adversarial part of the generator's loss."""
+        if self._is_off():
+            if not step.terms:
+                raise ValueError(
+                    "GANTrainer: generator_terms must return a loss before discriminator_start, got none"
+                )
+            return Result(*self._reports.nothing(self._pair.d.device), [], [])
+        scaled = self.scaler is not None
+        result = adversarial(step, self._losses, self.adversarial_weight, scaled=scaled)
+        if self.ends_in_sigmoid is None:
+            self.ends_in_sigmoid = outputs.end_in_sigmoid(step.fake_logits, self._pair.d.bare)
+        return result
+
+    def _is_off(self) -> bool:
+        """Whether the adversarial parts are, for now."""
+        return self.steps < self.discriminator_start
 
     @torch.no_grad()
-    def sample(
-        self, n: int, labels: Tensor | None = None, *, latent: Tensor | None = None
-    ) -> Tensor:
+    def sample(self, n: int, labels: Any = None, *, latent: Tensor | None = None) -> Tensor:
         """n generated samples (n, ...), from the averaged generator if there is one, in eval mode.
 
         Args:
-            labels: for conditional networks, (n, ...).
+            labels: for conditional networks, as for `step`.
             latent: what to make them of, (n, ...); drawn as for training, from `stream`, if not given.
         """
         check_int("GANTrainer.sample", "n", n)
-        checked.per_sample("sample", "labels", labels, n)
+        checked.labels("sample", labels, n)
         checked.per_sample("sample", "latent", latent, n)
+        if latent is not None and self.latent is None:
+            raise ValueError("GANTrainer.sample: latent must be None for latent=None, got a tensor")
         self._pair.look()
+        share = self._share("sample", n, None)
         if latent is None:
-            latent = self._samples.latents(n, self._share("sample", n, None))
+            batch = self._batch("sample", n, None, labels, share)
+        else:
+            batch = Batch(n, None, latent, labels, share)
         network = self._pair.g.bare if self.ema is None else self.ema.module
         training = [module for module in network.modules() if module.training]
         try:
             network.eval()
-            return self._samples.made_by(network, latent, labels)
+            return self._samples.made_by(network, batch).samples
         finally:
             # Casts without a graph, which an autocast region keeps, would leave the next step without gradients.
             torch.clear_autocast_cache()
@@ -448,8 +523,7 @@ class GANTrainer:
 
     def _stateful(self) -> dict[str, Any]:
         """What was given to the trainer that has a state of its own."""
-        names = ("loss", "latent", "logits", "generator_inputs", "augment")
-        given = {name: getattr(self, name) for name in names}
+        given = {name: getattr(self, name) for name in _GIVEN}
         given.update((f"penalty {i}", penalty) for i, penalty in enumerate(self.penalties))
         return states.stateful(given)
 
@@ -463,6 +537,15 @@ class GANTrainer:
     def _check_real(self, verb: str, real: Tensor) -> None:
         checked.batch(verb, "real", real)
         checked.convertible(verb, real, self.noise, self.penalties, self.augment)
+
+    def _batch(self, verb: str, n: int, real: Tensor | None, labels: Any, share: Share) -> Batch:
+        """With latents that are drawn for it."""
+        if self.latent is None and labels is None:
+            raise ValueError(
+                f"GANTrainer.{verb}: labels, of which the generator makes its samples, must be given for latent=None, "
+                "got None"
+            )
+        return self._samples.batch(n, real, labels, share)
 
     def _share(self, verb: str, n: int, total: int | None) -> Share:
         return batches.share_of(verb, n, total, is_parallel=self._pair.is_parallel)

@@ -105,6 +105,7 @@ def test_attention_without_a_second_derivative_names_what_works():
 
 @pytest.mark.parametrize("penalty", [R1(1.0), R2(1.0), GradientPenalty()])
 def test_a_compiled_discriminator_names_what_works(penalty):
+    torch._dynamo.reset()  # after many compilations of one function it compiles no more of them
     D = torch.compile(Attention().last, backend="aot_eager")
     name = type(penalty).__name__
     message = f"GANTrainer: the discriminator must have second derivatives for {name}, got: "

@@ -21,7 +21,7 @@ def optimizer_of(*modules):
     [
         (dict(d_steps=0), ValueError, "d_steps must be an int of at least 1, got 0"),
         (dict(d_steps=1.5), ValueError, "d_steps must be an int of at least 1, got 1.5"),
-        (dict(latent=0), ValueError, "latent must be a positive int, a shape of such or .*, got 0"),
+        (dict(latent=0), ValueError, "latent must be a positive int, a shape of such, .*, got 0"),
         (
             dict(loss="hing"),
             ValueError,
@@ -146,7 +146,7 @@ REAL = torch.randn(8, 6)
         ),
         ({}, lambda t: t.discriminator_step([REAL]), TypeError, "real must be a tensor, got list"),
         ({}, lambda t: t.step(REAL, REAL[:3]), ValueError, "labels must have the 8 samples' first"),
-        ({}, lambda t: t.step(REAL, 3), TypeError, "labels must be a tensor or a sequence"),
+        ({}, lambda t: t.step(REAL, 3), TypeError, "labels must be a tensor, got int"),
         (
             {},
             lambda t: t.discriminator_step(REAL, 3),

@@ -214,8 +214,16 @@ class Returns(nn.Module):
 @pytest.mark.parametrize(
     ("form", "error", "got"),
     [
-        (lambda x: (x, x), TypeError, "got a tuple of length 2; wrap it in a module"),
-        (lambda x: {"image": x}, TypeError, "got dict; wrap it in a module"),
+        (
+            lambda x: (x, x),
+            TypeError,
+            "got a tuple of length 2; pass generated=, a callable that picks them",
+        ),
+        (
+            lambda x: {"image": x},
+            TypeError,
+            "got dict; pass generated=, a callable that picks them",
+        ),
         (lambda x: x[1:], ValueError, "got shape (7, 6)"),
         (lambda x: x.mean(), ValueError, "got shape ()"),
     ],
@@ -275,7 +283,10 @@ def test_flat_latents_for_a_convolution_name_the_shape():
 @pytest.mark.parametrize("latent", [(), (4, 0), (4, 1.5), [True], "4", -1, True])
 def test_latents_of_no_shape_are_refused(latent):
     G, D = networks()
-    with raises(ValueError, "GANTrainer: latent must be a positive int, a shape of such or a"):
+    with raises(
+        ValueError,
+        "GANTrainer: latent must be a positive int, a shape of such, a callable or None, got",
+    ):
         trainer_of(D, G, latent=latent)
 
 
@@ -289,7 +300,7 @@ def test_images_of_another_shape_than_the_real_ones_are_refused():
         before = copy.deepcopy(D.state_dict())
         with raises(
             ValueError,
-            f"GANTrainer: generator must return images of the real ones' shape {shape}, got",
+            f"GANTrainer: generator must return samples of the real ones' shape {shape}, got",
         ):
             trainer.step(torch.randn(8, *shape))
         assert_same(D.state_dict(), before)

@@ -84,15 +84,17 @@ class Data:
         """That both take the labels that they will be passed.
 
         Args:
-            options: those of GANTrainer.
+            options: those of GANTrainer, the latent among them.
 
         Raises:
             ValueError: one has no second argument.
         """
         if not (self.labeled and self.conditional):
             return
-        networks = {"discriminator": discriminator}
-        if options.get("generator_inputs") is None:
+        networks = {}
+        if options.get("discriminator_inputs") is None:
+            networks["discriminator"] = discriminator
+        if options.get("generator_inputs") is None and options["latent"] is not None:
             networks["generator"] = generator
         for name, network in networks.items():
             network = getattr(
@@ -104,7 +106,7 @@ class Data:
                 raise ValueError(
                     f"pygan.fit: {name} must take the labels, which the data have, as a second argument, got "
                     f"{type(network).__name__}, whose forward does not ({error}); pass conditional=False to leave "
-                    "the labels out"
+                    f"the labels out, or {name}_inputs, which says what it gets"
                 ) from None
 
     def batches(

@@ -211,7 +211,7 @@ def fit(
         check_unused(g_optimizer=g_optimizer, d_optimizer=d_optimizer)
     checked_trainer_options(trainer_options)
     source = Data(data, conditional=conditional)
-    source.check_networks(generator, discriminator, trainer_options)
+    source.check_networks(generator, discriminator, {"latent": latent, **trainer_options})
     BatchSampler(source.size, batch_size, seed=0, drop_last=drop_last)
 
     def trainer(networks: Sequence[nn.Module], **more: Any) -> GANTrainer:

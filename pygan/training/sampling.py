@@ -36,7 +36,7 @@ class Sampling:
     ) -> None:
         self.trainer, self.data, self.device = trainer, data, device
         self.seed, self.batch_size = seed, batch_size
-        self.fixed: tuple[Tensor, Tensor | None] | None = None
+        self.fixed: tuple[Tensor | None, Tensor | None] | None = None
         """The latents and labels of the sample grids, the same in the whole run."""
         self._said = False
 
@@ -86,21 +86,21 @@ class Sampling:
         with isolated(derived_seed(self.seed, "evaluate", step), self.device):
             return evaluate(sample)
 
-    def _latents(self, n: int) -> Tensor:
+    def _latents(self, n: int) -> Tensor | None:
         latent = self.trainer.latent
-        if callable(latent):
-            return latent(n)
+        if latent is None or callable(latent):
+            return None if latent is None else latent(n)
         like = next(self.trainer.generator.parameters())
         # On the CPU: the same on every device.
         return torch.randn(n, *latent_shape(latent)).to(like.device, like.dtype)
 
-    def _samples(self, latents: Tensor, labels: Tensor | None) -> Tensor:
-        latents = latents.to(self.device)
-        labels = None if labels is None else labels.to(self.device)
+    def _samples(self, latents: Tensor | None, labels: Tensor | None) -> Tensor:
+        given = [None if x is None else x.to(self.device) for x in (latents, labels)]
+        n = max(len(x) for x in given if x is not None)
         parts = []
-        for first in range(0, len(latents), self.batch_size):
+        for first in range(0, n, self.batch_size):
             part = slice(first, first + self.batch_size)
-            its_labels = None if labels is None else labels[part]
-            latent = latents[part]
-            parts.append(self.trainer.sample(len(latent), its_labels, latent=latent))
+            latent, its_labels = (None if x is None else x[part] for x in given)
+            size = min(self.batch_size, n - first)
+            parts.append(self.trainer.sample(size, its_labels, latent=latent))
         return torch.cat(parts)

@@ -1,56 +1,23 @@
-"""GANTrainer's options for other people's recipes, each against the recipe's loop written out in plain PyTorch."""
+"""GANTrainer's samples made once for both steps, and weights of scales, against the loop in plain PyTorch."""
 
 import copy
 
 import pytest
 import torch
+from helpers_recipes import Scales, assert_close, normalized_discriminator, pairs
 from helpers_trainer import assert_same, everything, setup
-from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
-import pygan
 from pygan import fused_losses
 from pygan.penalties import R1, R2
-
-
-class Scales(nn.Module):
-    """A discriminator of three scales."""
-
-    def __init__(self):
-        super().__init__()
-        self.scales = nn.ModuleList(nn.Linear(6, n) for n in (1, 3, 2))
-
-    def forward(self, x):
-        return [scale(x) for scale in self.scales]
-
-
-def pairs(D=None, **options):
-    """A trainer in fp64, and copies of its networks and optimizers for the loop by hand."""
-    torch.manual_seed(0)
-    # No bias before BatchNorm: its gradient is 0, and Adam would make steps of the rounding errors.
-    first = [nn.Linear(4, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU()]
-    G = nn.Sequential(*first, nn.Linear(8, 6)).double()
-    if D is None:
-        first = [nn.Linear(6, 8), nn.LeakyReLU(0.2), nn.Linear(8, 8, bias=False)]
-        D = nn.Sequential(*first, nn.BatchNorm1d(8), nn.LeakyReLU(0.2), nn.Linear(8, 1))
-    nets = [(G, D.double()), copy.deepcopy((G, D))]
-    optimizers = [
-        [torch.optim.Adam(net.parameters(), lr=1e-2, betas=(0.5, 0.999)) for net in both]
-        for both in nets
-    ]
-    trainer = pygan.GANTrainer(*nets[0], *optimizers[0], **{"latent": 4, **options})
-    return trainer, *nets[1], *optimizers[1]
-
-
-def assert_close(trainer, G, D):
-    for ours, theirs in ((trainer.generator, G), (trainer.discriminator, D)):
-        torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=1e-9, atol=1e-12)
 
 
 def test_reused_fakes_are_dcgans_step():
     latents = [torch.randn(8, 4, dtype=torch.float64) for _ in range(6)]
     ours = iter(latents)
-    trainer, G, D, g_optimizer, d_optimizer = pairs(latent=lambda n: next(ours), reuse_fakes=True)
+    trainer, G, D, g_optimizer, d_optimizer = pairs(
+        normalized_discriminator(), latent=lambda n: next(ours), reuse_fakes=True
+    )
     for z in latents:
         real = torch.randn(8, 6, dtype=torch.float64)
         stats = trainer.step(real)

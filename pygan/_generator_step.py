@@ -1,0 +1,140 @@
+"""GeneratorStep: what one generator step is of, and what is added to its adversarial loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pygan._arguments import describe
+from pygan._penalty_base import Judged
+from pygan._player import Player
+from pygan._trainer_batches import Part
+from pygan._trainer_judge import Judge
+from pygan._trainer_losses import Losses, Result
+from pygan._trainer_samples import Generated
+from pygan._trainer_stats import TrainStats
+from pygan.schedules import Schedule
+
+__all__ = ["AdversarialWeight", "GeneratorStep", "GeneratorTerms", "adversarial", "terms_of"]
+
+
+class GeneratorStep:
+    """One generator step, of a micro-batch where there are such, for ``GANTrainer(generator_terms=...)`` and
+    ``adversarial_weight``. The discriminator is asked when its answer is first read, and never twice.
+
+    Attributes:
+        fake: the generated samples (N, ...), with their graph.
+        output: all that the generator returned, `fake` picked from it or itself.
+        real: the real batch (N, ...); None in a `generator_step` that was given none.
+        latent: (N, ...), or None where the generator gets none.
+        labels: as they were given to the step, or None.
+        steps: iterations done before this one.
+        terms: for ``adversarial_weight``: what ``generator_terms`` returned; empty before.
+        g_loss: for ``adversarial_weight``: the adversarial loss, 0-d, with its graph; None before.
+    """
+
+    def __init__(
+        self, judge: Judge, player: Player, part: Part, generated: Generated, steps: int
+    ) -> None:
+        self._judge, self._player = judge, player
+        self.output, self.fake = generated
+        self.real, self.latent, self.labels = part.real, part.latent, part.labels
+        self.steps = steps
+        self.terms: dict[str, Tensor] = {}
+        self.g_loss: Tensor | None = None
+
+    @property
+    def fake_output(self) -> Any:
+        """What the discriminator returned for the generated samples, augmented and with noise; with its graph."""
+        return self.judged_fake.output
+
+    @property
+    def fake_logits(self) -> Any:
+        """The logits in it."""
+        return self.judged_fake.logits
+
+    @property
+    def real_output(self) -> Any:
+        """What it returned for the real ones, augmented and with noise, without a graph.
+
+        Raises:
+            RuntimeError: there are none.
+        """
+        return self.judged_real.output
+
+    @property
+    def real_logits(self) -> Any:
+        """The logits in it."""
+        return self.judged_real.logits
+
+    @cached_property
+    def judged_fake(self) -> Judged:
+        # The discriminator's parameters get no gradient here, which DistributedDataParallel must not wait for.
+        with self._player.no_sync():
+            return self._judge.one(self.fake, self.labels)
+
+    @cached_property
+    def judged_real(self) -> Judged:
+        if self.real is None:
+            raise RuntimeError(
+                "GANTrainer.generator_step: real must be a batch of real samples where generator_terms asks what the "
+                "discriminator says of them, got None"
+            )
+        with self._player.no_sync(), torch.no_grad():
+            return self._judge.one(self.real, self.labels)
+
+
+GeneratorTerms = Callable[[GeneratorStep], dict[str, Tensor]]
+AdversarialWeight = float | Tensor | Schedule | Callable[[GeneratorStep], Tensor]
+
+
+def terms_of(step: GeneratorStep, generator_terms: GeneratorTerms | None) -> dict[str, Tensor]:
+    """What is added to the generator's adversarial loss, by name.
+
+    Raises:
+        TypeError, ValueError: it is no dict of numbers that have a graph.
+    """
+    if generator_terms is None:
+        return {}
+    terms = generator_terms(step)
+    must = "GANTrainer: generator_terms must return a dict of 0-d tensors"
+    if not isinstance(terms, dict):
+        raise TypeError(f"{must}, by their names, got {describe(terms)}")
+    for name, value in terms.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise TypeError(f"{must}, by their names, got {name!r}: {describe(value)}")
+        if name in TrainStats._fields:
+            raise ValueError(f"{must} by names that are not the statistics', got {name!r}")
+        if value.dim() != 0:
+            raise ValueError(f"{must}, got {name!r}: {describe(value)}")
+        if not value.requires_grad:
+            raise ValueError(
+                f"{must} that depend on the generated samples, got {name!r} without a graph; leave out what is not "
+                "to be trained"
+            )
+    return terms
+
+
+def adversarial(
+    step: GeneratorStep, losses: Losses, weight: AdversarialWeight, *, scaled: bool
+) -> Result:
+    """The adversarial loss, its gradients times its weight."""
+    own = None if isinstance(weight, (int, float, Tensor, Schedule)) else weight
+    fake, real = step.judged_fake, step.judged_real if losses.compares else None
+    result = losses.generator(fake, real, scaled=scaled, differentiable=own is not None)
+    if own is not None:
+        (step.g_loss,) = result.outputs
+        weight = own(step)
+        if not isinstance(weight, Tensor) or weight.dim() != 0:
+            raise TypeError(
+                f"GANTrainer: adversarial_weight must return a 0-d tensor, got {describe(weight)}"
+            )
+        weight = weight.detach()
+    elif isinstance(weight, Schedule):
+        weight = weight.checked_value(step.steps)
+    assert isinstance(weight, (int, float, Tensor))
+    return result.times(weight) if isinstance(weight, Tensor) or weight != 1 else result

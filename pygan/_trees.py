@@ -1,0 +1,33 @@
+"""What networks take beside samples, and what they return: a tensor, or tuples, lists and dicts of such, nested."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+__all__ = ["leaves", "mapped"]
+
+
+def leaves(tree: Any) -> list[Any]:
+    """All that is in the tree and is no tuple, list or dict, in order; nothing for None."""
+    if tree is None:
+        return []
+    if isinstance(tree, Mapping):
+        tree = list(tree.values())
+    if not isinstance(tree, (tuple, list)):
+        return [tree]
+    return [leaf for branch in tree for leaf in leaves(branch)]
+
+
+def mapped(function: Callable[..., Any], *trees: Any) -> Any:
+    """A tree like the first, each leaf of which is the function of those in its place; None where there is none."""
+    first: Any = trees[0]
+    kind = type(first)
+    if first is None:
+        return None
+    if isinstance(first, Mapping):
+        return kind({key: mapped(function, *(tree[key] for tree in trees)) for key in first})
+    if isinstance(first, (tuple, list)):
+        values = [mapped(function, *branches) for branches in zip(*trees, strict=True)]
+        return kind(*values) if hasattr(first, "_fields") else kind(values)
+    return function(*trees)
