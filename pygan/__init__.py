@@ -22,6 +22,8 @@ from pygan import (
     schedules,
 )
 from pygan.average import EMA
+from pygan.discriminators import Discriminators
+from pygan.fake_pool import FakePool
 from pygan.gan_loss import GANLoss
 from pygan.loss_modules import DiscriminatorLoss, GeneratorLoss
 from pygan.modules import InstanceNoise
@@ -34,6 +36,8 @@ from pygan.training.fit import fit
 __all__ = [
     "EMA",
     "DiscriminatorLoss",
+    "Discriminators",
+    "FakePool",
     "GANLoss",
     "GANTrainer",
     "GeneratorLoss",
