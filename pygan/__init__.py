@@ -2,9 +2,9 @@
 
 ``pygan.fused_losses`` holds the discriminator and generator losses, ``pygan.DiscriminatorLoss``, ``GeneratorLoss`` and
 ``GANLoss`` the same as modules, ``pygan.instance_noise`` the noise, ``pygan.GANTrainer`` the two steps of a GAN's
-training, ``pygan.fit`` a whole run, ``pygan.Monitor`` what goes wrong in one, ``pygan.divergences`` the theory's
-distances, ``pygan.reference`` the ops in plain PyTorch, and ``pygan.build_info()`` says what this build is and what
-runs.
+training, ``pygan.fit`` a whole run and ``pygan.FitOptions`` its options, ``pygan.Monitor`` what goes wrong in one,
+``pygan.divergences`` the theory's distances, ``pygan.reference`` the ops in plain PyTorch, and ``pygan.build_info()``
+says what this build is and what runs.
 """
 
 __version__ = "0.1.0"  # before the rest, which knows by it that this file is the one it belongs to
@@ -32,12 +32,14 @@ from pygan.noise import instance_noise, instance_noise_pair
 from pygan.stream import NoiseStream
 from pygan.trainer import GANTrainer
 from pygan.training.fit import fit
+from pygan.training.options import FitOptions
 
 __all__ = [
     "EMA",
     "DiscriminatorLoss",
     "Discriminators",
     "FakePool",
+    "FitOptions",
     "GANLoss",
     "GANTrainer",
     "GeneratorLoss",

@@ -73,7 +73,13 @@ BAD = [
         TypeError,
         "got an unexpected option 'scaler': mixed_precision='fp16' makes one",
     ),
-    ({"d_steps": 0}, ValueError, "d_steps must be at least 1, got 0"),
+    ({"out": 3}, TypeError, "out must be a path, got int"),
+    ({"lr_schedulers": 3}, TypeError, "lr_schedulers must be a sequence, got int"),
+    (
+        {"accelerator": 3},
+        TypeError,
+        "accelerator must be an accelerate.Accelerator or None, got int",
+    ),
     ({"source": 3}, TypeError, "data must be a tensor, a tuple (samples, labels) or a Dataset"),
     (
         {"source": (data(), 3)},
@@ -103,12 +109,11 @@ def test_bad_options_change_nothing(tmp_path, options, error, message):
     G, D = networks()
     g, d = (torch.optim.Adam(network.parameters()) for network in (G, D))
     before = copy.deepcopy(G.state_dict())
-    options = {"steps": 1, "batch_size": 8, "source": data(), "G": G, "D": D, **options}
+    must = {"steps": 1, "batch_size": 8, "out": tmp_path / "a", "latent": 4}
+    options = {**must, "source": data(), "G": G, "D": D, **options}
     source, G, D = (options.pop(name) for name in ("source", "G", "D"))
     with raises(error, "pygan.fit: " + message):
-        pygan.training.fit(
-            G, D, source, g_optimizer=g, d_optimizer=d, latent=4, out=tmp_path / "a", **options
-        )
+        pygan.training.fit(G, D, source, g_optimizer=g, d_optimizer=d, **options)
     assert not (tmp_path / "a").exists() and not g.state
     if isinstance(G, nn.Module):
         assert_equal(G.state_dict(), before)
@@ -119,6 +124,8 @@ def test_bad_trainer_options_change_nothing(tmp_path):
         run(tmp_path / "a", loss="huber")
     with raises(ValueError, "GANTrainer: ema must be"):
         run(tmp_path / "a", ema=2.0)
+    with raises(ValueError, "GANTrainer: d_steps must be an int of at least 1, got 0"):
+        run(tmp_path / "a", d_steps=0)
     G, _ = networks()
     with raises(TypeError, "pygan.fit: lr_schedulers must step without a metric"):
         run(tmp_path / "a", lr_schedulers=[ReduceLROnPlateau(torch.optim.SGD(G.parameters(), 0.1))])

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from helpers_fit import start
 
 from pygan import __main__, checkpoint, datasets
 from pygan.training.config import DataTable
+from pygan.training.config_train import train_keys
 from pygan.training.sources import scatter, source
 
 TINY = ["--set", "model.width=4", "--set", "train.progress=false"]
@@ -287,3 +289,14 @@ def test_the_picture_of_points():
     np.testing.assert_allclose(position, [[4.0, 2.0], [1.0, -1.0]], atol=5.0 / 383)
     gray = np.argwhere((picture == 200).all(2))
     assert len(gray) > 24 * 20
+
+
+def test_help_lists_the_keys_of_train(capsys):
+    with pytest.raises(SystemExit):
+        command("--help")
+    _, keys = capsys.readouterr().out.split("Keys of [train]")
+    assert "\n  log_every (50): Steps between lines of metrics" in keys
+    assert "\n  d_steps (1): k, the discriminator steps per generator step" in keys
+    assert re.findall(r"^  (\w+)[ :]", keys, re.M) == list(train_keys())
+    # Neither what no file can hold, nor what other tables and arguments of the command say.
+    assert not {"evaluate", "augment", "latent", "noise", "out", "resume"} & set(train_keys())

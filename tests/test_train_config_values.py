@@ -3,6 +3,11 @@
 import inspect
 import re
 import string
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from inspect import Parameter
+from typing import Any
 
 import pytest
 from helpers import raises
@@ -10,12 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pygan import __main__, penalties, schedules
-from pygan.trainer import GANTrainer
+from pygan.schedules import Schedule
 from pygan.training import config
 from pygan.training.config import Config, ConfigError, DataTable, OptimizerTable
-from pygan.training.config_train import _SET_ELSEWHERE
-from pygan.training.config_values import as_value
-from pygan.training.fit import fit
+from pygan.training.config_train import train_keys
+from pygan.training.config_values import as_value, check_values, is_plain
 from pygan.training.models import ARCHITECTURES
 
 
@@ -86,13 +90,16 @@ REFUSED = [
     ("[train]\nloss = 3", "[train] loss must be a string, got 3"),
     ("[train]\nloss = 'hing'", "[train] loss must be one of non_saturating, "),
     ("[train]\ndrop_last = 1", "[train] drop_last must be true or false, got 1"),
-    ("[train]\nmonitor = 'x'", "[train] monitor must be a bool, a callable"),
+    ("[train]\nmonitor = 'x'", "[train] monitor must be true or false, got 'x'"),
     ("[train]\nema = 1979-05-27", "[train] ema must be a number, a string, true, false or a list"),
     ("[model]\narchitecture = ['mlp']", "[model] architecture must be one of mlp, dcgan, got ['"),
     ("[model]\nbatch_norm = 'yes'", "[model] batch_norm must be true or false, got 'yes'"),
     ("[noise]\nschedule = ['a']", "[noise] schedule must be one of Adaptive, Constant, "),
     ("[[penalties]]\nname = ['R1']", "[[penalties]] name must be one of R1, R2, "),
-    ("[[penalties]]\nname = 'R1'\ngamma = 'a'", "[[penalties]] gamma must be a number, got 'a'"),
+    (
+        "[[penalties]]\nname = 'R1'\ngamma = 'a'",
+        "[[penalties]] gamma must be a number or a schedule, got",
+    ),
     ("[[penalties]]\nname = 'R1'\ngamma = {}", "[[penalties]] gamma schedule must be one of "),
     (
         "[[penalties]]\nname = 'R1'\ngamma = {schedule = 'Linear', start = 1, end = 0, until = 'a'}",
@@ -137,6 +144,44 @@ def test_values_that_cannot_be_honored_are_refused(text, message, tmp_path):
 def test_values_of_a_folder_that_cannot_be_honored_are_refused(text, message, tmp_path):
     with raises(ConfigError, "pygan train: ", message):
         load(text, tmp_path, "photos")
+
+
+TYPES = [
+    (float | Schedule | None, 0.5, None),
+    (float | Schedule | None, {"schedule": "Constant", "sigma": 1}, None),
+    (float | Schedule | None, "a", "[train] it must be a number or a schedule, got 'a'"),
+    (float | None, {"schedule": "Constant"}, "[train] it must be a number, got {'schedule'"),
+    (float | Sequence[float], [1, 0.5], None),
+    (float | Sequence[float], ["a"], "each of [train] it must be a number, got 'a'"),
+    (bool, 1, "[train] it must be true or false, got 1"),
+    (Callable[[int | float], float] | int, 0.5, "[train] it must be an int, got 0.5"),
+]
+
+
+@pytest.mark.parametrize(("annotation", "value", "message"), TYPES)
+def test_values_must_be_of_the_types_of_the_signature(annotation, value, message):
+    parameter = Parameter("it", Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+    with nullcontext() if message is None else raises(ConfigError, message):
+        check_values("[train]", {"it": parameter}, {"it": value})
+
+
+def test_a_file_holds_the_values_of_some_types_alone():
+    def holds(annotation):
+        return is_plain(Parameter("it", Parameter.KEYWORD_ONLY, annotation=annotation))
+
+    assert all(holds(kind) for kind in (bool, str | None, Sequence[float] | None, Schedule))
+    assert not any(holds(kind) for kind in (Any, Callable[[int], int] | None, Sequence[Any], dict))
+
+
+def test_tables_of_train_become_schedules():
+    loaded = config.load("ring")
+    weight = {"schedule": "Linear", "start": 0.0, "end": 1.0, "until": 0.5}
+    train = {"steps": 100, "batch_size": 8, "adversarial_weight": weight}
+    options = replace(loaded, train=train).options()
+    assert options == {**train, "adversarial_weight": options["adversarial_weight"]}
+    schedule = options["adversarial_weight"]
+    assert isinstance(schedule, schedules.Linear)
+    assert (schedule.start, schedule.end, schedule.steps) == (0.0, 1.0, 50)
 
 
 def test_of_two_values_on_the_command_line_neither_is_ignored(tmp_path, capsys):
@@ -194,7 +239,7 @@ def keys():
         "data": of(DataTable),
         "model": ["architecture", *of(*ARCHITECTURES.values())],
         "optimizer": of(OptimizerTable),
-        "train": [key for key in of(fit, GANTrainer) if key not in _SET_ELSEWHERE],
+        "train": list(train_keys()),
         "noise": ["schedule", "until", *of(*filter(inspect.isclass, noise))],
         "penalties": ["name", *of(*kinds)],
     }

@@ -1,5 +1,6 @@
 """Training runs: ``pygan.fit`` and what it consists of."""
 
 from pygan.training.fit import FitResult, fit
+from pygan.training.options import FitOptions
 
-__all__ = ["FitResult", "fit"]
+__all__ = ["FitOptions", "FitResult", "fit"]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from pygan.training.lock import RunLock
-from pygan.training.options import Options
+from pygan.training.options import FitOptions
 from pygan.training.processes import Processes
 from pygan.training.settings import Settings, changes, told
 from pygan.training.storage import Storage
@@ -31,7 +31,7 @@ class Beginning:
 
 
 def begin(
-    options: Options, settings: Settings, processes: Processes, storage: Storage, lock: RunLock
+    options: FitOptions, settings: Settings, processes: Processes, storage: Storage, lock: RunLock
 ) -> Beginning:
     """Find the checkpoint, in the main process, and tell all.
 
@@ -49,10 +49,12 @@ def begin(
             raise ValueError(f"pygan.fit: {told(differ, f'process {rank}')}")
 
     def find() -> tuple[Beginning, Any]:
-        if options.out.is_dir():
+        if options.folder.is_dir():
             lock.acquire()
-        elif options.out.exists():
-            raise NotADirectoryError(f"pygan.fit: out must be a folder, got the file {options.out}")
+        elif options.folder.exists():
+            raise NotADirectoryError(
+                f"pygan.fit: out must be a folder, got the file {options.folder}"
+            )
         state, changed = storage.find(options.resume), {}
         seed = settings["seed"]
         if state is not None:

@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from pygan.checkpoint import CheckpointError
 from pygan.training import config as configuration
 from pygan.training.config import Config, ConfigError
+from pygan.training.config_train import train_help
 from pygan.training.config_values import first_line
 from pygan.training.fit import FitResult, fit
 from pygan.training.models import ARCHITECTURES
@@ -29,14 +30,21 @@ from pygan.training.sources import source
 __all__ = ["add_parser", "train"]
 
 
+_DESCRIPTION = """\
+Train a GAN on points, digits or a folder of images, by the recipe of the data
+unless a file says otherwise. Ctrl-C or SIGTERM writes a checkpoint; --resume
+continues."""
+
+
 def add_parser(commands: Any) -> None:
     """Adds the command to those of `python -m pygan`."""
     names = ", ".join(configuration.recipes())
     parser = commands.add_parser(
         "train",
         help="train a GAN",
-        description="Train a GAN on points, digits or a folder of images, by the recipe of the data unless a file says "
-        "otherwise. Ctrl-C or SIGTERM writes a checkpoint; --resume continues.",
+        description=_DESCRIPTION,
+        epilog=f"Keys of [train], in the file or by --set train.KEY=VALUE:\n\n{train_help()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--data", help=f"{names}, or a folder of images")
@@ -101,7 +109,7 @@ def train(
         out: folder for everything that is written.
         resume, allow_changes: as for `pygan.fit`.
     """
-    options = dict(config.train)
+    options = config.options()
     seed = options.pop("seed", 0)
     torch.manual_seed(seed)  # for the weights
     with _fitting("[data]"):

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from pygan import penalties, schedules
 from pygan.penalties import Penalty
 from pygan.schedules import Schedule
+from pygan.training.config_objects import named, penalty_of, schedule_of, with_schedules
 from pygan.training.config_train import check_train
-from pygan.training.config_values import (
-    ConfigError,
-    check_arguments,
-    check_range,
-    first_line,
-    shown,
-)
+from pygan.training.config_values import ConfigError, check_arguments, check_range, shown
 from pygan.training.models import ARCHITECTURES
 
 __all__ = ["Config", "DataTable", "OptimizerTable", "config_of"]
@@ -104,6 +97,10 @@ class Config:
         """As dicts and lists, for checkpoints."""
         return asdict(self)
 
+    def options(self) -> dict[str, Any]:
+        """What [train] says, as `fit` takes it."""
+        return with_schedules("[train]", self.train, self.train["steps"])
+
     def schedule(self) -> Schedule | None:
         """The schedule that [noise] describes; None without one."""
         if not self.noise:
@@ -115,44 +112,11 @@ class Config:
                     f'[noise] must have no other keys with schedule "none", got {others}'
                 )
             return None
-        return self._schedule("[noise]", self.noise)
+        return schedule_of("[noise]", self.noise, self.train["steps"])
 
     def penalty_list(self) -> list[Penalty]:
         """What [[penalties]] describes."""
-        known = {n: getattr(penalties, n) for n in _classes(penalties, Penalty)}
-        made = []
-        for table in self.penalties:
-            arguments = {
-                key: self._schedule(f"[[penalties]] {key}", value)
-                if isinstance(value, dict)
-                else value
-                for key, value in table.items()
-            }
-            kind = _named("[[penalties]]", "name", known, arguments)
-            made.append(_made("[[penalties]]", kind, arguments))
-        return made
-
-    def _schedule(self, where: str, table: dict[str, Any]) -> Schedule:
-        """A schedule from its name and arguments; it takes the whole run unless the table says otherwise."""
-        known = {n: getattr(schedules, n) for n in _classes(schedules, Schedule)}
-        arguments = dict(table)
-        until = arguments.pop("until", None)
-        kind = _named(where, "schedule", known, arguments)
-        takes_steps = "steps" in inspect.signature(kind).parameters
-        if until is not None:
-            if not takes_steps or "steps" in arguments:
-                why = "with steps" if takes_steps else f"for {kind.__name__}, which takes no steps"
-                raise ConfigError(f"{where} until must be left out {why}, got {shown(until)}")
-            if type(until) not in (int, float) or not 0 < until <= 1:
-                raise ConfigError(
-                    f"{where} until must be a share of the run, above 0 and at most 1, got {shown(until)}"
-                )
-        if takes_steps:
-            share = 1.0 if until is None else until
-            arguments.setdefault("steps", max(1, round(share * self.train["steps"])))
-        made = _made(where, kind, arguments)
-        assert isinstance(made, Schedule)
-        return made
+        return [penalty_of(table, self.train["steps"]) for table in self.penalties]
 
 
 def config_of(tables: dict[str, Any]) -> Config:
@@ -160,7 +124,7 @@ def config_of(tables: dict[str, Any]) -> Config:
     model, train = tables.get("model", {}), tables.get("train", {})
     check_train(train)
     arguments = dict(model)
-    architecture = _named("[model]", "architecture", ARCHITECTURES, arguments)
+    architecture = named("[model]", "architecture", ARCHITECTURES, arguments)
     check_arguments("[model]", architecture, arguments, set_elsewhere={"shape"})
     for key, value in arguments.items():
         if type(value) is int:
@@ -180,26 +144,3 @@ def config_of(tables: dict[str, Any]) -> Config:
 def _table(kind: Callable[..., Any], name: str, given: dict[str, Any]) -> Any:
     check_arguments(name, kind, given)
     return kind(**given)
-
-
-def _named(where: str, key: str, known: Mapping[str, Any], arguments: dict[str, Any]) -> Any:
-    """What is called by the argument `key`, which is taken out."""
-    name = arguments.pop(key, None)
-    if not isinstance(name, str) or name not in known:
-        got = "none" if name is None else shown(name)
-        raise ConfigError(f"{where} {key} must be one of {', '.join(known)}, got {got}")
-    return known[name]
-
-
-def _made(where: str, kind: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    check_arguments(where, kind, arguments)
-    try:
-        return kind(**arguments)
-    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: more than memory holds
-        raise ConfigError(f"{where} {first_line(error)}") from None
-
-
-def _classes(module: Any, base: type) -> list[str]:
-    return [
-        n for n in module.__all__ if (c := getattr(module, n)) is not base and inspect.isclass(c)
-    ]

@@ -2,29 +2,57 @@
 
 from __future__ import annotations
 
-import inspect
-from pathlib import Path
+import re
+import textwrap
+from inspect import Parameter
 from typing import Any
 
 from torch import nn
 from torch.optim import SGD
 
 from pygan.trainer import GANTrainer
-from pygan.training.config_values import ConfigError, check_arguments, check_known, check_range
-from pygan.training.fit import fit
-from pygan.training.options import Options
+from pygan.training.config_objects import with_schedules
+from pygan.training.config_values import (
+    ConfigError,
+    as_value,
+    check_range,
+    check_values,
+    is_plain,
+)
+from pygan.training.documented import argument_texts, field_texts
+from pygan.training.keywords import keywords, split
+from pygan.training.options import FitOptions
 
-__all__ = ["check_train"]
+__all__ = ["check_train", "train_help", "train_keys"]
 
-# What the other tables or the command line say, and what no file can.
-_SET_ELSEWHERE = {
-    *("generator", "discriminator", "data", "g_optimizer", "d_optimizer", "latent", "noise"),
-    *("penalties", "lr_schedulers", "out", "resume", "preview", "evaluate", "config", "scaler"),
-    *("accelerator", "generator_inputs", "augment", "conditional", "allow_changes", "logits"),
-    "trainer_options",
-}
+# What other tables, the command line or the command say.
+_SET_ELSEWHERE = {"latent", "noise", "out", "resume", "allow_changes", "conditional"}
 # Beyond it memory runs out, or the steps have no end.
 _MOST = {"samples": 1 << 16, "workers": 1 << 10, "d_steps": 1 << 16, "micro_batches": 1 << 16}
+
+
+def train_keys() -> dict[str, Parameter]:
+    """The keywords of `fit` that [train] may give: those of which a file can hold a value."""
+    return {
+        name: parameter
+        for name, parameter in keywords(eval_str=True).items()
+        if name not in _SET_ELSEWHERE and is_plain(parameter)
+    }
+
+
+def train_help() -> str:
+    """The keys with their defaults, and what is said of each at first."""
+    texts = {**argument_texts(GANTrainer), **field_texts(FitOptions)}
+    lines = []
+    for name, parameter in train_keys().items():
+        has_default = parameter.default not in (None, Parameter.empty)
+        default = f" ({as_value(parameter.default)})" if has_default else ""
+        text = re.sub(r":\w+:(?=`)|`", "", texts.get(name, ""))
+        text = re.split(r"[;:]|\.(?: [A-Z]|$)", text)[0]
+        lines.append(f"  {name}{default}: {text}")
+    return "\n".join(
+        textwrap.fill(line, 78, subsequent_indent=6 * " ", break_on_hyphens=False) for line in lines
+    )
 
 
 def check_train(train: dict[str, Any]) -> None:
@@ -33,23 +61,16 @@ def check_train(train: dict[str, Any]) -> None:
     Raises:
         ConfigError: it will not; the message names the key.
     """
-    of_fit, of_trainer = (inspect.signature(f).parameters for f in (fit, GANTrainer))
-    for key in train:
-        check_known("key of [train]", key, {*of_fit, *of_trainer} - _SET_ELSEWHERE)
+    check_values("[train]", train_keys(), train)
     network, other = nn.PReLU(), nn.PReLU()  # with a parameter, and nothing drawn at random
+    optimizers = [SGD(net.parameters()) for net in (network, other)]
     try:
-        defaults = {k: p.default for k, p in of_fit.items() if k in Options.__dataclass_fields__}
-        given = {k: v for k, v in train.items() if k in of_fit}
-        check_arguments("[train]", Options, {**defaults, **given})
-        Options(**{**defaults, "out": Path(), **given})
-        given = {k: v for k, v in train.items() if k in of_trainer}
-        call = {"generator": network, "discriminator": other, "latent": 1, "seed": 0, **given}
-        call |= {f"{n}_optimizer": SGD(p.parameters()) for n, p in (("g", network), ("d", other))}
-        check_arguments("[train]", GANTrainer, call)
-        GANTrainer(**call)
+        options, of_trainer = split({**train, "out": "", "latent": 1})
+        of_trainer = with_schedules("[train]", of_trainer, options.steps)
+        GANTrainer(network, other, *optimizers, seed=0, **of_trainer)
+    except ConfigError:
+        raise
     except (TypeError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
         # Without the name of the function, by which a message begins.
         raise ConfigError(f"[train] {str(error).split(': ', 1)[-1]}") from None
     for key, most in _MOST.items():

@@ -7,10 +7,13 @@ import difflib
 import inspect
 import json
 import math
-import re
 import reprlib
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from inspect import Parameter
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+from pygan.schedules import Schedule
 
 __all__ = [
     "ConfigError",
@@ -19,7 +22,9 @@ __all__ = [
     "check_known",
     "check_plain",
     "check_range",
+    "check_values",
     "first_line",
+    "is_plain",
     "shown",
 ]
 
@@ -28,15 +33,13 @@ class ConfigError(ValueError):
     """A configuration that cannot be used; the message names the file, the table and the key."""
 
 
-# By the name of a type: the types of TOML's values that are taken for it, and what it is called.
-_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
-    "bool": ((bool,), "true or false"),
-    "int": ((int,), "an int"),
-    "float": ((int, float), "a number"),
-    "str": ((str,), "a string"),
+# By type: the types of TOML's values that are taken for it, and what it is called.
+_KINDS: dict[type, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), "true or false"),
+    int: ((int,), "an int"),
+    float: ((int, float), "a number"),
+    str: ((str,), "a string"),
 }
-_PLAIN = (bool, int, float, str, list, dict)
-_LIST = re.compile(r"(?:list|Sequence)\[(\w+)\]")
 
 
 def check_plain(where: str, value: Any) -> None:
@@ -71,30 +74,52 @@ def check_arguments(
     Raises:
         ConfigError: an unknown name, one that is missing, or a value of another type.
     """
-    parameters = {
-        name: parameter
-        for name, parameter in inspect.signature(function).parameters.items()
-        if name not in set_elsewhere
-    }
+    parameters = inspect.signature(function, eval_str=True).parameters
+    taken = {name: p for name, p in parameters.items() if name not in set_elsewhere}
+    check_values(where, taken, given)
+
+
+def check_values(where: str, parameters: Mapping[str, Parameter], given: Mapping[str, Any]) -> None:
+    """The same for some parameters of a function."""
     for name, value in given.items():
         check_known(f"key of {where}", name, parameters)
-        _check_kind(f"{where} {name}", value, str(parameters[name].annotation))
+        _check_kind(f"{where} {name}", value, _alternatives(parameters[name].annotation))
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in given:
             raise ConfigError(f"{where} must have {name}")
 
 
-def _check_kind(where: str, value: Any, annotation: str) -> None:
-    parts = [part.strip() for part in annotation.split("|")]
-    kinds = [_KINDS[part] for part in parts if part in _KINDS]
-    lists = [match[1] for part in parts if (match := _LIST.fullmatch(part))]
-    if isinstance(value, list) and lists:
+def is_plain(parameter: Parameter) -> bool:
+    """Whether a file can hold a value of it."""
+    kinds, entries, has_table = _in_toml(_alternatives(parameter.annotation))
+    return bool(kinds or entries or has_table)
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """The types of which a value must be one."""
+    if get_origin(annotation) in (Union, UnionType):
+        return [one for part in get_args(annotation) for one in _alternatives(part)]
+    return [annotation]
+
+
+def _in_toml(types: list[Any]) -> tuple[list[type], list[type], bool]:
+    """What TOML has of the types: plain ones, those of the entries of lists, and whether a table is taken for one."""
+    lists = [get_args(one) for one in types if get_origin(one) in (list, Sequence)]
+    entries = [entry for (entry,) in lists if entry in _KINDS]
+    return [one for one in types if one in _KINDS], entries, Schedule in types
+
+
+def _check_kind(where: str, value: Any, types: list[Any]) -> None:
+    kinds, entries, has_table = _in_toml(types)
+    plain = {one for kind in kinds for one in _KINDS[kind][0]}
+    if isinstance(value, list) and entries:
         for entry in value:
-            _check_kind(f"each of {where}", entry, " | ".join(lists))
-    elif type(value) not in _PLAIN or not (kinds or lists):
-        return  # an object made here, or an argument of any type, which its function checks
-    elif not any(type(value) in types for types, _ in kinds):  # exactly: true is no int
-        must = [name for _, name in kinds] + ["a list"] * bool(lists)
+            _check_kind(f"each of {where}", entry, list(entries))
+    elif isinstance(value, dict) and has_table:
+        return  # checked where the schedule is made
+    elif (kinds or entries or has_table) and type(value) not in plain:  # exactly: true is no int
+        must = [_KINDS[kind][1] for kind in kinds]
+        must += ["a list"] * bool(entries) + ["a schedule"] * has_table
         raise ConfigError(f"{where} must be {' or '.join(must)}, got {shown(value)}")
 
 

@@ -1,85 +1,149 @@
-"""The options of `pygan.fit`, checked before anything is built."""
+"""The options of `pygan.fit`: the one list of them, checked before anything is built."""
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Optimizer
+from torch import Tensor
 
 from pygan.checkpoint import check_plain
 from pygan.trainer import GANTrainer, TrainStats
+from pygan.training.documented import with_field_texts
 from pygan.training.nonfinite import POLICIES
 
-__all__ = ["Options", "checked_trainer_options"]
-
-_OWN = ("generator", "discriminator", "g_optimizer", "d_optimizer", "latent", "seed", "scaler")
+__all__ = ["FitOptions", "SupportsUpdate"]
 
 
-@dataclass(frozen=True)
-class Options:
-    """What `fit` was given, but for the networks, the data and the trainer's options. See there."""
+class SupportsUpdate(Protocol):
+    """What may take the place of a Monitor."""
+
+    def update(self, stats: TrainStats, /) -> Any:
+        """A list of what there is to say after a step."""
+
+
+@with_field_texts
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """The options of :func:`pygan.fit` itself, beside those that it passes to GANTrainer.
+
+    `fit` takes each of them as a keyword; `pygan train` takes them from [train] in its file and from ``--set``, as far
+    as a file can hold their values. An object of them is for scripts that change some from run to run:
+
+        from dataclasses import replace
+
+        options = pygan.FitOptions(steps=50_000, batch_size=64, out="runs/1", seed=0)
+        again = replace(options, seed=1, out="runs/2")
+        pygan.fit(G, D, images, g_optimizer=g_optimizer, d_optimizer=d_optimizer, latent=128, **vars(again))
+
+    Raises:
+        TypeError, ValueError: an option that is not as described.
+    """
 
     steps: int
+    """Iterations of the whole run, those before a resume included."""
     batch_size: int
-    out: Path
-    lr_schedulers: Sequence[Any]
-    mixed_precision: str | None
-    sharded: bool
-    seed: int | None
-    workers: int
-    drop_last: bool
-    conditional: bool
-    log_every: int
-    checkpoint_every: int | None
-    keep: int | None
-    resume: str | os.PathLike[str] | None
-    allow_changes: bool
-    nonfinite: str
-    sample_every: int | None
-    samples: int
-    preview: Callable[[Tensor], Any] | None
-    evaluate: Callable[[Callable[[int], Tensor]], dict[str, float]] | None
-    evaluate_every: int | None
-    monitor: Any
-    progress: bool | None
-    tensorboard: bool
-    config: dict[str, Any] | None
-    accelerator: Any
+    """Samples per discriminator step, of all processes together."""
+    out: str | os.PathLike[str]
+    """Folder for metrics.jsonl, samples-XXXXXXXX.png, checkpoints/step-XXXXXXXX.pt and TensorBoard's events."""
+    lr_schedulers: Sequence[Any] = ()
+    """Of torch.optim.lr_scheduler, for `g_optimizer` and `d_optimizer`, stepped after each iteration."""
+    mixed_precision: str | None = None
+    """"bf16" or "fp16" runs the networks under autocast ("fp16" with a GradScaler, on GPUs only), "no" does not. None:
+    what ``accelerate launch`` was told, else "no"."""
+    sharded: bool = False
+    """Several processes share out parameters, gradients and optimizer states, by torch's fully_shard (FSDP2, on CPUs
+    since torch 2.7), in place of keeping a copy each. Checkpoints are whole, and any number of processes continues from
+    them. The result's networks are sharded; ``result.trainer.state_dict()``, called in every process, has their
+    weights. `evaluate` and `preview` are called in every process."""
+    seed: int | None = None
+    """Of the order of the data, the latents, the noise made here and the samples, from 0 to 2**64 - 1. None draws one
+    from PyTorch's default generator. (The weights are the caller's: ``torch.manual_seed``.)"""
+    workers: int = 0
+    """Processes that read a Dataset; 0 reads in this one. Its first item is read in this one in any case: files that
+    must not be shared with forked workers (h5py, lmdb) are opened in __getitem__ by each process."""
+    drop_last: bool = True
+    """Leave out what remains of an epoch after its whole batches."""
+    conditional: bool = True
+    """Pass on the labels, where the data have any, to both networks."""
+    log_every: int = 50
+    """Steps between lines of metrics, which is when the device is waited for."""
+    checkpoint_every: int | None = 1000
+    """Steps between checkpoints, each before the evaluation of its step; None: only at the end, and at SIGTERM and
+    SIGINT."""
+    keep: int | None = 3
+    """How many checkpoints are kept; None: all."""
+    resume: str | os.PathLike[str] | None = None
+    """"auto" continues the run in `out` from its newest usable checkpoint, or begins where there is none; a path
+    continues from that one. With the same arguments, the result has the same bits as if the run had never been
+    interrupted. Without it a folder with checkpoints is refused. Checkpoints whose weights are not finite are not
+    usable."""
+    allow_changes: bool = False
+    """Resume with settings that are not those of the checkpoint: the new ones are used, and each change is printed.
+    Learning rates are then what the new optimizers and `lr_schedulers` would have at that step. False: settings that
+    shape the training (those of the optimizers, `lr_schedulers`, batches, data size, seed, loss, noise, penalties,
+    average, precision, ...) must be those of the checkpoint."""
+    nonfinite: str = "stop"
+    """What to do when parameters, optimizer states or the average are found not to be finite, which is looked for at
+    each step that is logged or saved; such values are never saved. "stop" raises an error. "skip" leaves out each
+    update whose gradients are not finite, which the metrics count as `skipped`: it waits for the device in every update
+    (unless there is a GradScaler, which leaves them out itself, uncounted), and stops where that did not help, or where
+    100 updates of a network in a row were left out. "rollback" takes weights and optimizers back from the last
+    checkpoint, while the count of steps, the data's order, noise and latents go on; when 3 rollbacks between two
+    checkpoints have not helped, it stops."""
+    sample_every: int | None = 1000
+    """Steps between sample grids, of the same latents throughout; None: none."""
+    samples: int = 64
+    """Samples in a grid."""
+    preview: Callable[[Tensor], Any] | None = None
+    """From samples, on the device, to a picture (H, W, C) of uint8. Default: a grid of images (N, C, H, W) or (N, H, W)
+    with values in [-1, 1] and 1 or 3 channels, of those that fit in 4096 x 4096 pixels; of images with other channels
+    none, which is said, and of other data, such as audio (N, C, T), none."""
+    evaluate: Callable[[Callable[[int], Tensor]], dict[str, float]] | None = None
+    """Called with a function ``n -> samples`` (fresh ones, from the averaged generator if there is one), returns a dict
+    of numbers, which go into the metrics. Called in the main process alone."""
+    evaluate_every: int | None = 1000
+    """Steps between calls of `evaluate`, and one at the end; None: only that."""
+    monitor: bool | Callable[[GANTrainer], Any] | SupportsUpdate = True
+    """True for a :class:`pygan.Monitor`, False for none; for one with options a callable that is given the trainer,
+    like ``partial(pygan.Monitor, noise=...)``; or any object with ``update(stats)`` that returns a list. What it says
+    is printed, and goes into the metrics. A Monitor with another `every` or `window` than in the checkpoint (see
+    `allow_changes`) collects its readings anew."""
+    progress: bool | None = None
+    """A progress bar; None: where standard error is a terminal."""
+    tensorboard: bool = True
+    """Write events for TensorBoard."""
+    config: dict[str, Any] | None = None
+    """Kept in the checkpoints: plain data."""
+    accelerator: Any = None
+    """An ``accelerate.Accelerator`` to use instead of one made here."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "log_every", "samples"):
-            _check_int(name, getattr(self, name), 1)
-        for name in ("checkpoint_every", "keep", "sample_every", "evaluate_every"):
-            if getattr(self, name) is not None:
-                _check_int(name, getattr(self, name), 1, " or None")
-        _check_int("workers", self.workers, 0)
-        if self.seed is not None:
-            _check_int("seed", self.seed, 0, " or None")
-            if self.seed >= 1 << 64:
-                raise ValueError(f"pygan.fit: seed must be below 2**64, got {self.seed}")
-        for name in ("sharded", "drop_last", "conditional", "tensorboard", "allow_changes"):
-            if not isinstance(getattr(self, name), bool):
+        for field in fields(self):
+            name, value = field.name, getattr(self, field.name)
+            kind, none, _ = str(field.type).partition(" | None")
+            if none and value is None:
+                continue
+            or_none = " or None" if none else ""
+            if kind == "int":
+                _check_int(name, value, 0 if name in ("seed", "workers") else 1, or_none)
+            elif kind == "bool" and not isinstance(value, bool):
+                raise TypeError(f"pygan.fit: {name} must be a bool{or_none}, got {_kind(value)}")
+            elif kind.startswith("Callable") and not callable(value):
                 raise TypeError(
-                    f"pygan.fit: {name} must be a bool, got {type(getattr(self, name)).__name__}"
+                    f"pygan.fit: {name} must be a callable{or_none}, got {_kind(value)}"
                 )
-        if not (self.progress is None or isinstance(self.progress, bool)):
+        if self.seed is not None and self.seed >= 1 << 64:
+            raise ValueError(f"pygan.fit: seed must be below 2**64, got {self.seed}")
+        if not isinstance(self.out, (str, os.PathLike)):
+            raise TypeError(f"pygan.fit: out must be a path, got {_kind(self.out)}")
+        if not isinstance(self.lr_schedulers, Sequence):
             raise TypeError(
-                f"pygan.fit: progress must be a bool or None, got {type(self.progress).__name__}"
+                f"pygan.fit: lr_schedulers must be a sequence, got {_kind(self.lr_schedulers)}"
             )
-        for name in ("preview", "evaluate"):
-            value = getattr(self, name)
-            if value is not None and not callable(value):
-                raise TypeError(
-                    f"pygan.fit: {name} must be a callable or None, got {type(value).__name__}"
-                )
         if self.mixed_precision not in (None, "no", "bf16", "fp16"):
             raise ValueError(
                 f"pygan.fit: mixed_precision must be no, bf16, fp16 or None, got {self.mixed_precision!r}"
@@ -88,96 +152,40 @@ class Options:
             raise ValueError(
                 f"pygan.fit: nonfinite must be {', '.join(POLICIES[:-1])} or {POLICIES[-1]}, got {self.nonfinite!r}"
             )
-        if not (
-            isinstance(self.monitor, bool)
-            or callable(self.monitor)
-            or callable(getattr(self.monitor, "update", None))
-        ):
+        updates = callable(getattr(self.monitor, "update", None))
+        if not (isinstance(self.monitor, bool) or callable(self.monitor) or updates):
             raise TypeError(
                 "pygan.fit: monitor must be a bool, a callable from the trainer to a monitor, or an object with "
-                f"update(stats), got {type(self.monitor).__name__}"
+                f"update(stats), got {_kind(self.monitor)}"
             )
         if not (self.config is None or isinstance(self.config, dict)):
-            raise TypeError(
-                f"pygan.fit: config must be a dict or None, got {type(self.config).__name__}"
-            )
+            raise TypeError(f"pygan.fit: config must be a dict or None, got {_kind(self.config)}")
         try:
             check_plain(self.config, "config")
         except TypeError as error:
             raise TypeError(f"pygan.fit: config must be plain data: {error}") from None
+        if not (self.accelerator is None or hasattr(self.accelerator, "prepare_model")):
+            raise TypeError(
+                "pygan.fit: accelerator must be an accelerate.Accelerator or None, got "
+                f"{_kind(self.accelerator)}"
+            )
         if not (self.resume is None or isinstance(self.resume, (str, os.PathLike))):
             raise TypeError(
-                f"pygan.fit: resume must be 'auto', a path or None, got {type(self.resume).__name__}"
+                f"pygan.fit: resume must be 'auto', a path or None, got {_kind(self.resume)}"
             )
 
-
-def checked_networks(**networks: nn.Module) -> None:
-    """That each is a module, and not yet wrapped for several processes."""
-    for name, network in networks.items():
-        if not isinstance(network, nn.Module):
-            raise TypeError(f"pygan.fit: {name} must be an nn.Module, got {type(network).__name__}")
-        inner = getattr(network, "_orig_mod", network)  # of torch.compile's wrapper
-        if isinstance(inner, (DistributedDataParallel, nn.DataParallel)):
-            raise TypeError(
-                f"pygan.fit: {name} must be the network itself, which fit wraps, got a {type(inner).__name__}"
-            )
+    @property
+    def folder(self) -> Path:
+        """`out`."""
+        return Path(self.out)
 
 
-def check_unused(**optimizers: Optimizer) -> None:
-    """That none has made a step: what it holds of its parameters would be lost with them."""
-    for name, optimizer in optimizers.items():
-        if isinstance(optimizer, Optimizer) and optimizer.state:
-            raise ValueError(
-                f"pygan.fit: {name} must not have made a step before the networks are sharded, got one with the "
-                f"state of {len(optimizer.state)} parameters"
-            )
-
-
-def checked_trainer_options(options: dict[str, Any]) -> int:
-    """The number of discriminator steps in the options that go to GANTrainer, all of which it must know."""
-    parameters = inspect.signature(GANTrainer).parameters
-    known = sorted(set(parameters) - set(_OWN))
-    for name in options:
-        if name in known:
-            continue
-        if name == "scaler":
-            raise TypeError(
-                "pygan.fit: got an unexpected option 'scaler': mixed_precision='fp16' makes one"
-            )
-        every = [*known, *Options.__dataclass_fields__]
-        close = difflib.get_close_matches(name, every, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise TypeError(
-            f"pygan.fit: got an unexpected option {name!r}{hint} (GANTrainer's are {', '.join(known)})"
-        )
-    d_steps = options.get("d_steps", 1)
-    _check_int("d_steps", d_steps, 1)
-    return int(d_steps)
-
-
-def checked_evaluation(values: Any) -> dict[str, float]:
-    """What the user's `evaluate` returned: numbers, whose names no statistic has."""
-    if not isinstance(values, dict):
-        raise TypeError(
-            f"pygan.fit: evaluate must return a dict of numbers, got {type(values).__name__}"
-        )
-    taken = {"step", "sigma", "g_lr", "d_lr", "skipped", *TrainStats._fields}
-    for name, value in values.items():
-        if not isinstance(name, str) or name in taken:
-            raise ValueError(
-                f"pygan.fit: evaluate must return names that no statistic has, got {name!r}"
-            )
-        try:
-            values = {**values, name: float(value)}
-        except (TypeError, ValueError):
-            raise TypeError(
-                f"pygan.fit: evaluate must return numbers, got {type(value).__name__} for {name!r}"
-            ) from None
-    return values
-
-
-def _check_int(name: str, value: object, least: int, otherwise: str = "") -> None:
+def _check_int(name: str, value: object, least: int, or_none: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"pygan.fit: {name} must be an int{otherwise}, got {type(value).__name__}")
+        raise TypeError(f"pygan.fit: {name} must be an int{or_none}, got {_kind(value)}")
     if value < least:
-        raise ValueError(f"pygan.fit: {name} must be at least {least}{otherwise}, got {value}")
+        raise ValueError(f"pygan.fit: {name} must be at least {least}{or_none}, got {value}")
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__

@@ -12,10 +12,11 @@ import torch
 from pygan import checkpoint
 from pygan.trainer import GANTrainer, TrainStats
 from pygan.training.beginning import Beginning
+from pygan.training.checks import checked_evaluation
 from pygan.training.data import Data, Loaded
 from pygan.training.lock import RunLock
 from pygan.training.log import Log
-from pygan.training.options import Options, checked_evaluation
+from pygan.training.options import FitOptions
 from pygan.training.processes import Processes, restore_forward
 from pygan.training.run_state import RunState
 from pygan.training.signals import StopSignals
@@ -36,7 +37,7 @@ class Run:
     def __init__(
         self,
         trainer: GANTrainer,
-        options: Options,
+        options: FitOptions,
         data: Data,
         processes: Processes,
         storage: Storage,
@@ -91,11 +92,11 @@ class Run:
 
     def _open_log(self) -> Log:
         options = self.options
-        options.out.mkdir(parents=True, exist_ok=True)
+        options.folder.mkdir(parents=True, exist_ok=True)
         if self.lock.acquire() and self.state.step == 0:
             self.storage.refuse_another_run()  # that has begun and ended since the folder was looked at
         log = Log(
-            options.out,
+            options.folder,
             steps=options.steps,
             start=self.state.step,
             tensorboard=options.tensorboard,
@@ -104,7 +105,7 @@ class Run:
         self.metrics = log.metrics.last
         if options.resume == "auto" and self.storage.last is None:
             log.say(
-                f"pygan.fit: {options.out} holds no checkpoint to resume from; starting a new run"
+                f"pygan.fit: {options.folder} holds no checkpoint to resume from; starting a new run"
             )
         for name, (before, now) in self._changed.items():
             log.say(
@@ -253,6 +254,8 @@ class Run:
     def _numbers(self, stats: TrainStats) -> dict[str, float]:
         """What there is to log, read from the device at once."""
         tensors = stats._asdict()
+        terms = getattr(stats, "terms", {})
+        tensors.update((f"terms/{name}", value) for name, value in terms.items())
         if self.trainer.noise is not None:
             tensors["sigma"] = self.trainer.noise.sigma
         device = self.processes.device

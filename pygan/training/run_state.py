@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pygan.monitor import Monitor
 from pygan.trainer import GANTrainer
 from pygan.training.data import Data
 from pygan.training.nonfinite import Watch
-from pygan.training.options import Options
+from pygan.training.options import FitOptions
 from pygan.training.processes import Processes
 from pygan.training.sampler import BatchSampler
 from pygan.training.sampling import Sampling
@@ -31,7 +33,7 @@ class RunState:
     def __init__(
         self,
         trainer: GANTrainer,
-        options: Options,
+        options: FitOptions,
         data: Data,
         processes: Processes,
         storage: Storage,
@@ -53,7 +55,7 @@ class RunState:
         self.sampling = Sampling(
             trainer, data, seed=seed, batch_size=options.batch_size, device=processes.device
         )
-        self.monitor = options.monitor
+        self.monitor: Any = options.monitor
         if isinstance(options.monitor, bool):
             self.monitor = Monitor(trainer) if options.monitor and processes.is_main else None
         elif isinstance(options.monitor, type) or not hasattr(options.monitor, "update"):

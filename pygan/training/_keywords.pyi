@@ -1,0 +1,57 @@
+"""The keywords of `pygan.fit`, as type checkers see them."""
+
+# Written by tools/fit_keywords.py from FitOptions and GANTrainer.
+import os
+from collections.abc import Callable, Sequence
+from pygan._penalty_base import Penalty
+from pygan._trainer_losses import LossFunctions
+from pygan.modules import InstanceNoise
+from pygan.schedules import Schedule
+from pygan.trainer import GANTrainer
+from pygan.training.options import SupportsUpdate
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+from typing import Any
+from typing_extensions import Required, TypedDict
+
+class FitKeywords(TypedDict, total=False):
+    steps: Required[int]
+    batch_size: Required[int]
+    out: Required[str | os.PathLike[str]]
+    latent: Required[int | Sequence[int] | Callable[[int], Tensor]]
+    lr_schedulers: Sequence[Any]
+    mixed_precision: str | None
+    sharded: bool
+    seed: int | None
+    workers: int
+    drop_last: bool
+    conditional: bool
+    log_every: int
+    checkpoint_every: int | None
+    keep: int | None
+    resume: str | os.PathLike[str] | None
+    allow_changes: bool
+    nonfinite: str
+    sample_every: int | None
+    samples: int
+    preview: Callable[[Tensor], Any] | None
+    evaluate: Callable[[Callable[[int], Tensor]], dict[str, float]] | None
+    evaluate_every: int | None
+    monitor: bool | Callable[[GANTrainer], Any] | SupportsUpdate
+    progress: bool | None
+    tensorboard: bool
+    config: dict[str, Any] | None
+    accelerator: Any
+    loss: str | LossFunctions
+    logits: Callable[[Any], Any] | None
+    label_smoothing: float
+    weights: float | Sequence[float] | None
+    d_steps: int
+    reuse_fakes: bool
+    noise: InstanceNoise | Schedule | float | None
+    penalties: Penalty | Sequence[Penalty]
+    micro_batches: int
+    max_grad_norm: float | None
+    ema: float | AveragedModel | None
+    generator_inputs: Callable[[Tensor, Tensor | None], tuple[Any, ...]] | None
+    augment: Callable[[Tensor], Tensor] | None
