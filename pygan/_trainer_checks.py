@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from pygan import fused_losses
 from pygan._arguments import describe, is_int, number
 from pygan._trees import leaves
+from pygan.fake_pool import FakePool
 from pygan.modules import InstanceNoise
 from pygan.penalties import Penalty
 from pygan.schedules import Adaptive, Constant, DiffusionMixture, Schedule
@@ -161,6 +162,18 @@ def judging(
     if both:
         raise ValueError(
             f"{_NAME}: separate must be False for penalties of both sides' logits, got True with {', '.join(both)}"
+        )
+
+
+def pool(value: Any, *, is_parallel: bool) -> None:
+    if value is None:
+        return
+    if not isinstance(value, FakePool):
+        raise TypeError(f"{_NAME}: pool must be a pygan.FakePool or None, got {describe(value)}")
+    if is_parallel:
+        raise ValueError(
+            f"{_NAME}: pool must be None where several processes train, each of which would have samples of its own "
+            "that no state dict holds, got a FakePool"
         )
 
 

@@ -41,6 +41,7 @@ from pygan._trainer_judge import Judge
 from pygan._trainer_losses import Losses, LossFunctions, Result, combined
 from pygan._trainer_samples import Generated, Samples
 from pygan._trainer_stats import Reports, TrainStats
+from pygan.fake_pool import FakePool
 from pygan.fused_losses import LossStats
 from pygan.modules import InstanceNoise
 from pygan.schedules import Schedule
@@ -61,7 +62,7 @@ def _of(owner: str, name: str) -> Any:
 
 # Objects of the user's own, which may have a state.
 _GIVEN = [
-    *("loss", "latent", "logits", "generator_terms", "adversarial_weight"),
+    *("loss", "latent", "logits", "generator_terms", "adversarial_weight", "pool"),
     *("generator_inputs", "discriminator_inputs", "generated", "augment"),
 ]
 
@@ -114,6 +115,8 @@ class GANTrainer:
         separate: run the discriminator's step backward for the real samples before it judges the generated ones: the
             same gradients, with the activations of one side in memory at a time. Not for losses and penalties that look
             at the logits of both sides.
+        pool: a :class:`pygan.FakePool`, from which the discriminator's step takes past samples in exchange for present
+            ones, with their labels. In one process only, because a state dict is that of one.
         noise: :class:`pygan.InstanceNoise`, put before the discriminator on real and generated samples alike, fresh
             at every use; or a schedule or a standard deviation, to make one of. The loop anneals it:
             ``trainer.noise.step(stats.real_sign)`` (what the adaptive schedules follow).
@@ -210,6 +213,7 @@ class GANTrainer:
         reuse_fakes: bool = False,
         joint: bool = False,
         separate: bool = False,
+        pool: FakePool | None = None,
         noise: InstanceNoise | Schedule | float | None = None,
         penalties: Penalty | Sequence[Penalty] = (),
         micro_batches: int = 1,
@@ -244,6 +248,8 @@ class GANTrainer:
         g = Player("generator", generator, g_optimizer)
         d = Player("discriminator", discriminator, d_optimizer)
         self._pair = Pair(g, d, ema)
+        checked.pool(pool, is_parallel=self._pair.is_parallel)
+        self.pool = pool
         noise = checked.noise(noise, seed, d.device)
         if seed is None:
             seed = int(torch.randint(2**63 - 1, (), dtype=torch.int64))
@@ -372,6 +378,9 @@ class GANTrainer:
                     fake = made.samples.detach()
                 samples = {"real": part.real, "fake": fake}
                 labels = {"real": part.labels, "fake": part.labels}
+                if self.pool is not None:
+                    past = self.pool(fake, part.labels)
+                    samples["fake"], labels["fake"] = (past, None) if part.labels is None else past
                 with D.gathered(bool(due)), second_derivatives([p for _, p in due]):
                     turns = self._judge.turns(samples, labels, due, self.stream, last=part.last)
                     for turn in turns:

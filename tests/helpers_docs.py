@@ -3,6 +3,7 @@
 import ast
 import functools
 import re
+from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,6 +73,30 @@ def Generator():
     return Network(mlp((3, 8, 8), latent=128, width=8)[0])
 
 
+class Layers(nn.Module):
+    """Returns logits and feature maps of audio."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(256, 4), nn.Linear(4, 1)
+
+    def forward(self, x):
+        features = self.first(x).relu()
+        return self.last(features), [features]
+
+
+class Autoencoder(nn.Module):
+    """Returns the images and a codebook's loss."""
+
+    def __init__(self):
+        super().__init__()
+        self.decoder = nn.Sequential(OrderedDict(conv_out=nn.Conv2d(3, 3, 1)))
+
+    def forward(self, x):
+        x = self.decoder(x)
+        return x, x.square().mean()
+
+
 def Discriminator():
     return Network(mlp((3, 8, 8), latent=128, width=8)[1])
 
@@ -87,11 +112,13 @@ def given():
     stats = trainer.step(real)  # before the graphs that the pages go back through
     fake = G(z)
     last_layer = next(G.parameters())
+    vocoder, vqgan = nn.Linear(16, 256), Autoencoder()
     return {
         "D": D,
         "Discriminator": Discriminator,
         "G": G,
         "Generator": Generator,
+        "audio": torch.randn(8, 256),
         "d_optimizer": d_optimizer,
         "device": "cpu",
         "discriminator": D,
@@ -106,9 +133,11 @@ def given():
         "labels": torch.arange(8),
         "last_layer": last_layer,
         "loader": images[:16].split(8),
+        "mel": lambda audio: audio.unflatten(1, (16, 16)).square().mean(2),
         "multiscale_D": lambda x: [D(x), D(-x), D(x / 2)],
         "noise": trainer.noise,
         "p": torch.full((10,), 0.1),
+        "period_discriminators": [Layers(), Layers()],
         "points": pygan.datasets.ring(100),
         "pygan": pygan,
         "q": torch.full((10,), 0.1),
@@ -117,10 +146,15 @@ def given():
         "real_features": images.flatten(1)[:, :4],
         "real_logits": D(real),
         "reconstruction_loss": (G(z) - real).abs().mean(),
+        "scale_discriminators": [Layers()],
         "sigma": 0.1,
         "stats": stats,
         "torch": torch,
         "trainer": trainer,
+        "vocoder": vocoder,
+        "vocoder_optimizer": torch.optim.Adam(vocoder.parameters()),
+        "vqgan": vqgan,
+        "vqgan_optimizer": torch.optim.Adam(vqgan.parameters()),
         "z": z,
     }
 
