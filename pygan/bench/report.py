@@ -103,16 +103,15 @@ STEPS_COLUMNS = (
 
 
 def steps_cells(steps: Sequence[Mapping[str, Any]]) -> Iterator[Cells]:
-    """Under STEPS_COLUMNS: each way, against plain PyTorch, and GANTrainer against the loop by hand."""
+    """Under STEPS_COLUMNS."""
 
     def more(ratio: float | None) -> str:
         return "–" if ratio is None else f"{100 * (ratio - 1):+.1f} %"
 
     for step in steps:
-        by_hand = step["to_by_hand"] if step["way"] == "GANTrainer" else None
         yield (
             *(step["model"], step["way"], micro(step["median_us"]), spread(step)),
-            *(micro(step["cpu_us"]), more(step["to_plain"]), more(by_hand)),
+            *(micro(step["cpu_us"]), more(step["to_plain"]), more(step["to_by_hand"])),
             *(str(step["ops"]), str(step["kernels"]), amount(step["memory"])),
         )
 

@@ -1,7 +1,6 @@
-"""Whole training steps: plain PyTorch, the same loop with pygan's functions, and GANTrainer; on CUDA also as a graph.
+"""Whole training steps: plain PyTorch, loops with pygan's functions, and GANTrainer; on CUDA also as a graph.
 
-A step is a discriminator step and a generator step, with Adam and instance noise. By hand means what a careful user
-writes: the other network frozen, gradients set to None; with pygan statistics are kept too, in plain PyTorch none are.
+A step is a discriminator step and a generator step, with Adam and instance noise.
 """
 
 from __future__ import annotations
@@ -14,21 +13,16 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
-from torch.optim import Adam
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-import pygan
-from pygan import fused_losses
 from pygan.bench.counting import Counts, counted
-from pygan.bench.models import LATENT, MODELS, Model
+from pygan.bench.models import MODELS, Model
+from pygan.bench.step_loops import Recipe, by_hand, plain, trainer
 from pygan.bench.timing import Timing, peak_memory, samples, summary, synchronize
-from pygan.penalties import R1
 
 __all__ = ["Step", "measure", "write_traces"]
 
-SIGMA = 0.1
 PLAIN, BY_HAND, TRAINER = "plain PyTorch", "pygan, by hand", "GANTrainer"
 CAPTURED = "GANTrainer, one CUDA graph"
 
@@ -36,13 +30,14 @@ CAPTURED = "GANTrainer, one CUDA graph"
 @dataclass
 class Step:
     """One way to take a step of one model: time and processor time of all threads in µs, memory in bytes; and its time
-    as a multiple of the other ways', the median over the rounds in which all were timed (None: not one of them)."""
+    as a multiple of plain PyTorch's, and of the loop by hand with the same options (None: there is no such loop), the
+    median over the rounds in which all were timed."""
 
     model: str
     way: str
     time: Timing
-    to_plain: float | None
-    to_by_hand: float
+    to_plain: float
+    to_by_hand: float | None
     cpu: float
     counts: Counts
     memory: int
@@ -56,24 +51,9 @@ class Step:
         return row | {"ops": self.counts.ops, "kernels": self.counts.kernels}
 
 
-def _made(model: Model, device: torch.device, **options: Any) -> tuple[Any, ...]:
-    torch.manual_seed(0)
-    G, D = (net.to(device) for net in model.make())
-    return G, D, *(Adam(net.parameters(), lr=1e-4, fused=True, **options) for net in (G, D))
-
-
-def _trainer(
-    model: Model, device: torch.device, gamma: float, **options: Any
-) -> Callable[[Tensor], Any]:
-    penalties = R1(gamma) if gamma else ()
-    return pygan.GANTrainer(
-        *_made(model, device, **options), latent=LATENT, noise=SIGMA, penalties=penalties
-    ).step
-
-
-def _captured(model: Model, device: torch.device, gamma: float) -> Callable[[Tensor], Any]:
+def _captured(model: Model, device: torch.device, recipe: Recipe) -> Callable[[Tensor], Any]:
     """The trainer's step, captured once and replayed: what is left is the GPU's own time."""
-    step = _trainer(model, device, gamma, capturable=True)
+    step = trainer(model, device, recipe, capturable=True).step
     batch = torch.zeros(model.batch, *model.shape, device=device)
     cuda: Any = torch.cuda  # untyped in some versions of torch
     side = cuda.Stream(device)
@@ -94,98 +74,42 @@ def _captured(model: Model, device: torch.device, gamma: float) -> Callable[[Ten
     return replay
 
 
-def _by_hand(model: Model, device: torch.device, gamma: float) -> Callable[[Tensor], Any]:
-    G, D, g_optimizer, d_optimizer = _made(model, device)
-    stream = pygan.NoiseStream(0, device=device)
-    noise = pygan.InstanceNoise(pygan.schedules.Constant(SIGMA), seed=0).to(device)
-    g_parameters, d_parameters = list(G.parameters()), list(D.parameters())
-
-    def latents(n: int) -> Tensor:
-        z = torch.zeros(n, LATENT, device=device)
-        return pygan.instance_noise(z, 1.0, stream=stream, out=z)
-
-    def train(parameters: list[nn.Parameter], flag: bool) -> None:
-        for p in parameters:
-            p.requires_grad_(flag)
-
-    def step(real: Tensor) -> tuple[Any, ...]:
-        train(g_parameters, False)
-        with torch.no_grad():
-            fake = G(latents(len(real)))
-        if gamma:
-            real = real.detach().requires_grad_()
-        real_logits = D(noise(real))
-        fake_logits = D(noise(fake))
-        d_loss, d = fused_losses.discriminator_loss(real_logits, fake_logits, return_stats=True)
-        total = d_loss
-        if gamma:
-            (slope,) = torch.autograd.grad(real_logits.sum(), real, create_graph=True)
-            total = d_loss + gamma / 2 * slope.square().flatten(1).sum(1).mean()
-        d_optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        d_optimizer.step()
-        train(g_parameters, True)
-        train(d_parameters, False)
-        fake_logits = D(noise(G(latents(len(real)))))
-        g_loss, g = fused_losses.generator_loss(fake_logits, return_stats=True)
-        g_optimizer.zero_grad(set_to_none=True)
-        g_loss.backward()
-        g_optimizer.step()
-        train(d_parameters, True)
-        return d_loss.detach(), g_loss.detach(), d, g
-
-    return step
+PENALTIES = {"": Recipe(), " with R1": Recipe(r1=True), " with R1 and R2": Recipe(True, True)}
 
 
-def _plain(model: Model, device: torch.device) -> Callable[[Tensor], Any]:
-    G, D, g_optimizer, d_optimizer = _made(model, device)
-
-    def noisy(x: Tensor) -> Tensor:
-        return x + SIGMA * torch.randn_like(x)
-
-    def bce(logits: Any, target: float) -> Any:
-        maps = logits if isinstance(logits, list) else [logits]
-        return sum(binary_cross_entropy_with_logits(x, torch.full_like(x, target)) for x in maps)
-
-    def step(real: Tensor) -> None:
-        with torch.no_grad():
-            fake = G(torch.randn(len(real), LATENT, device=device))
-        d_loss = bce(D(noisy(real)), 1.0) + bce(D(noisy(fake)), 0.0)
-        d_optimizer.zero_grad(set_to_none=True)
-        d_loss.backward()
-        d_optimizer.step()
-        g_loss = bce(D(noisy(G(torch.randn(len(real), LATENT, device=device)))), 1.0)
-        g_optimizer.zero_grad(set_to_none=True)
-        g_loss.backward()
-        g_optimizer.step()
-
-    return step
-
-
-def _ways(model: Model, device: torch.device, gamma: float) -> dict[str, Callable[[], Any]]:
+def _ways(model: Model, device: torch.device, first: Recipe) -> dict[str, Callable[[], Any]]:
     real = torch.randn(model.batch, *model.shape, device=device)
-    ways = {} if gamma else {PLAIN: _plain(model, device)}
-    ways |= {BY_HAND: _by_hand(model, device, gamma), TRAINER: _trainer(model, device, gamma)}
+    faster = first._replace(reuse_fakes=True, joint=True)
+    recipes = [first, faster]
+    if first == Recipe():
+        recipes += [Recipe(reuse_fakes=True), Recipe(joint=True), Recipe(separate=True)]
+    ways: dict[str, Callable[[Tensor], Any]] = {PLAIN: plain(model, device, first)}
+    ways |= {BY_HAND + recipe.name: by_hand(model, device, recipe) for recipe in (first, faster)}
+    ways |= {TRAINER + recipe.name: trainer(model, device, recipe).step for recipe in recipes}
     if device.type == "cuda":
-        ways[CAPTURED] = _captured(model, device, gamma)
+        ways[CAPTURED] = _captured(model, device, first)
     return {name: partial(step, real) for name, step in ways.items()}
 
 
 def measure(device: torch.device, *, seconds: float, few: bool) -> Iterator[Step]:
-    """Every model's ways; with `few` the first model's alone. R1 where there is one map of logits."""
+    """Every model's ways; with `few` the first model's alone. Penalties where there is one map of logits."""
     for name, model in list(MODELS.items())[: 1 if few else None]:
-        for gamma in (0.0,) if few or "patch" in name else (0.0, 1.0):
-            ways = _ways(model, device, gamma)
+        for suffix, recipe in PENALTIES.items():
+            if suffix and (few or "patch" in name):
+                continue
+            ways = _ways(model, device, recipe)
             taken = samples(ways, [()], device=device, seconds=seconds)
-            plain, by_hand = taken.get(PLAIN), taken[BY_HAND]
             for way, step in ways.items():
                 time = summary(taken[way])
+                its_hand = taken.get(way.replace(TRAINER, BY_HAND))
                 yield Step(
-                    model=name + (" with R1" if gamma else ""),
+                    model=name + suffix,
                     way=way,
                     time=time,
-                    to_plain=_ratio(taken[way], plain) if plain else None,
-                    to_by_hand=_ratio(taken[way], by_hand),
+                    to_plain=_ratio(taken[way], taken[PLAIN]),
+                    to_by_hand=_ratio(taken[way], its_hand)
+                    if its_hand and TRAINER in way
+                    else None,
                     cpu=_cpu(step, device, time.median),
                     counts=counted(step),
                     memory=peak_memory(step, list, device),
@@ -211,7 +135,7 @@ def write_traces(folder: Any, device: torch.device) -> list[Any]:
     """A torch.profiler trace of one step of the DCGAN, plain and with GANTrainer, for chrome://tracing or Perfetto."""
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
     written = []
-    ways = _ways(list(MODELS.values())[1], device, 0.0)
+    ways = _ways(list(MODELS.values())[1], device, Recipe())
     for way, file in ((PLAIN, "trace_plain.json"), (TRAINER, "trace_pygan.json")):
         for _ in range(3):
             ways[way]()
