@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import keystr, tree_flatten_with_path, tree_unflatten
 
 from pygan._arguments import check_int, describe, number
+from pygan._parallel import is_distributed
 from pygan.noise import instance_noise
 from pygan.stream import NoiseStream
 
@@ -155,6 +156,8 @@ class FakePool:
 
     def _draw(self, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """n different slots, and whether to exchange each, (n,)."""
+        if is_distributed():
+            self.stream.rank = torch.distributed.get_rank()
         # As many in every call, so that those of several processes do not overlap.
         draws = torch.zeros(2, self.size, device=device)
         instance_noise(draws, 1.0, stream=self.stream, out=draws)

@@ -40,8 +40,8 @@ class InstanceNoise(nn.Module):
     seed draw together what one process would for the whole (see :meth:`NoiseStream.for_rank`).
 
     Inside ``torch.utils.checkpoint`` it cannot be: the forward pass that is run again in the backward pass would draw
-    other noise, because a checkpoint restores PyTorch's generators only. Put it before the checkpointed function. This
-    is refused in eager code alone: under torch.compile the gradients would be wrong without a word.
+    other noise, because a checkpoint restores PyTorch's generators only. Put it before the checkpointed function. The
+    backward pass refuses it, under torch.compile too; with ``fullgraph=True`` the compiler itself, for a side effect.
 
     It belongs in the training loop. In a worker of a ``DataLoader`` it raises RuntimeError, because every worker has a
     copy of it, and all would draw the same noise: see :class:`NoiseStream`.
@@ -106,7 +106,10 @@ class InstanceNoise(nn.Module):
 
     def _ready(self, x: Tensor) -> NoiseStream:
         """The stream, for a call on x."""
-        if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
+        if torch.compiler.is_compiling():
+            # A side effect, if of nothing: the compiler traces none within a checkpoint, and leaves that to eager code.
+            self._stream = self._stream
+        elif torch._C._current_graph_task_id() != -1:
             raise RuntimeError(
                 "InstanceNoise: forward must not be run again in a backward pass, where it would draw other noise than "
                 "the first time, got a call from there; put it before the function that torch.utils.checkpoint gets"

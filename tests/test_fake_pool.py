@@ -267,6 +267,22 @@ def test_the_pool_follows_its_samples_to_the_gpu():
         assert torch.equal(cpu(x), out.cpu())
 
 
+def test_processes_of_one_seed_draw_for_themselves(monkeypatch):
+    """Each has a pool of its own; the state says nothing of the process."""
+
+    def run(rank):
+        monkeypatch.setattr(pygan.fake_pool, "is_distributed", lambda: rank is not None)
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda: rank)
+        pool = FakePool(20, seed=0)
+        for i in range(3):
+            out = pool(numbered(20 * i, 20))
+        return numbers(out), pool.state_dict()["stream"]
+
+    (first, a), (second, b), (alone, c) = map(run, (0, 1, None))
+    assert first == alone != second
+    assert a == b == c
+
+
 def test_torchs_seed_reproduces_a_pool():
     pools = []
     for _ in range(2):

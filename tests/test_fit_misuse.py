@@ -250,6 +250,25 @@ def test_a_schedule_of_a_prepared_optimizer_is_taken():
         accelerate.state.GradientState._reset_state()
 
 
+@pytest.mark.parametrize("given", [True, False])
+def test_gradients_are_not_accumulated_by_accelerate(tmp_path, monkeypatch, given):
+    """What it was told, there or by `accelerate launch`, had no effect."""
+    accelerate = pytest.importorskip("accelerate")
+    message = "pygan.fit: accelerator must have gradient_accumulation_steps of 1, got 4; use micro"
+    options = {}
+    if given:
+        options["accelerator"] = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=4)
+    else:
+        monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    try:
+        with raises(ValueError, message):
+            run(tmp_path, **options)
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+        accelerate.state.GradientState._reset_state()
+
+
 def test_a_last_batch_of_one_under_batch_norm_names_drop_last(tmp_path):
     message = "pygan.fit: drop_last must be True where BatchNorm meets a single sample"
     with raises(ValueError, message, "an epoch of 25 samples after batches of 8, got False"):

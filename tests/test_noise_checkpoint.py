@@ -3,11 +3,13 @@
 import pytest
 import torch
 from helpers import raises
+from helpers_compile import BACKENDS
 from helpers_trainer import assert_same
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import pygan
+from pygan._compile import COMPILED
 from pygan.schedules import Constant
 
 REFUSED = "InstanceNoise: forward must not be run again in a backward pass"
@@ -74,3 +76,56 @@ def test_a_discriminator_that_checkpoints_its_noise_is_refused_before_it_is_trai
     with raises(RuntimeError, REFUSED):
         trainer.step(torch.randn(8, 6))
     assert_same([p.detach() for p in D.parameters()], before)
+
+
+class Block(nn.Module):
+    """Noise and a layer under a checkpoint, and what follows."""
+
+    def __init__(self, use_reentrant):
+        super().__init__()
+        self.noise, self.layer = noise_and_layer()
+        self.last = nn.Linear(6, 1)
+        self.use_reentrant = use_reentrant
+
+    def inner(self, x):
+        return self.layer(self.noise(x))
+
+    def forward(self, x):
+        return self.last(checkpoint(self.inner, x, use_reentrant=self.use_reentrant))
+
+
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize("backend", BACKENDS)
+@both_ways
+def test_a_compiled_checkpoint_refuses_too(use_reentrant, backend):
+    """What was compiled drew other noise in the backward pass, and said nothing."""
+    block = Block(use_reentrant)
+    x = torch.randn(4, 6, requires_grad=True)
+    loss = torch.compile(block, backend=backend)(x).sum()
+    with raises(RuntimeError, REFUSED):
+        loss.backward()
+
+
+@pytest.mark.usefixtures("fresh")
+@both_ways
+def test_a_checkpoint_in_one_graph_is_refused_by_the_compiler(use_reentrant):
+    compiled = torch.compile(Block(use_reentrant), backend="aot_eager", fullgraph=True)
+    with pytest.raises(torch._dynamo.exc.Unsupported, match=r"[Mm]utating a variable"):
+        compiled(torch.randn(4, 6, requires_grad=True))
+
+
+@pytest.mark.usefixtures("fresh")
+def test_compiled_noise_before_the_checkpoint_is_one_graph():
+    results = []
+    for compiled in (True, False):
+        noise, layer = noise_and_layer()
+
+        def forward(x, noise=noise, layer=layer):
+            return checkpoint(layer, noise(x), use_reentrant=False).square().sum()
+
+        if compiled:
+            forward = torch.compile(forward, backend="aot_eager", fullgraph=COMPILED)
+        x = torch.linspace(-1, 1, 24).view(4, 6).requires_grad_()
+        forward(x).backward()
+        results.append([p.grad for p in (x, *layer.parameters())])
+    torch.testing.assert_close(*results)

@@ -51,3 +51,15 @@ def test_samples_in_the_region_do_not_take_the_gradients_of_the_next_step():
     with region:
         plain.generator_step(16)
     assert_same(parameters(trainer), parameters(plain))
+
+
+def test_reused_fakes_in_one_region_around_all_steps():
+    """The discriminator judges them twice, before and after its update, and the generator's casts are of its last."""
+    wide, each = (trainer_of(reuse_fakes=True) for _ in range(2))
+    data = torch.randn(4, 16, 6)
+    with region:
+        rows = [wide.step(real) for real in data]
+    for real, stats in zip(data, rows, strict=True):
+        with region:
+            assert_same(stats, each.step(real))
+    assert_same(parameters(wide), parameters(each))

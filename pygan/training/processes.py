@@ -30,7 +30,8 @@ class Processes:
         mixed_precision: "no", "bf16", "fp16", or None for what `accelerate launch` or the accelerator was told.
 
     Raises:
-        ValueError: a precision that the device cannot do, or that is not the given accelerator's.
+        ValueError: a precision that the device cannot do, or that is not the given accelerator's; accumulated
+            gradients.
         RuntimeError: processes that accelerate does not see, or a way of sharing the work that a GAN cannot use here.
     """
 
@@ -67,6 +68,12 @@ class Processes:
         if precision == "fp16" and self.scaler is None:  # accelerate would say nothing and use fp32
             raise ValueError(
                 f"pygan.fit: mixed_precision must not be fp16 on {self.device.type} (bf16 can be), got 'fp16'"
+            )
+        accumulated = self.accelerator.gradient_accumulation_steps
+        if accumulated != 1:
+            raise ValueError(
+                f"pygan.fit: accelerator must have gradient_accumulation_steps of 1, got {accumulated}; use "
+                "micro_batches= to accumulate gradients"
             )
         kind = self.accelerator.distributed_type.value
         if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
