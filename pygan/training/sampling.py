@@ -36,7 +36,7 @@ class Sampling:
     ) -> None:
         self.trainer, self.data, self.device = trainer, data, device
         self.seed, self.batch_size = seed, batch_size
-        self.fixed: tuple[Tensor, Tensor | None] | None = None
+        self.fixed: tuple[Tensor | None, Tensor | None] | None = None
         """The latents and labels of the sample grids, the same in the whole run."""
         self._said = False
 
@@ -57,7 +57,10 @@ class Sampling:
         show them. Of images with other channels than 1 or 3 that is said, once."""
         assert self.fixed is not None
         with isolated(derived_seed(self.seed, "grid"), self.device):
-            samples = self._samples(*self.fixed)
+            latents, labels = self.fixed
+            given = labels if latents is None else latents
+            assert given is not None
+            samples = self._samples(len(given), latents, labels)
             if preview is not None:
                 return checked_preview(preview(samples))
             if is_images(samples):
@@ -81,26 +84,26 @@ class Sampling:
             calls += 1
             seed = derived_seed(self.seed, "evaluation", step, calls)
             with isolated(seed, self.device):
-                return self._samples(self._latents(n), self.data.labels(n, seed))
+                return self._samples(n, self._latents(n), self.data.labels(n, seed))
 
         with isolated(derived_seed(self.seed, "evaluate", step), self.device):
             return evaluate(sample)
 
-    def _latents(self, n: int) -> Tensor:
+    def _latents(self, n: int) -> Tensor | None:
         latent = self.trainer.latent
-        if callable(latent):
-            return latent(n)
+        if latent is None or callable(latent):
+            return None if latent is None else latent(n)
         like = next(self.trainer.generator.parameters())
         # On the CPU: the same on every device.
         return torch.randn(n, *latent_shape(latent)).to(like.device, like.dtype)
 
-    def _samples(self, latents: Tensor, labels: Tensor | None) -> Tensor:
-        latents = latents.to(self.device)
-        labels = None if labels is None else labels.to(self.device)
+    def _samples(self, n: int, latents: Tensor | None, labels: Tensor | None) -> Tensor:
         parts = []
-        for first in range(0, len(latents), self.batch_size):
-            part = slice(first, first + self.batch_size)
-            its_labels = None if labels is None else labels[part]
-            latent = latents[part]
-            parts.append(self.trainer.sample(len(latent), its_labels, latent=latent))
+        for first in range(0, n, self.batch_size):
+            part = slice(first, min(n, first + self.batch_size))
+            latent, its_labels = (
+                None if given is None else given[part].to(self.device)
+                for given in (latents, labels)
+            )
+            parts.append(self.trainer.sample(part.stop - first, its_labels, latent=latent))
         return torch.cat(parts)
