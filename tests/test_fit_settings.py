@@ -18,9 +18,11 @@ from torch.optim.lr_scheduler import (
 )
 
 import pygan
-from pygan import checkpoint, schedules
+from pygan import FitOptions, checkpoint, schedules
 from pygan.checkpoint import CheckpointError
 from pygan.penalties import R1, R2
+from pygan.training.keywords import keywords
+from pygan.training.settings import roots, settings
 
 BASE = {**FULL, "log_every": 1}
 # What is given in place of it, the setting that is named, and its two values.
@@ -84,6 +86,19 @@ def test_a_changed_setting_is_refused_or_said(tmp_path, capsys, begun, change, n
     # From there on they are the settings of the run.
     again = {**options, "resume": "auto", "steps": 13}
     assert run(out, **again).steps == 13
+
+
+def test_every_option_of_the_trainer_is_a_setting():
+    """Objects of the package by the arguments that they keep, functions as such."""
+    G, D = networks()
+    optimizers = [torch.optim.SGD(net.parameters(), 0.1) for net in (G, D)]
+    given = {"latent": 4, "augment": pygan.penalties.PathLength(3.0), "logits": print, "d_steps": 2}
+    made = settings(pygan.GANTrainer(G, D, *optimizers, latent=4), given, [])
+    options = roots(made) - {"g_optimizer", "d_optimizer", "lr_schedulers"}
+    names = keywords().keys() - FitOptions.__dataclass_fields__.keys()
+    assert options == names
+    assert (made["latent"], made["d_steps"], made["logits"]) == (4, 2, "a function")
+    assert made["augment"].endswith("PathLength") and made["augment.weight"] == 3.0
 
 
 def optimizer_and_schedule(kind, lr, schedule):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch.utils.data import TensorDataset
 
 from pygan.training.data import Data
 from pygan.training.sampler import BatchSampler
+from pygan.training.sampling import Sampling
 
 
 class Conditional(nn.Linear):
@@ -121,9 +123,11 @@ def test_a_look_at_the_first_item_draws_nothing(tmp_path):
 
 SCRIPT = """
 import sys
+from types import SimpleNamespace
 import torch
 from pygan.training.data import Data
 from pygan.training.sampler import BatchSampler
+from pygan.training.sampling import Sampling
 
 class Items(torch.utils.data.Dataset):
     def __len__(self):
@@ -146,3 +150,43 @@ def test_a_program_ends_that_has_kept_an_error_of_a_worker():
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_networks_are_asked_for_as_many_arguments_as_they_get():
+    pair, plain = Data((torch.zeros(30, 6), torch.zeros(30, 6))), nn.Linear(6, 6)
+    both = Conditional(6, 1)
+    # The labels are the generator's only argument; what the discriminator gets is made of them and the samples.
+    pair.check_networks(plain, plain, {"latent": None, "discriminator_inputs": print})
+    pair.check_networks(both, both, {"latent": 4})
+    with raises(ValueError, "pygan.fit: discriminator must take the labels", "a second argument"):
+        pair.check_networks(plain, plain, {"latent": None})
+    with raises(ValueError, "pygan.fit: generator must take the labels", "as its only argument"):
+        pair.check_networks(both, both, {"latent": None})
+
+
+def test_without_latents_there_must_be_labels():
+    labeled = (torch.zeros(30, 6), torch.zeros(30, 6))
+    for data in (Data(torch.zeros(30, 6)), Data(labeled, conditional=False)):
+        with raises(ValueError, "pygan.fit: latent must not be None where the data have no labels"):
+            data.check_networks(nn.Linear(6, 6), nn.Linear(6, 1), {"latent": None})
+
+
+def test_samples_for_looking_at_need_no_latents():
+    """Of a generator that gets the labels alone: those of the data."""
+    seen = []
+
+    def sample(n, labels, *, latent):
+        seen.append((n, len(labels), latent))
+        return 2 * labels
+
+    trainer = SimpleNamespace(latent=None, sample=sample)
+    data = Data((torch.zeros(30, 6), torch.rand(30, 6)))
+    device = torch.device("cpu")
+    sampling = Sampling(trainer, data, seed=3, batch_size=4, device=device)
+    sampling.fix(10)
+    latents, labels = sampling.fixed
+    assert latents is None and labels.shape == (10, 6)
+    assert sampling.picture(lambda x: (100 * x).byte().numpy()[..., None], None).shape == (10, 6, 1)
+    assert seen == [(4, 4, None), (4, 4, None), (2, 2, None)]
+    fresh = sampling.evaluation(lambda sample: sample(5), step=1)
+    assert fresh.shape == (5, 6) and (fresh.unsqueeze(1) == 2 * data.labels(99, 0)).any()

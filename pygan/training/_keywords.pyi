@@ -3,8 +3,10 @@
 # Written by tools/fit_keywords.py from FitOptions and GANTrainer.
 import os
 from collections.abc import Callable, Sequence
+from pygan._generator_step import AdversarialWeight, GeneratorTerms
 from pygan._penalty_base import Penalty
 from pygan._trainer_losses import LossFunctions
+from pygan.fake_pool import FakePool
 from pygan.modules import InstanceNoise
 from pygan.schedules import Schedule
 from pygan.trainer import GANTrainer
@@ -18,7 +20,7 @@ class FitKeywords(TypedDict, total=False):
     steps: Required[int]
     batch_size: Required[int]
     out: Required[str | os.PathLike[str]]
-    latent: Required[int | Sequence[int] | Callable[[int], Tensor]]
+    latent: Required[int | Sequence[int] | Callable[[int], Tensor] | None]
     lr_schedulers: Sequence[Any]
     mixed_precision: str | None
     sharded: bool
@@ -46,12 +48,20 @@ class FitKeywords(TypedDict, total=False):
     logits: Callable[[Any], Any] | None
     label_smoothing: float
     weights: float | Sequence[float] | None
+    generator_terms: GeneratorTerms | None
+    adversarial_weight: AdversarialWeight
+    discriminator_start: int
     d_steps: int
     reuse_fakes: bool
+    joint: bool
+    separate: bool
+    pool: FakePool | None
     noise: InstanceNoise | Schedule | float | None
     penalties: Penalty | Sequence[Penalty]
     micro_batches: int
     max_grad_norm: float | None
     ema: float | AveragedModel | None
-    generator_inputs: Callable[[Tensor, Tensor | None], tuple[Any, ...]] | None
+    generator_inputs: Callable[[Any, Any], tuple[Any, ...]] | None
+    discriminator_inputs: Callable[[Tensor, Any], tuple[Any, ...]] | None
+    generated: Callable[[Any], Tensor] | None
     augment: Callable[[Tensor], Tensor] | None

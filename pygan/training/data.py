@@ -84,27 +84,34 @@ class Data:
         """That both take the labels that they will be passed.
 
         Args:
-            options: those of GANTrainer, the latent among them.
+            options: those of GANTrainer, its latent among them.
 
         Raises:
-            ValueError: one has no second argument.
+            ValueError: one has no argument for them; or there are none, and nothing else to generate from.
         """
+        has_latent = options.get("latent") is not None
         if not (self.labeled and self.conditional):
+            if not has_latent:
+                raise ValueError(
+                    "pygan.fit: latent must not be None where the data have no labels, or conditional=False leaves "
+                    "them out, got None"
+                )
             return
         networks = {}
         if options.get("discriminator_inputs") is None:
-            networks["discriminator"] = discriminator
-        if options.get("generator_inputs") is None and options["latent"] is not None:
-            networks["generator"] = generator
-        for name, network in networks.items():
+            networks["discriminator"] = discriminator, 2
+        if options.get("generator_inputs") is None:
+            networks["generator"] = generator, 1 + has_latent
+        for name, (network, arguments) in networks.items():
             network = getattr(
                 network, "_orig_mod", network
             )  # of torch.compile, which takes anything
             try:
-                inspect.signature(network.forward).bind(None, None)
+                inspect.signature(network.forward).bind(*[None] * arguments)
             except TypeError as error:
+                which = "a second" if arguments == 2 else "its only"
                 raise ValueError(
-                    f"pygan.fit: {name} must take the labels, which the data have, as a second argument, got "
+                    f"pygan.fit: {name} must take the labels, which the data have, as {which} argument, got "
                     f"{type(network).__name__}, whose forward does not ({error}); pass conditional=False to leave "
                     f"the labels out, or {name}_inputs, which says what it gets"
                 ) from None

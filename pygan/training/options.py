@@ -64,7 +64,7 @@ class FitOptions:
     from PyTorch's default generator. (The weights are the caller's: ``torch.manual_seed``.)"""
     workers: int = 0
     """Processes that read a Dataset; 0 reads in this one. Its first item is read in this one in any case: files that
-    must not be shared with forked workers (h5py, lmdb) are opened in __getitem__ by each process."""
+    must not be shared with forked workers (h5py, lmdb) are opened in `__getitem__` by each process."""
     drop_last: bool = True
     """Leave out what remains of an epoch after its whole batches."""
     conditional: bool = True

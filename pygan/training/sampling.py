@@ -57,7 +57,10 @@ class Sampling:
         show them. Of images with other channels than 1 or 3 that is said, once."""
         assert self.fixed is not None
         with isolated(derived_seed(self.seed, "grid"), self.device):
-            samples = self._samples(*self.fixed)
+            latents, labels = self.fixed
+            given = labels if latents is None else latents
+            assert given is not None
+            samples = self._samples(len(given), latents, labels)
             if preview is not None:
                 return checked_preview(preview(samples))
             if is_images(samples):
@@ -81,7 +84,7 @@ class Sampling:
             calls += 1
             seed = derived_seed(self.seed, "evaluation", step, calls)
             with isolated(seed, self.device):
-                return self._samples(self._latents(n), self.data.labels(n, seed))
+                return self._samples(n, self._latents(n), self.data.labels(n, seed))
 
         with isolated(derived_seed(self.seed, "evaluate", step), self.device):
             return evaluate(sample)
@@ -94,13 +97,13 @@ class Sampling:
         # On the CPU: the same on every device.
         return torch.randn(n, *latent_shape(latent)).to(like.device, like.dtype)
 
-    def _samples(self, latents: Tensor | None, labels: Tensor | None) -> Tensor:
-        given = [None if x is None else x.to(self.device) for x in (latents, labels)]
-        n = max(len(x) for x in given if x is not None)
+    def _samples(self, n: int, latents: Tensor | None, labels: Tensor | None) -> Tensor:
         parts = []
         for first in range(0, n, self.batch_size):
-            part = slice(first, first + self.batch_size)
-            latent, its_labels = (None if x is None else x[part] for x in given)
-            size = min(self.batch_size, n - first)
-            parts.append(self.trainer.sample(size, its_labels, latent=latent))
+            part = slice(first, min(n, first + self.batch_size))
+            latent, its_labels = (
+                None if given is None else given[part].to(self.device)
+                for given in (latents, labels)
+            )
+            parts.append(self.trainer.sample(part.stop - first, its_labels, latent=latent))
         return torch.cat(parts)

@@ -127,6 +127,10 @@ def _arguments(value: Any) -> Iterator[tuple[str, Any]]:
     elif is_dataclass(value) and not isinstance(value, AveragedModel):
         for field in fields(value):
             yield field.name, getattr(value, field.name)
+    elif type(value).__module__.startswith("pygan."):
+        for name in inspect.signature(type(value)).parameters:
+            if is_plain(getattr(value, name, ...)):
+                yield name, getattr(value, name)
 
 
 def _cycled(lr_schedulers: Any) -> Iterator[Any]:

@@ -142,7 +142,7 @@ def _check(path: Path, state: dict[str, Any]) -> None:
         "run": all(type(key) is str and is_plain(value) for key, value in run.items())
         and type(run.get("seed")) is int,
         "grid": grid is None
-        or (len(grid) == 2 and isinstance(grid[0], Tensor) and isinstance(grid[1], _LABELS)),
+        or (len(grid) == 2 and all(isinstance(x, _GIVEN) for x in grid) and grid != [None, None]),
         "numbers": all(type(k) is str and type(v) in (int, float) for k, v in numbers.items()),
         "nonfinite": set(counts) == {"skipped", "rollbacks"}
         and all(type(count) is int for count in counts.values()),
@@ -158,4 +158,4 @@ def _check(path: Path, state: dict[str, Any]) -> None:
         raise CheckpointError(path, f"holds values that are not finite, in {', '.join(broken)}")
 
 
-_LABELS = (Tensor, type(None))
+_GIVEN = (Tensor, type(None))
