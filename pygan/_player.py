@@ -100,7 +100,10 @@ class Player:
         return parallel.gathered_throughout(self.units if wanted else [])
 
     def zero_grad(self) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
+        # What optimizer.zero_grad does, without its 20 µs of records for the profiler.
+        for group in self.optimizer.param_groups:
+            for p in group["params"]:
+                p.grad = None
 
     def update(
         self,

@@ -17,7 +17,7 @@ from pygan._trees import mapped
 from pygan.modules import InstanceNoise
 from pygan.stream import NoiseStream
 
-__all__ = ["Judge", "Turn"]
+__all__ = ["Judge", "Sides", "Turn"]
 
 Sides = dict[str, Any]
 """What there is of each of the sides "real" and "fake"."""

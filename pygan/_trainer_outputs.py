@@ -111,6 +111,11 @@ def augmented(
 
 def inputs(real: Tensor, fake: Tensor, *, joint: bool) -> None:
     """That images of both kinds reach the discriminator alike. (Other data may vary in size.)"""
+    if joint and real.is_floating_point() != fake.is_floating_point():
+        raise TypeError(
+            f"{_NAME}: real must be {fake.dtype} like the generated samples, to be judged in one batch with them, got "
+            f"{real.dtype}"
+        )
     if (joint or real.dim() == fake.dim() == 4) and real.shape[1:] != fake.shape[1:]:
         raise ValueError(
             f"{_NAME}: generator must return samples of the real ones' shape {tuple(real.shape[1:])}, got "

@@ -37,7 +37,7 @@ from pygan._pair import Pair
 from pygan._penalty_base import Penalty, second_derivatives
 from pygan._player import Player
 from pygan._trainer_batches import Batch, Share
-from pygan._trainer_judge import Judge
+from pygan._trainer_judge import Judge, Sides
 from pygan._trainer_losses import Losses, LossFunctions, Result, combined
 from pygan._trainer_samples import Generated, Samples
 from pygan._trainer_stats import Reports, TrainStats
@@ -376,8 +376,8 @@ class GANTrainer:
                     G.reshard()
                 else:
                     fake = made.samples.detach()
-                samples = {"real": part.real, "fake": fake}
-                labels = {"real": part.labels, "fake": part.labels}
+                samples: Sides = {"real": part.real, "fake": fake}
+                labels: Sides = {"real": part.labels, "fake": part.labels}
                 if self.pool is not None:
                     past = self.pool(fake, part.labels)
                     samples["fake"], labels["fake"] = (past, None) if part.labels is None else past

@@ -114,11 +114,22 @@ def test_compiled_rivals(tmp_path, capsys):
 def test_steps_and_traces(tmp_path, capsys, device):
     out = bench(tmp_path, "--steps", "--quick", "--profile", device=device)
     steps = {s["way"]: s for s in json.loads((out / "steps.json").read_text("utf-8"))["steps"]}
-    captured = ["GANTrainer, one CUDA graph"] if device == "cuda" else []
-    assert list(steps) == ["plain PyTorch", "pygan, by hand", "GANTrainer", *captured]
+    faster = ", reuse_fakes, joint"
+    assert list(steps) == [
+        *("plain PyTorch", "pygan, by hand", f"pygan, by hand{faster}"),
+        *("GANTrainer", f"GANTrainer{faster}"),
+        *(f"GANTrainer, {option}" for option in ("reuse_fakes", "joint", "separate")),
+        *(["GANTrainer, one CUDA graph"] if device == "cuda" else []),
+    ]
     # The losses and the noise, each several ops in plain PyTorch, are one kernel each here.
     assert steps["GANTrainer"]["kernels"] <= steps["pygan, by hand"]["kernels"]
     assert steps["pygan, by hand"]["kernels"] < steps["plain PyTorch"]["kernels"] - 20
+    for option in ("reuse_fakes", "joint"):
+        assert steps[f"GANTrainer{faster}"]["kernels"] < steps[f"GANTrainer, {option}"]["kernels"]
+        assert steps[f"GANTrainer, {option}"]["kernels"] < steps["GANTrainer"]["kernels"]
+    assert steps[f"GANTrainer{faster}"]["kernels"] <= steps[f"pygan, by hand{faster}"]["kernels"]
+    # Of a side at a time the memory is less than of both.
+    assert steps["GANTrainer, separate"]["memory"] < steps["GANTrainer"]["memory"]
     names = {
         e.get("name") for e in json.loads((out / "trace_pygan.json").read_text())["traceEvents"]
     }

@@ -197,6 +197,14 @@ def test_joint_labels_and_real_samples_of_another_shape():
     assert_same(everything(trainer)[0][1:], before[0][1:])
 
 
+def test_integers_are_not_made_floating_to_join_a_batch():
+    trainer = setup(joint=True)
+    with pytest.raises(
+        TypeError, match=r"real must be torch.float32 like the generated .* got torch"
+    ):
+        trainer.step(torch.randint(256, (8, 6), dtype=torch.uint8))
+
+
 def test_a_joint_discriminator_must_return_the_batch():
     trainer = setup(joint=True, logits=lambda output: output)
     trainer.discriminator.register_forward_hook(lambda _, __, out: out.reshape(4, 4))  # PacGAN's

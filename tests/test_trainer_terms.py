@@ -4,12 +4,14 @@ import copy
 
 import pytest
 import torch
+from helpers_fit import metrics, run
 from helpers_recipes import assert_close, latents, pairs, update
-from helpers_trainer import assert_same, everything, setup
+from helpers_trainer import assert_same, everything, networks, setup
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.nn.functional import l1_loss
 
+import pygan
 from pygan import fused_losses
 from pygan.penalties import PathLength, adaptive_weight
 from pygan.schedules import Adaptive, Linear
@@ -200,6 +202,29 @@ def test_before_the_start_the_discriminator_is_not_asked():
     }
     assert_same(trainer.discriminator.state_dict(), before)
     assert trainer.ends_in_sigmoid is None and trainer.steps == 3
+
+
+def test_fit_and_the_monitor_wait_for_the_start(tmp_path):
+    """Statistics of 0 are neither a diagnosis nor a reading for the noise."""
+    trainer = setup(discriminator_start=3, generator_terms=lambda s: {"l1": s.fake.abs().mean()})
+    monitor = pygan.Monitor(trainer, every=1)
+    for step in range(1, 6):
+        monitor.update(trainer.step(torch.randn(8, 6)))
+        assert len(monitor.state_dict()["coming"]) + len(monitor.state_dict()["block"]) <= max(
+            0, step - 3
+        )
+    G, D = networks()
+    options = {"discriminator_start": 3, "noise": Adaptive(0.0, 1.0, steps=4), "ema": 0.5}
+    result = run(
+        tmp_path,
+        G=G,
+        D=D,
+        generator_terms=lambda s: {"l1": s.fake.abs().mean()},
+        steps=5,
+        **options,
+    )
+    assert result.trainer.noise.schedule.count == 2 and result.trainer.d_updates == 2
+    assert all("terms/l1" in line for line in metrics(tmp_path) if "g_loss" in line)
 
 
 def test_a_term_may_make_samples_of_its_own():

@@ -75,16 +75,13 @@ def _halves(logits: Any) -> tuple[Any, Any]:
 def by_hand(model: Model, device: torch.device, recipe: Recipe) -> Callable[[Tensor], Any]:
     """With pygan's functions."""
     G, D, g_optimizer, d_optimizer = _made(model, device)
-    stream, noise = (pygan.NoiseStream(seed, device=device) for seed in (0, 1))
-    sigma = torch.tensor(SIGMA, device=device)
+    stream = pygan.NoiseStream(0, device=device)
+    noise = pygan.InstanceNoise(pygan.schedules.Constant(SIGMA), seed=0).to(device)
     parameters = {net: list(net.parameters()) for net in (G, D)}
 
     def latents(n: int) -> Tensor:
         z = torch.zeros(n, LATENT, device=device)
         return pygan.instance_noise(z, 1.0, stream=stream, out=z)
-
-    def noisy(x: Tensor) -> Tensor:
-        return pygan.instance_noise(x, sigma, stream=noise)
 
     def train(net: nn.Module, flag: bool) -> None:
         for p in parameters[net]:
@@ -103,10 +100,9 @@ def by_hand(model: Model, device: torch.device, recipe: Recipe) -> Callable[[Ten
             for x, wanted in ((real, recipe.r1), (fake, recipe.r2))
         )
         if recipe.joint:
-            batch = pygan.instance_noise_pair(real, fake, sigma, stream=noise)
-            real_logits, fake_logits = _halves(D(batch))
+            real_logits, fake_logits = _halves(D(noise.pair(real, fake)))
         else:
-            real_logits, fake_logits = D(noisy(real)), D(noisy(fake))
+            real_logits, fake_logits = D(noise(real)), D(noise(fake))
         d_loss, d = fused_losses.discriminator_loss(real_logits, fake_logits, return_stats=True)
         total = d_loss
         asked = [x for x in (real, fake) if x.requires_grad]
@@ -120,7 +116,7 @@ def by_hand(model: Model, device: torch.device, recipe: Recipe) -> Callable[[Ten
         train(D, False)
         if not recipe.reuse_fakes:
             made = G(latents(len(real)))
-        g_loss, g = fused_losses.generator_loss(D(noisy(made)), return_stats=True)
+        g_loss, g = fused_losses.generator_loss(D(noise(made)), return_stats=True)
         g_optimizer.zero_grad(set_to_none=True)
         g_loss.backward()
         g_optimizer.step()

@@ -107,6 +107,8 @@ class Monitor:
             raise TypeError(
                 f"Monitor.update: stats must be what GANTrainer.step returns, got {type(stats).__name__}"
             )
+        if self.trainer.steps <= self.trainer.discriminator_start:  # nothing adversarial happened
+            return []
         self._block.append((self.trainer.steps, stats))
         due = len(self._block) >= self.every
         found: list[Diagnosis] = []

@@ -209,7 +209,9 @@ class Run:
             ) from error
         for scheduler in self.options.lr_schedulers:
             scheduler.step()
-        if self.trainer.noise is not None:
+        # Before its start, the discriminator sees neither samples nor noise.
+        is_adversarial = self.trainer.steps > self.trainer.discriminator_start
+        if self.trainer.noise is not None and is_adversarial:
             self.trainer.noise.step(stats.real_sign)
         return stats
 
