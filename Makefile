@@ -37,12 +37,13 @@ NEW_TORCH := always
 endif
 endif
 
-.PHONY: help demo test lint docs gallery gpu-check build clean always
+.PHONY: help demo test lint format docs gallery gpu-check build clean always
 
 help:
 	@echo 'make demo       train a GAN on handwritten digits; pictures and numbers in demo/'
 	@echo 'make test       run the tests (PYTEST_ARGS="-m \"not slow\"" for the quick ones)'
 	@echo 'make lint       ruff, clang-format and mypy'
+	@echo 'make format     let ruff and clang-format change the files'
 	@echo 'make docs       the documentation site, in build/site'
 	@echo 'make gallery    run the gallery again: numbers, pages and pictures, into docs/gallery (12 minutes)'
 	@echo 'make gpu-check  on a machine with a GPU: checks, tests, compute-sanitizer, benchmarks; results in gpu-report/'
@@ -60,6 +61,11 @@ lint: $(call stamp,lint)
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $(CPP_FILES)
 	$(BIN)/mypy
+
+format: $(call stamp,lint)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP_FILES)
 
 docs: $(call stamp,docs)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
