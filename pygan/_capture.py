@@ -37,9 +37,18 @@ class _Graph:
     replay: Callable[[], None]
     stats: PackedStats
     fake: Tensor
-    grads: list[tuple[nn.Parameter, Tensor | None]]
+    grads: list[list[tuple[nn.Parameter, Tensor]]]
+    """Of each network."""
     d_updates: int
     ends_in_sigmoid: bool | None
+
+    def show_gradients(self) -> None:
+        """Have the parameters refer to the gradients that a replay leaves behind."""
+        for grads in self.grads:
+            # Where one does, all do.
+            if any(p.grad is not grad for p, grad in grads[:1]):
+                for p, grad in grads:
+                    p.grad = grad
 
 
 class CapturedSteps:
@@ -72,7 +81,6 @@ class CapturedSteps:
         self._numbers = DeviceNumbers(self._device, trainer.steps)
         self._penalties: list[Tensor] = []
         self._graphs: dict[Any, _Graph] = {}
-        self._shown: _Graph | None = None
         with put_back_after(trainer, self._optimizers, self._device) as kept:
             self._capture(kept)
         for i, x in enumerate(trainer._reports.penalties):
@@ -88,7 +96,7 @@ class CapturedSteps:
                 self._iterate(place)
             self._penalties = [x.clone() for x in self._trainer._reports.penalties]
             self._settle()
-            self._watch = Watch(lambda: found_in(self._trainer))
+            self._watch = Watch(found_in(self._trainer))
             for optimizer in self._optimizers:
                 optimizer.look()
             known = kept.storages() | self._watch.storages()
@@ -160,9 +168,10 @@ class CapturedSteps:
             lambda: (PackedStats(self._iterate(place)), trainer.fake)
         )
         torch.clear_autocast_cache()
-        grads = [(p, p.grad) for player in self._players for p in player.parameters]
-        for p, _ in grads:
-            p.grad = None
+        grads = []
+        for player in self._players:
+            grads.append([(p, p.grad) for p in player.parameters if p.grad is not None])
+            player.zero_grad()
         updates = trainer.d_updates - place[1]
         return _Graph(replay, stats, fake, grads, updates, trainer.ends_in_sigmoid)
 
@@ -172,6 +181,7 @@ class CapturedSteps:
         """The trainer's next iteration."""
         leaves, tree = tree_flatten(_batch(real, labels))
         same_size = self._check_batch(leaves, tree)
+        self._check_unchanged()
         phase = phase_of(self._trainer, (self._trainer.steps, self._trainer.d_updates))
         graph = self._graphs.get(phase) if same_size else None
         whole = total is None or total == len(leaves[0])
@@ -181,7 +191,7 @@ class CapturedSteps:
 
     def _eagerly(self, real: Any, labels: Any, total: Any) -> TrainStats:
         trainer = self._trainer
-        trainer._captured, self._shown = None, None
+        trainer._captured = None
         try:
             with ExitStack() as stack:
                 for optimizer in self._optimizers:
@@ -194,7 +204,6 @@ class CapturedSteps:
     def _replayed(self, graph: _Graph, leaves: list[Tensor]) -> TrainStats:
         trainer = self._trainer
         trainer._pair.prepare("step", *self._players)
-        self._check_unchanged()
         self._numbers.write(trainer.steps)
         for optimizer in self._optimizers:
             optimizer.write_rates()
@@ -207,10 +216,7 @@ class CapturedSteps:
         trainer.real = (real if isinstance(real, Tensor) else real[-1]).detach()
         trainer.fake = graph.fake.clone()
         trainer.ends_in_sigmoid = graph.ends_in_sigmoid
-        if self._shown is not graph:
-            for p, grad in graph.grads:
-                p.grad = grad
-            self._shown = graph
+        graph.show_gradients()
         torch.clear_autocast_cache()  # as an update does
         return graph.stats.copied()
 

@@ -66,6 +66,8 @@ class Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no
                 raise RuntimeError(f"{_MUST} read no value back, got {func}")
             numbers.append(out)
         numbers += self._values(func, given)
+        if func is _aten.lift_fresh.default:
+            self._made.update(map(storage_of, given))  # by its value, which is among the numbers
         outer = [x for x in given if storage_of(x) not in self._made]
         self._kept += outer
         self.written.update(set(written).intersection(map(storage_of, outer)))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pygan._capture_optimizer import CapturedOptimizer
 from pygan._capture_state import Entries, Kept, entries_of
+from pygan.average import EMA
 
 if TYPE_CHECKING:
     from pygan.trainer import GANTrainer
@@ -52,7 +53,11 @@ def put_back_after(
     kept = Kept(found_in(trainer))
     penalties = trainer._reports.penalties
     values = [x.clone() for x in penalties]
-    moving = {name: getattr(trainer, name) for name in _MOVING}
+    moving: list[tuple[Any, str, Any]] = [
+        (trainer, name, getattr(trainer, name)) for name in _MOVING
+    ]
+    if isinstance(trainer.ema, EMA):
+        moving.append((trainer.ema, "_empty", trainer.ema._empty))
     grads = [
         (p, p.grad) for player in (trainer._pair.g, trainer._pair.d) for p in player.parameters
     ]
@@ -67,8 +72,8 @@ def put_back_after(
         for optimizer in optimizers:
             optimizer.put_back()
         penalties[:] = values
-        for name, value in moving.items():
-            setattr(trainer, name, value)
+        for owner, name, value in moving:
+            setattr(owner, name, value)
         for p, grad in grads:
             p.grad = grad
         for generator, state in zip(generators, states, strict=True):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from operator import is_
+from functools import partial
+from itertools import chain
+from operator import attrgetter, is_
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pygan._capture_audit import storage_of
+from pygan.average import EMA
 from pygan.schedules import Schedule
 from pygan.stream import NoiseStream
 
@@ -55,6 +58,22 @@ class _Cells:
         self._cells[name].cell_contents = value
 
 
+class _Items:
+    """What is in a list, as a dictionary."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def get(self, index: int) -> Any:
+        return self._items[index] if index < len(self) else None
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        self._items[index] = value
+
+
 def entries_of(name: str, value: Any, seen: set[int]) -> Iterator[Entries]:
     """Where an object keeps what a step may depend on: a module its parameters, buffers, parts and numbers, another
     object its tensors and numbers, a function the variables of others that it reads; and so what these hold, as far as
@@ -74,8 +93,9 @@ def entries_of(name: str, value: Any, seen: set[int]) -> Iterator[Entries]:
         return
     if isinstance(value, (list, tuple, dict)):
         parts = value if isinstance(value, dict) else dict(enumerate(value))
-        if isinstance(value, dict):
-            yield Entries(name, value, [*value], True)
+        if isinstance(value, (dict, list)):
+            of = value if isinstance(value, dict) else _Items(value)
+            yield Entries(name, of, [*parts], True)
         for key, part in parts.items():
             yield from entries_of(f"{name}[{key!r}]", part, seen)
         return
@@ -91,10 +111,9 @@ def entries_of(name: str, value: Any, seen: set[int]) -> Iterator[Entries]:
     # A plain tensor of a module may be computed anew in each pass, as weight_norm does.
     kinds = _NUMBERS if module else (*_NUMBERS, Tensor)
     keys = [key for key, x in own.items() if isinstance(x, kinds)]
-    if isinstance(
-        value, Schedule
-    ):  # which the loop moves on between the steps, as its tensors show
-        keys.remove("count")
+    # What follows from tensors, and moves as they do.
+    moving = "count" if isinstance(value, Schedule) else "_empty" if isinstance(value, EMA) else ""
+    keys = [key for key in keys if key != moving]
     yield Entries(name, own, keys, False)
     for key, part in own.items():
         if isinstance(part, NoiseStream) or (
@@ -151,44 +170,62 @@ class Kept:
 
 
 class Watch:
-    """Notices where something is no longer what it was: another object, another number, a tensor with other memory."""
+    """Notices where something is no longer what it was: another object, another number, a tensor with other memory.
 
-    def __init__(self, find: Callable[[], list[Entries]]) -> None:
-        self._find = find
-        self.look()
+    Args:
+        found: where to look.
+    """
 
-    def look(self) -> None:
-        """Take what is there now for what has to be there."""
-        self._found = [(entries, entries.values(), len(entries.of)) for entries in self._find()]
-        self._tensors = [x for _, values, _ in self._found for x in values if isinstance(x, Tensor)]
-        self._pointers = self._memory()
+    def __init__(self, found: list[Entries]) -> None:
+        self._found = found
+        self._before = [entries.values() for entries in found]
+        flat = [*chain.from_iterable(self._before)]
+        # What every step compares, in few calls: a network may have hundreds of these.
+        self._reads = [_reader(entries) for entries in found if entries.keys]
+        self._flat = flat
+        self._sized = [entries.of for entries in found if entries.whole]
+        self._sizes = [*map(len, self._sized)]
+        self._tensors = [x for x in flat if isinstance(x, Tensor)]
+        self._memory = self._memory_now()
 
     def storages(self) -> set[int]:
         return set(map(storage_of, self._tensors))
 
     def changed(self) -> str | None:
         """The name of what has changed, if anything has."""
-        for (name, of, keys, whole), values, size in self._found:
-            if whole and len(of) != size:
+        if [*map(len, self._sized)] == self._sizes:
+            now = chain.from_iterable([read() for read in self._reads])
+            if all(map(is_, now, self._flat)) and self._memory_now() == self._memory:
+                return None
+        return self._difference()
+
+    def _difference(self) -> str | None:
+        sizes = {id(of): size for of, size in zip(self._sized, self._sizes, strict=True)}
+        for (name, of, keys, whole), before in zip(self._found, self._before, strict=True):
+            if whole and len(of) != sizes[id(of)]:
                 return name
-            if not all(map(is_, map(of.get, keys), values)):
-                for key, value in zip(keys, values, strict=True):
-                    if not _same(of.get(key), value):
-                        return f"{name}.{key}"
-        if self._memory() != self._pointers:
-            for (name, of, keys, _), _, _ in self._found:
-                for key in keys:
-                    x = of[key]
-                    if isinstance(x, Tensor) and self._moved(x):
-                        return f"the memory of {name}.{key}"
+            for key, x in zip(keys, before, strict=True):
+                if not _same(of.get(key), x):
+                    return f"{name}.{key}"
+        moved = zip(zip(*self._memory_now()), zip(*self._memory), self._tensors, strict=True)
+        others = {id(x) for now, before, x in moved if now != before}
+        for (name, _, keys, _), before in zip(self._found, self._before, strict=True):
+            for key, x in zip(keys, before, strict=True):
+                if id(x) in others:
+                    return f"the memory of {name}.{key}"
         return None
 
-    def _memory(self) -> list[tuple[int, bool]]:
-        return [(x.data_ptr(), x.requires_grad) for x in self._tensors]
+    def _memory_now(self) -> tuple[list[int], list[bool]]:
+        tensors = self._tensors
+        return [*map(Tensor.data_ptr, tensors)], [*map(attrgetter("requires_grad"), tensors)]
 
-    def _moved(self, x: Tensor) -> bool:
-        (index,) = [i for i, other in enumerate(self._tensors) if other is x][:1]
-        return self._pointers[index] != (x.data_ptr(), x.requires_grad)
+
+def _reader(entries: Entries) -> Callable[[], Any]:
+    """What reads the values, or as many others where some are gone."""
+    _, of, keys, whole = entries
+    if whole and isinstance(of, dict):
+        return of.values
+    return partial(map, of.get, keys)
 
 
 def _same(now: Any, before: Any) -> bool:
