@@ -16,6 +16,7 @@ from pygan._capture_audit import Audit, storage_of
 from pygan._capture_keep import found_in, put_back_after
 from pygan._capture_optimizer import CapturedOptimizer
 from pygan._capture_phases import Place, phase_of, phases_of, places_of
+from pygan._capture_pool import CapturedPool
 from pygan._capture_state import Kept, Watch
 from pygan._capture_stats import PackedStats
 from pygan._device_numbers import DeviceNumbers
@@ -73,6 +74,8 @@ class CapturedSteps:
             CapturedOptimizer(player.optimizer_name, player.optimizer, self._device)
             for player in self._players
         ]
+        self._pools = [] if trainer.pool is None else [CapturedPool(trainer.pool)]
+        self._holders: list[CapturedOptimizer | CapturedPool] = [*self._optimizers, *self._pools]
         leaves, self._tree = tree_flatten(_batch(real, labels))
         for x in leaves:
             checked.input_of_graph(x, self._device)
@@ -81,7 +84,7 @@ class CapturedSteps:
         self._numbers = DeviceNumbers(self._device, trainer.steps)
         self._penalties: list[Tensor] = []
         self._graphs: dict[Any, _Graph] = {}
-        with put_back_after(trainer, self._optimizers, self._device) as kept:
+        with put_back_after(trainer, self._holders, self._device) as kept:
             self._capture(kept)
         for i, x in enumerate(trainer._reports.penalties):
             self._penalties[i].copy_(x)
@@ -94,14 +97,16 @@ class CapturedSteps:
         with self._making.warm_up(), self._standing_in():
             for place in phases.values():
                 self._iterate(place)
+                for pool in self._pools:
+                    pool.fill()
             self._penalties = [x.clone() for x in self._trainer._reports.penalties]
             self._settle()
             self._watch = Watch(found_in(self._trainer))
-            for optimizer in self._optimizers:
-                optimizer.look()
+            for holder in self._holders:
+                holder.look()
             known = kept.storages() | self._watch.storages()
             known.update(storage_of(x) for x in self._penalties + self._inputs)
-            known.update(*(optimizer.storages() for optimizer in self._optimizers))
+            known.update(*(holder.storages() for holder in self._holders))
             for place in phases.values():
                 self._audit(place, known)
         self._check_unmoved()
@@ -248,8 +253,9 @@ class CapturedSteps:
         ema = self._trainer.ema
         if isinstance(ema, EMA) and ema._empty:
             return False
-        used = self._optimizers if phase is not None else self._optimizers[:1]
-        return all([optimizer.take_over() for optimizer in used])
+        if phase is None:
+            return self._optimizers[0].take_over()
+        return all([holder.take_over() for holder in self._holders])
 
     def _check_unchanged(self) -> None:
         """That nothing has been replaced that the graphs hold.

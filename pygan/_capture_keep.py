@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pygan._capture_optimizer import CapturedOptimizer
+from pygan._capture_pool import CapturedPool
 from pygan._capture_state import Entries, Kept, entries_of
 from pygan.average import EMA
 
@@ -44,7 +45,7 @@ def found_in(trainer: GANTrainer) -> list[Entries]:
 
 @contextmanager
 def put_back_after(
-    trainer: GANTrainer, optimizers: list[CapturedOptimizer], device: torch.device
+    trainer: GANTrainer, holders: Sequence[CapturedOptimizer | CapturedPool], device: torch.device
 ) -> Iterator[Kept]:
     """After it everything is as it was before, whatever happens in it: the values of tensors, counts, gradients, and
     the states of PyTorch's generators."""
@@ -69,8 +70,8 @@ def put_back_after(
         yield kept
     finally:
         kept.put_back()
-        for optimizer in optimizers:
-            optimizer.put_back()
+        for holder in holders:
+            holder.put_back()
         penalties[:] = values
         for owner, name, value in moving:
             setattr(owner, name, value)

@@ -14,12 +14,15 @@ from torch import Tensor, nn
 
 from pygan._capture_audit import storage_of
 from pygan.average import EMA
+from pygan.fake_pool import FakePool
 from pygan.schedules import Schedule
 from pygan.stream import NoiseStream
 
 __all__ = ["Entries", "Kept", "Watch", "entries_of"]
 
 _NUMBERS = (bool, int, float)
+# Numbers of ours that move: with the loop, or as tensors that are looked after elsewhere do.
+_MOVING = {Schedule: "count", EMA: "_empty", FakePool: "_filled"}
 
 
 class Entries(NamedTuple):
@@ -111,13 +114,12 @@ def entries_of(name: str, value: Any, seen: set[int]) -> Iterator[Entries]:
     # A plain tensor of a module may be computed anew in each pass, as weight_norm does.
     kinds = _NUMBERS if module else (*_NUMBERS, Tensor)
     keys = [key for key, x in own.items() if isinstance(x, kinds)]
-    # What follows from tensors, and moves as they do.
-    moving = "count" if isinstance(value, Schedule) else "_empty" if isinstance(value, EMA) else ""
-    keys = [key for key in keys if key != moving]
-    yield Entries(name, own, keys, False)
+    moving = [key for kind, key in _MOVING.items() if isinstance(value, kind)]
+    yield Entries(name, own, [key for key in keys if key not in moving], False)
+    plain = not module and not isinstance(value, FakePool)
     for key, part in own.items():
         if isinstance(part, NoiseStream) or (
-            not module and isinstance(part, (nn.Module, list, tuple, dict))
+            plain and isinstance(part, (nn.Module, list, tuple, dict))
         ):
             yield from entries_of(f"{name}.{key}", part, seen)
 

@@ -179,6 +179,11 @@ OPTIONS = {
         "generator_terms": lambda step: {"own": step.output[1], **distances(step)},
     },
     "several discriminators": {"networks": judges, "weights": [1.0, 0.5], "micro_batches": 2},
+    "pool": {"pool": pygan.FakePool(30, seed=2), "noise": 0.1},
+    "pool with labels": {
+        **{"pool": pygan.FakePool(30, seed=2), "networks": conditional, "micro_batches": 2},
+        "penalties": penalties.R1(1.0, every=2),
+    },
     "augmented": {"augment": lambda x: x + 0.1 * torch.rand_like(x)},
     "callable latents": {"latent": lambda n: torch.rand(n, 4)},
     "everything": {
@@ -238,7 +243,8 @@ def test_replays_are_eager_steps(name):
     for trainer, all_stats in ((eager, everything), (replayed, kept)):
         torch.manual_seed(1)
         all_stats += [step(trainer, i) for i in range(STEPS)]
-    # The first step of each network makes its optimizer's state.
-    assert tapes.replays == STEPS - 1 - (replayed.discriminator_start > 0)
+    # The first step of each network makes its optimizer's state, and three fill the pool.
+    first = 3 if replayed.pool is not None else 1 + (replayed.discriminator_start > 0)
+    assert tapes.replays == STEPS - first
     assert_equal(kept, everything)  # as they were returned, after all the later replays
     assert_equal(state(replayed), state(eager))
