@@ -87,16 +87,27 @@ class Tapes:
             for other in self.tapes:
                 other.poison()
             tape.play()
-            self.replays += 1
 
-        return replay, result
+        return self.counted(replay), result
+
+    def counted(self, replay):
+        def count():
+            self.replays += 1
+            replay()
+
+        return count
 
 
 def capture(trainer, real, labels=None):
-    """`trainer.capture` on the CPU, by tapes."""
+    """`trainer.capture`, on the CPU by tapes. What is returned counts the replays."""
     tapes = Tapes()
-    trainer.release()
-    trainer._captured = CapturedSteps(trainer, real, labels, tapes)
+    if trainer._pair.g.device.type == "cuda":
+        assert trainer.capture(real, labels)
+        for graph in trainer._captured._graphs.values():
+            graph.replay = tapes.counted(graph.replay)
+    else:
+        trainer.release()
+        trainer._captured = CapturedSteps(trainer, real, labels, tapes)
     return tapes
 
 
@@ -124,13 +135,12 @@ def fused_adam(parameters, **options):
     )
 
 
-def setup(optimizer=None, seed=0, networks=networks, **options):
+def setup(optimizer=None, seed=0, networks=networks, device="cpu", **options):
     optimizer = optimizer or (lambda p: fused_adam(p, capturable=True))
-    G, D = networks(seed)
-    return pygan.GANTrainer(
-        G,
-        D,
-        optimizer(G.parameters()),
-        optimizer(D.parameters()),
-        **{"latent": 4, "seed": 3, **options},
-    )
+    nets = [net.to(device) for net in networks(seed)]
+    optimizers = [optimizer(net.parameters()) for net in nets]
+    for value in options.values():
+        for x in value if isinstance(value, list) else [value]:
+            if isinstance(x, torch.nn.Module):
+                x.to(device)
+    return pygan.GANTrainer(*nets, *optimizers, **{"latent": 4, "seed": 3, **options})

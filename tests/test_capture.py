@@ -7,7 +7,8 @@ import copy
 
 import pytest
 import torch
-from helpers_capture import capturable_on_the_cpu, capture, setup
+from helpers import DEVICES
+from helpers_capture import capturable_on_the_cpu, capture, fused_adam, setup
 from torch import nn
 
 import pygan
@@ -16,8 +17,9 @@ from pygan import penalties, schedules
 STEPS = 50
 
 
-def batch(i, n=12, shape=(6,)):
-    return torch.randn(n, *shape, generator=torch.Generator().manual_seed(i))
+def batch(i, n=12, shape=(6,), device="cpu"):
+    x = torch.randn(n, *shape, generator=torch.Generator().manual_seed(i))
+    return x.to(device)
 
 
 def scales(seed):
@@ -77,6 +79,10 @@ class Own(nn.Module):
 
     def generator_loss(self, fake):
         return (self.mean - fake).square().mean()
+
+
+def drawn(n):
+    return torch.rand(n, 4, device=drawn.device)
 
 
 def distances(step):
@@ -185,7 +191,7 @@ OPTIONS = {
         "penalties": penalties.R1(1.0, every=2),
     },
     "augmented": {"augment": lambda x: x + 0.1 * torch.rand_like(x)},
-    "callable latents": {"latent": lambda n: torch.rand(n, 4)},
+    "callable latents": {"latent": drawn},
     "everything": {
         "noise": schedules.Adaptive(0.0, 0.5, steps=20, start=0.2),
         "penalties": [penalties.R1(schedules.Cosine(1.0, 0.1, 40), every=2), penalties.LeCam(0.3)],
@@ -196,13 +202,17 @@ OPTIONS = {
 
 def labels_for(trainer, i, n=12):
     if isinstance(trainer.generator, Translator):
-        return {"a": batch(i + 5000, n, (2,)), "b": batch(i + 6000, n, (3,))}
-    return (torch.arange(n) + i) % 3 if isinstance(trainer.generator, Conditional) else None
+        place = trainer._pair.g.device
+        return {"a": batch(i + 5000, n, (2,), place), "b": batch(i + 6000, n, (3,), place)}
+    if isinstance(trainer.generator, Conditional):
+        return (torch.arange(n, device=trainer._pair.g.device) + i) % 3
+    return None
 
 
 def step(trainer, i, n=12):
     """A step on batch i as a loop makes it, and all that it returns."""
-    batches = [batch(i + 1000 * k, n) for k in range(trainer.d_steps)]
+    device = trainer._pair.g.device
+    batches = [batch(i + 1000 * k, n, device=device) for k in range(trainer.d_steps)]
     stats = trainer.step(batches if trainer.d_steps > 1 else batches[0], labels_for(trainer, i, n))
     if trainer.noise is not None:
         trainer.noise.step(stats.real_sign)
@@ -210,7 +220,7 @@ def step(trainer, i, n=12):
 
 
 def captured(trainer):
-    batches = [batch(7 + k) for k in range(trainer.d_steps)]
+    batches = [batch(7 + k, device=trainer._pair.g.device) for k in range(trainer.d_steps)]
     labels = labels_for(trainer, 7)
     return capture(trainer, batches if trainer.d_steps > 1 else batches[0], labels)
 
@@ -232,9 +242,23 @@ def capturable():
         yield
 
 
+def trainer_of(name, device):
+    options = copy.deepcopy(OPTIONS[name])
+    if name == "weight of a tensor":
+        options["adversarial_weight"] = options["adversarial_weight"].to(device)
+
+    def adam(parameters):  # its rate a tensor, as that of replays is
+        rate = torch.tensor(2.0**-6, device=device)
+        return fused_adam(parameters, lr=rate, capturable=True)
+
+    return setup(adam, device=device, **options)
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", OPTIONS)
-def test_replays_are_eager_steps(name):
-    eager, replayed = (setup(**copy.deepcopy(OPTIONS[name])) for _ in range(2))
+def test_replays_are_eager_steps(name, device):
+    drawn.device = device
+    eager, replayed = (trainer_of(name, device) for _ in range(2))
     torch.manual_seed(1)
     before = state(replayed)
     tapes = captured(replayed)
