@@ -222,6 +222,9 @@ class CapturedSteps:
         trainer.fake = graph.fake.clone()
         trainer.ends_in_sigmoid = graph.ends_in_sigmoid
         graph.show_gradients()
+        for player in self._players:
+            # As its step does, for the schedulers of the learning rate, which warn otherwise.
+            player.optimizer._opt_called = True  # type: ignore[attr-defined]
         torch.clear_autocast_cache()  # as an update does
         return graph.stats.copied()
 

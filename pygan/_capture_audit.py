@@ -59,15 +59,15 @@ class Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no
         numbers = [x for x in leaves if not isinstance(x, Tensor)]
         made = [x for x in tree_leaves(out) if isinstance(x, Tensor)]
         written = list(map(storage_of, _written(func, args, kwargs)))
+        if func is _aten.lift_fresh.default:
+            self._made.update(map(storage_of, given))  # by its value, which is compared
         self._check_devices(func, given, made, written)
         self._check_generators(func, numbers)
         if reads(func, args, kwargs):
-            if self._device.type == "cpu" or any(x.device.type != "cpu" for x in given):
+            if any(x.device == self._device for x in given):
                 raise RuntimeError(f"{_MUST} read no value back, got {func}")
             numbers.append(out)
         numbers += self._values(func, given)
-        if func is _aten.lift_fresh.default:
-            self._made.update(map(storage_of, given))  # by its value, which is among the numbers
         outer = [x for x in given if storage_of(x) not in self._made]
         self._kept += outer
         self.written.update(set(written).intersection(map(storage_of, outer)))
@@ -111,14 +111,19 @@ class Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no
         off = [x for x in given + made if x.device != self._device]
         if not off:
             return
-        # A 0-d tensor of the CPU is an argument of a kernel, a number.
-        passes = all(x.device.type == "cpu" and x.numel() <= 1 for x in off)
+        # A 0-d tensor of the CPU that the step makes is an argument of a kernel, a number. One from before may change.
+        passes = all(
+            x.device.type == "cpu" and x.numel() <= 1 and self._is_made(x, made) for x in off
+        )
         crosses = len(off) < len(given + made) and func.overloadpacket in _COPIES
         if not passes or crosses or not set(written).isdisjoint(map(storage_of, off)):
             raise RuntimeError(
                 f"{_MUST} happen on {self._device} alone, got {func} on "
                 + " and ".join(sorted({str(x.device) for x in given + made}))
             )
+
+    def _is_made(self, x: Tensor, made: list[Tensor]) -> bool:
+        return storage_of(x) in self._made or any(x is y for y in made)
 
     def _check_generators(self, func: Any, numbers: list[Any]) -> None:
         for x in numbers:

@@ -326,13 +326,13 @@ class GANTrainer:
 
         Warms up, captures, and puts everything back: nothing has been trained. Statistics, `fake` and what is trained
         are those of eager steps, and stay valid. What the host moves between the steps reaches the replays: learning
-        rates (of numbers too, rounded to float32), noise, schedules of penalties, states that are loaded. Python code
-        of networks and functions runs at the capture only.
+        rates (rounded to float32 where they are numbers), noise, schedules of penalties, states that are loaded. Python
+        code of networks and functions runs at the capture only.
 
         A batch of another size, as the last one of an epoch, makes an eager step; so does the first step where there
-        are no optimizer states or averages yet, and each but the first of a phase that is new. Call it again after
-        what it holds has been replaced: networks, layers, parameter groups, options of optimizers or trainer. (A step
-        says so.)
+        is no optimizer state or average yet, and each until the pool is full. Call it again after what it holds has
+        been replaced: networks, layers, parameter groups, options of optimizers or trainer. A step raises RuntimeError
+        until then, or until `release`; for a batch that differs in more than its size, ValueError.
 
         Args:
             real, labels: a batch as for `step`, on the networks' device. It is not trained on.

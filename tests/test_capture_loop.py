@@ -106,6 +106,18 @@ def test_learning_rates(name, tensor):
     torch.testing.assert_close(all_stats[1], all_stats[0], rtol=1e-4, atol=1e-5)
 
 
+def test_a_scheduler_made_later_does_not_warn(recwarn):
+    trainer = setup()
+    trainer.step(batch(0))
+    tapes = capture(trainer, batch(99))
+    scheduler = CosineAnnealingLR(trainer.g_optimizer, 20)
+    for i in range(3):
+        trainer.step(batch(i))
+        scheduler.step()
+    assert tapes.replays == 3
+    assert not [w for w in recwarn if "lr_scheduler" in str(w.message)]
+
+
 def test_batches_of_other_sizes():
     options = {"penalties": penalties.R1(1.0, every=2), "ema": 0.9, "noise": 0.1}
     eager, replayed, tapes = pair(**options)

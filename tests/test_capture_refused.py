@@ -279,6 +279,30 @@ def test_refused(name):
     assert_same(state(trainer), before)
 
 
+def test_several_processes_are_refused(monkeypatch):
+    trainer = setup()
+    monkeypatch.setattr(type(trainer._pair), "is_parallel", True)
+    with pytest.raises(RuntimeError, match="networks must be trained by one process"):
+        capture(trainer, X)
+
+
+@pytest.mark.parametrize("name", ["noise", "ema", "discriminator"])
+def test_several_devices_are_refused(name):
+    trainer = setup(noise=0.1, ema=0.9)
+    getattr(trainer, name).to("meta")
+    with pytest.raises(RuntimeError, match="must be on one device, got cpu, meta"):
+        capture(trainer, X)
+
+
+def test_graphs_of_compiled_networks_are_refused():
+    trainer = setup()
+    forward = trainer.generator.forward
+    trainer.generator.forward = lambda x: forward(x)
+    trainer.generator.forward.get_compiler_config = lambda: {"triton.cudagraphs": True}
+    with pytest.raises(RuntimeError, match="generator must be compiled without CUDA graphs"):
+        capture(trainer, X)
+
+
 def test_update_if_is_refused():
     trainer = setup()
     trainer.update_if = lambda parameters: True
