@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +22,6 @@ from pygan._capture_stats import PackedStats
 from pygan._device_numbers import DeviceNumbers
 from pygan._trainer_stats import TrainStats
 from pygan.average import EMA
-
-if TYPE_CHECKING:
-    from pygan.trainer import GANTrainer
 
 __all__ = ["CapturedSteps"]
 
@@ -56,7 +53,8 @@ class CapturedSteps:
     """Captures the iteration on batches like the given one, and makes the trainer's iterations from then on.
 
     Args:
-        trainer: whose `step` makes an eager one while its `_captured` is None.
+        trainer: a GANTrainer, whose `step` makes an eager one while its `_captured` is None. (Its class imports this
+            module.)
         real, labels: as for its `step`.
         graphs: how to capture, as :class:`pygan._capture_cuda.CudaGraphs`.
 
@@ -65,7 +63,7 @@ class CapturedSteps:
         TypeError, ValueError: the batch cannot be copied. The trainer is as it was.
     """
 
-    def __init__(self, trainer: GANTrainer, real: Any, labels: Any, graphs: Any) -> None:
+    def __init__(self, trainer: Any, real: Any, labels: Any, graphs: Any) -> None:
         checked.capturable(trainer)
         self._trainer, self._making = trainer, graphs
         self._players = (trainer._pair.g, trainer._pair.d)
@@ -224,7 +222,7 @@ class CapturedSteps:
         graph.show_gradients()
         for player in self._players:
             # As its step does, for the schedulers of the learning rate, which warn otherwise.
-            player.optimizer._opt_called = True  # type: ignore[attr-defined]
+            player.optimizer._opt_called = True
         torch.clear_autocast_cache()  # as an update does
         return graph.stats.copied()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,13 +10,10 @@ from torch import Tensor
 from pygan._arguments import describe
 from pygan.average import EMA
 
-if TYPE_CHECKING:
-    from pygan.trainer import GANTrainer
-
 _NAME = "GANTrainer.capture"
 
 
-def capturable(trainer: GANTrainer) -> None:
+def capturable(trainer: Any) -> None:
     """That what the trainer was given can be a part of a graph. (Of the optimizers, CapturedOptimizer checks it.)"""
     pair = trainer._pair
     if pair.is_parallel:
@@ -53,7 +50,7 @@ def capturable(trainer: GANTrainer) -> None:
     unasked(_NAME, trainer)
 
 
-def unasked(op: str, trainer: GANTrainer) -> None:
+def unasked(op: str, trainer: Any) -> None:
     if trainer.update_if is not None:
         raise RuntimeError(
             f"{op}: update_if must be None in a step that is captured, because the host answers it in each update, got "
@@ -72,7 +69,7 @@ def input_of_graph(x: Any, device: torch.device) -> None:
         )
 
 
-def repeatable(trainer: GANTrainer) -> None:
+def repeatable(trainer: Any) -> None:
     """That the discriminator of a finite difference draws nothing, as steps before have shown."""
     if trainer._pair.d.draws and any(p.compares for p in trainer.penalties):
         raise RuntimeError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -13,9 +13,6 @@ from pygan._capture_pool import CapturedPool
 from pygan._capture_state import Entries, Kept, entries_of
 from pygan.average import EMA
 
-if TYPE_CHECKING:
-    from pygan.trainer import GANTrainer
-
 __all__ = ["found_in", "put_back_after"]
 
 # What the trainer itself changes in a step.
@@ -23,7 +20,7 @@ _MOVING = ("steps", "d_updates", "real", "fake", "ends_in_sigmoid")
 _SCALER = ("_scale", "_growth_tracker", "_growth_factor", "_backoff_factor", "_growth_interval")
 
 
-def found_in(trainer: GANTrainer) -> list[Entries]:
+def found_in(trainer: Any) -> list[Entries]:
     """All that a step depends on, but for optimizers: objects, numbers and tensors."""
     found: list[Entries] = []
     seen = {id(trainer)}
@@ -45,7 +42,7 @@ def found_in(trainer: GANTrainer) -> list[Entries]:
 
 @contextmanager
 def put_back_after(
-    trainer: GANTrainer, holders: Sequence[CapturedOptimizer | CapturedPool], device: torch.device
+    trainer: Any, holders: Sequence[CapturedOptimizer | CapturedPool], device: torch.device
 ) -> Iterator[Kept]:
     """After it everything is as it was before, whatever happens in it: the values of tensors, counts, gradients, and
     the states of PyTorch's generators."""

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from pygan.trainer import GANTrainer
+from typing import Any
 
 __all__ = ["Place", "phase_of", "phases_of", "places_of"]
 
@@ -16,7 +13,7 @@ Place = tuple[int, int]
 _AT_MOST = 100_000  # iterations among which to look for penalties that are due together
 
 
-def phase_of(trainer: GANTrainer, place: Place) -> Any:
+def phase_of(trainer: Any, place: Place) -> Any:
     """What the calls of an iteration depend on: which penalties are due in each discriminator step; None where the
     adversarial parts are off."""
     steps, d_updates = place
@@ -28,7 +25,7 @@ def phase_of(trainer: GANTrainer, place: Place) -> Any:
     )
 
 
-def phases_of(trainer: GANTrainer) -> dict[Any, Place]:
+def phases_of(trainer: Any) -> dict[Any, Place]:
     """All that the trainer will come through, and an iteration of each."""
     here = trainer.steps, trainer.d_updates
     found = {phase_of(trainer, here): here}
@@ -39,7 +36,7 @@ def phases_of(trainer: GANTrainer) -> dict[Any, Place]:
     return found
 
 
-def places_of(trainer: GANTrainer, place: Place) -> list[Place]:
+def places_of(trainer: Any, place: Place) -> list[Place]:
     """Iterations of the same phase that differ as much as they may: in what divides their counts, and in size. What
     a function of the user's own does in every n-th step, or from some step on, shows in one of them."""
     steps, d_updates = place
@@ -52,5 +49,5 @@ def places_of(trainer: GANTrainer, place: Place) -> list[Place]:
     return [(steps, d_updates + i * period) for i, steps in enumerate(sorted(far))]
 
 
-def _period(trainer: GANTrainer) -> int:
+def _period(trainer: Any) -> int:
     return math.lcm(*(p.every for p in trainer.penalties))

@@ -83,13 +83,9 @@ def test_passes(name):
 
 
 def test_what_is_made_of_numbers():
-    for function in (
-        lambda: torch.tensor([1.0, 2.0]),
-        lambda: torch.tensor(1.0, device=META),
-        lambda: ON.new_tensor([1.0]),
-    ):
-        with pytest.raises(RuntimeError, match="a step must (make no tensor of|happen on meta)"):
-            audited(function)
+    """(What torch.tensor copies to the device itself no mode sees: torch.cuda.set_sync_debug_mode does.)"""
+    with pytest.raises(RuntimeError, match="a step must happen on meta alone"):
+        audited(lambda: torch.tensor([1.0, 2.0]))
 
 
 def test_generators_of_ones_own():
