@@ -77,7 +77,8 @@ class CapturedSteps:
         leaves, self._tree = tree_flatten(_batch(real, labels))
         for x in leaves:
             checked.input_of_graph(x, self._device)
-        self._inputs = [x.clone() for x in leaves]  # with the same strides
+        self._kinds, self._layouts = [*map(_kind, leaves)], [*map(_layout, leaves)]
+        self._inputs = [_like(x) for x in leaves]
         self._autocast = _autocast(self._device)
         self._numbers = DeviceNumbers(self._device, trainer.steps)
         self._penalties: list[Tensor] = []
@@ -187,7 +188,8 @@ class CapturedSteps:
         self._check_unchanged()
         phase = phase_of(self._trainer, (self._trainer.steps, self._trainer.d_updates))
         graph = self._graphs.get(phase) if same_size else None
-        whole = total is None or total == len(leaves[0])
+        totals = total if isinstance(total, (list, tuple)) else [total] * self._trainer.d_steps
+        whole = [*totals] in ([None] * len(totals), [*map(len, leaves[: len(totals)])])
         if graph is None or not whole or not self._is_ready(phase):
             return self._eagerly(real, labels, total)
         return self._replayed(graph, leaves)
@@ -236,15 +238,13 @@ class CapturedSteps:
             raise ValueError(
                 f"GANTrainer.step: real and labels must be as they were captured, {self._tree}, got {tree}; {_AGAIN}"
             )
-        kinds = [[_kind(x) for x in xs] for xs in (leaves, self._inputs)]
+        kinds = [*map(_kind, leaves)]
         same_size = all(x.shape == mine.shape for x, mine in zip(leaves, self._inputs))
-        strides = (
-            [[x.stride() for x in xs] for xs in (leaves, self._inputs)] if same_size else [0, 0]
-        )
-        if kinds[0] != kinds[1] or strides[0] != strides[1]:
+        layouts = [*map(_layout, leaves)] if same_size else self._layouts
+        if kinds != self._kinds or layouts != self._layouts:
             raise ValueError(
                 "GANTrainer.step: real and labels must be as they were captured but for their number, "
-                f"{kinds[1]} with strides {strides[1]}, got {kinds[0]} with {strides[0]}; {_AGAIN}"
+                f"{self._kinds} with strides {self._layouts}, got {kinds} with {layouts}; {_AGAIN}"
             )
         return same_size
 
@@ -287,6 +287,19 @@ def _kind(x: Any) -> Any:
     if not isinstance(x, Tensor):
         return type(x)
     return x.dtype, str(x.device), tuple(x.shape[1:]), x.requires_grad
+
+
+def _layout(x: Tensor) -> list[int]:
+    """The strides that count."""
+    return [step for size, step in zip(x.shape, x.stride()) if size > 1]
+
+
+def _like(x: Tensor) -> Tensor:
+    """A copy with the same strides, if no element stands for several."""
+    if 0 in _layout(x):
+        return x.clone()
+    mine = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device)
+    return mine.copy_(x)
 
 
 def _autocast(device: torch.device) -> Any:

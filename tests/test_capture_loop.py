@@ -128,6 +128,43 @@ def test_batches_of_other_sizes():
     assert tapes.replays == 20 - 5 - 1
 
 
+LAYOUTS = {
+    "channels last": lambda x: x.to(memory_format=torch.channels_last),
+    "a slice": lambda x: torch.cat([x, x], 3)[..., :4],
+    "one sample for all": lambda x: x[:1].expand(x.shape),
+    "one channel": lambda x: x[:, :1].expand(x.shape),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_layouts(name):
+    def networks(seed):
+        torch.manual_seed(seed)
+        generator = nn.Sequential(nn.Linear(4, 32), nn.Unflatten(1, (2, 4, 4)))
+        return generator, nn.Sequential(
+            nn.Conv2d(2, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(12, 1)
+        )
+
+    options = {"networks": networks, "noise": 0.1, "penalties": penalties.R1(1.0)}
+    eager, replayed = (setup(**copy.deepcopy(options)) for _ in range(2))
+    given = [LAYOUTS[name](torch.randn(6, 2, 4, 4)) for _ in range(8)]
+    tapes = capture(replayed, given[0])
+    for x in given:
+        assert_same(replayed.step(x), eager.step(x))
+    assert tapes.replays == 7
+    assert_same(state(replayed), state(eager))
+
+
+def test_totals_of_several_steps():
+    replayed = setup(d_steps=2)
+    tapes = capture(replayed, [batch(0), batch(1)])
+    for total in (None, 12, [12, 12], (12, None)):
+        replayed.step([batch(2), batch(3)], total=total)
+    assert tapes.replays == 2  # the first makes the states; the last is not all of one kind
+    with pytest.raises(ValueError, match="total must be the batch's 12 samples"):
+        replayed.step([batch(2), batch(3)], total=13)
+
+
 def test_other_methods_in_between():
     options = {"penalties": penalties.R1(1.0, every=3), "ema": 0.9, "noise": 0.1}
     eager, replayed, tapes = pair(**options)
