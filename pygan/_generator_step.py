@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from pygan._arguments import describe
+from pygan._device_numbers import host_number, scheduled
 from pygan._penalty_base import Judged
 from pygan._player import Player
+from pygan._sample_gradients import wide
 from pygan._trainer_batches import Part
 from pygan._trainer_judge import Judge
 from pygan._trainer_losses import Losses, Result
@@ -43,7 +45,7 @@ class GeneratorStep:
         self._judge, self._player = judge, player
         self.output, self.fake = generated
         self.real, self.latent, self.labels = part.real, part.latent, part.labels
-        self.steps = steps
+        self.steps = host_number(steps, "GeneratorStep.steps")
         self.terms: dict[str, Tensor] = {}
         self.g_loss: Tensor | None = None
 
@@ -135,6 +137,6 @@ def adversarial(
             )
         weight = weight.detach()
     elif isinstance(weight, Schedule):
-        weight = weight.checked_value(step.steps)
+        weight = scheduled(weight, step.steps, wide(result.outputs[0]))
     assert isinstance(weight, (int, float, Tensor))
     return result.times(weight) if isinstance(weight, Tensor) or weight != 1 else result

@@ -11,6 +11,7 @@ from torch import Tensor
 from pygan import _C, fused_losses
 from pygan._loss_results import mixable, mixed
 from pygan._penalty_base import NO_GRADIENT, Judged
+from pygan._sample_gradients import wide
 from pygan._trainer_judge import Turn
 from pygan.fused_losses import LossAndGrad, LossStats
 
@@ -46,12 +47,9 @@ class Result(NamedTuple):
     grads: Sequence[Tensor | None]
 
     def times(self, factor: float | Tensor) -> Result:
-        """The same loss with other gradients."""
-        grads = [
-            torch.ones_like(x) * factor if g is None else g * factor
-            for x, g in zip(self.outputs, self.grads, strict=True)
-        ]
-        return self._replace(grads=grads)
+        """The same loss with other gradients, each rounded once."""
+        ones = [torch.ones_like(x) if g is None else g for x, g in zip(self.outputs, self.grads)]
+        return self._replace(grads=[(wide(g) * factor).to(g.dtype) for g in ones])
 
     def backward(
         self, terms: Sequence[Tensor], weight: float, scaler: torch.amp.GradScaler | None

@@ -33,6 +33,7 @@ from torch import Tensor
 
 from pygan import _penalty_checks as checked
 from pygan._arguments import check_int
+from pygan._device_numbers import scheduled
 from pygan._finite_difference import (
     Approximation,
     approximate_r1,
@@ -134,10 +135,8 @@ class _ZeroCentered(_Lazy):
             squares = judged.gradient.square().sum(1)
         else:
             squares = squared_slopes(probe.logits, judged.logits, self.sigma, self.of)
-        gamma = self.gamma
-        if isinstance(gamma, Schedule):
-            gamma = gamma.checked_value(step)
-        return 0.5 * gamma * squares.mean()
+        gamma, mean = self.gamma, squares.mean()
+        return 0.5 * (scheduled(gamma, step, mean) if isinstance(gamma, Schedule) else gamma) * mean
 
 
 class R1(_ZeroCentered):

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from pygan import _trainer_checks as checked
 from pygan import _trainer_outputs as outputs
 from pygan import _trainer_state as states
 from pygan._arguments import check_int
+from pygan._device_numbers import host_number
 from pygan._generator_step import (
     AdversarialWeight,
     GeneratorStep,
@@ -46,6 +47,9 @@ from pygan.fused_losses import LossStats
 from pygan.modules import InstanceNoise
 from pygan.schedules import Schedule
 from pygan.stream import NoiseStream
+
+if TYPE_CHECKING:
+    from pygan._capture import CapturedSteps
 
 __all__ = ["GANTrainer", "GeneratorStep", "LossFunctions", "TrainStats"]
 
@@ -269,6 +273,7 @@ class GANTrainer:
         self._losses = Losses(loss, label_smoothing, weights)
         self._reports = Reports(len(penalties), d.device)
         self.steps = self.d_updates = 0
+        self._captured: CapturedSteps | None = None
         self.ends_in_sigmoid: bool | None = None
         self.real: Tensor | None = None
         self.fake: Tensor | None = None
@@ -291,6 +296,8 @@ class GANTrainer:
             total: samples of a batch in all processes together, where they do not have equally many: the first
                 processes have one more (``torch.tensor_split``). A number, or a sequence like `real`.
         """
+        if self._captured is not None:
+            return self._captured.step(real, labels, total)
         self._pair.prepare("step", self._pair.g, self._pair.d)
         reals = batches.one_per_step(real, self.d_steps)
         for x in reals:
@@ -312,6 +319,52 @@ class GANTrainer:
             of_d = self._train_discriminator(batch, made)
         of_g, terms = self._train_generator(last, made)
         return self._reports.of_iteration(of_d, of_g, terms, last.share)
+
+    def capture(self, real: Tensor | Sequence[Tensor], labels: Any = None) -> bool:
+        """Make the coming calls of `step` replay the whole iteration as CUDA graphs, of which there is one for each set
+        of penalties that are due together. What is left of a small network's step is the GPU's own time.
+
+        Warms up, captures, and puts everything back: nothing has been trained. Statistics, `fake` and what is trained
+        are those of eager steps, and stay valid. What the host moves between the steps reaches the replays: learning
+        rates (rounded to float32 where they are numbers), noise, schedules of penalties, states that are loaded. Python
+        code of networks and functions runs at the capture only.
+
+        A batch of another size, as the last one of an epoch, makes an eager step; so does the first step where there
+        is no optimizer state or average yet, and each until the pool is full. Call it again after what it holds has
+        been replaced: networks, layers, parameter groups, options of optimizers or trainer. A step raises RuntimeError
+        until then, or until `release`; for a batch that differs in more than its size, ValueError.
+
+        Args:
+            real, labels: a batch as for `step`, on the networks' device. It is not trained on.
+
+        Returns:
+            Whether steps are captured. On the CPU there is nothing to capture: False, and steps are as before.
+
+        Raises:
+            TypeError, ValueError: as for `step`.
+            RuntimeError: something in the step cannot be captured or would be frozen in the graph: an optimizer without
+                ``capturable=True`` (SGD: ``fused=True``), several processes, an average of another class than
+                `pygan.EMA`, a scaler without fused optimizers, `update_if`, something that waits for the device, a
+                number of the host that changes from step to step, a tensor that is not changed in place. Everything is
+                as it was before; after an error of CUDA itself, in the capture, a process may be unusable.
+        """
+        self.release()
+        self._pair.prepare("capture", self._pair.g, self._pair.d)
+        reals = batches.one_per_step(real, self.d_steps)
+        for x in reals:
+            self._check_real("capture", x)
+        batches.labels_per_step(labels, real, reals)
+        if self._pair.g.device.type != "cuda":
+            return False
+        from pygan._capture import CapturedSteps
+        from pygan._capture_cuda import CudaGraphs
+
+        self._captured = CapturedSteps(self, real, labels, CudaGraphs(self._pair.g.device))
+        return True
+
+    def release(self) -> None:
+        """Make eager steps from now on, and free the graphs of `capture`."""
+        self._captured = None
 
     def discriminator_step(
         self, real: Tensor, labels: Any = None, *, total: int | None = None
@@ -388,7 +441,9 @@ class GANTrainer:
                         result = self._losses.discriminator(turn, scaled=self.scaler is not None)
                         terms = []
                         for (i, penalty), probe in zip(turn.due, turn.probes, strict=True):
-                            value = penalty.value(turn.real, turn.fake, probe, self.steps)
+                            value = penalty.value(
+                                turn.real, turn.fake, probe, host_number(self.steps, "step")
+                            )
                             terms.append(penalty.every * value)
                             sums[i] = sums[i] + part.weight * value.detach()
                         if not graded:

@@ -7,10 +7,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from pygan._capture_audit import reads
+
 aten = torch.ops.aten
-# A result that is a Python number, or whose size depends on values.
-TAGS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
-INDEXING = (aten.index, aten.index_put, aten.index_put_)
 
 
 class NoSync(TorchDispatchMode):
@@ -50,18 +49,6 @@ class NoSync(TorchDispatchMode):
         devices = {x.device for x in tensors if copies or x.device.type != "cpu" or x.dim()}
         assert len(devices) < 2, f"from one device to another: {func}, {devices}"
         return out
-
-
-def reads(func, args, kwargs):
-    """Whether this call would wait for a GPU because the host needs a value, or a size that depends on values."""
-    packet = func.overloadpacket
-    if packet in INDEXING:
-        masks = [i for i in args[1] if i is not None and i.dtype in (torch.bool, torch.uint8)]
-        # One number, by a mask, is written without counting what the mask has.
-        return bool(masks) and (packet is aten.index or args[2].numel() != 1)
-    if packet is aten.repeat_interleave and kwargs.get("output_size") is not None:
-        return False
-    return packet is aten._linalg_check_errors or bool(TAGS.intersection(func.tags))
 
 
 def _read(method):

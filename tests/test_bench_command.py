@@ -115,11 +115,12 @@ def test_steps_and_traces(tmp_path, capsys, device):
     out = bench(tmp_path, "--steps", "--quick", "--profile", device=device)
     steps = {s["way"]: s for s in json.loads((out / "steps.json").read_text("utf-8"))["steps"]}
     faster = ", reuse_fakes, joint"
+    captured = ["GANTrainer, one CUDA graph", f"GANTrainer, one CUDA graph{faster}"]
     assert list(steps) == [
         *("plain PyTorch", "pygan, by hand", f"pygan, by hand{faster}"),
         *("GANTrainer", f"GANTrainer{faster}"),
         *(f"GANTrainer, {option}" for option in ("reuse_fakes", "joint", "separate")),
-        *(["GANTrainer, one CUDA graph"] if device == "cuda" else []),
+        *(captured if device == "cuda" else []),
     ]
     # The losses and the noise, each several ops in plain PyTorch, are one kernel each here.
     assert steps["GANTrainer"]["kernels"] <= steps["pygan, by hand"]["kernels"]

@@ -10,8 +10,10 @@ import torch
 from registry import check, error_text, session, sync, worst
 from trainers import OPTIONS, fresh, parameters_of, trainer_of
 
+import pygan
 from pygan import NoiseStream, instance_noise
 from pygan.fused_losses import generator_loss
+from pygan.penalties import R1, R2, LeCam
 
 
 def captured(function, warm=3):
@@ -57,39 +59,103 @@ def replays_on_changing_streams():
     return {"wrong": wrong, "ok": not wrong}
 
 
-def train_in_a_graph(name):
-    """Captures a step with one of OPTIONS and prints whether five replays train as five steps do."""
+def terms(step):
+    return {"l1": (step.fake - step.real).abs().mean()}
+
+
+def drawn(n):
+    return torch.randn(n, 16, device=session.device)  # from torch's generator
+
+
+CAPTURED = {
+    **OPTIONS,
+    "annealed": {"noise": pygan.schedules.Linear(0.5, 0.1, 30)},
+    "adaptive": {"noise": pygan.schedules.Adaptive(0.0, 0.5, steps=20, start=0.2)},
+    "lazy, scheduled R1": {
+        "penalties": [R1(pygan.schedules.Cosine(1.0, 0.1, 40), every=4), R2(1.0, every=3)]
+    },
+    "LeCam": {"penalties": LeCam(0.3), "loss": "hinge"},
+    "shared, joint": {"reuse_fakes": True, "joint": True, "noise": 0.1, "ema": 0.9},
+    "separate": {"separate": True, "penalties": R1(1.0)},
+    "late": {
+        **{"discriminator_start": 20, "generator_terms": terms},
+        "adversarial_weight": pygan.schedules.Linear(1.0, 0.1, 30),
+    },
+    "torch's generator": {"latent": drawn, "augment": lambda x: x + 0.1 * torch.rand_like(x)},
+    "pool": {"pool": pygan.FakePool(100, seed=1)},
+    "scaler": {"scaler": "cuda"},
+    "numbers as rates": {},
+    "compiled": {"noise": 0.1},
+}
+
+
+def train_in_a_graph(name, steps=50):
+    """Captures a trainer with one of CAPTURED and prints whether its steps, batches of another size and a loaded state
+    among them, are the eager ones, and how fast they are."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    exact = name not in ("numbers as rates", "compiled")
 
     def adam(parameters):
-        return torch.optim.Adam(parameters, lr=1e-3, capturable=True, fused=True)
+        rate = torch.tensor(1e-3, device=session.device) if exact else 1e-3
+        return torch.optim.Adam(parameters, lr=rate, capturable=True, fused=True)
 
-    data = torch.randn(32, 8, device=session.device)
-    replayed = trainer_of(optimizer=adam, **fresh(OPTIONS[name]))
-    graph, _ = captured(lambda: replayed.step(data), warm=3)
-    for _ in range(5):
-        graph.replay()
-    stepped = trainer_of(optimizer=adam, **fresh(OPTIONS[name]))
-    for _ in range(3 + 5):  # of the warm-up and of the replays: capturing itself trains nothing
-        stepped.step(data)
-    pairs = zip(parameters_of(replayed), parameters_of(stepped))
-    off = worst((a - b).abs().max().item() for a, b in pairs)
+    results, times = [], []
+    data = torch.randn(steps, 32, 8, device=session.device)
+    for captured in (False, True):
+        options = {"latent": 16, **fresh(CAPTURED[name])}
+        if "scaler" in options:
+            options["scaler"] = torch.amp.GradScaler("cuda")
+        trainer = trainer_of(optimizer=adam, **options)
+        for module in (trainer.noise, *trainer.penalties):
+            if isinstance(module, torch.nn.Module):
+                module.to(session.device)
+        if name == "compiled":
+            trainer.generator = torch.compile(trainer.generator)
+            trainer.discriminator = torch.compile(trainer.discriminator)
+        if captured and not trainer.capture(data[0]):
+            print("capture returned False")
+            return
+        torch.manual_seed(5)
+        kept = []
+        for i, x in enumerate(data):
+            if i == 12:  # by now every graph has been replayed, and eager steps have been made
+                torch.cuda.set_sync_debug_mode("error")
+            stats = trainer.step(x[:20] if i % 10 == 9 else x)
+            kept.append(stats)
+            if trainer.noise is not None:
+                trainer.noise.step(stats.real_sign)
+            torch.cuda.set_sync_debug_mode("default")
+            if i == 30:
+                trainer.load_state_dict(fresh(trainer.state_dict()))
+        flat = [*parameters_of(trainer), *(torch.stack(stats) for stats in kept)]
+        results.append([x.detach().clone() for x in flat])
+        times.append(time_of(lambda t=trainer: t.step(data[0])))
+    off = worst(abs_difference(a, b) for a, b in zip(*results, strict=True))
     print(
-        f"{'captured' if off < 1e-4 else 'WRONG'}; 5 replays differ from 5 steps by {off:.1e}; "
-        f"trainer.steps {replayed.steps} for {stepped.steps}"
+        f"{'captured' if off <= (0.0 if exact else 1e-4) else 'WRONG'}; {steps} steps differ from eager ones by "
+        f"{off:.1e}; {1e6 * times[0]:.0f} us eager, {1e6 * times[1]:.0f} us captured"
     )
 
 
-@check(limit=70, cuda_only=True)
-def trainer_in_a_graph():
-    """With which options can one graph of a whole step be captured, and do its replays train as steps do?
+def abs_difference(a, b):
+    return (a.nan_to_num(0.0) - b.nan_to_num(0.0)).abs().max().item()
 
-    One process for each: a capture that fails may leave its process unusable.
-    """
-    report, end = {}, time.monotonic() + 60
-    session.found.update(report=report)
+
+def time_of(step, calls=50):
+    step()
+    sync()
+    start = time.perf_counter()
+    for _ in range(calls):
+        step()
+    sync()
+    return (time.perf_counter() - start) / calls
+
+
+def train_in_processes(names, report, end):
+    """What a process for each of the options reports."""
     first = str(Path(__file__).with_name("first.py"))
     running = {}
-    for name in OPTIONS:
+    for name in names:
         command = [sys.executable, first, "-", "--graph", name]
         running[name] = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -105,7 +171,55 @@ def trainer_in_a_graph():
         except Exception as error:
             report[name] = error_text(error)
     session.children.clear()
+
+
+@check(limit=120, cuda_only=True)
+def trainer_in_a_graph():
+    """With which options does trainer.capture train as eager steps do, bit for bit?
+
+    One process for each: a capture that fails may leave its process unusable.
+    """
+    report, end = {}, time.monotonic() + 110
+    session.found.update(report=report)
+    names = list(CAPTURED)
+    for start in range(0, len(names), 8):  # each has a CUDA context
+        train_in_processes(names[start : start + 8], report, end)
     return {"report": report, "ok": all(str(v).startswith("captured") for v in report.values())}
+
+
+@check(cuda_only=True)
+def what_cannot_be_captured():
+    """A step that waits for the device is refused before anything is captured, and the trainer goes on."""
+    found = {}
+    session.found.update(found=found)
+
+    def adam(parameters):
+        return torch.optim.Adam(parameters, lr=1e-3, capturable=True, fused=True)
+
+    x = torch.randn(32, 8, device=session.device)
+    planted = {
+        "item": {"augment": lambda x: x * x.max().item()},
+        "tensor of a number": {"augment": lambda x: x * torch.tensor(2.0, device=x.device)},
+        "host latents": {"latent": lambda n: torch.randn(n, 16).to(session.device)},
+        "pinned latents": {
+            "latent": lambda n: (
+                torch.randn(n, 16).pin_memory().to(session.device, non_blocking=True)
+            )
+        },
+    }
+    for name, options in planted.items():
+        trainer = trainer_of(optimizer=adam, **{"latent": 16, **options})
+        before = [p.clone() for p in parameters_of(trainer)]
+        try:
+            trainer.capture(x)
+            found[name] = "was captured"
+        except RuntimeError:
+            now = parameters_of(trainer)
+            if not all(torch.equal(a, b) for a, b in zip(before, now, strict=True)):
+                found[name] = "was trained"
+        trainer.step(x)
+    sync()
+    return {"found": found, "ok": not found}
 
 
 def said_by(code, out, error):

@@ -50,7 +50,7 @@ def adam(parameters, **options):
 def trainer_of(device=None, optimizer=adam, **options):
     G, D = networks(device)
     optimizers = optimizer(G.parameters()), optimizer(D.parameters())
-    return pygan.GANTrainer(G, D, *optimizers, latent=16, seed=7, **options)
+    return pygan.GANTrainer(G, D, *optimizers, **{"latent": 16, "seed": 7, **options})
 
 
 def parameters_of(trainer):

@@ -1,0 +1,307 @@
+"""CapturedSteps: whole iterations of a GANTrainer as CUDA graphs, one for each set of penalties that are due."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from pygan import _capture_checks as checked
+from pygan._capture_audit import Audit, storage_of
+from pygan._capture_keep import found_in, put_back_after
+from pygan._capture_optimizer import CapturedOptimizer
+from pygan._capture_phases import Place, phase_of, phases_of, places_of
+from pygan._capture_pool import CapturedPool
+from pygan._capture_state import Kept, Watch
+from pygan._capture_stats import PackedStats
+from pygan._device_numbers import DeviceNumbers
+from pygan._trainer_stats import TrainStats
+from pygan.average import EMA
+
+__all__ = ["CapturedSteps"]
+
+_AGAIN = "call capture again, or release"
+
+
+@dataclass
+class _Graph:
+    """A captured iteration."""
+
+    replay: Callable[[], None]
+    stats: PackedStats
+    fake: Tensor
+    grads: list[list[tuple[nn.Parameter, Tensor]]]
+    """Of each network."""
+    d_updates: int
+    ends_in_sigmoid: bool | None
+
+    def show_gradients(self) -> None:
+        """Have the parameters refer to the gradients that a replay leaves behind."""
+        for grads in self.grads:
+            # Where one does, all do.
+            if any(p.grad is not grad for p, grad in grads[:1]):
+                for p, grad in grads:
+                    p.grad = grad
+
+
+class CapturedSteps:
+    """Captures the iteration on batches like the given one, and makes the trainer's iterations from then on.
+
+    Args:
+        trainer: a GANTrainer, whose `step` makes an eager one while its `_captured` is None. (Its class imports this
+            module.)
+        real, labels: as for its `step`.
+        graphs: how to capture, as :class:`pygan._capture_cuda.CudaGraphs`.
+
+    Raises:
+        RuntimeError: something in the iteration cannot be captured, or would be frozen.
+        TypeError, ValueError: the batch cannot be copied. The trainer is as it was.
+    """
+
+    def __init__(self, trainer: Any, real: Any, labels: Any, graphs: Any) -> None:
+        checked.capturable(trainer)
+        self._trainer, self._making = trainer, graphs
+        self._players = (trainer._pair.g, trainer._pair.d)
+        self._device = self._players[0].device
+        self._optimizers = [
+            CapturedOptimizer(player.optimizer_name, player.optimizer, self._device)
+            for player in self._players
+        ]
+        self._pools = [] if trainer.pool is None else [CapturedPool(trainer.pool)]
+        self._holders: list[CapturedOptimizer | CapturedPool] = [*self._optimizers, *self._pools]
+        leaves, self._tree = tree_flatten(_batch(real, labels))
+        for x in leaves:
+            checked.input_of_graph(x, self._device)
+        self._kinds, self._layouts = [*map(_kind, leaves)], [*map(_layout, leaves)]
+        self._inputs = [_like(x) for x in leaves]
+        self._autocast = _autocast(self._device)
+        self._numbers = DeviceNumbers(self._device, trainer.steps)
+        self._penalties: list[Tensor] = []
+        self._graphs: dict[Any, _Graph] = {}
+        with put_back_after(trainer, self._holders, self._device) as kept:
+            self._capture(kept)
+        for i, x in enumerate(trainer._reports.penalties):
+            self._penalties[i].copy_(x)
+        self._settle()
+
+    # --- capturing ----------------------------------------------------------------------------------
+
+    def _capture(self, kept: Kept) -> None:
+        phases = phases_of(self._trainer)
+        with self._making.warm_up(), self._standing_in():
+            for place in phases.values():
+                self._iterate(place)
+                for pool in self._pools:
+                    pool.fill()
+            self._penalties = [x.clone() for x in self._trainer._reports.penalties]
+            self._settle()
+            self._watch = Watch(found_in(self._trainer))
+            for holder in self._holders:
+                holder.look()
+            known = kept.storages() | self._watch.storages()
+            known.update(storage_of(x) for x in self._penalties + self._inputs)
+            known.update(*(holder.storages() for holder in self._holders))
+            for place in phases.values():
+                self._audit(place, known)
+        self._check_unmoved()
+        checked.repeatable(self._trainer)
+        with self._standing_in():
+            for phase, place in phases.items():
+                self._graphs[phase] = self._captured(place)
+        self._check_unmoved()
+
+    @contextmanager
+    def _standing_in(self) -> Iterator[None]:
+        """Within it, tensors stand for numbers of the host that move."""
+        with ExitStack() as stack:
+            stack.enter_context(self._numbers.standing_in())
+            for optimizer in self._optimizers:
+                stack.enter_context(optimizer.standing_in())
+            yield
+
+    def _iterate(self, place: Place) -> TrainStats:
+        self._trainer.steps, self._trainer.d_updates = place
+        stats = self._trainer.step(*tree_unflatten(self._inputs, self._tree))
+        if self._penalties:
+            self._settle()
+        return stats
+
+    @torch.no_grad()
+    def _settle(self) -> None:
+        """The penalties as they were last computed, into the tensors that graphs read and write."""
+        penalties = self._trainer._reports.penalties
+        for i, mine in enumerate(self._penalties):
+            if penalties[i] is not mine:
+                mine.copy_(penalties[i])
+                penalties[i] = mine
+
+    def _audit(self, place: Place, known: set[int]) -> None:
+        """Compare steps of a phase, in which nothing but the counts should differ."""
+        first = audit = Audit(self._device)
+        with self._making.without_sync():
+            for its in places_of(self._trainer, place):
+                with audit:
+                    self._iterate(its)
+                audit = Audit(self._device, like=first)
+        if not first.written <= known:
+            raise RuntimeError(
+                "GANTrainer.capture: a step must change tensors of networks, optimizers and penalties alone, which can "
+                "be put back after the warm-up, got one that changes another; make it a buffer of a module"
+            )
+
+    def _check_unmoved(self) -> None:
+        changed = self._watch.changed()
+        if changed is not None:
+            raise RuntimeError(
+                f"GANTrainer.capture: a step must change tensors in place, and no number of the host, got another "
+                f"{changed}"
+            )
+        for optimizer in self._optimizers:
+            optimizer.check_unmoved()
+
+    def _captured(self, place: Place) -> _Graph:
+        trainer = self._trainer
+        # Casts that an autocast region keeps must be made in the graph, and not be used after it.
+        torch.clear_autocast_cache()
+        replay, (stats, fake) = self._making.capture(
+            lambda: (PackedStats(self._iterate(place)), trainer.fake)
+        )
+        torch.clear_autocast_cache()
+        grads = []
+        for player in self._players:
+            grads.append([(p, p.grad) for p in player.parameters if p.grad is not None])
+            player.zero_grad()
+        updates = trainer.d_updates - place[1]
+        return _Graph(replay, stats, fake, grads, updates, trainer.ends_in_sigmoid)
+
+    # --- stepping -----------------------------------------------------------------------------------
+
+    def step(self, real: Any, labels: Any, total: Any) -> TrainStats:
+        """The trainer's next iteration."""
+        leaves, tree = tree_flatten(_batch(real, labels))
+        same_size = self._check_batch(leaves, tree)
+        self._check_unchanged()
+        phase = phase_of(self._trainer, (self._trainer.steps, self._trainer.d_updates))
+        graph = self._graphs.get(phase) if same_size else None
+        totals = total if isinstance(total, (list, tuple)) else [total] * self._trainer.d_steps
+        whole = [*totals] in ([None] * len(totals), [*map(len, leaves[: len(totals)])])
+        if graph is None or not whole or not self._is_ready(phase):
+            return self._eagerly(real, labels, total)
+        return self._replayed(graph, leaves)
+
+    def _eagerly(self, real: Any, labels: Any, total: Any) -> TrainStats:
+        trainer = self._trainer
+        trainer._captured = None
+        try:
+            with ExitStack() as stack:
+                for optimizer in self._optimizers:
+                    optimizer.write_rates()
+                    stack.enter_context(optimizer.standing_in())
+                return trainer.step(real, labels, total=total)
+        finally:
+            trainer._captured = self
+
+    def _replayed(self, graph: _Graph, leaves: list[Tensor]) -> TrainStats:
+        trainer = self._trainer
+        trainer._pair.prepare("step", *self._players)
+        self._numbers.write(trainer.steps)
+        for optimizer in self._optimizers:
+            optimizer.write_rates()
+        self._settle()
+        torch._foreach_copy_(self._inputs, leaves, non_blocking=True)
+        graph.replay()
+        trainer.steps += 1
+        trainer.d_updates += graph.d_updates
+        real = tree_unflatten(leaves, self._tree)[0]
+        trainer.real = (real if isinstance(real, Tensor) else real[-1]).detach()
+        trainer.fake = graph.fake.clone()
+        trainer.ends_in_sigmoid = graph.ends_in_sigmoid
+        graph.show_gradients()
+        for player in self._players:
+            # As its step does, for the schedulers of the learning rate, which warn otherwise.
+            player.optimizer._opt_called = True
+        torch.clear_autocast_cache()  # as an update does
+        return graph.stats.copied()
+
+    def _check_batch(self, leaves: list[Any], tree: Any) -> bool:
+        """Whether a batch is as large as the captured one.
+
+        Raises:
+            ValueError: it differs in more.
+        """
+        if tree != self._tree:
+            raise ValueError(
+                f"GANTrainer.step: real and labels must be as they were captured, {self._tree}, got {tree}; {_AGAIN}"
+            )
+        kinds = [*map(_kind, leaves)]
+        same_size = all(x.shape == mine.shape for x, mine in zip(leaves, self._inputs))
+        layouts = [*map(_layout, leaves)] if same_size else self._layouts
+        if kinds != self._kinds or layouts != self._layouts:
+            raise ValueError(
+                "GANTrainer.step: real and labels must be as they were captured but for their number, "
+                f"{self._kinds} with strides {self._layouts}, got {kinds} with {layouts}; {_AGAIN}"
+            )
+        return same_size
+
+    def _is_ready(self, phase: Any) -> bool:
+        """Whether all is there that the phase's graph holds. Before the first step, averages and states of optimizers
+        are not: these make them in ways of their own."""
+        ema = self._trainer.ema
+        if isinstance(ema, EMA) and ema._empty:
+            return False
+        if phase is None:
+            return self._optimizers[0].take_over()
+        return all([holder.take_over() for holder in self._holders])
+
+    def _check_unchanged(self) -> None:
+        """That nothing has been replaced that the graphs hold.
+
+        Raises:
+            RuntimeError: something has.
+        """
+        checked.unasked("GANTrainer.step", self._trainer)
+        changed = self._watch.changed()
+        for optimizer in self._optimizers:
+            option = optimizer.changed_option()
+            if option is not None:
+                changed = changed or f"{optimizer.name}, {option}"
+        autocast = _autocast(self._device)
+        if autocast != self._autocast:
+            changed = changed or f"autocast region, {autocast}"
+        if changed is not None:
+            raise RuntimeError(
+                f"GANTrainer.step: what a captured step depends on must stay as it was, got another {changed}; {_AGAIN}"
+            )
+
+
+def _batch(real: Any, labels: Any) -> tuple[Any, ...]:
+    return (real,) if labels is None else (real, labels)
+
+
+def _kind(x: Any) -> Any:
+    if not isinstance(x, Tensor):
+        return type(x)
+    return x.dtype, str(x.device), tuple(x.shape[1:]), x.requires_grad
+
+
+def _layout(x: Tensor) -> list[int]:
+    """The strides that count."""
+    return [step for size, step in zip(x.shape, x.stride()) if size > 1]
+
+
+def _like(x: Tensor) -> Tensor:
+    """A copy with the same strides, if no element stands for several."""
+    if 0 in _layout(x):
+        return x.clone()
+    mine = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device)
+    return mine.copy_(x)
+
+
+def _autocast(device: torch.device) -> Any:
+    kind = device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None

@@ -1,0 +1,78 @@
+"""What GANTrainer.capture refuses before it touches anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pygan._arguments import describe
+from pygan.average import EMA
+
+_NAME = "GANTrainer.capture"
+
+
+def capturable(trainer: Any) -> None:
+    """That what the trainer was given can be a part of a graph. (Of the optimizers, CapturedOptimizer checks it.)"""
+    pair = trainer._pair
+    if pair.is_parallel:
+        raise RuntimeError(
+            f"{_NAME}: networks must be trained by one process, not be sharded or in DistributedDataParallel, whose "
+            "reductions were never captured here, got one that is"
+        )
+    modules = [pair.g.bare, pair.d.bare, trainer.ema, trainer.noise]
+    tensors = [x for m in modules if m is not None for x in (*m.parameters(), *m.buffers())]
+    devices = {str(x.device) for x in tensors}
+    if len(devices) > 1:
+        raise RuntimeError(
+            f"{_NAME}: networks, average and noise must be on one device, got {', '.join(sorted(devices))}"
+        )
+    for player in (pair.g, pair.d):
+        config: dict[str, Any] = getattr(player.network.forward, "get_compiler_config", dict)()
+        if config.get("triton.cudagraphs"):
+            raise RuntimeError(
+                f"{_NAME}: {player.name} must be compiled without CUDA graphs of its own, got one with (compile it in "
+                "the default mode)"
+            )
+    if trainer.ema is not None and not isinstance(trainer.ema, EMA):
+        raise RuntimeError(
+            f"{_NAME}: ema must be a pygan.EMA, because torch's counts its updates by waiting for the device, got "
+            f"{type(trainer.ema).__name__}"
+        )
+    scales = trainer.scaler is not None and trainer.scaler.is_enabled()
+    for player in (pair.g, pair.d):
+        if scales and not getattr(player.optimizer, "_step_supports_amp_scaling", False):
+            raise RuntimeError(
+                f"{_NAME}: {player.optimizer_name} must be made with fused=True for a scaler, which asks on the host "
+                f"whether to leave an update out otherwise, got a {type(player.optimizer).__name__} without"
+            )
+    unasked(_NAME, trainer)
+
+
+def unasked(op: str, trainer: Any) -> None:
+    if trainer.update_if is not None:
+        raise RuntimeError(
+            f"{op}: update_if must be None in a step that is captured, because the host answers it in each update, got "
+            f"{describe(trainer.update_if)}"
+        )
+
+
+def input_of_graph(x: Any, device: torch.device) -> None:
+    """That a part of the batch can be copied into a tensor of the graphs."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{_NAME}: real and labels must consist of tensors, got {describe(x)}")
+    if x.device != device or x.requires_grad:
+        raise ValueError(
+            f"{_NAME}: real and labels must be on {device}, as the networks, and require no gradient, got "
+            f"{'one that does' if x.requires_grad else x.device}"
+        )
+
+
+def repeatable(trainer: Any) -> None:
+    """That the discriminator of a finite difference draws nothing, as steps before have shown."""
+    if trainer._pair.d.draws and any(p.compares for p in trainer.penalties):
+        raise RuntimeError(
+            f"{_NAME}: discriminator must draw no random numbers (dropout) for a penalty with sigma, because they "
+            "cannot be drawn again in a graph, got one that does"
+        )

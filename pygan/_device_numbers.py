@@ -1,0 +1,97 @@
+"""Numbers that the host moves from step to step, as tensors of the device while a step is captured as a CUDA graph.
+
+A replay repeats numbers of the host as they were at the capture; what is in a tensor it reads anew. Eager steps use
+numbers: reading a tensor takes as long as a small kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from pygan.schedules import Schedule
+
+__all__ = ["DeviceNumbers", "host_number", "scheduled"]
+
+
+class DeviceNumbers:
+    """The values of schedules that follow the count of iterations.
+
+    Args:
+        device: of the tensors.
+        steps: iterations done.
+    """
+
+    def __init__(self, device: torch.device, steps: int) -> None:
+        self._device = device
+        self._of: dict[Schedule, Tensor] = {}
+        self._written: dict[Schedule, float] = {}
+        self._steps = steps
+
+    def tensor(self, schedule: Schedule) -> Tensor:
+        """0-d, float64."""
+        if schedule not in self._of:
+            value = self._written[schedule] = schedule.checked_value(self._steps)
+            self._of[schedule] = torch.full((), value, dtype=torch.float64, device=self._device)
+        return self._of[schedule]
+
+    def write(self, steps: int) -> None:
+        """Write the values after `steps` iterations, those that are others than before."""
+        values = {schedule: schedule.checked_value(steps) for schedule in self._of}
+        for schedule, value in values.items():
+            if self._written.get(schedule) != value:
+                self._of[schedule].fill_(value)
+        self._written, self._steps = values, steps
+
+    @contextmanager
+    def standing_in(self) -> Iterator[None]:
+        """Within it, `scheduled` returns the tensors, and what asks for a number of the host is refused."""
+        global _standing_in
+        _standing_in = self
+        try:
+            yield
+        finally:
+            _standing_in = None
+
+
+_standing_in: DeviceNumbers | None = None
+
+
+def scheduled(schedule: Schedule, steps: Any, like: Tensor) -> float | Tensor:
+    """The schedule's value after `steps` iterations: a number, or while a step is captured a tensor of `like`'s dtype.
+
+    Raises:
+        ValueError: it is negative or not finite.
+    """
+    if _standing_in is None:
+        return schedule.checked_value(steps)
+    return _standing_in.tensor(schedule).to(like.dtype)
+
+
+def host_number(value: int, name: str) -> Any:
+    """A number that a step hands to functions of the user; while a step is captured one that no one may use."""
+    return value if _standing_in is None else _Frozen(name)
+
+
+class _Frozen:
+    """Stands for a number that a graph would repeat as it was."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def _refuse(self, *_: Any) -> NoReturn:
+        raise RuntimeError(
+            f"GANTrainer.capture: {self._name} must not be used in a step that is captured, because it is a number of "
+            "the host, which a graph repeats as it was; use a schedule, or a tensor that you change in place between "
+            "the steps"
+        )
+
+    __index__ = __int__ = __float__ = __bool__ = __hash__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse
+    __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = _refuse
+    __pow__ = __rpow__ = __neg__ = __abs__ = __round__ = __str__ = __format__ = _refuse
