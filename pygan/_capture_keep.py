@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
+from pygan._capture_entries import Entries, entries_of
 from pygan._capture_optimizer import CapturedOptimizer
 from pygan._capture_pool import CapturedPool
-from pygan._capture_state import Entries, Kept, entries_of
+from pygan._capture_state import Kept
 from pygan.average import EMA
 
 __all__ = ["found_in", "put_back_after"]

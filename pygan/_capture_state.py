@@ -1,143 +1,20 @@
-"""What a captured step depends on and changes: found, put back in place, and watched."""
+"""What a captured step depends on and changes: put back in place, and watched."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from itertools import chain
 from operator import attrgetter, is_
-from types import FunctionType, MethodType, ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pygan._capture_audit import storage_of
-from pygan.average import EMA
-from pygan.fake_pool import FakePool
-from pygan.schedules import Schedule
-from pygan.stream import NoiseStream
+from pygan._capture_entries import NUMBERS, Entries
 
-__all__ = ["Entries", "Kept", "Watch", "entries_of"]
-
-_NUMBERS = (bool, int, float)
-# Numbers of ours that move: with the loop, or as tensors that are looked after elsewhere do.
-_MOVING = {Schedule: "count", EMA: "_empty", FakePool: "_filled"}
-
-
-class Entries(NamedTuple):
-    """Some of what a dictionary, `of`, holds."""
-
-    name: str
-    of: Any
-    keys: list[Any]
-    whole: bool
-    """Whether a further key is a change."""
-
-    def values(self) -> list[Any]:
-        return [*map(self.of.get, self.keys)]
-
-
-class _Cells:
-    """The variables of an enclosing function that a function reads, as a dictionary."""
-
-    def __init__(self, function: FunctionType) -> None:
-        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-        self._cells = dict(cells)
-
-    def __len__(self) -> int:
-        return len(self._cells)
-
-    def items(self) -> list[tuple[str, Any]]:
-        return [(name, self.get(name)) for name in self._cells]
-
-    def get(self, name: str) -> Any:
-        try:
-            return self._cells[name].cell_contents
-        except ValueError:  # it has no value yet
-            return None
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        self._cells[name].cell_contents = value
-
-
-class _Items:
-    """What is in a list, as a dictionary."""
-
-    def __init__(self, items: list[Any]) -> None:
-        self._items = items
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def get(self, index: int) -> Any:
-        return self._items[index] if index < len(self) else None
-
-    def __setitem__(self, index: int, value: Any) -> None:
-        self._items[index] = value
-
-
-def entries_of(name: str, value: Any, seen: set[int]) -> Iterator[Entries]:
-    """Where an object keeps what a step may depend on: a module its parameters, buffers, parts and numbers, another
-    object its tensors and numbers, a function the variables of others that it reads; and so what these hold, as far as
-    they are modules, streams, collections, or functions of the same file.
-
-    Args:
-        name: of the object, for messages.
-        seen: the ids of objects to leave out; those found are added.
-    """
-    if isinstance(value, MethodType):
-        value = value.__self__
-    if isinstance(value, (Tensor, ModuleType, type)) or id(value) in seen:
-        return
-    seen.add(id(value))
-    if isinstance(value, FunctionType):
-        yield from _read_by(name, value, seen)
-        return
-    if isinstance(value, (list, tuple, dict)):
-        parts = value if isinstance(value, dict) else dict(enumerate(value))
-        if isinstance(value, (dict, list)):
-            of = value if isinstance(value, dict) else _Items(value)
-            yield Entries(name, of, [*parts], True)
-        for key, part in parts.items():
-            yield from entries_of(f"{name}[{key!r}]", part, seen)
-        return
-    own = getattr(value, "__dict__", None)
-    if not isinstance(own, dict):
-        return
-    module = isinstance(value, nn.Module)
-    if module:
-        for part in (value._parameters, value._buffers, value._modules):
-            yield Entries(name, part, [*part], True)
-        for key, part in value._modules.items():
-            yield from entries_of(f"{name}.{key}", part, seen)
-    # A plain tensor of a module may be computed anew in each pass, as weight_norm does.
-    kinds = _NUMBERS if module else (*_NUMBERS, Tensor)
-    keys = [key for key, x in own.items() if isinstance(x, kinds)]
-    moving = [key for kind, key in _MOVING.items() if isinstance(value, kind)]
-    yield Entries(name, own, [key for key in keys if key not in moving], False)
-    plain = not module and not isinstance(value, FakePool)
-    for key, part in own.items():
-        if isinstance(part, NoiseStream) or (
-            plain and isinstance(part, (nn.Module, list, tuple, dict))
-        ):
-            yield from entries_of(f"{name}.{key}", part, seen)
-
-
-def _read_by(name: str, function: FunctionType, seen: set[int]) -> Iterator[Entries]:
-    for of, items in (
-        (cells := _Cells(function), cells.items()),
-        (
-            (names := function.__globals__),
-            [(key, names[key]) for key in function.__code__.co_names if key in names],
-        ),
-    ):
-        numbers = [key for key, x in items if isinstance(x, _NUMBERS)]
-        yield Entries(f"{name}()", of, numbers, False)
-        for key, x in items:
-            same_file = getattr(x, "__globals__", None) is function.__globals__
-            if same_file or isinstance(x, (nn.Module, NoiseStream, list, dict)):
-                yield from entries_of(key, x, seen)
+__all__ = ["Kept", "Watch"]
 
 
 class Kept:
@@ -152,7 +29,7 @@ class Kept:
             (of, key, x.detach().clone() if isinstance(x, Tensor) else x)
             for _, of, keys, _ in found
             for key, x in zip(keys, map(of.get, keys), strict=True)
-            if isinstance(x, (Tensor, *_NUMBERS))
+            if isinstance(x, (Tensor, *NUMBERS))
         ]
 
     @torch.no_grad()
@@ -233,5 +110,5 @@ def _reader(entries: Entries) -> Callable[[], Any]:
 def _same(now: Any, before: Any) -> bool:
     if now is before:
         return True
-    plain = isinstance(now, (*_NUMBERS, str, tuple)) and type(now) is type(before)
+    plain = isinstance(now, (*NUMBERS, str, tuple)) and type(now) is type(before)
     return plain and bool(now == before)

@@ -332,7 +332,8 @@ class GANTrainer:
         A batch of another size, as the last one of an epoch, makes an eager step; so does the first step where there
         is no optimizer state or average yet, and each until the pool is full. Call it again after what it holds has
         been replaced: networks, layers, parameter groups, options of optimizers or trainer. A step raises RuntimeError
-        until then, or until `release`; for a batch that differs in more than its size, ValueError.
+        until then, or until `release`; for a batch that differs in more than its size, ValueError. Graphs of an earlier
+        call are freed first.
 
         Args:
             real, labels: a batch as for `step`, on the networks' device. It is not trained on.
@@ -348,12 +349,12 @@ class GANTrainer:
                 number of the host that changes from step to step, a tensor that is not changed in place. Everything is
                 as it was before; after an error of CUDA itself, in the capture, a process may be unusable.
         """
-        self.release()
         self._pair.prepare("capture", self._pair.g, self._pair.d)
         reals = batches.one_per_step(real, self.d_steps)
         for x in reals:
             self._check_real("capture", x)
         batches.labels_per_step(labels, real, reals)
+        self.release()
         if self._pair.g.device.type != "cuda":
             return False
         from pygan._capture import CapturedSteps

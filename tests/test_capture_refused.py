@@ -375,6 +375,67 @@ def test_changed_after_the_capture(name):
     trainer.step(X)
 
 
+limit, steps = 0.5, 0
+
+
+def helper(x):
+    return limit * x.square().mean()
+
+
+def outer(step):
+    terms = [helper(x) for x in (step.fake,)]
+    step.terms["steps"] = None  # an attribute of that name, which is no variable
+    step.terms.clear()
+    return {
+        "l2": terms[0],
+        "bound": (lambda: 0.1 * limit * step.fake.abs().mean())(),
+        "z": _z(step),
+    }
+
+
+def _z(step):
+    _ = hasattr(step.steps, "real")
+    return 0.1 * step.fake.mean()
+
+
+def test_globals_that_a_function_reads():
+    global limit, steps
+    trainer = setup(generator_terms=outer)
+    capture(trainer, X)
+    for _ in range(3):
+        steps += 1
+        trainer.step(X)
+    try:
+        limit = 0.25
+        with pytest.raises(
+            RuntimeError, match=r"another (generator_terms|helper)\(\)\.limit; call"
+        ):
+            trainer.step(X)
+    finally:
+        limit = 0.5
+    trainer.step(X)
+
+
+class Limited(nn.Module):
+    def forward(self, x):
+        return limit * x
+
+
+def test_globals_that_a_network_reads():
+    global limit
+    trainer = setup(**first_layer(Limited))
+    capture(trainer, X)
+    trainer.step(X)
+    try:
+        limit = 0.25
+        with pytest.raises(
+            RuntimeError, match=r"another discriminator\.0\.forward\(\)\.limit; call"
+        ):
+            trainer.step(X)
+    finally:
+        limit = 0.5
+
+
 def test_what_a_function_reads():
     weight = 0.5
     trainer = setup(generator_terms=lambda step: {"l2": weight * step.fake.square().mean()})
