@@ -15,7 +15,8 @@ from pygan import _C
 
 # That a failed assertion in a helper shows its values too.
 pytest.register_assert_rewrite(
-    *("helpers", "helpers_compile", "helpers_cuda", "helpers_fit", "helpers_losses"),
+    *("helpers", "helpers_capture", "helpers_compile", "helpers_cuda", "helpers_fit"),
+    "helpers_losses",
     *(
         "helpers_monitor",
         "helpers_noise",
