@@ -131,12 +131,17 @@ class Judge:
         probes: list[Judged | None] = [None] * len(penalties)
         if any(penalty.compares for penalty in penalties):
             player.sync_buffers()
+
+        def ask_probes() -> None:
+            for i, x in enumerate(moved):
+                if x is not None and penalties[i].compares is None:
+                    probes[i] = self._ask({"real": x}, labels)["real"]
+
         for names in passes:
             is_last = names is passes[-1]
             with player.no_sync():
-                for i, x in enumerate(moved):
-                    if is_last and x is not None and penalties[i].compares is None:
-                        probes[i] = self._ask({"real": x}, labels)["real"]
+                if is_last and not player.units:
+                    ask_probes()
                 compared = [[i for i, p in enumerate(penalties) if p.compares == k] for k in names]
                 replay = self._replay() if any(compared) else None
                 # The pass itself then starts where these did.
@@ -155,6 +160,10 @@ class Judge:
                 found = self._ask({k: sides[k].inputs for k in names}, labels, batch)
             for k in names:
                 sides[k] = sides[k]._replace(output=found[k].output, logits=found[k].logits)
+        if player.units:
+            # fully_shard reduces a layer's gradients last where the backward pass comes through its first forward pass.
+            # Through that of a probe whose gradient is penalized it may not come, and the rest would be lost.
+            ask_probes()
         real, fake, probes = differentiated(penalties, sides["real"], sides["fake"], probes)
         return Turn(sum(passes, ()), real, fake, due, probes)
 
