@@ -139,4 +139,11 @@ def adversarial(
     elif isinstance(weight, Schedule):
         weight = scheduled(weight, step.steps, wide(result.outputs[0]))
     assert isinstance(weight, (int, float, Tensor))
+    if isinstance(weight, Tensor) and weight.device.type != "cpu":
+        device = result.outputs[0].device
+        if weight.device != device:
+            raise ValueError(
+                f"GANTrainer: adversarial_weight must be on the discriminator's device, {device}, or on the CPU, got "
+                f"a tensor on {weight.device}"
+            )
     return result.times(weight) if isinstance(weight, Tensor) or weight != 1 else result

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from pygan import _parallel as parallel
@@ -28,6 +29,7 @@ class Player:
         optimizer_name: what GANTrainer calls the optimizer.
         parameters: the network's.
         bare: the network without its wrappers.
+        batch_norms: the modules of it that normalize by the batch.
         units: the modules that `fully_shard` was applied to.
         is_parallel: whether several processes train the network together.
         draws: whether the network draws from the device's generator, as dropout does; None: not known.
@@ -50,6 +52,7 @@ class Player:
         bare = parallel.unwrapped(self.network)
         if bare is not self.bare:
             self.bare, self.draws = bare, None
+        self.batch_norms = [m for m in bare.modules() if isinstance(m, _BatchNorm)]
         self._wrapper = parallel.data_parallel(self.network)
         self.units = parallel.units(self.name, self.bare)
         self.is_parallel = self._wrapper is not None or bool(self.units)

@@ -115,6 +115,11 @@ def reused(value: Any, d_steps: int, micro_batches: int) -> None:
 def adversarial(weight: Any, start: int, generator_terms: Any) -> None:
     """The weight of the adversarial loss, and whether there is another one before it starts."""
     if isinstance(weight, Tensor):
+        if weight.requires_grad:
+            raise ValueError(
+                f"{_NAME}: adversarial_weight must not require a gradient, which it would not get, got "
+                f"{describe(weight)}"
+            )
         if weight.dim() != 0 or not weight.is_floating_point():
             raise ValueError(
                 f"{_NAME}: adversarial_weight must be a 0-d floating tensor, if a tensor, got {describe(weight)}"
@@ -138,7 +143,7 @@ def adversarial(weight: Any, start: int, generator_terms: Any) -> None:
 
 
 def judging(
-    discriminator: nn.Module, loss: Any, penalties: list[Penalty], *, joint: Any, separate: Any
+    batch_norms: list[_BatchNorm], loss: Any, penalties: list[Penalty], *, joint: Any, separate: Any
 ) -> None:
     """That the discriminator can judge real and generated samples in one batch, or each by itself."""
     for name, value in {"joint": joint, "separate": separate}.items():
@@ -146,7 +151,7 @@ def judging(
             raise TypeError(f"{_NAME}: {name} must be a bool, got {describe(value)}")
     if joint and separate:
         raise ValueError(f"{_NAME}: separate must be False with joint, got True for both")
-    if joint and any(isinstance(m, _BatchNorm) and m.training for m in discriminator.modules()):
+    if joint and any(norm.training or norm.running_mean is None for norm in batch_norms):
         raise ValueError(
             f"{_NAME}: joint must be False for a discriminator with BatchNorm, whose statistics of real and generated "
             "samples together are another algorithm, got True"
@@ -158,6 +163,14 @@ def judging(
             f"{_NAME}: separate must be False for a loss that compares real with generated samples, or is your own, "
             f"got True with {loss!r}"
         )
+    for penalty in penalties:
+        needed = {penalty.compares, *penalty.differentiates} & {"real", "fake"}
+        reads = penalty.reads
+        if not isinstance(reads, (set, frozenset)) or not needed <= reads <= {"real", "fake"}:
+            raise ValueError(
+                f'{_NAME}: {type(penalty).__name__}.reads must be a set of the sides whose logits it looks at, "real" '
+                f'or "fake", with all that it differentiates or compares, {sorted(needed)}, got {reads!r}'
+            )
     both = [type(penalty).__name__ for penalty in penalties if len(penalty.reads) > 1]
     if both:
         raise ValueError(
@@ -174,6 +187,15 @@ def pool(value: Any, *, is_parallel: bool) -> None:
         raise ValueError(
             f"{_NAME}: pool must be None where several processes train, each of which would have samples of its own "
             "that no state dict holds, got a FakePool"
+        )
+
+
+def poolable(verb: str, pool: FakePool | None, n: int, micro_batches: int) -> None:
+    """That the pool takes the samples of a batch of n."""
+    size = -(-n // min(n, micro_batches))
+    if pool is not None and size > pool.size:
+        raise ValueError(
+            f"{_NAME}.{verb}: pool must have a size of at least {size}, the samples that come at once, got {pool!r}"
         )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +24,8 @@ Sides = dict[str, Any]
 """What there is of each of the sides "real" and "fake"."""
 
 
-class Turn(NamedTuple):
+@dataclass
+class Turn:
     """What goes backward together."""
 
     names: tuple[str, ...]
@@ -32,6 +34,13 @@ class Turn(NamedTuple):
     fake: Judged
     due: list[tuple[int, Penalty]]
     probes: list[Judged | None]
+
+    def release(self) -> None:
+        """Keep the logits alone: features are as large as the graph."""
+        self.real, self.fake = (
+            x._replace(output=None, gradient=None) for x in (self.real, self.fake)
+        )
+        self.probes = []
 
 
 class Judge:
@@ -73,8 +82,8 @@ class Judge:
         last: bool,
     ) -> Iterator[Turn]:
         """Real and generated samples, judged, and what the penalties that are `due` (with their indices) want to know.
-        Each turn goes backward before the next one is asked for, and in the last one both sides have logits. `last`
-        says whether the gradients are complete then."""
+        Each turn goes backward before the next one is asked for, which releases it, and in the last one both sides have
+        logits. `last` says whether the gradients are complete then."""
         wanted = {side for _, penalty in due for side in penalty.differentiates}
         leaves = {k: x.detach().requires_grad_() if k in wanted else x for k, x in samples.items()}
         inputs = {k: self._augmented(x) for k, x in leaves.items()}
@@ -90,15 +99,17 @@ class Judge:
             passes: list[tuple[str, ...]] = (
                 [("real", "fake")] if self.joint else [("real",), ("fake",)]
             )
-            yield self._turn(passes, sides, labels, due, stream, last, batch)
+            turn = self._turn(passes, sides, labels, due, stream, last, batch)
+            yield turn
+            turn.release()
             return
         for names in ("real",), (), ("fake",):
             its = [(i, penalty) for i, penalty in due if penalty.reads == set(names)]
             if names or its:
                 turn = self._turn([names], sides, labels, its, stream, last and "fake" in names)
                 yield turn
-                # Without the features, which are as large as the graph.
-                sides["real"] = turn.real._replace(output=None)
+                turn.release()
+                sides["real"] = turn.real
 
     def _turn(
         self,
@@ -120,12 +131,17 @@ class Judge:
         probes: list[Judged | None] = [None] * len(penalties)
         if any(penalty.compares for penalty in penalties):
             player.sync_buffers()
+
+        def ask_probes() -> None:
+            for i, x in enumerate(moved):
+                if x is not None and penalties[i].compares is None:
+                    probes[i] = self._ask({"real": x}, labels)["real"]
+
         for names in passes:
             is_last = names is passes[-1]
             with player.no_sync():
-                for i, x in enumerate(moved):
-                    if is_last and x is not None and penalties[i].compares is None:
-                        probes[i] = self._ask({"real": x}, labels)["real"]
+                if is_last and not player.units:
+                    ask_probes()
                 compared = [[i for i, p in enumerate(penalties) if p.compares == k] for k in names]
                 replay = self._replay() if any(compared) else None
                 # The pass itself then starts where these did.
@@ -144,6 +160,10 @@ class Judge:
                 found = self._ask({k: sides[k].inputs for k in names}, labels, batch)
             for k in names:
                 sides[k] = sides[k]._replace(output=found[k].output, logits=found[k].logits)
+        if player.units:
+            # fully_shard reduces a layer's gradients last where the backward pass comes through its first forward pass.
+            # Through that of a probe whose gradient is penalized it may not come, and the rest would be lost.
+            ask_probes()
         real, fake, probes = differentiated(penalties, sides["real"], sides["fake"], probes)
         return Turn(sum(passes, ()), real, fake, due, probes)
 
@@ -183,7 +203,8 @@ class Judge:
 
     def _output(self, inputs: Tensor, labels: Any) -> Any:
         if self.discriminator_inputs is not None:
-            arguments = self.discriminator_inputs(inputs, labels)
+            found = self.discriminator_inputs(inputs, labels)
+            arguments = outputs.arguments("discriminator_inputs", found)
         else:
             arguments = (inputs,) if labels is None else (inputs, labels)
         return self._player.network(*arguments)

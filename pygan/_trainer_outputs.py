@@ -36,12 +36,26 @@ def samples(output: Any, pick: Callable[[Any], Tensor] | None, n: int) -> Tensor
     return value
 
 
+def arguments(name: str, value: Any) -> Any:
+    """The positional arguments of a network, as a function of the user's own returned them."""
+    if not isinstance(value, (tuple, list)):  # a tensor would be taken apart into its samples
+        raise TypeError(
+            f"{_NAME}: {name} must return a tuple of the network's arguments, such as (x,), got {describe(value)}"
+        )
+    return value
+
+
 def halves(output: Any, n: int) -> tuple[Any, Any]:
     """What the discriminator returned for n real and n generated samples in one batch, for each kind."""
 
     def half(x: Any, first: int) -> Any:
-        if not isinstance(x, Tensor):
+        if isinstance(x, (int, float, str)):
             return x
+        if not isinstance(x, Tensor):  # in which there may be tensors of both kinds
+            raise TypeError(
+                f"{_NAME}: discriminator must return a tensor, or tuples, lists and dicts of such, to judge real and "
+                f"generated samples jointly, got {describe(x)}; pass joint=False"
+            )
         if x.shape[:1] != (2 * n,):
             raise ValueError(
                 f"{_NAME}: discriminator must return tensors whose first dimension is the batch's, {2 * n}, to judge "

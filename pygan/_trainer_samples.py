@@ -81,5 +81,5 @@ class Samples:
 
     def _inputs(self, latent: Tensor | None, labels: Any) -> tuple[Any, ...]:
         if self.generator_inputs is not None:
-            return self.generator_inputs(latent, labels)
+            return outputs.arguments("generator_inputs", self.generator_inputs(latent, labels))
         return tuple(x for x in (latent, labels) if x is not None)

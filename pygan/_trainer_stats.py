@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -61,6 +61,11 @@ class TrainStats(_Fields):
 
     terms: Mapping[str, Tensor] = MappingProxyType({})
 
+    def _replace(self, **changed: Any) -> TrainStats:
+        stats = super()._replace(**changed)
+        stats.terms = self.terms
+        return stats
+
     def numbers(self) -> dict[str, float]:
         """Fields and terms by their names, read with a single synchronization."""
         names = [*self._fields, *self.terms]
@@ -110,9 +115,11 @@ class Reports:
         values += [d.real_accuracy, d.fake_accuracy, d.real_sign, d.jsd_bound]
         values += [d.nonfinite, g.nonfinite]
         fields = len(values)
-        values = self._over_processes([*values, *terms.values()], _COUNTS, share)
+        order = sorted(terms)  # the same in all processes
+        values = self._over_processes([*values, *map(terms.get, order)], _COUNTS, share)
         stats = TrainStats._make([*values[:fields], self._penalty_sum(d_loss.device)])
-        stats.terms = dict(zip(terms, values[fields:], strict=True))
+        means = dict(zip(order, values[fields:], strict=True))
+        stats.terms = {name: means[name] for name in terms}
         return stats
 
     def of_phase(self, part: tuple[Tensor, LossStats], share: Share) -> tuple[Tensor, LossStats]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,7 +27,8 @@ def mapped(function: Callable[..., Any], *trees: Any) -> Any:
     if first is None:
         return None
     if isinstance(first, Mapping):
-        return kind({key: mapped(function, *(tree[key] for tree in trees)) for key in first})
+        items = {key: mapped(function, *(tree[key] for tree in trees)) for key in first}
+        return items if isinstance(first, defaultdict) else kind(items)
     if isinstance(first, (tuple, list)):
         values = [mapped(function, *branches) for branches in zip(*trees, strict=True)]
         return kind(*values) if hasattr(first, "_fields") else kind(values)

@@ -192,6 +192,8 @@ class GANTrainer:
         "_judge", "discriminator_inputs"
     )
     penalties: list[Penalty] = _of("_judge", "penalties")
+    joint: bool = _of("_judge", "joint")
+    separate: bool = _of("_judge", "separate")
     loss: str | LossFunctions = _of("_losses", "loss")
     label_smoothing: float = _of("_losses", "label_smoothing")
     weights: float | Sequence[float] | None = _of("_losses", "weights")
@@ -245,13 +247,13 @@ class GANTrainer:
         checked.hooks(generated=generated, augment=augment, logits=logits)
         checked.hooks(generator_terms=generator_terms)
         penalties = checked.penalties(penalties)
-        checked.judging(discriminator, loss, penalties, joint=joint, separate=separate)
         self.d_steps, self.micro_batches, self.max_grad_norm = d_steps, micro_batches, max_grad_norm
         self.scaler, self.reuse_fakes, self.generator_terms = scaler, reuse_fakes, generator_terms
         self.adversarial_weight, self.discriminator_start = adversarial_weight, discriminator_start
         g = Player("generator", generator, g_optimizer)
         d = Player("discriminator", discriminator, d_optimizer)
         self._pair = Pair(g, d, ema)
+        checked.judging(d.batch_norms, loss, penalties, joint=joint, separate=separate)
         checked.pool(pool, is_parallel=self._pair.is_parallel)
         self.pool = pool
         noise = checked.noise(noise, seed, d.device)
@@ -301,7 +303,7 @@ class GANTrainer:
         self._pair.prepare("step", self._pair.g, self._pair.d)
         reals = batches.one_per_step(real, self.d_steps)
         for x in reals:
-            self._check_real("step", x)
+            self._check_judged("step", x)
         all_labels = batches.labels_per_step(labels, real, reals)
         totals = batches.totals_per_step(total, self.d_steps)
         shares = [self._share("step", len(x), t) for x, t in zip(reals, totals, strict=True)]
@@ -373,7 +375,7 @@ class GANTrainer:
         """Update the discriminator once, on the batch `real` (N, ...) and N generated samples: (loss, statistics)."""
         self._check_separable("discriminator_step")
         self._pair.prepare("discriminator_step", self._pair.d)
-        self._check_real("discriminator_step", real)
+        self._check_judged("discriminator_step", real)
         checked.labels("discriminator_step", labels, len(real))
         share = self._share("discriminator_step", len(real), total)
         batch = self._batch("discriminator_step", len(real), real, labels, share)
@@ -396,7 +398,10 @@ class GANTrainer:
         self._pair.prepare("generator_step", self._pair.g)
         check_int("GANTrainer.generator_step", "batch_size", batch_size)
         compares = self._losses.compares
-        if compares != (real is not None) and (compares or self.generator_terms is None):
+        weight = self.adversarial_weight
+        looks = self.generator_terms is not None
+        looks = looks or (callable(weight) and not isinstance(weight, Schedule))
+        if compares != (real is not None) and (compares or not looks):
             must = "a batch of real samples" if compares else "None"
             raise ValueError(
                 f'GANTrainer.generator_step: real must be {must} for loss="{self.loss}", '
@@ -441,10 +446,9 @@ class GANTrainer:
                         # Before the penalties, some of which have a state: an error here leaves it as it is.
                         result = self._losses.discriminator(turn, scaled=self.scaler is not None)
                         terms = []
-                        for (i, penalty), probe in zip(turn.due, turn.probes, strict=True):
-                            value = penalty.value(
-                                turn.real, turn.fake, probe, host_number(self.steps, "step")
-                            )
+                        for k, (i, penalty) in enumerate(turn.due):
+                            count = host_number(self.steps, "step")
+                            value = penalty.value(turn.real, turn.fake, turn.probes[k], count)
                             terms.append(penalty.every * value)
                             sums[i] = sums[i] + part.weight * value.detach()
                         if not graded:
@@ -547,8 +551,9 @@ class GANTrainer:
     def state_dict(self) -> dict[str, Any]:
         """Networks (without the wrappers of DistributedDataParallel, DataParallel and torch.compile), average,
         optimisers, noise, random stream and counters, for ``torch.save``; a run continues from it bit for bit. Waits
-        for the device. Penalties, and objects that were given as `loss`, `latent`, `logits`, `generator_inputs` or
-        `augment`, are in it if they have ``state_dict`` and ``load_state_dict``.
+        for the device. Penalties, and objects that were given as `loss`, `latent`, `logits`, `generator_terms`,
+        `adversarial_weight`, `pool`, `generator_inputs`, `discriminator_inputs`, `generated` or `augment`, are in it if
+        they have ``state_dict`` and ``load_state_dict``.
 
         Of sharded networks everything is whole and on the CPU, as it would be of one process; all must call this.
         """
@@ -602,6 +607,13 @@ class GANTrainer:
     def _check_real(self, verb: str, real: Tensor) -> None:
         checked.batch(verb, "real", real)
         checked.convertible(verb, real, self.noise, self.penalties, self.augment)
+
+    def _check_judged(self, verb: str, real: Tensor) -> None:
+        """What the discriminator's step needs, whatever was replaced since the last one."""
+        self._check_real(verb, real)
+        norms = self._pair.d.batch_norms
+        checked.judging(norms, self.loss, self.penalties, joint=self.joint, separate=self.separate)
+        checked.poolable(verb, self.pool, len(real), self.micro_batches)
 
     def _batch(self, verb: str, n: int, real: Tensor | None, labels: Any, share: Share) -> Batch:
         """With latents that are drawn for it."""

@@ -36,6 +36,28 @@ CASES = {
     "lazy": dict(penalties=[R1(1.0, every=2), R2(1.0, every=3)], d_steps=2),
     "averages of logits": dict(loss="hinge", penalties=[LeCam(0.3, 0.9), R2(1.0)], d_steps=2),
     "least squares": dict(loss="least_squares", label_smoothing=0.1, penalties=R2(1.0)),
+    "joint": dict(
+        joint=True,
+        loss="relativistic",
+        penalties=[R1(1.0), R2(0.5, sigma=0.05, every=2), GradientPenalty(), R1(0.1, sigma=0.05)],
+        d_steps=2,
+        max_grad_norm=0.5,
+    ),
+    "separate": dict(
+        separate=True,
+        penalties=[R1(1.0), R2(0.5, sigma=0.05, every=2), GradientPenalty(), R1(0.1, sigma=0.05)],
+        noise=DiffusionMixture,
+        max_grad_norm=0.5,
+    ),
+    "terms": dict(
+        joint=True,
+        generator_terms=lambda step: {
+            "pixels": (step.fake - step.real).abs().mean(),
+            "features": (step.fake_output - step.real_output).square().mean(),
+        },
+        adversarial_weight=lambda step: step.g_loss.new_tensor(0.5) + step.steps,
+        discriminator_start=1,
+    ),
     "reused fakes": dict(reuse_fakes=True, penalties=[R1(1.0), R2(1.0)], ema=0.5),
 }
 
@@ -79,7 +101,7 @@ def train(case, rank=None, wrap=DistributedDataParallel, **more):
         batches = data if rank is None else [x.tensor_split(2)[rank] for x in data]
         stats = trainer.step(batches[0] if k == 1 else batches, total=totals)
         trainer.noise.step(stats.real_sign)
-        rows.append(torch.stack([*stats, trainer.noise.sigma]))
+        rows.append(torch.stack([*stats, *stats.terms.values(), trainer.noise.sigma]))
     state = trainer.state_dict()
     if wrap is shard:  # and what is whole can be shared out again
         trainer.load_state_dict(pickle.loads(pickle.dumps(state)))

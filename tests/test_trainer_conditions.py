@@ -1,5 +1,7 @@
 """What GANTrainer's networks get beside samples, and what they return: no latents, trees of labels, tuples, dicts."""
 
+import collections
+
 import pytest
 import torch
 from helpers_recipes import assert_close, latents, pairs, update
@@ -267,3 +269,22 @@ def test_fit_translates_images(tmp_path):
         "samples-00000002.png",
         "samples-00000004.png",
     ]
+
+
+@pytest.mark.parametrize("name", ["generator_inputs", "discriminator_inputs"])
+@pytest.mark.parametrize("n", [1, 8])
+def test_arguments_that_are_no_tuple_are_refused(name, n):
+    """A tensor would be taken apart into its samples, and of a batch of one the sample be judged."""
+    trainer = setup(**{name: lambda x, labels: x})
+    trainer.generator[1].eval()  # which takes no batch of one to train
+    before = everything(trainer)
+    with pytest.raises(TypeError, match=f"{name} must return a tuple .* got a tensor of shape"):
+        trainer.discriminator_step(REAL[:n])
+    assert_same(everything(trainer)[0][1:], before[0][1:])
+
+
+def test_labels_in_a_defaultdict():
+    given = collections.defaultdict(list, tree(7))
+    trainer, *_ = pairs(Parts(6, 1), Parts(4, 6), micro_batches=2, joint=True)
+    trainer.step(torch.randn(7, 6, dtype=torch.float64), given)
+    assert_same(trainer.generator.seen[0], rows(given, slice(4)))

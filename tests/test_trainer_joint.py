@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import weakref
 
 import pytest
 import torch
@@ -277,3 +278,86 @@ def test_a_pair_of_the_noise_module_is_two_calls():
             assert modules[0].stream.step == modules[1].stream.step
         modules[1].eval()
         assert_same(modules[1].pair(real, fake), torch.cat([real, fake]))
+
+
+def unread(**reads):
+    return type("Unread", (R1,), reads)(1.0)
+
+
+@pytest.mark.parametrize("reads", [("real",), ["real"], {"reel"}, frozenset(), {"fake"}], ids=repr)
+def test_separate_penalties_name_the_sides_that_they_read(reads):
+    """Or they would be left out, or differentiate what is no longer there."""
+    for penalty in (unread(reads=reads), unread(reads=reads, compares="real")):
+        with pytest.raises(ValueError, match=r"Unread.reads must be a set .*, \['real'\], got"):
+            setup(separate=True, penalties=penalty)
+    setup(penalties=unread(reads=reads))  # which nobody asks for it
+
+
+def test_what_is_replaced_is_checked_again():
+    """A penalty that no side takes, and a norm of both kinds, would not be noticed."""
+    trainer = setup(separate=True)
+    before = everything(trainer)
+    trainer.penalties = [LeCam(0.1)]
+    with pytest.raises(ValueError, match="both sides' logits, got True with LeCam"):
+        trainer.step(torch.randn(8, 6))
+    trainer.penalties, trainer.separate, trainer.joint = [], False, True
+    layers = list(trainer.discriminator)
+    trainer.discriminator = nn.Sequential(nn.BatchNorm1d(6, affine=False).eval(), *layers)
+    trainer.discriminator_step(torch.randn(8, 6))
+    trainer.discriminator[0].train()
+    for step in (trainer.step, trainer.discriminator_step):
+        with pytest.raises(ValueError, match="joint must be False for a discriminator with BatchN"):
+            step(torch.randn(8, 6))
+    assert trainer.steps == 0 and everything(trainer)[3] == before[3] + 1
+
+
+def test_norms_without_running_statistics_see_the_batch_in_eval_mode_too():
+    D = nn.Sequential(nn.BatchNorm1d(6, track_running_stats=False).eval(), nn.Linear(6, 1))
+    with pytest.raises(ValueError, match="joint must be False for a discriminator with BatchNorm"):
+        pairs(D, joint=True)
+
+
+def test_objects_that_may_hold_both_kinds_are_refused_jointly():
+    """They cannot be taken apart: each side would be judged by the logits of both."""
+
+    class Output:
+        def __init__(self, logits):
+            self.logits = logits
+
+    class Returns(nn.Linear):
+        def forward(self, x):
+            return Output(super().forward(x))
+
+    trainer, *_ = pairs(Returns(6, 1), logits=lambda output: output.logits, joint=True)
+    before = everything(trainer)
+    with pytest.raises(TypeError, match=r"tuples, lists and dicts of such, .* jointly, got Output"):
+        trainer.step(torch.randn(8, 6, dtype=torch.float64))
+    assert_same(everything(trainer)[0][1:], before[0][1:])
+    trainer.joint = False
+    trainer.step(torch.randn(8, 6, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("options", "counts"),
+    [
+        (dict(separate=True), [0, 0, 0]),
+        (dict(separate=True, penalties=[R1(1.0), R2(1.0, sigma=0.1)]), [0, 0, 1, 0]),
+        (dict(separate=True, penalties=[R1(1.0, sigma=0.1), GradientPenalty()]), [0, 1, 0, 0, 0]),
+        (dict(micro_batches=2), [0, 1, 0, 1, 0, 0]),
+    ],
+    ids=["separate", "R1, R2", "R1, between", "micro-batches"],
+)
+def test_features_are_freed_with_the_graph(options, counts):
+    """Of a discriminator that returns its layers: they are as large as all that the backward pass needs."""
+    features, alive = [], []
+
+    class Returns(nn.Linear):
+        def forward(self, x):
+            alive.append(sum(ref() is not None for ref in features))
+            hidden = torch.tanh(super().forward(x))
+            features.append(weakref.ref(hidden))
+            return hidden.mean(1), hidden
+
+    trainer, *_ = pairs(Returns(6, 4), logits=lambda output: output[0], **options)
+    trainer.step(torch.randn(8, 6, dtype=torch.float64))
+    assert alive == counts

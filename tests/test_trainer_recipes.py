@@ -8,7 +8,7 @@ import copy
 import pytest
 import torch
 from helpers_recipes import assert_close, discriminator, latents, pairs, update
-from helpers_trainer import assert_same
+from helpers_trainer import assert_same, everything
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.nn.functional import l1_loss
@@ -262,3 +262,16 @@ def test_wgan_gp_under_bf16_autocast():
 def test_a_pool_that_is_none_is_refused(pool, message):
     with pytest.raises(TypeError, match=message):
         pairs(pool=pool)
+
+
+@pytest.mark.parametrize(("micro_batches", "fits"), [(1, False), (2, True)])
+def test_a_pool_smaller_than_what_comes_at_once_changes_nothing(micro_batches, fits):
+    trainer, *_ = pairs(pool=pygan.FakePool(4), d_steps=2, micro_batches=micro_batches)
+    before = everything(trainer)
+    reals = [torch.randn(n, 6, dtype=torch.float64) for n in (4, 8)]
+    if fits:
+        trainer.step(reals)
+        return
+    with pytest.raises(ValueError, match=r"step: pool must have a size of at least 8, .* got Fake"):
+        trainer.step(reals)
+    assert_same(everything(trainer), before)

@@ -1,6 +1,7 @@
 """GANTrainer's further losses of the generator, the weight of the adversarial one, and its late start."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -355,3 +356,36 @@ def test_before_the_start_there_must_be_a_term():
         ValueError, match="generator_terms must return a loss before discriminator_s"
     ):
         trainer.step(torch.randn(8, 6))
+
+
+def test_an_adversarial_weight_on_another_device_is_refused():
+    for given in (torch.tensor(0.5, device="meta"), lambda _: torch.tensor(0.5, device="meta")):
+        for loss in ("non_saturating", fused_losses):
+            trainer = setup(adversarial_weight=given, loss=loss)
+            before = copy.deepcopy(trainer.generator[0].weight)
+            with pytest.raises(ValueError, match=r"on the discriminator's device, cpu, .* on meta"):
+                trainer.step(torch.randn(8, 6))
+            assert_same(trainer.generator[0].weight, before)
+
+
+def test_an_adversarial_weight_that_is_to_be_learned_is_refused():
+    with pytest.raises(ValueError, match="adversarial_weight must not require a gradient"):
+        setup(adversarial_weight=nn.Parameter(torch.tensor(0.5)))
+
+
+def test_a_generator_step_takes_real_samples_for_the_weight():
+    def weight(step):
+        return (step.real_logits.mean() - step.fake_logits.mean()).detach().abs()
+
+    loss, _ = setup(adversarial_weight=weight).generator_step(8, torch.randn(8, 6))
+    assert loss.isfinite()
+    with pytest.raises(ValueError, match="real must be None for loss"):
+        setup(adversarial_weight=Linear(1.0, 0.0, 9)).generator_step(8, torch.randn(8, 6))
+
+
+def test_statistics_with_something_replaced_keep_the_terms():
+    stats = setup(generator_terms=lambda s: {"l1": s.fake.abs().mean()}).step(torch.randn(8, 6))
+    replaced = stats._replace(g_loss=stats.d_loss)
+    assert isinstance(replaced, TrainStats) and replaced.g_loss is stats.d_loss
+    for other in (replaced, copy.deepcopy(stats), pickle.loads(pickle.dumps(stats))):
+        assert_same(other.terms, stats.terms)
