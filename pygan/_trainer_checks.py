@@ -164,7 +164,7 @@ def judging(
             f"got True with {loss!r}"
         )
     for penalty in penalties:
-        needed = {penalty.compares, *penalty.differentiates} & {"real", "fake"}
+        needed = {*penalty.differentiates, penalty.compares or "probe"} - {"probe"}
         reads = penalty.reads
         if not isinstance(reads, (set, frozenset)) or not needed <= reads <= {"real", "fake"}:
             raise ValueError(
