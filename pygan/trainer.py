@@ -355,6 +355,8 @@ class GANTrainer:
             )
         if real is not None:
             self._check_real("generator_step", real)
+            if self.micro_batches > 1:  # which have as many of both
+                checked.per_sample("generator_step", "real", real, batch_size)
         checked.labels("generator_step", labels, batch_size)
         share = self._share("generator_step", batch_size, total)
         batch = self._batch("generator_step", batch_size, real, labels, share)
