@@ -164,7 +164,9 @@ def judging(
             f"got True with {loss!r}"
         )
     for penalty in penalties:
-        needed = {penalty.compares, *penalty.differentiates} & {"real", "fake"}
+        needed = set(penalty.differentiates) - {"probe"}
+        if penalty.compares is not None:
+            needed.add(penalty.compares)
         reads = penalty.reads
         if not isinstance(reads, (set, frozenset)) or not needed <= reads <= {"real", "fake"}:
             raise ValueError(

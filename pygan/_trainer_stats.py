@@ -116,7 +116,7 @@ class Reports:
         values += [d.nonfinite, g.nonfinite]
         fields = len(values)
         order = sorted(terms)  # the same in all processes
-        values = self._over_processes([*values, *map(terms.get, order)], _COUNTS, share)
+        values = self._over_processes([*values, *(terms[name] for name in order)], _COUNTS, share)
         stats = TrainStats._make([*values[:fields], self._penalty_sum(d_loss.device)])
         means = dict(zip(order, values[fields:], strict=True))
         stats.terms = {name: means[name] for name in terms}
