@@ -87,12 +87,11 @@ class Losses:
         weights: float | Sequence[float] | None,
     ) -> None:
         self.loss, self.label_smoothing, self.weights = loss, label_smoothing, weights
-        compares = (
-            fused_losses.compares(loss)
-            if isinstance(loss, str)
-            else getattr(loss, "compares", False)
-        )
-        self.compares = compares is True  # the module fused_losses has a function of that name
+        compares = getattr(loss, "compares", False)
+        if isinstance(loss, str):
+            compares = fused_losses.compares(loss)
+        # The module fused_losses has a function of that name.
+        self.compares = not callable(compares) and bool(compares)
         """Whether the generator's loss needs what the discriminator says of real samples."""
 
     def discriminator(self, turn: Turn, *, scaled: bool) -> Result:

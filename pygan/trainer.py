@@ -37,7 +37,7 @@ from pygan._generator_step import (
 from pygan._pair import Pair
 from pygan._penalty_base import Penalty, second_derivatives
 from pygan._player import Player
-from pygan._trainer_batches import Batch, Share
+from pygan._trainer_batches import Batch, Part, Share
 from pygan._trainer_judge import Judge, Sides
 from pygan._trainer_losses import Losses, LossFunctions, Result, combined
 from pygan._trainer_samples import Generated, Samples
@@ -409,6 +409,8 @@ class GANTrainer:
             )
         if real is not None:
             self._check_real("generator_step", real)
+            if self.micro_batches > 1:  # which have as many of both
+                checked.per_sample("generator_step", "real", real, batch_size)
         checked.labels("generator_step", labels, batch_size)
         share = self._share("generator_step", batch_size, total)
         batch = self._batch("generator_step", batch_size, real, labels, share)
@@ -429,17 +431,7 @@ class GANTrainer:
         numbers, graded = [], False
         with G.frozen(), self._placed(batch.share):
             for part in batches.parts_of(batch, self.micro_batches):
-                if made is None:
-                    with torch.no_grad():
-                        fake = self._samples.made_by(G.network, part).samples
-                    G.reshard()
-                else:
-                    fake = made.samples.detach()
-                samples: Sides = {"real": part.real, "fake": fake}
-                labels: Sides = {"real": part.labels, "fake": part.labels}
-                if self.pool is not None:
-                    past = self.pool(fake, part.labels)
-                    samples["fake"], labels["fake"] = (past, None) if part.labels is None else past
+                samples, labels = self._sides(part, made)
                 with D.gathered(bool(due)), second_derivatives([p for _, p in due]):
                     turns = self._judge.turns(samples, labels, due, self.stream, last=part.last)
                     for turn in turns:
@@ -464,6 +456,20 @@ class GANTrainer:
         for i, value in sums.items():
             self._reports.computed(i, batch.share.weight * value)
         return combined(numbers)
+
+    def _sides(self, part: Part, made: Generated | None) -> tuple[Sides, Sides]:
+        """The samples that the discriminator learns from, and their labels."""
+        G, labels = self._pair.g, part.labels
+        if made is None:
+            with torch.no_grad():
+                made = self._samples.made_by(G.network, part)
+            G.reshard()
+        fake = made.samples.detach()
+        past: Any = (fake, labels)
+        if self.pool is not None:
+            past = self.pool(fake, labels)
+            past = (past, None) if labels is None else past
+        return {"real": part.real, "fake": past[0]}, {"real": labels, "fake": past[1]}
 
     def _train_generator(
         self, batch: Batch, made: Generated | None = None

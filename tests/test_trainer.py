@@ -13,7 +13,7 @@ from torch import nn
 
 import pygan
 from pygan import fused_losses
-from pygan.penalties import R1, R2, GradientPenalty
+from pygan.penalties import R1, R2, GradientPenalty, adaptive_weight
 from pygan.schedules import Adaptive, Constant, DiffusionMixture, Linear
 
 
@@ -236,6 +236,11 @@ def test_nothing_is_read_back():
             torch.zeros(()).item()
 
 
+def terms(step):
+    matched = (step.fake_output - step.real_output).square().mean()
+    return {"pixels": (step.fake - step.real).abs().mean(), "matched": matched}
+
+
 OPTIONS = {
     "plain": {},
     "average": dict(ema=0.9),
@@ -250,6 +255,15 @@ OPTIONS = {
     "relativistic": dict(loss="relativistic", d_steps=2),
     "relativistic average": dict(loss="relativistic_average"),
     "own loss": dict(loss=fused_losses),
+    "joint": dict(joint=True, noise=0.1, penalties=[R1(1.0), R1(1.0, sigma=0.1)]),
+    "separate": dict(separate=True, noise=0.1, penalties=[R1(1.0), GradientPenalty()]),
+    "terms": dict(generator_terms=terms, adversarial_weight=0.5, reuse_fakes=True),
+    "a schedule of the weight": dict(adversarial_weight=Linear(1.0, 0.0, 9)),
+    "a weight of two gradients": dict(
+        generator_terms=terms,
+        adversarial_weight=lambda s: adaptive_weight(s.terms["pixels"], s.g_loss, s.fake),
+    ),
+    "a late start": dict(generator_terms=terms, discriminator_start=2, joint=True),
     "hooks": dict(augment=lambda x: x.flip(1), generator_inputs=lambda z, labels: (z,)),
 }
 

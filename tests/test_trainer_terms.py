@@ -253,9 +253,10 @@ def test_a_term_may_make_samples_of_its_own():
     assert_same(other.generator_terms.path.averages, average)
 
 
-def test_a_loss_of_ones_own_that_compares_gets_the_real_output():
+@pytest.mark.parametrize("true", [True, 1])
+def test_a_loss_of_ones_own_that_compares_gets_the_real_output(true):
     class Compares:
-        compares = True
+        compares = true
 
         def discriminator_loss(self, real, fake):
             return -(real - fake).mean()
@@ -371,6 +372,18 @@ def test_an_adversarial_weight_on_another_device_is_refused():
 def test_an_adversarial_weight_that_is_to_be_learned_is_refused():
     with pytest.raises(ValueError, match="adversarial_weight must not require a gradient"):
         setup(adversarial_weight=nn.Parameter(torch.tensor(0.5)))
+
+
+@pytest.mark.parametrize("n", [2, 16])
+def test_micro_batches_of_a_generator_step_hold_as_many_real_samples(n):
+    """Some would hold none, whose mean is NaN, or some of them be seen by nobody."""
+    trainer = setup(generator_terms=lambda s: {"l1": s.fake.mean() - s.real.mean()})
+    trainer.generator_step(8, torch.randn(n, 6))
+    trainer.micro_batches = 3
+    before = everything(trainer)
+    with pytest.raises(ValueError, match="generator_step: real must have the 8 samples' first"):
+        trainer.generator_step(8, torch.randn(n, 6))
+    assert_same(everything(trainer), before)
 
 
 def test_a_generator_step_takes_real_samples_for_the_weight():
