@@ -133,11 +133,14 @@ def fit(
         conditional=own.conditional,
         mixed_precision=processes.accelerator.mixed_precision,
         seed=own.seed,
+        init_from=None if own.init_from is None else str(Path(own.init_from).resolve()),
     )
     prepared = processes.prepared(generator, discriminator, wrapped=not sharded)
     with RunLock(own.folder) as lock, prepared as networks:
         storage = Storage(own.folder, own.keep)
         beginning = begin(own, shape, processes, storage, lock)
+        if beginning.other is not None:
+            beginning.other.check(generator, discriminator)
         if sharded:
             ema = of_trainer.get("ema")
             of_trainer["ema"] = shard(generator, discriminator, g_optimizer, d_optimizer, ema)
