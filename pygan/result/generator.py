@@ -58,7 +58,10 @@ class TrainedGenerator(nn.Module):
 
     def forward(self, latent: Tensor | None, labels: Tensor | None = None) -> Tensor:
         """Samples (N, *sample_shape) of latents and, where it is `conditional`, labels (N,)."""
-        samples = self.module(*(x for x in (latent, labels) if x is not None))
+        if latent is None:
+            samples = self.module(labels)
+        else:
+            samples = self.module(latent) if labels is None else self.module(latent, labels)
         return samples if self.scale == 1.0 else samples / self.scale
 
     @torch.no_grad()
@@ -117,11 +120,12 @@ class TrainedGenerator(nn.Module):
         like = next(self.parameters())
         for first in range(0, n, batch_size):
             some = min(batch_size, n - first)
-            stream = NoiseStream(seed, offset=first * math.prod(shape), device=like.device)
-            latent = torch.zeros(some, *shape, dtype=like.dtype, device=like.device)
+            # On the CPU, where the op is on every machine.
+            latent = torch.zeros(some, *shape, dtype=like.dtype)
+            stream = NoiseStream(seed, offset=first * math.prod(shape))
             latent = instance_noise(latent, 1.0, stream=stream, out=latent).mul_(psi)
             its = None if labels is None else labels[first : first + some].to(like.device)
-            samples = self(latent, its)
+            samples = self(latent.to(like.device), its)
             if not isinstance(samples, Tensor):
                 raise TypeError(
                     f"{op}: the generator must return the samples, got {type(samples).__name__}; call its module"
