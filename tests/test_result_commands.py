@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from helpers_fit import Items
 from helpers_result import trained
 from torch import nn
 
@@ -252,7 +254,8 @@ def test_points_are_judged_by_their_modes(runs, tmp_path, capsys):
     assert (found["modes"], found["high_quality"]) == (expected.modes, expected.high_quality)
     generator = torch.Generator().manual_seed(2)
     reals = datasets.grid(500, generator=generator)
-    order = torch.randperm(500, generator=torch.Generator().manual_seed(2))[:300]
+    torch.manual_seed(2)
+    order = torch.randperm(500)[:300]
     distance = metrics.frechet_distance(reals[order], samples[:300])
     assert found["frechet_distance"] == pytest.approx(distance, rel=1e-4)
     precision, recall = metrics.precision_recall(reals[order], samples[:300])
@@ -263,6 +266,24 @@ def test_points_are_judged_by_their_modes(runs, tmp_path, capsys):
     assert f"  frechet_distance  {distance:.4g}" in shown
     assert command("eval", runs / "grid", "--out", out) == 2  # it is there
     assert "--force" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["pair", "dataset"])
+def test_classes_are_generated_as_often_as_the_data_have_them(form, monkeypatch, capsys):
+    labels = torch.tensor([0] * 8 + [1, 2])
+    images = (labels / 10).reshape(-1, 1, 1, 1).expand(-1, 1, 8, 8)
+    items = list(zip(images, labels.tolist(), strict=True))
+    data = (images, labels) if form == "pair" else Items(items)
+    made = SimpleNamespace(data=data, shape=(1, 8, 8), evaluate=None)
+    generator = conditional(["cat", "dog", "owl"])
+    generator.config["data"] = {"name": "digits"}
+    monkeypatch.setattr(arguments, "load_generator", lambda *_, **__: generator)
+    monkeypatch.setattr(evaluate, "source", lambda *_: made)
+    assert command("eval", "none.pt", "--n", 20) == 0
+    numbers = dict(line.split() for line in capsys.readouterr().out.splitlines()[2:])
+    # The covariances are those over n - 1, of 10 and of 20.
+    assert float(numbers["frechet_distance"]) < 1e-3
+    assert float(numbers["precision"]) == float(numbers["recall"]) == 1.0
 
 
 def test_the_data_judged_by_themselves_are_perfect(runs, capsys, monkeypatch):

@@ -41,11 +41,11 @@ def test_points_are_in_the_units_of_the_data(tmp_path):
 
 
 def test_networks_of_ones_own_are_passed(tmp_path):
-    result = run(tmp_path, **FULL)
+    result = run(tmp_path, **FULL, config=(config := {"data": {"scale": 0.5}}))
     with raises(ValueError, "pygan.load_generator: generator must be given for a run of pygan.fit"):
         pygan.load_generator(tmp_path)
     G = pygan.load_generator(tmp_path, generator=networks(9)[0])
-    assert (G.latent_shape, G.sample_shape, G.step, G.config) == ((4,), (6,), 12, {})
+    assert (G.latent_shape, G.sample_shape, G.step, G.config) == ((4,), (6,), 12, config)
     z = torch.randn(5, 4)
     assert_equal(G(z).detach(), result.trainer.sample(5, latent=z))
 

@@ -48,7 +48,6 @@ def add_drawing(parser: argparse.ArgumentParser) -> None:
         help="factor of the latents: 1 samples as trained; less, to 0, is an interpolation toward the mean latent, as "
         "StyleGAN's truncation of w: less variety, usually better single samples (BigGAN's draws large values again)",
     )
-    add("--class", dest="label", metavar="NAME", help="only this one (default: classes in turn)")
     add("--batch", type=positive, default=64, help="samples at a time (default: 64)")
 
 

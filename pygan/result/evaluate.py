@@ -9,8 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from pygan.training.sources import source
 __all__ = ["add_parser"]
 
 _MOST = 5000
+_LEAST = 4  # of which each has three others
 
 
 def add_parser(commands: Any) -> None:
@@ -66,30 +66,38 @@ def run(arguments: argparse.Namespace) -> None:
     if out is not None:
         shared.refuse_existing(out, arguments.force)
     generator = shared.load(arguments)
-    table = DataTable(**generator.config["data"])
-    own = arguments.data in (None, table.name)
-    if not own:
-        table = replace(table, name=arguments.data)
+    given = generator.config["data"]
+    own = arguments.data in (None, given["name"])
+    if not own:  # which need not have the classes
+        given = {k: v for k, v in given.items() if k != "labels"} | {"name": arguments.data}
+    table = DataTable(**given)
     what = source(table, arguments.seed)
     if tuple(what.shape) != generator.sample_shape:
         raise ValueError(
             f"--data must have samples of the run's shape, {generator.sample_shape}, got {tuple(what.shape)}"
         )
-    n = arguments.n or min(len(what.data), _MOST)
-    n_real = min(n, len(what.data))
-    least = 4  # of which each has three others
-    if n_real < least:
-        raise ValueError(f"--n, and the data's samples, must be at least {least}, got {n_real}")
-    device = next(generator.parameters()).device
-    by = features(arguments.features, generator.sample_shape, device)
-    reals = (
-        x / generator.scale for x in _reals(what.data, n_real, arguments.seed, arguments.batch)
-    )
-    found = _judged(by, reals, _fakes(generator, n, arguments), device)
+    pairs = isinstance(what.data, (tuple, list))  # samples and labels, tensors
+    size = len(what.data[0] if pairs else what.data)
+    n = arguments.n or min(size, _MOST)
+    n_real = min(n, size)
+    if n_real < _LEAST:
+        raise ValueError(f"--n, and the data's samples, must be at least {_LEAST}, got {n_real}")
+    by = features(arguments.features, generator.sample_shape, next(generator.parameters()).device)
+    real, labels = _real_features(by, what.data, n_real, generator, arguments)
+
+    def batches(n: int) -> Iterator[Tensor]:
+        its = labels if labels is None else labels[torch.arange(n) % len(labels)]
+        return generator.batches(n, its, arguments.seed, arguments.truncation, arguments.batch)
+
+    fake = torch.cat([by.of(x).cpu() for x in batches(n)])
+    found: dict[str, Any] = {
+        "frechet_distance": metrics.frechet_distance(real, fake),
+        **metrics.precision_recall(real, fake)._asdict(),
+    }
     if own and what.evaluate is not None:
         # In the units of the networks, which it expects.
         found |= what.evaluate(
-            lambda m: torch.cat(list(_fakes(generator, m, arguments))) * generator.scale
+            lambda n: torch.cat([x.float().cpu() for x in batches(n)]) * generator.scale
         )
     about = {
         "run": str(arguments.folder),
@@ -107,32 +115,37 @@ def run(arguments: argparse.Namespace) -> None:
     _print(about, found)
 
 
-def _judged(
-    by: Features, reals: Iterable[Tensor], fakes: Iterable[Tensor], device: torch.device
-) -> dict[str, Any]:
-    with torch.no_grad():
-        a, b = (torch.cat([by.of(x.to(device)).cpu() for x in each]) for each in (reals, fakes))
-    return {
-        "frechet_distance": metrics.frechet_distance(a, b),
-        **metrics.precision_recall(a, b)._asdict(),
-    }
+@torch.no_grad()
+def _real_features(
+    by: Features, data: Any, n: int, generator: TrainedGenerator, arguments: argparse.Namespace
+) -> tuple[Tensor, Tensor | None]:
+    """Features of n of the data's samples, chosen at random where there are more; and the labels for as many generated
+    ones, those of the data or, where these have none, all in turn."""
+    device = next(generator.parameters()).device
+    found, labels = [], []
+    with torch.random.fork_rng(devices=[]):  # of which a Dataset may draw
+        torch.manual_seed(arguments.seed)
+        order = torch.randperm(len(data[0]) if isinstance(data, (tuple, list)) else len(data))[:n]
+        for first in range(0, n, arguments.batch):
+            samples, its = _items(data, order[first : first + arguments.batch])
+            found.append(by.of(samples.to(device).float() / generator.scale).cpu())
+            labels += [] if its is None else [its]
+    if not generator.conditional:
+        return torch.cat(found), None
+    return torch.cat(found), torch.cat(labels) if labels else shared.labels_of(generator, None, n)
 
 
-def _fakes(generator: TrainedGenerator, n: int, arguments: argparse.Namespace) -> Iterator[Tensor]:
-    labels = shared.labels_of(generator, arguments.label, n)
-    batches = generator.batches(n, labels, arguments.seed, arguments.truncation, arguments.batch)
-    return (batch.float().cpu() for batch in batches)
-
-
-def _reals(data: Any, n: int, seed: int, size: int) -> Iterator[Tensor]:
-    """n of the data's samples in batches, chosen at random where there are more."""
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:n]
-    for first in range(0, n, size):
-        some = order[first : first + size]
-        items = data[some] if isinstance(data, Tensor) else [data[i] for i in some.tolist()]
-        if not isinstance(items, Tensor):  # of a Dataset: samples, or pairs of a sample and a label
-            items = torch.stack([x[0] if isinstance(x, (tuple, list)) else x for x in items])
-        yield items.float()
+def _items(data: Any, some: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Samples, and labels if there are any, of a tensor, a pair of them, or a Dataset."""
+    if isinstance(data, Tensor):
+        return data[some], None
+    if isinstance(data, (tuple, list)):
+        return data[0][some], data[1][some]
+    items = [data[i] for i in some.tolist()]
+    if not isinstance(items[0], (tuple, list)):
+        return torch.stack(items), None
+    samples, labels = zip(*items, strict=True)
+    return torch.stack(samples), torch.as_tensor(labels)
 
 
 def _write(out: Path, found: dict[str, Any]) -> None:

@@ -32,7 +32,8 @@ class TrainedGenerator(nn.Module):
         latent_shape: of one latent, standard normal; None where the run had none, or a function that drew them.
         sample_shape: of one sample.
         conditional: whether `forward` takes labels as a second argument.
-        classes: what the labels 0, 1, ... are called, as far as the run's configuration says: its "classes".
+        classes: what the labels 0, 1, ... are called, as far as the configuration says: its "classes", or [data] labels
+            of a run of `pygan train`; None where it does not.
         averaged: whether the weights are those of the average.
         config: the run's configuration; of a run of :func:`pygan.fit` the `config` that it was given.
         step: of the checkpoint.
@@ -49,11 +50,9 @@ class TrainedGenerator(nn.Module):
         self.conditional: bool = state["samples"]["conditional"]
         self.config: dict[str, Any] = state.get("config", {})
         self.step: int = state["step"]
-        names = self.config.get("classes")
-        self.classes = tuple(map(str, names)) if isinstance(names, list) else None
-        data = self.config.get("data")
-        scale = data.get("scale", 1.0) if isinstance(data, dict) else 1.0
-        self.scale = float(scale) if isinstance(scale, (int, float)) else 1.0
+        self.classes = _classes(self.config) if self.conditional else None
+        of_train = _model(self.config) is not None
+        self.scale = float(self.config["data"].get("scale", 1.0)) if of_train else 1.0
         self.eval()
 
     def forward(self, latent: Tensor | None, labels: Tensor | None = None) -> Tensor:
@@ -186,19 +185,35 @@ def load_generator(
     return TrainedGenerator(generator.cpu(), state, averaged=averaged)
 
 
+def _model(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """[model] of a configuration of `pygan train`; None of any other."""
+    model, data = config.get("model"), config.get("data")
+    known = isinstance(model, dict) and model.get("architecture") in ARCHITECTURES
+    return dict(model) if known and isinstance(data, dict) else None
+
+
+def _classes(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The names of the classes."""
+    data = config.get("data")
+    labels = data.get("labels") if isinstance(data, dict) else None
+    if labels is True:  # of the digits
+        return tuple("0123456789")
+    names = config.get("classes", labels)
+    return tuple(map(str, names)) if isinstance(names, list) else None
+
+
 def _built(state: Mapping[str, Any], shape: Sequence[int]) -> nn.Module:
     """The generator of a run of `pygan train`, untrained."""
     config = state.get("config", {})
-    model = config.get("model")
-    if not isinstance(model, dict) or model.get("architecture") not in ARCHITECTURES:
+    arguments = _model(config)
+    if arguments is None:
         raise ValueError(
             "pygan.load_generator: generator must be given for a run of pygan.fit with networks of your own, as it was "
             "built for the run, got None"
         )
-    arguments = dict(model)
     architecture = ARCHITECTURES[arguments.pop("architecture")]
-    if state["samples"]["conditional"] and isinstance(config.get("classes"), list):
-        arguments.setdefault("classes", len(config["classes"]))
+    if state["samples"]["conditional"]:
+        arguments["classes"] = len(_classes(config) or ())
     random = torch.get_rng_state()
     try:
         return architecture(shape, **arguments)[0]

@@ -51,6 +51,7 @@ def add_parser(commands: Any) -> None:
         '"samples" (N, ...) float32 and "labels"; or x.png, for a picture of all',
     )
     shared.add_drawing(parser)
+    add("--class", dest="label", metavar="NAME", help="only this one (default: classes in turn)")
     add("--force", action="store_true", help="replace what is there")
     parser.set_defaults(run=lambda arguments: shared.carried_out("sample", lambda: run(arguments)))
 

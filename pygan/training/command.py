@@ -174,6 +174,7 @@ _OPTIONS = {
     " (and so must lr_schedulers[1].lr_lambdas[0].decay_from)": "",
     "lr_schedulers[0].lr_lambdas[0].steps": "--steps (of the learning rates' decay)",
     "lr_schedulers[0].lr_lambdas[0].decay_from": "[optimizer] decay_from",
+    "config.data.": "[data] ",
     "resume='auto'": "--resume",
     "allow_changes=True": "--allow-changes",
     "lower batch_size, or set drop_last=False": "lower it with --set train.batch_size, or --set train.drop_last=false",

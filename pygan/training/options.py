@@ -121,7 +121,9 @@ class FitOptions:
     tensorboard: bool = True
     """Write events for TensorBoard."""
     config: dict[str, Any] | None = None
-    """Kept in the checkpoints: plain data."""
+    """Kept in the checkpoints: plain data. Two tables of it are read: "data", a dict that describes the data, must be
+    that of the checkpoint when a run is resumed (see `allow_changes`), and "classes", a list, names the labels 0, 1,
+    ... for :func:`pygan.load_generator`."""
     accelerator: Any = None
     """An ``accelerate.Accelerator`` to use instead of one made here."""
 
