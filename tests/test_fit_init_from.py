@@ -101,12 +101,12 @@ def test_a_resumed_run_goes_on_from_its_own_networks(tmp_path, first):
             run(tmp_path / out, **{**options, "init_from": other}, allow_changes=True)
 
 
-@sharded_on_cpu
-def test_sharded_networks_begin_with_those_of_another_run(tmp_path, first):
+@pytest.mark.parametrize("sharded", [False, pytest.param(True, marks=sharded_on_cpu)])
+def test_several_processes_begin_with_the_networks_of_another_run(tmp_path, first, sharded):
     options = {**FULL, "init_from": first, "steps": 3, "schedule": False}
     options.pop("penalties")
     run(tmp_path / "one", **options)
-    ranks = start_ranks(2, fit_in_child, tmp_path / "two", sharded=True, **options)
+    ranks = start_ranks(2, fit_in_child, tmp_path / "two", sharded=sharded, **options)
     assert [process.join() or process.exitcode for process in ranks] == [0, 0]
     one, two = (state_of(tmp_path / name)["trainer"] for name in ("one", "two"))
     assert two["ema"]["n_averaged"] == one["ema"]["n_averaged"] == 15

@@ -315,6 +315,22 @@ def test_pictures_are_judged_against_a_folder(photos, tmp_path, capsys):
     assert "must be at least 4, got 3" in capsys.readouterr().err
 
 
+def test_data_that_have_moved_are_to_be_named(tmp_path, capsys):
+    from PIL import Image
+
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for i in range(4):
+        Image.new("RGB", (8, 8), (60 * i, 0, 0)).save(folder / f"{i}.png")
+    trained(folder, tmp_path / "run", "data.size=8", "train.workers=0", "train.batch_size=2")
+    moved = folder.rename(tmp_path / "moved")
+    assert command("eval", tmp_path / "run") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("pygan eval: --data must be ring, grid, digits, stacked-digits, or a")
+    assert f"got '{folder}'" in error
+    assert command("eval", tmp_path / "run", "--data", moved) == 0
+
+
 def test_random_convolutions_tell_pictures_apart_and_are_the_same_everywhere():
     found = by.features("random-conv", (3, 16, 16), torch.device("cpu"))
     torch.manual_seed(5)

@@ -33,7 +33,6 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     add("folder", metavar="RUN", help="folder of a run of pygan train, or a checkpoint")
     add("--checkpoint", help="number of a step, or name of a checkpoint in RUN (default: newest)")
     add("--no-average", action="store_true", help="take the generator itself, not its average")
-    add("--device", help="cpu, cuda, ... (default: cuda where there is one)")
 
 
 def add_drawing(parser: argparse.ArgumentParser) -> None:
@@ -48,14 +47,17 @@ def add_drawing(parser: argparse.ArgumentParser) -> None:
         help="factor of the latents: 1 samples as trained; less, to 0, is an interpolation toward the mean latent, as "
         "StyleGAN's truncation of w: less variety, usually better single samples (BigGAN's draws large values again)",
     )
+    add("--device", help="cpu, cuda, ... (default: cuda where there is one)")
     add("--batch", type=positive, default=64, help="samples at a time (default: 64)")
 
 
 def load(arguments: argparse.Namespace) -> TrainedGenerator:
-    """The generator that is meant, on the device."""
+    """The generator that is meant, on the device; on the CPU for a command that draws no samples."""
     file = find_checkpoint(arguments.folder, arguments.checkpoint)
     generator = load_generator(file, average=not arguments.no_average)
-    name = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    name = getattr(arguments, "device", "cpu")
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return generator.to(torch.device(name))
     except (RuntimeError, AssertionError) as error:  # what torch says of a device that is not there

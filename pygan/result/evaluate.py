@@ -21,7 +21,7 @@ from pygan.checkpoint import writing
 from pygan.result import arguments as shared
 from pygan.result.features import CHOICES, Features, features
 from pygan.result.generator import TrainedGenerator
-from pygan.training.config import DataTable
+from pygan.training.config import ConfigError, DataTable
 from pygan.training.sources import source
 
 __all__ = ["add_parser"]
@@ -70,8 +70,13 @@ def run(arguments: argparse.Namespace) -> None:
     own = arguments.data in (None, given["name"])
     if not own:  # which need not have the classes
         given = {k: v for k, v in given.items() if k != "labels"} | {"name": arguments.data}
-    table = DataTable(**given)
-    what = source(table, arguments.seed)
+    try:
+        what = source(DataTable(**given), arguments.seed)
+    except ConfigError as error:
+        reason = str(error).replace("pygan train: [data] name", "--data")
+        raise ValueError(reason) from None
+    except TypeError as error:  # a key that this version does not know
+        raise ValueError(f"the run must have a [data] of this version's: {error}") from None
     if tuple(what.shape) != generator.sample_shape:
         raise ValueError(
             f"--data must have samples of the run's shape, {generator.sample_shape}, got {tuple(what.shape)}"
@@ -105,7 +110,7 @@ def run(arguments: argparse.Namespace) -> None:
         "averaged": generator.averaged,
         "seed": arguments.seed,
         "truncation": arguments.truncation,
-        "data": table.name,
+        "data": given["name"],
         "n": n,
         "n_real": n_real,
         "features": by.name,
