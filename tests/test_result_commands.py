@@ -324,6 +324,7 @@ def test_data_that_have_moved_are_to_be_named(tmp_path, capsys):
         Image.new("RGB", (8, 8), (60 * i, 0, 0)).save(folder / f"{i}.png")
     trained(folder, tmp_path / "run", "data.size=8", "train.workers=0", "train.batch_size=2")
     moved = folder.rename(tmp_path / "moved")
+    capsys.readouterr()
     assert command("eval", tmp_path / "run") == 2
     error = capsys.readouterr().err
     assert error.startswith("pygan eval: --data must be ring, grid, digits, stacked-digits, or a")
