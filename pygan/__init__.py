@@ -2,7 +2,8 @@
 
 ``pygan.fused_losses`` holds the discriminator and generator losses, ``pygan.DiscriminatorLoss``, ``GeneratorLoss`` and
 ``GANLoss`` the same as modules, ``pygan.instance_noise`` the noise, ``pygan.GANTrainer`` the two steps of a GAN's
-training, ``pygan.fit`` a whole run and ``pygan.FitOptions`` its options, ``pygan.Monitor`` what goes wrong in one,
+training, ``pygan.fit`` a whole run and ``pygan.FitOptions`` its options, ``pygan.load_generator`` what it has trained,
+``pygan.Monitor`` what goes wrong in one,
 ``pygan.divergences`` the theory's distances, ``pygan.reference`` the ops in plain PyTorch, and ``pygan.build_info()``
 says what this build is and what runs.
 """
@@ -29,6 +30,7 @@ from pygan.loss_modules import DiscriminatorLoss, GeneratorLoss
 from pygan.modules import InstanceNoise
 from pygan.monitor import Monitor
 from pygan.noise import instance_noise, instance_noise_pair
+from pygan.result.generator import TrainedGenerator, load_generator
 from pygan.stream import NoiseStream
 from pygan.trainer import GANTrainer
 from pygan.training.fit import fit
@@ -46,6 +48,7 @@ __all__ = [
     "InstanceNoise",
     "Monitor",
     "NoiseStream",
+    "TrainedGenerator",
     "__version__",
     "build_info",
     "checkpoint",
@@ -55,6 +58,7 @@ __all__ = [
     "fused_losses",
     "instance_noise",
     "instance_noise_pair",
+    "load_generator",
     "metrics",
     "penalties",
     "reference",

@@ -1,15 +1,26 @@
-"""``python -m pygan``: the build report, in a form to paste into a bug report. ``python -m pygan train``: a run.
-``python -m pygan bench``: what the kernels gain on this machine."""
+"""``python -m pygan``: the build report, in a form to paste into a bug report. ``python -m pygan train``: a run, and
+``sample``, ``eval``, ``export`` what is made of it. ``python -m pygan bench``: what the kernels gain on this machine.
+"""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import signal
 import sys
 from collections.abc import Sequence
 
 from pygan._build import build_info
+
+_COMMANDS = {
+    "train": "pygan.training.command",
+    "sample": "pygan.result.sample",
+    "eval": "pygan.result.evaluate",
+    "export": "pygan.result.export",
+    "bench": "pygan.bench.command",
+}
+"""By command: the module whose `add_parser` adds it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,16 +50,20 @@ def _run(argv: Sequence[str] | None) -> int:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     info = commands.add_parser("info", help="what was built, what runs, and why (the default)")
     info.set_defaults(run=report)
-    from pygan.bench import command as bench
-    from pygan.training import command as train
-
-    train.add_parser(commands)
-    bench.add_parser(commands)
-    parser.set_defaults(run=report)
+    parser.set_defaults(run=report, prepare=None)
+    for module in _modules(sys.argv[1:] if argv is None else argv):
+        importlib.import_module(module).add_parser(commands)
     arguments = parser.parse_args(argv)
-    if argv is None and arguments.run is bench.run:
-        bench.bind_threads(arguments)
+    if argv is None and arguments.prepare is not None:
+        arguments.prepare(arguments)
     return int(arguments.run(arguments))
+
+
+def _modules(argv: Sequence[str]) -> list[str]:
+    """Those of the command that is called, or of all, for a list of them: each takes time to import."""
+    if not argv or argv[0] == "info":
+        return []
+    return [_COMMANDS[argv[0]]] if argv[0] in _COMMANDS else list(_COMMANDS.values())
 
 
 def report(arguments: argparse.Namespace) -> int:

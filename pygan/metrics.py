@@ -1,8 +1,10 @@
-"""How good generated samples are: modes counted by the published protocols, and the Fréchet distance of features.
+"""How good generated samples are: modes counted by the published protocols, and the Fréchet distance, precision and
+recall of features.
 
     pygan.metrics.mode_coverage(points, pygan.datasets.RING)        # (modes, high_quality, reverse_kl)
     pygan.metrics.StackedDigits()(trainer.sample(26_000))           # (modes, reverse_kl, sure)
     pygan.metrics.frechet_distance(real_features, fake_features)
+    pygan.metrics.precision_recall(real_features, fake_features)    # (precision, recall)
 
 All return plain numbers and wait for the device. Divergences are in nats.
 """
@@ -16,9 +18,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pygan._feature_matrix import matrix
+from pygan._precision_recall import PrecisionRecall, precision_recall
 from pygan.datasets import Mixture, digits
 
-__all__ = ["ModeCoverage", "StackedCoverage", "StackedDigits", "frechet_distance", "mode_coverage"]
+__all__ = [
+    "ModeCoverage",
+    "PrecisionRecall",
+    "StackedCoverage",
+    "StackedDigits",
+    "frechet_distance",
+    "mode_coverage",
+    "precision_recall",
+]
 
 
 class ModeCoverage(NamedTuple):
@@ -58,7 +70,7 @@ def mode_coverage(samples: Tensor, mixture: Mixture) -> ModeCoverage:
             f"mode_coverage: mixture must be a pygan.datasets.Mixture, got {type(mixture).__name__}"
         )
     k, d = mixture.centers.shape
-    points = _matrix("mode_coverage", "samples", samples, rows=1, columns=d)
+    points = matrix("mode_coverage", "samples", samples, rows=1, columns=d)
     # Differences, not the quadratic expansion: at the ring's std of .01 that would cost half the digits.
     offsets = points[:, None] - mixture.centers.to(points)
     distances, nearest = offsets.square().sum(2).sqrt().min(1)
@@ -125,7 +137,7 @@ class StackedDigits:
         if not isinstance(samples, Tensor) or samples.dim() != 4 or samples.shape[1:] != (3, 8, 8):
             got = tuple(samples.shape) if isinstance(samples, Tensor) else type(samples).__name__
             raise ValueError(f"{name}: samples must be a tensor (n, 3, 8, 8), got {got}")
-        _matrix(name, "samples", samples.flatten(1), rows=1, finite=True)
+        matrix(name, "samples", samples.flatten(1), rows=1, finite=True)
         probabilities = self._probabilities(samples.flatten(0, 1)).reshape(-1, 3, 10)
         classes = torch.from_numpy(probabilities.argmax(2)) @ torch.tensor([100, 10, 1])
         return classes, float((probabilities.max(2) > _SURE).all(1).mean())
@@ -169,8 +181,8 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     Raises:
         TypeError, ValueError: features of another shape, or such as are not finite.
     """
-    first = _matrix("frechet_distance", "a", a, rows=2, finite=True)
-    second = _matrix("frechet_distance", "b", b, rows=2, columns=first.shape[1], finite=True)
+    first = matrix("frechet_distance", "a", a, rows=2, finite=True)
+    second = matrix("frechet_distance", "b", b, rows=2, columns=first.shape[1], finite=True)
     second = second.to(first.device)
     roots = [
         torch.linalg.qr((x - x.mean(0)) / math.sqrt(len(x) - 1), mode="r").R
@@ -190,34 +202,3 @@ def _kl_from_uniform(counts: Tensor) -> float:
         return math.inf
     # max: of even counts the rounding may be negative, the divergence is not.
     return max(0.0, float((shares * (shares * len(counts)).log()).sum()))
-
-
-def _matrix(
-    name: str,
-    argument: str,
-    value: Tensor,
-    *,
-    rows: int,
-    columns: int | None = None,
-    finite: bool = False,
-) -> Tensor:
-    """The argument as a float64 tensor, after the checks."""
-    shape = f"(n, {'d' if columns is None else columns})"
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: {argument} must be a tensor {shape}, got {type(value).__name__}")
-    if (
-        value.dim() != 2
-        or (columns is not None and value.shape[1] != columns)
-        or value.is_complex()
-    ):
-        raise ValueError(
-            f"{name}: {argument} must be a real tensor {shape}, got {tuple(value.shape)}, {value.dtype}"
-        )
-    if len(value) < rows:
-        raise ValueError(
-            f"{name}: {argument} must hold at least {rows} sample(s), got {len(value)}"
-        )
-    matrix = value.detach().double()
-    if finite and not bool(matrix.isfinite().all()):
-        raise ValueError(f"{name}: {argument} must be finite, got NaN or infinite values")
-    return matrix

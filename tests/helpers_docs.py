@@ -3,12 +3,14 @@
 import ast
 import functools
 import re
+import tempfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from helpers import free_port
+from helpers_result import trained
 from torch import nn
 
 import pygan
@@ -159,14 +161,28 @@ def given():
     }
 
 
+@functools.cache
+def trained_state(data):
+    """That of a short run of `pygan train`; of a folder it must be the one that is called photos."""
+    with tempfile.TemporaryDirectory() as out:
+        small = (
+            ["data.size=8", "train.workers=0", "train.drop_last=false"] if data == "photos" else []
+        )
+        return pygan.checkpoint.load(trained(data, Path(out), *small).checkpoint)
+
+
 def surroundings(folder, monkeypatch):
-    """A folder to write to, with a photo in photos/ and an empty run/; a short fit; torchrun's one process."""
+    """A folder to write to, with a photo in photos/, an empty run/ and runs/; a short fit; torchrun's one process."""
     from PIL import Image
 
     monkeypatch.chdir(folder)
     for name in ("photos", "run"):
         Path(name).mkdir()
     Image.new("RGB", (64, 64), "teal").save("photos/1.png")
+    for name, data in (("digits", "digits"), ("photos", "photos")):
+        state = trained_state(data)
+        Path("runs", name, "checkpoints").mkdir(parents=True)
+        pygan.checkpoint.save(f"runs/{name}/checkpoints/step-00006000.pt", state)
     monkeypatch.setattr(pygan, "fit", shortened(fit))
     for key, value in (("RANK", 0), ("WORLD_SIZE", 1), ("MASTER_PORT", free_port())):
         monkeypatch.setenv(key, str(value))

@@ -53,7 +53,9 @@ def test_examples_of_docstrings(module, here):
         block.run(f"<docstring of {name}>", names)
 
 
-COMMAND = re.compile(r"\bpygan (train -[^`#\n]*|info\b|bench -[^`#\n]*)")
+COMMAND = re.compile(
+    r"\bpygan (train -[^`#\n]*|info\b|bench -[^`#\n]*|(?:sample|eval|export) runs/[^`#\n]*)"
+)
 COMMANDS = sorted({match for text in TEXTS.values() for match in COMMAND.findall(text)})
 
 
@@ -64,6 +66,8 @@ def test_commands(arguments, here, capsys):
     argv, info = shlex.split(arguments), pygan.build_info()
     if "--static" in argv and not info["cuda"]:
         pytest.skip(info["cuda_reason"])
+    if ".onnx" in arguments:
+        pytest.importorskip("onnxscript")
     shorter = {"train": ["--print-config"], "bench": ["--quick", "--seconds", "0"]}
     assert command.main(argv + shorter.get(argv[0], [])) == 0
 

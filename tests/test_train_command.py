@@ -300,3 +300,47 @@ def test_help_lists_the_keys_of_train(capsys):
     assert re.findall(r"^  (\w+)[ :]", keys, re.M) == list(train_keys())
     # Neither what no file can hold, nor what other tables and arguments of the command say.
     assert not {"evaluate", "augment", "latent", "noise", "out", "resume"} & set(train_keys())
+
+
+def test_other_data_are_refused_on_resume_or_said(tmp_path, capsys):
+    """As many samples of another scale were taken in silence."""
+    arguments = [*RING, "--steps", 2, "--out", tmp_path]
+    assert command(*arguments) == 0
+    changed = [*arguments, "--resume", "--set", "data.scale=0.5"]
+    assert command(*changed) == 2
+    error = capsys.readouterr().err
+    assert "pygan.fit: [data] scale must be that of the checkpoint" in error
+    assert ", 1.0, got 0.5; --allow-changes continues" in error
+    assert command(*changed, "--allow-changes") == 0
+    assert "resumed at step 2 with config.data.scale 0.5 instead of 1.0" in capsys.readouterr().err
+
+
+def test_an_added_penalty_is_refused_on_resume_or_said(tmp_path, capsys):
+    arguments = [*RING, "--out", tmp_path / "a", "--set", "optimizer.decay_from=1"]
+    assert command(*arguments, "--steps", 2) == 0
+    config = tmp_path / "run.toml"
+    table = '[[penalties]]\nname = "{}"\n{} = 0.1\n'
+    config.write_text(table.format("R1", "gamma") + table.format("LeCam", "weight"))
+    changed = [*arguments, "--steps", 4, "--resume", "--config", config]
+    assert command(*changed) == 2
+    assert "penalties.length must be that of the checkpoint" in capsys.readouterr().err
+    assert command(*changed, "--allow-changes") == 0
+    assert "with penalties.length 2 instead of 1" in capsys.readouterr().err
+    assert (
+        command(*changed[:-4], 6, "--resume", "--config", config) == 0
+    )  # from there on it is the run's
+
+
+def test_a_run_begins_with_the_networks_of_another(tmp_path, capsys):
+    arguments = [*RING, "--steps", 2]
+    assert command(*arguments, "--out", tmp_path / "a") == 0
+    assert command(*arguments, "--out", tmp_path / "b", "--init-from", tmp_path / "a") == 0
+    assert f"pygan.fit: begins with the networks of {tmp_path / 'a'}" in capsys.readouterr().err
+    other = [*arguments, "--out", tmp_path / "c", "--init-from", tmp_path / "a"]
+    assert command(*other, "--set", "model.depth=2") == 2
+    error = capsys.readouterr().err
+    assert "pygan.fit: generator must be the network of the checkpoint" in error
+    assert "for --init-from, got one that differs in 4.weight ((4, 4) for (2, 4))" in error
+    assert not (tmp_path / "c").exists()
+    assert command(*other, "--set", "train.init_from=x") == 2
+    assert "--init-from must not be given beside --set train.init_from" in capsys.readouterr().err

@@ -61,7 +61,7 @@ def add_parser(commands: Any) -> None:
     )
     add("--markdown", action="store_true", help="tables as Markdown")
     add("--out", type=Path, default=Path("pygan-bench"), help="folder (default: pygan-bench)")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, prepare=bind_threads)
 
 
 def _size(text: str) -> int:

@@ -32,6 +32,7 @@ class FitKeywords(TypedDict, total=False):
     checkpoint_every: int | None
     keep: int | None
     resume: str | os.PathLike[str] | None
+    init_from: str | os.PathLike[str] | None
     allow_changes: bool
     nonfinite: str
     sample_every: int | None

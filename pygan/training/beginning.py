@@ -11,6 +11,7 @@ from pygan.training.options import FitOptions
 from pygan.training.processes import Processes
 from pygan.training.settings import Settings, changes, told
 from pygan.training.storage import Storage
+from pygan.training.weights import OtherRun
 
 __all__ = ["Beginning", "begin"]
 
@@ -22,12 +23,17 @@ class Beginning:
         settings: of the run, with its seed.
         state: the checkpoint's, if the run is resumed.
         changed: the settings that are not the checkpoint's, by name: (before, now).
+        other: the run whose networks this one begins with, if it is not resumed.
     """
 
     def __init__(
-        self, settings: Settings, state: dict[str, Any] | None, changed: dict[str, Any]
+        self,
+        settings: Settings,
+        state: dict[str, Any] | None,
+        changed: dict[str, Any],
+        other: OtherRun | None,
     ) -> None:
-        self.settings, self.state, self.changed = settings, state, changed
+        self.settings, self.state, self.changed, self.other = settings, state, changed, other
 
 
 def begin(
@@ -39,6 +45,7 @@ def begin(
         ValueError: the checkpoint is of a run with other settings, or the processes were given different arguments.
         BlockingIOError: another run is writing into the folder.
         NotADirectoryError: `out` is a file.
+        CheckpointError: there is no usable checkpoint to resume, or to begin with the networks of.
     """
     arguments = {**settings, "steps": options.steps, "sharded": options.sharded}
     for rank, theirs in enumerate(processes.gather(arguments)):
@@ -62,6 +69,13 @@ def begin(
                 seed = state["run"]["seed"]
             # Those of earlier versions hold fewer settings.
             before = {"lr_schedulers.length": len(state["lr_schedulers"]), **state["run"]}
+            began = before.get("init_from")
+            if settings["init_from"] not in (None, began):
+                raise ValueError(
+                    f"pygan.fit: init_from must be None, or that of the checkpoint {storage.last}, {began}, where that "
+                    f"is resumed, got {settings['init_from']}"
+                )
+            settings["init_from"] = began
             changed = changes({**settings, "seed": seed}, before)
             if changed and not options.allow_changes:
                 raise ValueError(
@@ -75,7 +89,10 @@ def begin(
                 )
         elif seed is None:
             seed = int(torch.randint(2**63 - 1, ()))
-        return Beginning({**settings, "seed": seed}, state, changed), storage.last
+        other = None
+        if state is None and options.init_from is not None:
+            other = OtherRun(options.init_from)
+        return Beginning({**settings, "seed": seed}, state, changed, other), storage.last
 
     beginning: Beginning
     beginning, storage.last = processes.from_main(find)

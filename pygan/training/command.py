@@ -59,6 +59,7 @@ def add_parser(commands: Any) -> None:
     add("--out", type=Path, help="folder for everything that is written (default: runs/DATA)")
     add("--seed", type=int, help="random seed (default: 0)")
     add("--steps", type=int, help="iterations (default: the recipe's)")
+    add("--init-from", metavar="RUN", help="begin with the networks of another run")
     add("--resume", nargs="?", const="auto", metavar="CHECKPOINT", help="continue the run in --out")
     add(
         "--allow-changes",
@@ -164,6 +165,8 @@ class _Decay:
 
 
 _OPTIONS = {
+    "pygan.fit: init_from": "pygan.fit: --init-from",
+    ", for init_from": ", for --init-from",
     # The two decay alike.
     ", lr_schedulers[1].lr_lambdas[0].steps": "",
     ", lr_schedulers[1].lr_lambdas[0].decay_from": "",
@@ -171,6 +174,7 @@ _OPTIONS = {
     " (and so must lr_schedulers[1].lr_lambdas[0].decay_from)": "",
     "lr_schedulers[0].lr_lambdas[0].steps": "--steps (of the learning rates' decay)",
     "lr_schedulers[0].lr_lambdas[0].decay_from": "[optimizer] decay_from",
+    "config.data.": "[data] ",
     "resume='auto'": "--resume",
     "allow_changes=True": "--allow-changes",
     "lower batch_size, or set drop_last=False": "lower it with --set train.batch_size, or --set train.drop_last=false",
@@ -201,11 +205,11 @@ def _config(arguments: argparse.Namespace) -> Config:
     overrides: dict[str, Any] = {}
     for given in arguments.set:
         configuration.override(overrides, given)
-    for key in ("seed", "steps"):
+    for key in ("seed", "steps", "init_from"):
         if getattr(arguments, key) is not None:
             if key in overrides.get("train", {}):
                 raise ConfigError(
-                    f"pygan train: --{key} must not be given beside --set train.{key}"
+                    f"pygan train: --{key.replace('_', '-')} must not be given beside --set train.{key}"
                 )
             overrides.setdefault("train", {})[key] = getattr(arguments, key)
     if arguments.data is None and arguments.config is None:

@@ -1,4 +1,4 @@
-"""The packages that only training runs need, imported when they are needed."""
+"""The packages of the extras, imported when they are needed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 __all__ = ["extra"]
 
 
-def extra(module: str, needed_by: str) -> Any:
-    """The module, or an ImportError that says what installs it."""
+def extra(module: str, needed_by: str, name: str = "train") -> Any:
+    """The module, or an ImportError that says which extra installs it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(
-            f'{needed_by} needs what pip install ".[train]" in a checkout of pygan installs: {error}'
+            f'{needed_by} needs what pip install ".[{name}]" in a checkout of pygan installs: {error}'
         ) from error

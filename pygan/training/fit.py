@@ -21,7 +21,7 @@ from pygan.training.lr_schedulers import check_lr_schedulers
 from pygan.training.processes import Processes
 from pygan.training.run import Run
 from pygan.training.sampler import BatchSampler
-from pygan.training.settings import settings
+from pygan.training.settings import data_settings, settings
 from pygan.training.sharding import check_device, shard
 from pygan.training.storage import Storage
 
@@ -93,7 +93,8 @@ def fit(
 
     Raises:
         TypeError, ValueError: an argument that is not as described, or not as in the checkpoint that is resumed (see
-            `allow_changes`), or that no checkpoint can hold. Nothing has been written.
+            `allow_changes`), or that no checkpoint can hold; or networks that are not those of `init_from`. Nothing has
+            been written.
         FileExistsError: `out` holds the checkpoints of a run that is not resumed.
         BlockingIOError: another run is writing into `out`; the message names its process.
         NotADirectoryError: `out` is a file.
@@ -133,11 +134,15 @@ def fit(
         conditional=own.conditional,
         mixed_precision=processes.accelerator.mixed_precision,
         seed=own.seed,
+        config={"data": data_settings(own.config)},
+        init_from=None if own.init_from is None else str(Path(own.init_from).resolve()),
     )
     prepared = processes.prepared(generator, discriminator, wrapped=not sharded)
     with RunLock(own.folder) as lock, prepared as networks:
         storage = Storage(own.folder, own.keep)
         beginning = begin(own, shape, processes, storage, lock)
+        if beginning.other is not None:
+            beginning.other.check(generator, discriminator)
         if sharded:
             ema = of_trainer.get("ema")
             of_trainer["ema"] = shard(generator, discriminator, g_optimizer, d_optimizer, ema)

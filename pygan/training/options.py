@@ -81,6 +81,10 @@ class FitOptions:
     continues from that one. With the same arguments, the result has the same bits as if the run had never been
     interrupted. Without it a folder with checkpoints is refused. Checkpoints whose weights are not finite are not
     usable."""
+    init_from: str | os.PathLike[str] | None = None
+    """Another run's folder, or one of its checkpoints: the new run begins with its networks, and its average where both
+    have one. All else begins anew: optimizers, schedules, noise, the count of steps. Networks that differ in any
+    parameter are refused, with the names. A run that is resumed began earlier, and takes nothing."""
     allow_changes: bool = False
     """Resume with settings that are not those of the checkpoint: the new ones are used, and each change is printed.
     Learning rates are then what the new optimizers and `lr_schedulers` would have at that step. False: settings that
@@ -117,7 +121,9 @@ class FitOptions:
     tensorboard: bool = True
     """Write events for TensorBoard."""
     config: dict[str, Any] | None = None
-    """Kept in the checkpoints: plain data."""
+    """Kept in the checkpoints: plain data. Two tables of it are read: "data", a dict that describes the data, must be
+    that of the checkpoint when a run is resumed (see `allow_changes`), and "classes", a list, names the labels 0, 1,
+    ... for :func:`pygan.load_generator`."""
     accelerator: Any = None
     """An ``accelerate.Accelerator`` to use instead of one made here."""
 
@@ -168,6 +174,15 @@ class FitOptions:
             raise TypeError(
                 "pygan.fit: accelerator must be an accelerate.Accelerator or None, got "
                 f"{_kind(self.accelerator)}"
+            )
+        if not (self.init_from is None or isinstance(self.init_from, (str, os.PathLike))):
+            raise TypeError(
+                f"pygan.fit: init_from must be a path or None, got {_kind(self.init_from)}"
+            )
+        if self.init_from is not None and self.resume not in (None, "auto"):
+            raise ValueError(
+                "pygan.fit: init_from must be None where resume is a checkpoint, which has networks of its own, got "
+                f"{os.fspath(self.init_from)!r}"
             )
         if not (self.resume is None or isinstance(self.resume, (str, os.PathLike))):
             raise TypeError(

@@ -15,7 +15,7 @@ from torch import Tensor
 from pygan.checkpoint import writing
 from pygan.training.extras import extra
 
-__all__ = ["checked_preview", "image_grid", "is_images", "write_png"]
+__all__ = ["checked_preview", "grid_holds", "image_grid", "is_images", "write_png"]
 
 
 _MOST = 4096  # pixels of a grid's side
@@ -58,6 +58,12 @@ def image_grid(samples: Tensor, *, padding: int = 2) -> NDArray[np.uint8]:
         x = padding + (i % columns) * (width + padding)
         grid[:, y : y + height, x : x + width] = image
     return grid.permute(1, 2, 0).contiguous().numpy()
+
+
+def grid_holds(height: int, width: int, *, padding: int = 2) -> int:
+    """How many images of this size fit into a grid of `image_grid`, of very large ones shown smaller."""
+    each = [max(1, (_MOST - padding) // (side + padding)) for side in (height, width)]
+    return each[0] * each[1]
 
 
 def checked_preview(array: Any) -> NDArray[np.uint8]:

@@ -51,6 +51,7 @@ class Run:
         self.stopped_by: int | None = None
         if beginning.state is not None:
             restore(self.state, beginning.state, beginning.changed)
+        self._began = "" if beginning.other is None else beginning.other.give(trainer)
         self._changed = beginning.changed
         if options.sample_every is not None and (processes.is_main or trainer.is_sharded):
             self.state.sampling.fix(options.samples)
@@ -107,6 +108,8 @@ class Run:
             log.say(
                 f"pygan.fit: {options.folder} holds no checkpoint to resume from; starting a new run"
             )
+        if self._began:
+            log.say(f"pygan.fit: {self._began}")
         for name, (before, now) in self._changed.items():
             log.say(
                 f"pygan.fit: resumed at step {self.state.step} with {name} {now} instead of {before}"

@@ -41,8 +41,8 @@ class Sampling:
         self._said = False
 
     def fix(self, n: int) -> None:
-        """Draw the latents and labels of n samples for the grids, unless a checkpoint had them."""
-        if self.fixed is not None:
+        """Draw the latents and labels of n samples for the grids, unless a checkpoint had as many."""
+        if self.fixed is not None and n == len(next(x for x in self.fixed if x is not None)):
             return
         with isolated(derived_seed(self.seed, "grid"), self.device):
             labels = self.data.labels(n, derived_seed(self.seed, "grid labels"))

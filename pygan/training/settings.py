@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -19,7 +20,7 @@ from pygan.penalties import Penalty
 from pygan.schedules import Schedule
 from pygan.trainer import GANTrainer
 
-__all__ = ["Settings", "changes", "is_plain", "roots", "settings", "told"]
+__all__ = ["Settings", "changes", "data_settings", "is_plain", "roots", "settings", "told"]
 
 Settings = dict[str, Any]
 """By names like "g_optimizer.lr" and "penalties[0].gamma": numbers, strings, booleans, None, and lists of them."""
@@ -62,6 +63,16 @@ def settings(
         for scheduler in lr_schedulers
     ]
     return dict(_flat("", tree))
+
+
+def data_settings(config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a run's configuration says of its data, as its table "data"; of a path the last part, for folders are moved
+    and called in several ways."""
+    data = (config or {}).get("data")
+    if not isinstance(data, dict):
+        return {}
+    name = data.get("name")
+    return {**data, "name": Path(name).resolve().name} if isinstance(name, str) else data
 
 
 def changes(now: Settings, before: Settings) -> dict[str, tuple[Any, Any]]:

@@ -32,6 +32,7 @@ def capture(run: RunState) -> State:
         "random": states,
         "numbers": run.numbers,
         "nonfinite": run.watch.saving(),
+        "samples": _samples(run),
         "run": run.settings,
         "config": {} if run.options.config is None else run.options.config,
         "versions": {
@@ -40,6 +41,13 @@ def capture(run: RunState) -> State:
             "python": platform.python_version(),
         },
     }
+
+
+def _samples(run: RunState) -> State:
+    """What the generator makes, for whoever loads it by itself."""
+    fake, data = run.trainer.fake, run.sampling.data
+    assert fake is not None  # a checkpoint is written after a step
+    return {"shape": list(fake.shape[1:]), "conditional": data.labeled and data.conditional}
 
 
 def check_savable(run: RunState) -> None:

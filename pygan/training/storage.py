@@ -14,7 +14,50 @@ from pygan.checkpoint import CheckpointError, numbered, step_of
 from pygan.training.finite import broken_parts
 from pygan.training.settings import is_plain
 
-__all__ = ["Storage"]
+__all__ = ["Storage", "find_checkpoint", "load_run"]
+
+
+def find_checkpoint(
+    run: str | os.PathLike[str], which: str | os.PathLike[str] | None = None
+) -> Path:
+    """The checkpoint of a run that is meant, unread.
+
+    Args:
+        run: its folder, or the folder of the checkpoints, or a checkpoint.
+        which: the number of a step, or the name of a checkpoint in the run's folder; None: the newest.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    path = Path(run)
+    if not path.is_dir():
+        if which is not None:
+            raise CheckpointError(path, "must be the folder of a run where a checkpoint is named")
+        return path
+    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    if which is None:
+        found = checkpoint.latest(folder)
+        if found is None:
+            raise CheckpointError(path, "holds no checkpoint step-XXXXXXXX.pt")
+        return found
+    name = os.fspath(which)
+    if name.isdecimal():
+        name = f"step-{int(name):08d}.pt"
+    if not (folder / name).is_file():
+        there = ", ".join(str(step_of(one)) for one in numbered(folder)) or "none"
+        raise CheckpointError(folder / name, f"does not exist; steps that do: {there}")
+    return folder / name
+
+
+def load_run(path: Path) -> dict[str, Any]:
+    """The state that a checkpoint holds of a run of `pygan.fit`.
+
+    Raises:
+        CheckpointError: it cannot be read, or is that of no run, or of one whose weights are not finite.
+    """
+    state = checkpoint.load(path)
+    _check(path, state)
+    return state
 
 
 class Storage:
@@ -45,8 +88,7 @@ class Storage:
             self.refuse_another_run()
             return None
         path = Path(resume)
-        state = checkpoint.load(path)
-        _check(path, state)
+        state = load_run(path)
         if path.resolve().parent != self.folder.resolve():
             self.refuse_another_run()
         self.last = path
@@ -119,6 +161,8 @@ _KINDS: dict[str, tuple[type, ...]] = {
 _LATER_KINDS: dict[str, tuple[type, ...]] = {
     "numbers": (dict, type(None)),
     "nonfinite": (dict,),
+    "samples": (dict,),
+    "config": (dict,),
 }
 
 
@@ -133,7 +177,7 @@ def _check(path: Path, state: dict[str, Any]) -> None:
             raise CheckpointError(path, f"holds no run of pygan.fit: its {name!r} is a {kind}")
     run, grid, trainer = state["run"], state["grid"], state["trainer"]
     counts = state.get("nonfinite", {"skipped": 0, "rollbacks": 0})
-    numbers = state.get("numbers") or {}
+    numbers, samples = state.get("numbers") or {}, state.get("samples", {})
     sound = {
         "step": state["step"] >= 0,
         "lr_schedulers": all(isinstance(x, dict) for x in state["lr_schedulers"]),
@@ -146,6 +190,13 @@ def _check(path: Path, state: dict[str, Any]) -> None:
         "numbers": all(type(k) is str and type(v) in (int, float) for k, v in numbers.items()),
         "nonfinite": set(counts) == {"skipped", "rollbacks"}
         and all(type(count) is int for count in counts.values()),
+        "samples": not samples
+        or (
+            set(samples) == {"shape", "conditional"}
+            and type(samples["shape"]) is list
+            and all(type(size) is int and size > 0 for size in samples["shape"])
+            and type(samples["conditional"]) is bool
+        ),
     }
     for name, fine in sound.items():
         if not fine:

@@ -1,0 +1,70 @@
+"""precision_recall: how much of the generated is like the real, and of the real like the generated."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pygan._arguments import check_int
+from pygan._feature_matrix import matrix
+
+__all__ = ["PrecisionRecall", "precision_recall"]
+
+_ROWS = 1024  # of the distances that are in memory at a time
+_ROUNDING = 1e-13  # of a squared distance, relative to the squared lengths
+
+
+class PrecisionRecall(NamedTuple):
+    """What :func:`precision_recall` found."""
+
+    precision: float
+    """Share of the generated samples, 0 to 1, that lie in the real ones' manifold: their quality."""
+    recall: float
+    """Share of the real samples, 0 to 1, that lie in the generated ones' manifold: their variety."""
+
+
+def precision_recall(real: Tensor, fake: Tensor, *, k: int = 3) -> PrecisionRecall:
+    """Improved precision and recall (Kynkäänniemi et al. 2019) of two sets of features.
+
+    The manifold of a set is estimated by the balls around each of its features, with the distance to the k-th nearest
+    other one as radius; the border belongs to a ball (their equations 1 to 3). Distances are Euclidean, in float64,
+    and 0 for equal features. The time is that of n² + m² + 2 n m of them.
+
+    Args:
+        real, fake: features (n, d) and (m, d), any real dtype, more than k of each. The paper takes 50,000 of
+            each; compare figures of equal n and m only.
+        k: 3 in the paper.
+
+    Raises:
+        TypeError, ValueError: an argument that is not as described, or features that are not finite.
+    """
+    check_int("precision_recall", "k", k)
+    a = matrix("precision_recall", "real", real, rows=k + 1, finite=True)
+    b = matrix("precision_recall", "fake", fake, rows=k + 1, columns=a.shape[1], finite=True)
+    middle = a.mean(0)  # where the cancellation is least
+    a, b = a - middle, b.to(a.device) - middle
+    return PrecisionRecall(precision=_covered(b, a, k), recall=_covered(a, b, k))
+
+
+def _covered(points: Tensor, centers: Tensor, k: int) -> float:
+    """The share of the points that lie in a ball around one of the centers."""
+    # The nearest of its own set is the center itself, or one equal to it.
+    radii = torch.cat(
+        [_squared(some, centers).kthvalue(k + 1, dim=1).values for some in _parts(centers)]
+    )
+    inside = sum(int((_squared(some, centers) <= radii).any(1).sum()) for some in _parts(points))
+    return inside / len(points)
+
+
+def _squared(a: Tensor, b: Tensor) -> Tensor:
+    """The squares of the distances; 0 of what differs by rounding alone."""
+    # By a matrix product: the differences take ten times as long.
+    sizes = a.square().sum(1, keepdim=True) + b.square().sum(1)
+    squares = torch.addmm(sizes, a, b.T, alpha=-2)
+    return squares.where(squares > _ROUNDING * sizes, 0.0)
+
+
+def _parts(matrix: Tensor) -> list[Tensor]:
+    return [matrix[i : i + _ROWS] for i in range(0, len(matrix), _ROWS)]

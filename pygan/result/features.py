@@ -1,0 +1,123 @@
+"""The features by which `pygan eval` compares samples: of Inception where it is there, or such as need no download."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pygan.noise import instance_noise
+from pygan.stream import NoiseStream
+from pygan.training.extras import extra
+from pygan.training.preview import is_images
+
+__all__ = ["CHOICES", "Features", "features"]
+
+CHOICES = ("inception", "random-conv", "values")
+_LEAST = (
+    16  # pixels of the shorter side, from which on random convolutions say more than the pixels
+)
+# torch-fidelity's, which torchmetrics uses too, by the start of their SHA-256.
+_INCEPTION = ("weights-inception-2015-12-05-6726825d.pth", "6726825d")
+
+
+class Features(NamedTuple):
+    """A way to features."""
+
+    name: str
+    """What they are, for people."""
+    of: Callable[[Tensor], Tensor]
+    """From samples (N, ...) to features (N, d), on the samples' device."""
+
+
+def features(choice: str | None, shape: tuple[int, ...], device: torch.device) -> Features:
+    """Those of a name, or without one the best that are there for samples of the shape.
+
+    Raises:
+        ValueError, ImportError: they cannot be computed of such samples, or lack something.
+    """
+    images = len(shape) == 3 and is_images(torch.empty(1, *shape, device="meta"))
+    if choice is None:
+        if images and min(shape[1:]) >= 32 and _missing() is None:
+            choice = "inception"
+        else:
+            choice = "random-conv" if images and min(shape[1:]) >= _LEAST else "values"
+    if choice == "values":
+        return Features(f"the {math.prod(shape)} values of a sample themselves", _values)
+    if not images or min(shape[1:]) < 8:
+        raise ValueError(f"--features {choice} must be of images of 8 x 8 or more, got {shape}")
+    return _inception(device) if choice == "inception" else _random_convolutions(shape, device)
+
+
+def _values(samples: Tensor) -> Tensor:
+    return samples.flatten(1)
+
+
+def _random_convolutions(shape: tuple[int, ...], device: torch.device) -> Features:
+    """A small network that is not trained: at each scale, each channel's mean and standard deviation. Its weights are
+    those of one noise stream, the same on every machine."""
+    weights: list[Tensor] = []
+    channels, side = shape[0], min(shape[1:])
+    while side >= 8:
+        outputs = min(128, 32 << len(weights))
+        weight = torch.zeros(outputs, channels, 4, 4)
+        std = math.sqrt(2 / (channels * 16))
+        stream = NoiseStream(0, step=len(weights))
+        weights.append(instance_noise(weight, std, stream=stream).to(device))
+        channels, side = outputs, side // 2
+
+    def of(samples: Tensor) -> Tensor:
+        x, found = samples.float(), []
+        for weight in weights:
+            x = F.leaky_relu(F.conv2d(x, weight, stride=2, padding=1), 0.2)
+            found += [x.mean((2, 3)), x.flatten(2).std(2, correction=0)]
+        return torch.cat(found, 1)
+
+    size = 2 * sum(len(weight) for weight in weights)
+    return Features(f"{size} of convolutions with random weights (no FID)", of)
+
+
+def _inception(device: torch.device) -> Features:
+    missing = _missing()
+    if missing is not None:
+        raise ImportError(f"--features inception needs {missing}")
+    module = extra("torch_fidelity.feature_extractor_inceptionv3", "--features inception", "eval")
+    network = module.FeatureExtractorInceptionV3(
+        "inception-v3-compat", ["2048"], feature_extractor_weights_path=str(_weights())
+    ).to(device)
+
+    def of(samples: Tensor) -> Tensor:
+        pixels = samples.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
+        found: Tensor = network(pixels.expand(-1, 3, -1, -1))[0]
+        return found
+
+    return Features("2048 of Inception-v3, as the FID takes them (torch-fidelity)", of)
+
+
+def _weights() -> Path:
+    """Where torch.hub keeps them once torchmetrics or torch-fidelity has fetched them."""
+    return Path(torch.hub.get_dir(), "checkpoints", _INCEPTION[0])
+
+
+def _missing() -> str | None:
+    """What Inception's features would need, if anything. Nothing is downloaded."""
+    path = _weights()
+    if importlib.util.find_spec("torch_fidelity") is None:
+        return (
+            f'torch-fidelity (pip install ".[eval]" in a checkout of pygan) and its weights, {path}'
+        )
+    if not path.is_file():
+        return (
+            f"the weights {path}, which pygan does not download; torch-fidelity and torchmetrics' "
+            "FrechetInceptionDistance do when they are used"
+        )
+    if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(_INCEPTION[1]):
+        return f"whole weights, got a file that is damaged or another: {path}"
+    return None

@@ -1,0 +1,225 @@
+"""load_generator: the generator of a run, from its checkpoint alone."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pygan._arguments import check_int, number
+from pygan._trainer_checks import latent_shape
+from pygan.checkpoint import CheckpointError
+from pygan.noise import instance_noise
+from pygan.stream import NoiseStream
+from pygan.training.models import ARCHITECTURES
+from pygan.training.storage import find_checkpoint, load_run
+from pygan.training.weights import check_weights
+
+__all__ = ["TrainedGenerator", "load_generator"]
+
+
+class TrainedGenerator(nn.Module):
+    """A run's generator, in eval mode: from latents (N, *latent_shape) to samples (N, *sample_shape).
+
+    Made by :func:`load_generator`.
+
+    Attributes:
+        module: the network itself.
+        latent_shape: of one latent, standard normal; None where the run had none, or a function that drew them.
+        sample_shape: of one sample.
+        conditional: whether `forward` takes labels as a second argument.
+        classes: what the labels 0, 1, ... are called, as far as the configuration says: its "classes", or [data] labels
+            of a run of `pygan train`; None where it does not.
+        averaged: whether the weights are those of the average.
+        config: the run's configuration; of a run of :func:`pygan.fit` the `config` that it was given.
+        step: of the checkpoint.
+        scale: by which the network's points are divided, so that samples are in the units of the data: [data] scale of
+            a run of `pygan train` on points; otherwise 1.
+    """
+
+    def __init__(self, module: nn.Module, state: Mapping[str, Any], *, averaged: bool) -> None:
+        super().__init__()
+        self.module, self.averaged = module, averaged
+        latent = state["run"].get("latent")
+        self.latent_shape = latent_shape(latent) if isinstance(latent, (int, list)) else None
+        self.sample_shape: tuple[int, ...] = tuple(state["samples"]["shape"])
+        self.conditional: bool = state["samples"]["conditional"]
+        self.config: dict[str, Any] = state.get("config", {})
+        self.step: int = state["step"]
+        self.classes = _classes(self.config) if self.conditional else None
+        of_train = _model(self.config) is not None
+        self.scale = float(self.config["data"].get("scale", 1.0)) if of_train else 1.0
+        self.eval()
+
+    def forward(self, latent: Tensor | None, labels: Tensor | None = None) -> Tensor:
+        """Samples (N, *sample_shape) of latents and, where it is `conditional`, labels (N,)."""
+        if latent is None:
+            samples = self.module(labels)
+        else:
+            samples = self.module(latent) if labels is None else self.module(latent, labels)
+        return samples if self.scale == 1.0 else samples / self.scale
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        labels: Tensor | None = None,
+        *,
+        seed: int = 0,
+        truncation: float = 1.0,
+        batch_size: int = 64,
+    ) -> Tensor:
+        """n samples (n, *sample_shape), on the device of the parameters.
+
+        The latents are ``truncation * pygan.instance_noise(zeros, 1.0, stream=pygan.NoiseStream(seed))`` with zeros
+        (n, *latent_shape) of the parameters' dtype: the same bits on every device and for every batch size, and those
+        of fewer samples are the first of those of more.
+
+        Args:
+            labels: (n,), of a conditional generator.
+            seed: 0 to 2**64 - 1.
+            truncation: psi, by which each latent is multiplied: an interpolation toward the mean latent, 0, as
+                StyleGAN's truncation is toward the mean of its w. (BigGAN draws large values again instead.) Below 1
+                samples are more alike, and usually better one by one; 1 is the distribution that was trained.
+            batch_size: samples that are generated at a time.
+
+        Raises:
+            TypeError, ValueError: an argument that is not as described, or the run's latents were drawn by a function.
+        """
+        check_int("pygan.TrainedGenerator.sample", "n", n)
+        check_int("pygan.TrainedGenerator.sample", "batch_size", batch_size)
+        return torch.cat(list(self.batches(n, labels, seed, truncation, batch_size)))
+
+    @torch.no_grad()
+    def batches(
+        self, n: int, labels: Tensor | None, seed: int, truncation: float, batch_size: int
+    ) -> Iterator[Tensor]:
+        """What `sample` puts together."""
+        op = "pygan.TrainedGenerator.sample"
+        shape = self.latent_shape
+        if shape is None:
+            raise ValueError(
+                f"{op}: the run must have had normal latents, got one whose latents are None or a function; call the "
+                "generator with latents of your own"
+            )
+        psi = number(op, "truncation", truncation)
+        if not (math.isfinite(psi) and psi >= 0):
+            raise ValueError(f"{op}: truncation must be finite and at least 0, got {truncation}")
+        if self.conditional != (labels is not None):
+            must = f"be given, of {n} samples," if self.conditional else "be None for this run,"
+            raise ValueError(
+                f"{op}: labels must {must} got {'none' if labels is None else 'labels'}"
+            )
+        if labels is not None and len(labels) != n:
+            raise ValueError(f"{op}: labels must be of {n} samples, got {len(labels)}")
+        like = next(self.parameters())
+        for first in range(0, n, batch_size):
+            some = min(batch_size, n - first)
+            # On the CPU, where the op is on every machine.
+            latent = torch.zeros(some, *shape, dtype=like.dtype)
+            stream = NoiseStream(seed, offset=first * math.prod(shape))
+            latent = instance_noise(latent, 1.0, stream=stream, out=latent).mul_(psi)
+            its = None if labels is None else labels[first : first + some].to(like.device)
+            samples = self(latent.to(like.device), its)
+            if not isinstance(samples, Tensor):
+                raise TypeError(
+                    f"{op}: the generator must return the samples, got {type(samples).__name__}; call its module"
+                )
+            yield samples
+
+    def extra_repr(self) -> str:
+        return (
+            f"step={self.step}, latent_shape={self.latent_shape}, sample_shape={self.sample_shape}"
+        )
+
+
+def load_generator(
+    path: str | os.PathLike[str], *, generator: nn.Module | None = None, average: bool = True
+) -> TrainedGenerator:
+    """The generator of a run, in eval mode on the CPU.
+
+        G = pygan.load_generator("runs/digits")
+        images = G.sample(64, seed=1)
+        same = G(torch.randn(64, *G.latent_shape))
+
+    A checkpoint is read with ``weights_only=True``, which runs no code of the file's.
+
+    Args:
+        path: the folder of a run, of which the newest checkpoint is taken, or a checkpoint.
+        generator: for a run of :func:`pygan.fit` with networks of your own, the module as it was built for the run;
+            it gets the weights. A run of `pygan train` holds the configuration to build it from.
+        average: take the average's weights if the run has one; False: those that were trained.
+
+    Returns:
+        :class:`TrainedGenerator`.
+
+    Raises:
+        pygan.checkpoint.CheckpointError: there is no checkpoint, or it cannot be used.
+        TypeError, ValueError: `generator` is missing or no module, or the weights are of another network; the message
+            names the parameters. `generator` is as it was.
+    """
+    if generator is not None and not isinstance(generator, nn.Module):
+        kind = type(generator).__name__
+        raise TypeError(f"pygan.load_generator: generator must be an nn.Module or None, got {kind}")
+    file = find_checkpoint(path)
+    state = load_run(file)
+    shape = state.get("samples", {}).get("shape")
+    if shape is None:
+        raise CheckpointError(
+            file, "does not say of what shape its samples are; resume the run for one more step"
+        )
+    saved = state["trainer"]
+    averaged = average and "ema" in saved
+    weights: dict[str, Any] = saved["generator"]
+    if averaged:
+        ema = saved["ema"]
+        weights = {k.removeprefix("module."): v for k, v in ema.items() if k != "n_averaged"}
+    if generator is None:
+        generator = _built(state, shape)
+    check_weights("pygan.load_generator", "generator", generator, weights, str(file))
+    generator.load_state_dict(weights)
+    return TrainedGenerator(generator.cpu(), state, averaged=averaged)
+
+
+def _model(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """[model] of a configuration of `pygan train`; None of any other."""
+    model, data = config.get("model"), config.get("data")
+    known = isinstance(model, dict) and model.get("architecture") in ARCHITECTURES
+    return dict(model) if known and isinstance(data, dict) else None
+
+
+def _classes(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The names of the classes."""
+    data = config.get("data")
+    labels = data.get("labels") if isinstance(data, dict) else None
+    if labels is True:  # of the digits
+        return tuple("0123456789")
+    names = config.get("classes", labels)
+    return tuple(map(str, names)) if isinstance(names, list) else None
+
+
+def _built(state: Mapping[str, Any], shape: Sequence[int]) -> nn.Module:
+    """The generator of a run of `pygan train`, untrained."""
+    config = state.get("config", {})
+    arguments = _model(config)
+    if arguments is None:
+        raise ValueError(
+            "pygan.load_generator: generator must be given for a run of pygan.fit with networks of your own, as it was "
+            "built for the run, got None"
+        )
+    architecture = ARCHITECTURES[arguments.pop("architecture")]
+    if state["samples"]["conditional"]:
+        arguments["classes"] = len(_classes(config) or ())
+    random = torch.get_rng_state()
+    try:
+        return architecture(shape, **arguments)[0]
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"pygan.load_generator: generator must be given, because the run's [model] cannot be built: {error}"
+        ) from error
+    finally:
+        torch.set_rng_state(random)

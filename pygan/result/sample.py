@@ -1,0 +1,155 @@
+"""`pygan sample`: samples of a run as pictures, as an array, or as one picture of all.
+
+pygan sample runs/photos --n 1000 --out samples/
+pygan sample runs/photos --n 1000 --out samples.npz --seed 1
+pygan sample runs/photos --out grid.png --truncation 0.7
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pygan.checkpoint import writing
+from pygan.result import arguments as shared
+from pygan.result.generator import TrainedGenerator
+from pygan.training.config import DataTable
+from pygan.training.preview import grid_holds, image_grid, is_images, write_png
+from pygan.training.sources import source
+
+__all__ = ["add_parser"]
+
+_NAME = re.compile(r"sample-\d{6,}\.png")
+_OTHER_FILES = {".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tiff", ".npy", ".pt", ".zip", ".csv"}
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the command to those of `python -m pygan`."""
+    parser = commands.add_parser(
+        "sample",
+        help="draw samples from a trained generator",
+        description="Draw samples from the generator of a run, from its average if it has one. A seed stands for the "
+        "same latents on every machine, whatever --batch is.",
+    )
+    shared.add_run(parser)
+    add = parser.add_argument
+    add("--n", type=shared.positive, default=64, help="samples (default: 64)")
+    add(
+        "--out",
+        type=Path,
+        required=True,
+        help="a folder, for a PNG file of each (of a conditional run in a folder for each class); x.npz, for arrays "
+        '"samples" (N, ...) float32 and "labels"; or x.png, for a picture of all',
+    )
+    shared.add_drawing(parser)
+    add("--class", dest="label", metavar="NAME", help="only this one (default: classes in turn)")
+    add("--force", action="store_true", help="replace what is there")
+    parser.set_defaults(run=lambda arguments: shared.carried_out("sample", lambda: run(arguments)))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Carries out the command."""
+    out, n = arguments.out, arguments.n
+    suffix = out.suffix.lower()
+    if suffix in _OTHER_FILES:
+        raise ValueError(f"--out must be a folder, or end in .npz or .png, got {out}")
+    shared.refuse_existing(out, arguments.force)
+    generator = shared.load(arguments)
+    labels = shared.labels_of(generator, arguments.label, n)
+    batches = generator.batches(n, labels, arguments.seed, arguments.truncation, arguments.batch)
+    if suffix == ".npz":
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _write_arrays(out, batches, labels)
+    elif suffix == ".png":
+        _write_grid(out, batches, generator, n)
+    else:
+        _write_folder(out, batches, generator, labels)
+    which = "the average" if generator.averaged else "the generator"
+    print(f"{n} samples in {out}: seed {arguments.seed}, {which} of step {generator.step}")
+
+
+def _write_arrays(out: Path, batches: Iterator[Tensor], labels: Tensor | None) -> None:
+    samples = torch.cat([batch.float().cpu() for batch in batches])
+    arrays: dict[str, Any] = {"samples": samples.numpy()}
+    if labels is not None:
+        arrays["labels"] = labels.numpy()
+    unfinished = out.with_name(f".{out.name}.tmp")
+    with writing(out):
+        try:
+            with open(unfinished, "wb") as file:
+                np.savez(file, **arrays)
+            os.replace(unfinished, out)
+        except OSError:
+            unfinished.unlink(missing_ok=True)
+            raise
+
+
+def _write_grid(out: Path, batches: Iterator[Tensor], generator: TrainedGenerator, n: int) -> None:
+    shape = generator.sample_shape
+    if is_images(torch.empty(1, *shape, device="meta")):
+        most = grid_holds(shape[-2], shape[-1])
+        if n > most:
+            raise ValueError(
+                f"--n must be at most {most}, which one picture holds of samples of this size, got {n}; a folder or an "
+                ".npz file holds more"
+            )
+        picture = image_grid(torch.cat([batch.cpu() for batch in batches]))
+    else:
+        preview = _preview(generator)
+        if preview is None:
+            raise ValueError(
+                f"--out must end in .npz for samples of shape {shape}, which are no pictures, got {out}"
+            )
+        picture = preview(torch.cat([batch.cpu() for batch in batches]) * generator.scale)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_png(out, picture)
+
+
+def _preview(generator: TrainedGenerator) -> Any:
+    """How the run's data show points."""
+    data = generator.config.get("data")
+    if len(generator.sample_shape) != 1 or not isinstance(data, dict):
+        return None
+    return source(replace(DataTable(**data), samples=1), seed=0).preview
+
+
+def _write_folder(
+    out: Path, batches: Iterator[Tensor], generator: TrainedGenerator, labels: Tensor | None
+) -> None:
+    if not is_images(torch.empty(1, *generator.sample_shape, device="meta")):
+        raise ValueError(
+            f"--out must end in .npz for samples of shape {generator.sample_shape}, of which a folder could hold no "
+            f"pictures, got {out}"
+        )
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(
+            f"--out must be a folder, or end in .npz or .png, got the file {out}"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    for old in (*out.glob("sample-*.png"), *out.glob("*/sample-*.png")):
+        if _NAME.fullmatch(old.name):  # of an earlier call: fewer would be left among the new
+            old.unlink()
+    i = 0
+    for batch in batches:
+        for image in batch.cpu():
+            folder = out
+            if labels is not None:
+                folder = out / _folder_name(generator, int(labels[i]))
+                folder.mkdir(exist_ok=True)
+            write_png(folder / f"sample-{i:06d}.png", image_grid(image[None], padding=0))
+            i += 1
+
+
+def _folder_name(generator: TrainedGenerator, label: int) -> str:
+    """The name of the class, or its number where that could lead to another folder."""
+    name = generator.classes[label] if generator.classes else f"{label}"
+    return name if re.fullmatch(r"\w[\w .+-]*", name) else f"{label}"
