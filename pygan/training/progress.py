@@ -15,7 +15,9 @@ _TIMED = 10  # steps after the first, of which the time of a step is told
 _OFTEN, _SELDOM = 10.0, 60.0  # seconds between lines, at first and later
 
 # Of a bar at 80 columns, with the longest numbers: what tqdm shows by default leaves no room for the losses.
-_BAR = "{percentage:3.0f}%|{bar:6}| {n_fmt}/{total_fmt} {elapsed}<{remaining} {rate_noinv_fmt}{postfix}"
+_BAR = (
+    "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {elapsed}<{remaining} {rate_noinv_fmt}{postfix}"
+)
 
 
 class Progress:
