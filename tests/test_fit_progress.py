@@ -1,8 +1,12 @@
 """What pygan.fit shows of its progress: on a terminal, and where there is none."""
 
+import fcntl
 import io
+import os
 import re
+import struct
 import sys
+import termios
 
 import pytest
 
@@ -81,17 +85,19 @@ def test_the_first_steps_are_timed_and_the_next_samples_announced(monkeypatch, c
 
 
 def test_the_bar_fits_80_columns_with_the_longest_numbers(monkeypatch):
-    _, err = streams(monkeypatch, True, True)
-    monkeypatch.setenv("COLUMNS", "80")
-    reporter = Progress(steps=1_000_000, start=999_998, shown=None)
-    reporter.values({"d_loss": -0.000123, "g_loss": 12345.6, "sigma": 0.123})
-    for _ in range(2):
-        reporter.advance()
-    reporter._bar.refresh()
-    bars = re.split(r"[\r\n]", err.getvalue())
-    assert any("D -0.000123 G 1.23e+04 σ 0.123" in bar for bar in bars)
-    assert max(map(len, bars)) <= 80
-    reporter.close()
+    main, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with open(terminal, "w") as err, open(main, "rb", buffering=0) as screen:
+        monkeypatch.setattr(sys, "stderr", err)
+        reporter = Progress(steps=1_000_000, start=999_998, shown=None)
+        reporter.values({"d_loss": -0.000123, "g_loss": 12345.6, "sigma": 0.123})
+        for _ in range(2):
+            reporter.advance()
+        reporter._bar.refresh()
+        bars = re.split(r"[\r\n]", screen.read(4096).decode())
+        reporter.close()
+    assert any(bar.endswith("D -0.000123 G 1.23e+04 σ 0.123") for bar in bars)
+    assert 70 < max(map(len, bars)) <= 80
 
 
 def test_durations():

@@ -107,7 +107,7 @@ def test_a_new_user_is_told_what_is_trained_and_how_long_it_takes(tmp_path, caps
     said = shown.err.splitlines()
     assert re.search(
         r"12 images in .*photos, 16 x 24 pixels in the median; trained at 16 x 24 \(chosen; data.size sets another\), "
-        r"RGB, on the CPU, \d+ threads",
+        r"RGB, on the CPU, \d+ threads?",
         said[0],
     )
     pattern = r"a step takes .*s; 10 more take .*s; the next samples come at step 21, in .*s"
@@ -129,7 +129,9 @@ def test_a_resumed_run_keeps_what_was_chosen_and_changed_data_are_said(tmp_path,
     labels = ["--set", "data.labels=true"]
     assert train("--data", folder, "--out", out, "--steps", 2, *constant, *labels) == 0
     assert "12 images in 2 classes" in capsys.readouterr().err
-    saved = checkpoint.load(checkpoint.latest(out / "checkpoints"))["config"]["data"]
+    saved = checkpoint.load(checkpoint.latest(out / "checkpoints"))["config"]
+    assert saved["classes"] == ["b", "c"]
+    saved = saved["data"]
     assert (saved["size"], saved["channels"], saved["labels"]) == (16, 1, ["b", "c"])
     for i in range(14):  # more than half
         Image.new("RGB", (64, 48)).save(folder / "b" / f"new {i}.png")

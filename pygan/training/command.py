@@ -124,7 +124,9 @@ def train(
         what = source(config.data, seed)
     model = dict(config.model)
     with _fitting("[model]"):
-        G, D = ARCHITECTURES[model.pop("architecture")](what.shape, classes=what.classes, **model)
+        G, D = ARCHITECTURES[model.pop("architecture")](
+            what.shape, classes=len(what.classes), **model
+        )
     if config.machine.channels_last:
         for net in (G, D):
             net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -132,7 +134,8 @@ def train(
     count = _threads(config, what, G, D)
     config = replace(config, data=what.table, machine=replace(config.machine, threads=count))
     if what.found and os.environ.get("RANK", "0") == "0":
-        where = "a GPU" if torch.cuda.is_available() else f"the CPU, {count or before} threads"
+        plural = "1 thread" if (count or before) == 1 else f"{count or before} threads"
+        where = "a GPU" if torch.cuda.is_available() else f"the CPU, {plural}"
         print(f"pygan train: {what.found}, on {where}", file=sys.stderr)
     table, steps = config.optimizer, options["steps"]
     rates = (table.lr, table.lr if table.d_lr is None else table.d_lr)
@@ -158,12 +161,12 @@ def train(
             seed=seed,
             noise=config.schedule(),
             penalties=config.penalty_list(),
-            conditional=what.classes > 0,
+            conditional=len(what.classes) > 0,
             preview=what.preview,
             evaluate=what.evaluate,
             resume=resume,
             allow_changes=allow_changes,
-            config=config.plain(),
+            config={**config.plain(), "classes": list(what.classes)},
             **options,
         )
     finally:
@@ -179,7 +182,7 @@ def _threads(config: Config, what: Source, G: nn.Module, D: nn.Module) -> int | 
     if torch.cuda.is_available():
         return None
     n = config.train["batch_size"]
-    labels = [torch.zeros(n, dtype=torch.int64)] * (what.classes > 0)
+    labels = [torch.zeros(n, dtype=torch.int64)] * (len(what.classes) > 0)
     latents, samples = torch.zeros(n, config.model["latent"]), torch.zeros(n, *what.shape)
     return threads(G, D, [latents, *labels], [samples, *labels])
 

@@ -85,7 +85,7 @@ def load(
             overrides = _merged(overrides, {"data": {"name": data}})
         merged = _merged(given, overrides)
         name = merged.get("data", {}).get("name", DataTable.name)
-        below = _recipe(name) if name in recipes() or not resumed else _without_none(resumed)
+        below = _recipe(name) if name in recipes() or not resumed else _as_file(resumed)
         recipe = _merged(below, {"data": {"name": name}})
         return config_of(_merged(recipe, merged))
     except ConfigError as error:
@@ -130,14 +130,14 @@ def recipes() -> list[str]:
     return sorted(n[:-5] for n in names if n.endswith(".toml") and not n.startswith("images"))
 
 
-def _without_none(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables of a checkpoint as a file has them, which cannot say that a value is not given."""
-    return {
-        name: {k: v for k, v in table.items() if v is not None}
-        if isinstance(table, dict)
-        else table
-        for name, table in tables.items()
-    }
+def _as_file(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables of a checkpoint as a file has them, which cannot say that a value is not given; what else a checkpoint
+    tells of a run is left out."""
+    known = {field.name: tables[field.name] for field in fields(Config) if field.name in tables}
+    for name, table in known.items():
+        if isinstance(table, dict):
+            known[name] = {key: value for key, value in table.items() if value is not None}
+    return known
 
 
 def _recipe(name: Any) -> dict[str, Any]:

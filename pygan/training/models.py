@@ -11,7 +11,7 @@ With ``classes`` both take labels as a second argument.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -139,7 +139,7 @@ def dcgan(
     return _conditional(generator, discriminator, latent, last, classes)
 
 
-ARCHITECTURES = {"mlp": mlp, "dcgan": dcgan}
+ARCHITECTURES: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {"mlp": mlp, "dcgan": dcgan}
 """By the name that a run's configuration gives."""
 
 

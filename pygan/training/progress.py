@@ -44,7 +44,7 @@ class Progress:
             total=steps,
             initial=start,
             disable=not bar,
-            unit="step",
+            unit="",  # of the speed: /s
             bar_format=_BAR,
             dynamic_ncols=True,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,8 @@ class Source:
     """What was asked for, with what was left open filled in."""
     evaluate: Callable[[Callable[[int], Tensor]], dict[str, float]] | None = None
     preview: Drawn | None = None
-    classes: int = 0
-    """How many there are, if the data have labels."""
+    classes: Sequence[str] = ()
+    """What the labels 0, 1, ... are called, if the data have any."""
     found: str | None = None
     """What a folder turned out to hold, and what is made of it."""
 
@@ -54,8 +54,8 @@ def source(table: DataTable, seed: int) -> Source:
         )
     if table.name == "digits":
         images, labels = datasets.digits()
-        data, classes = ((images, labels), 10) if table.labels else (images, 0)
-        return Source(data, (1, 8, 8), table, preview=Drawn(ink), classes=classes)
+        data, classes = ((images, labels), "0123456789") if table.labels else (images, "")
+        return Source(data, (1, 8, 8), table, preview=Drawn(ink), classes=list(classes))
     if table.name == "stacked-digits":
         images, _ = datasets.stacked_digits(table.samples, generator=generator)
         judge = metrics.StackedDigits()
@@ -101,6 +101,6 @@ def _folder(table: DataTable) -> Source:
         images,
         (images.channels, height, width),
         filled,
-        classes=len(images.classes),
+        classes=images.classes,
         found=found,
     )
