@@ -80,7 +80,10 @@ class ImageFolder(Dataset[Any]):
         labels: bool | Sequence[str] = False,
     ) -> None:
         registered = suffixes()
-        height, width = size if isinstance(size, (tuple, list)) and len(size) == 2 else (size, size)
+        height: Any = size
+        width: Any = size
+        if isinstance(size, (tuple, list)) and len(size) == 2:
+            height, width = size
         check_int("ImageFolder", "size", height)
         check_int("ImageFolder", "size", width)
         if not isinstance(mirror, bool):
