@@ -73,7 +73,7 @@ def test_diagnoses_are_said_and_logged(tmp_path, capsys, monitor):
     ]
     shown = capsys.readouterr().err
     assert "step 7: oscillation: It turns. Stop it." in shown and "a word" in shown
-    assert "12/12" in shown and "D(G(z))=" in shown and "JSD≥=" in shown
+    assert "12/12" in shown and ", D 1." in shown and " G 0." in shown
 
 
 def test_the_monitor_resumes_with_the_run(tmp_path):
@@ -134,8 +134,8 @@ def test_tensorboard_shows_scalars_and_grids(tmp_path):
         expected = [(line["step"], line[name]) for line in lines if name in line]
         found = [(event.step, event.value) for event in shown.Scalars(name)]
         assert found == [(step, pytest.approx(value)) for step, value in expected]
-    assert [event.step for event in shown.Images("samples")] == [6, 8, 12]
-    image = Image.open(io.BytesIO(shown.Images("samples")[0].encoded_image_string)).convert("L")
+    assert [event.step for event in shown.Images("samples")] == [0, 6, 8, 12]
+    image = Image.open(io.BytesIO(shown.Images("samples")[1].encoded_image_string)).convert("L")
     assert image.tobytes() == Image.open(tmp_path / "samples-00000006.png").tobytes()
 
 
@@ -159,13 +159,45 @@ def test_images_are_shown_without_being_asked(tmp_path, capsys, channels):
     if channels == 2:
         assert not files
         return
-    assert [file.name for file in files] == [f"samples-{step:08d}.png" for step in (4, 8, 12)]
+    assert [file.name for file in files] == [f"samples-{step:08d}.png" for step in (0, 4, 8, 12)]
     pictures = [np.array(Image.open(file)) for file in files]
-    assert pictures[0].shape == ((20, 26) if channels == 1 else (20, 26, 3))
-    assert all(
-        np.array_equal(one, pictures[0]) for one in pictures
-    )  # fixed latents; it learned nothing
-    assert pictures[0].std() > 10
+    # 4 x 3 images of 4 x 4 pixels, enlarged 32 times, with 2 pixels between them, below a line of text.
+    expected = (22 + 3 * 130 + 2, 4 * 130 + 2)
+    assert pictures[0].shape == (expected if channels == 1 else (*expected, 3))
+    for one in pictures:  # fixed latents; it learned nothing
+        np.testing.assert_array_equal(one[22:], pictures[0][22:])
+        assert (one[:22] < 100).any()
+    assert not np.array_equal(pictures[0][:22], pictures[1][:22])  # the step
+    assert pictures[0][22:].std() > 10
+    assert np.array(Image.open(tmp_path / "reals.png")).shape == pictures[0].shape
+
+
+def test_pictures_come_early_and_then_regularly(tmp_path):
+    G, D = Painter(1), nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
+    options = {"source": torch.rand(30, 1, 4, 4), "samples": 1, "checkpoint_every": 150}
+
+    def steps():
+        return [int(path.stem[8:]) for path in sorted(tmp_path.glob("samples-*.png"))]
+
+    run(tmp_path, G=G, D=D, steps=150, sample_every=250, **options)
+    assert steps() == [0, 100, 150]
+    run(tmp_path, G=G, D=D, steps=501, sample_every=250, resume="auto", **options)
+    assert steps() == [0, 100, 150, 200, 250, 500, 501]
+
+
+def test_a_grid_is_of_the_average_once_it_has_forgotten_its_first_weights(tmp_path):
+    def trained(decay, steps):
+        torch.manual_seed(0)
+        G, D = Painter(1), nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
+        out = tmp_path / f"{decay}-{steps}"
+        options = {"source": torch.rand(30, 1, 4, 4), "sample_every": 100, "samples": 4}
+        trainer = run(out, G=G, D=D, steps=steps, ema=decay, **options).trainer
+        assert trainer.ema is not None
+        return np.array(Image.open(out / f"samples-{steps:08d}.png"))[22:]
+
+    # 0.9^29 is below 0.05, and 0.9^28 above.
+    plain, late = trained(0.999, 28), trained(0.999, 29)
+    assert np.array_equal(trained(0.9, 28), plain) and not np.array_equal(trained(0.9, 29), late)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -213,3 +245,16 @@ def test_a_grid_is_never_larger_than_4096_pixels(shape, expected):
     assert grid.shape == expected
     first = images.reshape(shape[0], -1, *shape[-2:])[0, 0, 0, 0]
     assert abs(int(grid[2, 2, 0]) - (first + 1) * 127.5) <= 0.51
+
+
+def test_small_images_are_enlarged_by_a_whole_factor():
+    images = torch.linspace(-1, 1, 6 * 12).reshape(6, 1, 3, 4)
+    grid, large = image_grid(images), image_grid(images, width=100)
+    assert large.shape == (2 + 2 * (8 * 3 + 2), 2 + 3 * (8 * 4 + 2), 1)  # 7 times would be 92 wide
+    for row in range(2):
+        for column in range(3):
+            small = grid[2 + 5 * row :, 2 + 6 * column :][:3, :4, 0]
+            found = large[2 + 26 * row :, 2 + 34 * column :][:24, :32, 0]
+            np.testing.assert_array_equal(found, small.repeat(8, 0).repeat(8, 1))
+    # No enlargement beyond 4096 pixels of height.
+    assert image_grid(torch.zeros(2, 1, 900, 60), width=2000).shape[0] <= 4096

@@ -378,12 +378,94 @@ def test_a_lack_of_memory_is_not_the_images_fault(tmp_path, monkeypatch):
         images[0]
 
 
+def test_rectangles_and_the_sizes_of_the_images(tmp_path):
+    for name, size in (("a.png", (30, 20)), ("b.jpg", (12, 16))):
+        Image.new("RGB", size).save(tmp_path / name)
+    Image.new("RGB", (20, 10)).save(tmp_path / "c.jpg", exif=_orientation(6))  # lies on its side
+    Image.new("L", (5, 5)).save(tmp_path / "d.png")
+    images = ImageFolder(tmp_path, (8, 12))
+    assert images.sizes == [(20, 30), (16, 12), (20, 10), (5, 5)] and not images.gray
+    assert [image.shape for image in images] == [(3, 8, 12)] * 4
+    images = ImageFolder(tmp_path, [12, 8], channels=1)
+    assert images.size == (12, 8) and images[2].shape == (1, 12, 8)
+    for path in tmp_path.glob("*.jpg"):
+        path.unlink()
+    (tmp_path / "a.png").unlink()
+    assert ImageFolder(tmp_path, 8).gray
+
+
+def test_a_large_jpeg_is_decoded_small(tmp_path):
+    """As libjpeg can: what is left of it for the item is the same but for rounding."""
+    ramp = np.linspace(0, 255, 800).astype(np.uint8)[None, :, None].repeat(800, 0).repeat(3, 2)
+    Image.fromarray(ramp).save(tmp_path / "a.jpg", quality=95)
+    images = ImageFolder(tmp_path, 16)
+    with Image.open(tmp_path / "a.jpg") as whole:
+        whole.draft(None, (32, 32))
+        assert whole.size == (100, 100)
+    expected = torch.linspace(-1, 1, 800).reshape(16, 50).mean(1).expand(3, 16, 16)
+    torch.testing.assert_close(images[0], expected, atol=0.02, rtol=0)
+
+
+def test_small_items_are_read_once(tmp_path, monkeypatch):
+    for i in range(3):
+        noisy(tmp_path / f"{i}.png")
+    images = ImageFolder(tmp_path, 8)
+    first = list(images)
+    for path in images.paths:
+        path.unlink()
+    assert all(torch.equal(a, b) for a, b in zip(first, images, strict=True))
+    assert torch.equal(torch.cat(list(DataLoader(images, num_workers=1))), torch.stack(first))
+    for i in range(3):
+        noisy(tmp_path / f"{i}.png")
+    monkeypatch.setattr("pygan._image_folder._KEPT", 3 * 3 * 64 - 1)
+    images = ImageFolder(tmp_path, 8)
+    images[0]
+    images.paths[0].unlink()
+    with pytest.warns(UserWarning, match="cannot read"):
+        assert torch.equal(images[0], images[1])
+
+
+def test_mirrored_images_follow_the_generator(tmp_path):
+    noisy(tmp_path / "a.png")
+    plain = ImageFolder(tmp_path, 8)[0]
+    images = ImageFolder(tmp_path, 8, mirror=True)
+    torch.manual_seed(0)
+    drawn = [images[0] for _ in range(40)]
+    is_plain = [torch.equal(x, plain) for x in drawn]
+    assert 8 < sum(is_plain) < 32
+    assert all(same or torch.equal(x, plain.flip(2)) for x, same in zip(drawn, is_plain))
+    torch.manual_seed(0)
+    assert all(torch.equal(images[0], x) for x in drawn)
+    with pytest.raises(TypeError, match="mirror must be a bool, got 1"):
+        ImageFolder(tmp_path, 8, mirror=1)
+
+
+def test_labels_are_the_subfolders(tmp_path):
+    for name in ("dog/1.png", "cat/deep/2.png", "cat/3.png", "bird/4.png"):
+        noisy(tmp_path / name)
+    images = ImageFolder(tmp_path, 8, labels=True)
+    assert images.classes == ["bird", "cat", "dog"]
+    assert [label for _, label in images] == [0, 1, 1, 2]
+    assert images[0][0].shape == (3, 8, 8)
+    images = ImageFolder(tmp_path, 8, labels=["dog", "cat"])
+    assert [label for _, label in images] == [1, 1, 0]
+    assert {path.relative_to(tmp_path).parts[0] for path in images.paths} == {"cat", "dog"}
+    for labels in (["dog", "cow"], ["dog", "dog"]):
+        with pytest.raises(ValueError, match=r"names of subfolders with images \(bird, cat, dog\)"):
+            ImageFolder(tmp_path, 8, labels=labels)
+    with pytest.raises(ValueError, match=r"labels need at least two subfolders, got \['dog'\]"):
+        ImageFolder(tmp_path, 8, labels=["dog"])
+    noisy(tmp_path / "5.png")
+    with pytest.raises(ValueError, match=r"labels must be False where images lie outside .*5\.png"):
+        ImageFolder(tmp_path, 8, labels=True)
+
+
 def test_image_folder_checks_its_arguments(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"must be a folder, got .*nowhere"):
         ImageFolder(tmp_path / "nowhere", 8)
     with pytest.raises(ValueError, match="must have images in it, got none in"):
         ImageFolder(folder / "e.png", 8)
-    for size in (0, -1, 2.5, True, (8, 8)):
+    for size in (0, -1, 2.5, True, (8, 0), (8, 8, 8), None):
         with pytest.raises(ValueError, match="size must be an int of at least 1"):
             ImageFolder(folder, size)
     for channels in (0, 2, 4, "RGB"):

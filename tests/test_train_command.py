@@ -20,7 +20,8 @@ from helpers_fit import start
 from pygan import __main__, checkpoint, datasets
 from pygan.training.config import DataTable
 from pygan.training.config_train import train_keys
-from pygan.training.sources import scatter, source
+from pygan.training.drawing import scatter
+from pygan.training.sources import source
 
 TINY = ["--set", "model.width=4", "--set", "train.progress=false"]
 
@@ -82,7 +83,7 @@ def test_a_run_on_a_folder_of_images_in_worker_processes(tmp_path):
     more = ["--set", "data.size=16", "--set", "train.batch_size=4", "--set", "train.workers=2"]
     assert command("--data", folder, "--steps", 4, "--out", out, *more) == 0
     with Image.open(out / "samples-00000004.png") as grid:
-        assert grid.size == (2 + 8 * 18,) * 2
+        assert grid.size == (2 + 8 * 66, 22 + 2 + 8 * 66)
 
 
 @pytest.mark.parametrize(
@@ -191,8 +192,9 @@ def in_child(report, limit, *arguments):
 
 def test_a_full_disk_is_one_line_and_status_2(tmp_path):
     report, out = tmp_path / "report", tmp_path / "out"
-    arguments = [*RING, "--steps", 2, "--out", out, "--set", "train.tensorboard=false"]
-    process = start(in_child, report, 5000, *arguments)
+    more = ["--set", "train.tensorboard=false", "--set", "model.width=64"]
+    arguments = [*RING, "--steps", 2, "--out", out, *more]
+    process = start(in_child, report, 60_000, *arguments)
     process.join()
     assert process.exitcode == 2
     path = out / "checkpoints/step-00000002.pt"
@@ -281,12 +283,15 @@ def test_the_picture_of_points():
     picture = scatter(
         torch.tensor([[4.0, 2.0], [1.0, -1.0], [99.0, 0.0], [float("nan"), 0.0]]), mixture
     )
-    assert picture.shape == (384, 384, 3)
+    assert picture.shape == (480 + 10 + 24, 480 + 34 + 10, 3)
+    margin = np.concatenate([picture[490:].ravel(), picture[:, :34].ravel()])
+    assert 100 < (margin < 128).sum() < 10_000  # ticks and numbers
+    picture = picture[10:490, 34:514]
     blue = np.argwhere((picture == (31, 119, 180)).all(2))
     assert len(blue) == 2 * 9
     middle = np.unique(blue, axis=0).reshape(2, 9, 2).mean(1)
-    position = (middle[:, ::-1] / 383 * 2 - 1) * 5.0 * [1, -1]
-    np.testing.assert_allclose(position, [[4.0, 2.0], [1.0, -1.0]], atol=5.0 / 383)
+    position = (middle[:, ::-1] / 479 * 2 - 1) * 5.0 * [1, -1]
+    np.testing.assert_allclose(position, [[4.0, 2.0], [1.0, -1.0]], atol=5.0 / 479)
     gray = np.argwhere((picture == 200).all(2))
     assert len(gray) > 24 * 20
 

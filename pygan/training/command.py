@@ -9,23 +9,29 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from pygan import checkpoint
 from pygan.checkpoint import CheckpointError
 from pygan.training import config as configuration
+from pygan.training.choices import threads
 from pygan.training.config import Config, ConfigError
 from pygan.training.config_train import train_help
 from pygan.training.config_values import first_line
 from pygan.training.fit import FitResult, fit
 from pygan.training.models import ARCHITECTURES
-from pygan.training.sources import source
+from pygan.training.progress import duration
+from pygan.training.sources import Source, source
 
 __all__ = ["add_parser", "train"]
 
@@ -74,10 +80,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Carries out the command; returns its exit status."""
     try:
         config = _config(arguments)
+        out = arguments.out or Path("runs") / Path(config.data.name).resolve().name
+        if arguments.resume is not None:
+            config = _config(arguments, _resumed(arguments.resume, out))
         if arguments.print_config:
             print(configuration.as_toml(config))
             return 0
-        out = arguments.out or Path("runs") / Path(config.data.name).resolve().name
         changes = arguments.allow_changes
         result = train(config, out, resume=arguments.resume, allow_changes=changes)
     except BrokenPipeError:
@@ -117,7 +125,19 @@ def train(
         what = source(config.data, seed)
     model = dict(config.model)
     with _fitting("[model]"):
-        G, D = ARCHITECTURES[model.pop("architecture")](what.shape, **model)
+        G, D = ARCHITECTURES[model.pop("architecture")](
+            what.shape, classes=len(what.classes), **model
+        )
+    if config.machine.channels_last:
+        for net in (G, D):
+            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    before = torch.get_num_threads()
+    count = _threads(config, what, G, D)
+    config = replace(config, data=what.table, machine=replace(config.machine, threads=count))
+    if what.found and os.environ.get("RANK", "0") == "0":
+        plural = "1 thread" if (count or before) == 1 else f"{count or before} threads"
+        where = "a GPU" if torch.cuda.is_available() else f"the CPU, {plural}"
+        print(f"pygan train: {what.found}, on {where}", file=sys.stderr)
     table, steps = config.optimizer, options["steps"]
     rates = (table.lr, table.lr if table.d_lr is None else table.d_lr)
     g_optimizer, d_optimizer = (
@@ -128,26 +148,44 @@ def train(
     )
 
     factor = _Decay(table.decay_from, steps if table.decay_from < 1.0 else None)
-    return fit(
-        G,
-        D,
-        what.data,
-        g_optimizer=g_optimizer,
-        d_optimizer=d_optimizer,
-        latent=config.model["latent"],
-        lr_schedulers=[LambdaLR(o, factor) for o in (g_optimizer, d_optimizer)],
-        out=out,
-        seed=seed,
-        noise=config.schedule(),
-        penalties=config.penalty_list(),
-        conditional=False,
-        preview=what.preview,
-        evaluate=what.evaluate,
-        resume=resume,
-        allow_changes=allow_changes,
-        config=config.plain(),
-        **options,
-    )
+    try:
+        torch.set_num_threads(count or before)
+        return fit(
+            G,
+            D,
+            what.data,
+            g_optimizer=g_optimizer,
+            d_optimizer=d_optimizer,
+            latent=config.model["latent"],
+            lr_schedulers=[LambdaLR(o, factor) for o in (g_optimizer, d_optimizer)],
+            out=out,
+            seed=seed,
+            noise=config.schedule(),
+            penalties=config.penalty_list(),
+            conditional=len(what.classes) > 0,
+            preview=what.preview,
+            evaluate=what.evaluate,
+            resume=resume,
+            allow_changes=allow_changes,
+            config={**config.plain(), "classes": list(what.classes)},
+            **options,
+        )
+    finally:
+        torch.set_num_threads(before)
+
+
+def _threads(config: Config, what: Source, G: nn.Module, D: nn.Module) -> int | None:
+    """How many CPU threads the run takes; None: as many as torch does."""
+    if config.machine.threads is not None or "OMP_NUM_THREADS" in os.environ:
+        return config.machine.threads
+    if config.model["architecture"] == "mlp":
+        return 1
+    if torch.cuda.is_available():
+        return None
+    n = config.train["batch_size"]
+    labels = [torch.zeros(n, dtype=torch.int64)] * (len(what.classes) > 0)
+    latents, samples = torch.zeros(n, config.model["latent"]), torch.zeros(n, *what.shape)
+    return threads(G, D, [latents, *labels], [samples, *labels])
 
 
 class _Decay:
@@ -201,7 +239,17 @@ def _fitting(table: str) -> Iterator[None]:
         raise ConfigError(f"pygan train: {table} {first_line(error)}") from error
 
 
-def _config(arguments: argparse.Namespace) -> Config:
+def _resumed(resume: str, out: Path) -> dict[str, Any]:
+    """The configuration of the checkpoint that a run continues from; empty where there is none, of which `fit` has to
+    say what is wrong."""
+    path = checkpoint.latest(out / "checkpoints") if resume == "auto" else Path(resume)
+    with suppress(CheckpointError, OSError, KeyError):
+        if path is not None:
+            return dict(checkpoint.load(path)["config"])
+    return {}
+
+
+def _config(arguments: argparse.Namespace, resumed: dict[str, Any] | None = None) -> Config:
     overrides: dict[str, Any] = {}
     for given in arguments.set:
         configuration.override(overrides, given)
@@ -214,17 +262,24 @@ def _config(arguments: argparse.Namespace) -> Config:
             overrides.setdefault("train", {})[key] = getattr(arguments, key)
     if arguments.data is None and arguments.config is None:
         raise ConfigError("pygan train: --data or --config must be given; see pygan train --help")
-    return configuration.load(arguments.data, arguments.config, overrides)
+    return configuration.load(arguments.data, arguments.config, overrides, resumed=resumed)
 
 
 def _report(result: FitResult, out: Path) -> None:
     shown = {k: v for k, v in result.metrics.items() if isinstance(v, (int, float))}
+    here = result.steps - result.first_step
+    speed = here / max(result.seconds, 1e-9)
     print(
-        f"\n{result.steps} steps done"
-        + (f", stopped by {result.stopped_by}" if result.stopped_by else "")
+        f"\n{result.steps:,} steps done"
+        + (f", {here:,} of them" if result.first_step else "")
+        + f" in {duration(result.seconds)}, {speed:.3g} a second"
+        + (f"; stopped by {result.stopped_by}" if result.stopped_by else "")
     )
     for name, value in shown.items():
         print(f"  {name:<14} {value:.4g}")
-    print(f"In {out}: metrics.jsonl, samples-*.png, checkpoints/ (the last: {result.checkpoint})")
+    reals = "reals.png, " if (out / "reals.png").exists() else ""
+    print(
+        f"In {out}: metrics.jsonl, samples-*.png, {reals}checkpoints/ (the last: {result.checkpoint})"
+    )
     if result.stopped_by:
         print("Continue with the same command and --resume.")

@@ -1,7 +1,7 @@
 """The configuration of a run of `pygan train`: TOML, on top of the recipe of its data.
 
 [data]
-name = "ring"                    # ring, grid, digits, stacked-digits, or a folder of images
+name = "ring"                    # ring, grid, digits, stacked-digits, or a folder of images; the rest: DataTable
 [model]
 architecture = "mlp"             # or dcgan; the other keys are arguments of that function
 latent = 2
@@ -20,6 +20,9 @@ until = 0.8                      # for `steps`: this share of the run's
 [[penalties]]                    # classes of pygan.penalties and their arguments
 name = "R1"
 gamma = 1.0
+[machine]                        # how it is computed
+threads = 1
+channels_last = true             # of convolutions
 """
 
 from __future__ import annotations
@@ -30,6 +33,8 @@ from dataclasses import fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from pygan.training.config_tables import Config, DataTable, OptimizerTable, config_of
 from pygan.training.config_values import ConfigError, as_value, check_known, check_plain
@@ -52,12 +57,18 @@ __all__ = [
 
 
 def load(
-    data: str | None = None, path: Path | None = None, overrides: Mapping[str, Any] | None = None
+    data: str | None = None,
+    path: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    resumed: Mapping[str, Any] | None = None,
 ) -> Config:
     """The recipe of the data, overwritten by the file at `path`, and that by `overrides` (nested tables).
 
     Args:
         data: what [data] name is to be; None: what the file says.
+        resumed: the tables of the run that is continued. For a folder of images they take the place of the recipe:
+            what was chosen by the images and the machine stays as it is.
 
     Raises:
         ConfigError: an unknown table or key, a value of the wrong type, or a file that is no TOML.
@@ -74,7 +85,8 @@ def load(
             overrides = _merged(overrides, {"data": {"name": data}})
         merged = _merged(given, overrides)
         name = merged.get("data", {}).get("name", DataTable.name)
-        recipe = _merged(_recipe(name), {"data": {"name": name}})
+        below = _recipe(name) if name in recipes() or not resumed else _as_file(resumed)
+        recipe = _merged(below, {"data": {"name": name}})
         return config_of(_merged(recipe, merged))
     except ConfigError as error:
         raise ConfigError(f"pygan train: {where}: {error}") from None
@@ -115,11 +127,22 @@ def recipes() -> list[str]:
     """The data that a recipe is there for, but for folders of images."""
     folder = resources.files("pygan.training") / "recipes"
     names = (entry.name for entry in folder.iterdir())
-    return sorted(n[:-5] for n in names if n.endswith(".toml") and n != "images.toml")
+    return sorted(n[:-5] for n in names if n.endswith(".toml") and not n.startswith("images"))
+
+
+def _as_file(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables of a checkpoint as a file has them, which cannot say that a value is not given; what else a checkpoint
+    tells of a run is left out."""
+    known = {field.name: tables[field.name] for field in fields(Config) if field.name in tables}
+    for name, table in known.items():
+        if isinstance(table, dict):
+            known[name] = {key: value for key, value in table.items() if value is not None}
+    return known
 
 
 def _recipe(name: Any) -> dict[str, Any]:
-    file = f"{name if name in recipes() else 'images'}.toml"
+    images = "images-cuda" if torch.cuda.is_available() else "images"
+    file = f"{name if name in recipes() else images}.toml"
     return tomllib.loads((resources.files("pygan.training") / "recipes" / file).read_text("utf-8"))
 
 

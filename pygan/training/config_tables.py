@@ -13,7 +13,7 @@ from pygan.training.config_train import check_train
 from pygan.training.config_values import ConfigError, check_arguments, check_range, shown
 from pygan.training.models import ARCHITECTURES
 
-__all__ = ["Config", "DataTable", "OptimizerTable", "config_of"]
+__all__ = ["Config", "DataTable", "MachineTable", "OptimizerTable", "config_of"]
 
 # Each size in [model]: beyond it memory runs out.
 _MOST_MODEL = 1 << 16
@@ -22,10 +22,10 @@ _MOST_MODEL = 1 << 16
 _DATA_KEYS = {
     "ring": {"samples", "scale"},
     "grid": {"samples", "scale"},
-    "digits": set[str](),
+    "digits": {"labels"},
     "stacked-digits": {"samples"},
 }
-_FOLDER_KEYS = {"size", "channels", "background"}
+_FOLDER_KEYS = {"size", "largest", "channels", "background", "mirror", "labels"}
 
 
 @dataclass(frozen=True)
@@ -37,26 +37,45 @@ class DataTable:
     """Of the mixtures and the stacked digits: the size of the training set."""
     scale: float = 1.0
     """Of the mixtures: the networks see points times this. They are judged as they are."""
-    size: int = 32
-    """Of a folder's images: height and width in pixels."""
-    channels: int = 3
-    """Of a folder's images: 3 for RGB, 1 for gray."""
+    size: int | list[int] | None = None
+    """Of a folder's images: [height, width] in pixels, or both in one number. Without it a size is chosen that fits
+    them, and the networks."""
+    largest: int = 64
+    """Of a folder's images: the shorter side of a size that is chosen, at most."""
+    channels: int | None = None
+    """Of a folder's images: 3 for RGB, 1 for gray. Without it 1 if all of them are gray."""
     background: str = "white"
     """Of a folder's images: the color behind transparent pixels."""
+    mirror: bool = False
+    """Of a folder's images: turn left and right about in half of them, at random, where both look alike."""
+    labels: bool | list[str] = False
+    """Of a folder's images, or the digits: train networks that are told what to generate. The labels of a folder are
+    its subfolders: all of them, or those of a list."""
 
     def __post_init__(self) -> None:
         if not self.name:
             raise ConfigError("[data] name must not be empty")
         check_range("[data] samples", self.samples, 1, 10**8)
         check_range("[data] scale", self.scale, 1e-6, 1e6)
-        check_range("[data] size", self.size, 1, 4096)
-        if self.channels not in (1, 3):
+        for side in self.size if isinstance(self.size, list) else [self.size]:
+            if side is not None:
+                check_range("[data] size", side, 1, 4096)
+        if isinstance(self.size, list) and len(self.size) != 2:
+            raise ConfigError(
+                f"[data] size must be a number or [height, width], got {shown(self.size)}"
+            )
+        check_range("[data] largest", self.largest, 8, 256)
+        if self.channels not in (None, 1, 3):
             raise ConfigError(f"[data] channels must be 1 or 3, got {self.channels}")
         its_keys = _DATA_KEYS.get(self.name, _FOLDER_KEYS)
         for option in fields(self):
             key, value = option.name, getattr(self, option.name)
             if key != "name" and key not in its_keys and value != option.default:
                 raise ConfigError(f"[data] {key} has no effect on {self.name}, got {shown(value)}")
+        if self.name in _DATA_KEYS and not isinstance(self.labels, bool):
+            raise ConfigError(
+                f"[data] labels must be true or false of {self.name}, got {shown(self.labels)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -83,6 +102,21 @@ class OptimizerTable:
 
 
 @dataclass(frozen=True)
+class MachineTable:
+    """[machine]: how it is computed, not what."""
+
+    threads: int | None = None
+    """Of the CPU. Without it, and without OMP_NUM_THREADS, one for perceptrons, and for convolutions on a CPU the
+    number that turns out to be fastest."""
+    channels_last: bool = False
+    """Keep convolutions in torch.channels_last, which is faster on most GPUs, and on CPUs."""
+
+    def __post_init__(self) -> None:
+        if self.threads is not None:
+            check_range("[machine] threads", self.threads, 1, 1024)
+
+
+@dataclass(frozen=True)
 class Config:
     """The tables of a run."""
 
@@ -92,6 +126,7 @@ class Config:
     train: dict[str, Any]
     noise: dict[str, Any]
     penalties: list[dict[str, Any]]
+    machine: MachineTable
 
     def plain(self) -> dict[str, Any]:
         """As dicts and lists, for checkpoints."""
@@ -125,7 +160,7 @@ def config_of(tables: dict[str, Any]) -> Config:
     check_train(train)
     arguments = dict(model)
     architecture = named("[model]", "architecture", ARCHITECTURES, arguments)
-    check_arguments("[model]", architecture, arguments, set_elsewhere={"shape"})
+    check_arguments("[model]", architecture, arguments, set_elsewhere={"shape", "classes"})
     for key, value in arguments.items():
         if type(value) is int:
             check_range(f"[model] {key}", value, 1, _MOST_MODEL)
@@ -136,6 +171,7 @@ def config_of(tables: dict[str, Any]) -> Config:
         train=train,
         noise=tables.get("noise", {}),
         penalties=tables.get("penalties", []),
+        machine=_table(MachineTable, "[machine]", tables.get("machine", {})),
     )
     config.schedule(), config.penalty_list()  # for what is wrong with them
     return config

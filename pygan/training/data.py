@@ -167,6 +167,14 @@ class Data:
         chosen = torch.randint(max(len(self._labels), 1), (n,), generator=generator)
         return self._labels[chosen.to(self._labels.device)] if len(self._labels) else None
 
+    def some(self, n: int, seed: int) -> Tensor:
+        """At most n different samples, chosen at random, on the CPU or where the tensors are."""
+        generator = torch.Generator().manual_seed(seed)
+        chosen = torch.randperm(self.size, generator=generator)[:n]
+        if self._tensors is not None:
+            return self._tensors[0][chosen.to(self._tensors[0].device)]
+        return self._some(chosen.tolist())[0]
+
     def _known_labels(self) -> Tensor:
         if self._tensors is not None:
             return self._tensors[1] if len(self._tensors) == 2 else torch.empty(0)

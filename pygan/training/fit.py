@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,10 @@ class FitResult:
     """The last checkpoint."""
     stopped_by: str | None
     """"SIGTERM" or "SIGINT", if one ended the run early."""
+    first_step: int
+    """Iterations that had been done before this call."""
+    seconds: float
+    """What the iterations of this call took, with all that was logged and saved meanwhile."""
 
     @property
     def exit_code(self) -> int:
@@ -149,11 +154,15 @@ def fit(
         seed = beginning.settings["seed"]
         made = trainer(networks, seed=seed, scaler=processes.scaler)
         run = Run(made, own, source, processes, storage, lock, beginning)
+        first, began = run.state.step, time.perf_counter()
         run.train()
+        seconds = time.perf_counter() - began
     return FitResult(
         trainer=run.trainer,
         steps=run.state.step,
         metrics=run.metrics,
         checkpoint=run.storage.last,
         stopped_by=None if run.stopped_by is None else signal.Signals(run.stopped_by).name,
+        first_step=first,
+        seconds=seconds,
     )

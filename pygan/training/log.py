@@ -1,11 +1,11 @@
-"""Where the numbers of a run go: metrics.jsonl, TensorBoard, and a progress bar."""
+"""Where the numbers and pictures of a run go: metrics.jsonl, TensorBoard, PNG files, and the screen."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,9 @@ from numpy.typing import NDArray
 from pygan.checkpoint import writing
 from pygan.training.extras import extra
 from pygan.training.preview import write_png
+from pygan.training.progress import Progress
 
 __all__ = ["Log", "MetricsFile"]
-
-_SHOWN = {
-    "d_loss": "D",
-    "g_loss": "G",
-    "d_real": "D(x)",
-    "d_fake": "D(G(z))",
-    "jsd_bound": "JSD≥",
-    "sigma": "σ",
-}
 
 
 class MetricsFile:
@@ -83,11 +75,18 @@ class Log:
         steps: of the whole run.
         start: steps that an earlier, resumed run has done; what it logged of later ones is cut off.
         tensorboard: whether to write events for TensorBoard.
-        progress: whether to show a progress bar; None: where standard error is a terminal.
+        progress, wait: `shown` and `wait` of :class:`Progress`.
     """
 
     def __init__(
-        self, out: Path, *, steps: int, start: int, tensorboard: bool, progress: bool | None
+        self,
+        out: Path,
+        *,
+        steps: int,
+        start: int,
+        tensorboard: bool,
+        progress: bool | None,
+        wait: Callable[[], None] | None = None,
     ) -> None:
         self.out = out
         self.metrics = MetricsFile(out / "metrics.jsonl", start)
@@ -96,14 +95,7 @@ class Log:
             summary = extra("torch.utils.tensorboard", "pygan.fit(tensorboard=True)")
             # Events of later steps, which will come again, are not to be shown twice.
             self._writer = summary.SummaryWriter(out, purge_step=start + 1 if start else None)
-        if progress is None:
-            progress = sys.stderr.isatty()
-        self._tqdm = extra("tqdm", "pygan.fit").tqdm
-        self._bar = self._tqdm(total=steps, initial=start, disable=not progress, unit="step")
-
-    def advance(self) -> None:
-        """One more step is done."""
-        self._bar.update()
+        self.progress = Progress(steps=steps, start=start, shown=progress, wait=wait)
 
     def numbers(self, step: int, values: dict[str, float]) -> None:
         """One line of metrics, and as many scalars."""
@@ -112,8 +104,7 @@ class Log:
             with writing(self.out):
                 for name, value in values.items():
                     self._writer.add_scalar(name, value, step)
-        shown = {label: f"{values[name]:.3g}" for name, label in _SHOWN.items() if name in values}
-        self._bar.set_postfix(shown, refresh=False)
+        self.progress.values(values)
 
     def diagnosis(self, step: int, diagnosis: Any) -> None:
         """What the monitor has to say: on the screen, and as a line of metrics, of the step at which it was said."""
@@ -128,16 +119,25 @@ class Log:
         """Where the sample grid of a step is."""
         return self.out / f"samples-{step:08d}.png"
 
+    @property
+    def reals_path(self) -> Path:
+        """Where the grid of real samples is."""
+        return self.out / "reals.png"
+
     def picture(self, step: int, array: NDArray[np.uint8]) -> None:
-        """A sample grid (H, W, C)."""
+        """The sample grid (H, W, C) of a step."""
         write_png(self.picture_path(step), array)
         if self._writer is not None:
             with writing(self.out):
                 self._writer.add_image("samples", array, step, dataformats="HWC")
 
+    def reals(self, array: NDArray[np.uint8]) -> None:
+        """A grid (H, W, C) of real samples."""
+        write_png(self.reals_path, array)
+
     def say(self, text: str) -> None:
         """A line above the progress bar."""
-        self._tqdm.write(text, file=sys.stderr)
+        self.progress.say(text)
 
     def sync(self) -> None:
         """Return when all that was logged is on the disk."""
@@ -147,7 +147,7 @@ class Log:
                 self._writer.flush()
 
     def close(self) -> None:
-        self._bar.close()
+        self.progress.close()
         self.metrics.close()
         if self._writer is not None:
             with writing(self.out):

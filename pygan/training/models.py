@@ -1,25 +1,44 @@
-"""The networks of `pygan train`: perceptrons for points and tiny images, convolutions for images up to 64 × 64.
+"""The networks of `pygan train`: perceptrons for points and tiny images, convolutions for images from 8 to 256 pixels.
 
 They are plain modules, good for a first run of one's own as well:
 
     from pygan.training.models import dcgan
     G, D = dcgan((3, 32, 32), latent=128)
+
+With ``classes`` both take labels as a second argument.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from pygan._arguments import check_int
 
-__all__ = ["ARCHITECTURES", "dcgan", "mlp"]
+__all__ = [
+    "ARCHITECTURES",
+    "ConditionalGenerator",
+    "ProjectionDiscriminator",
+    "dcgan",
+    "fitting_side",
+    "halvings",
+    "mlp",
+]
+
+_LEAST, _MOST = 8, 256  # pixels of a picture's shorter side
 
 
 def mlp(
-    shape: Sequence[int], *, latent: int, width: int = 128, depth: int = 2, batch_norm: bool = False
+    shape: Sequence[int],
+    *,
+    latent: int,
+    width: int = 128,
+    depth: int = 2,
+    batch_norm: bool = False,
+    classes: int = 0,
 ) -> tuple[nn.Module, nn.Module]:
     """Perceptrons with `depth` hidden layers of `width` units each: ReLU in the generator, LeakyReLU(0.2) in the
     discriminator.
@@ -28,6 +47,7 @@ def mlp(
         shape: of a sample: (d,) for points, (C, H, W) for images, which are in [-1, 1] (the generator ends in tanh).
         latent: elements of a latent.
         batch_norm: in the generator's hidden layers.
+        classes: of conditional networks, which get labels (N,) int64 from 0 to classes - 1 as well; 0: none.
 
     Returns:
         (generator, discriminator): (N, latent) to (N, *shape), and (N, *shape) to (N, 1).
@@ -35,7 +55,7 @@ def mlp(
     Raises:
         ValueError: a size that is no positive int.
     """
-    _check_sizes("mlp", shape, latent=latent, width=width, depth=depth)
+    _check_sizes("mlp", shape, classes, latent=latent, width=width, depth=depth)
     size = math.prod(shape)
 
     def hidden(inputs: int, activation: nn.Module, norm: bool) -> list[nn.Module]:
@@ -45,7 +65,7 @@ def mlp(
             activation,
         ]
 
-    generator = hidden(latent, nn.ReLU(), batch_norm)
+    generator = hidden(latent * (2 if classes else 1), nn.ReLU(), batch_norm)
     discriminator = [nn.Flatten(), *hidden(size, nn.LeakyReLU(0.2), False)]
     for _ in range(depth - 1):
         generator += hidden(width, nn.ReLU(), batch_norm)
@@ -54,47 +74,59 @@ def mlp(
     if len(shape) > 1:
         generator += [nn.Tanh(), nn.Unflatten(1, tuple(shape))]
     discriminator.append(nn.Linear(width, 1))
-    return nn.Sequential(*generator), nn.Sequential(*discriminator)
+    return _conditional(generator, discriminator, latent, width, classes)
 
 
 def dcgan(
-    shape: Sequence[int], *, latent: int, width: int = 64, batch_norm: bool = True
+    shape: Sequence[int],
+    *,
+    latent: int,
+    width: int = 64,
+    batch_norm: bool = True,
+    most: int = 512,
+    classes: int = 0,
 ) -> tuple[nn.Module, nn.Module]:
     """Convolutional networks in the manner of DCGAN (Radford et al. 2016): strides instead of pooling, one layer for
-    every halving of the image down to 4 × 4. The discriminator has no BatchNorm, which gradient penalties and noise
-    go badly with.
+    every halving of the image down to 4 to 7 pixels. The discriminator has no BatchNorm, which gradient penalties and
+    noise go badly with.
 
     Args:
-        shape: of a sample: (C, S, S), S = 8, 16, 32 or 64; values in [-1, 1].
+        shape: of a sample: (C, H, W), values in [-1, 1]. The shorter side is from 8 to 256 pixels, and both are
+            multiples of 2 to the number of halvings, which is :func:`halvings` of the shorter side: 28 x 28, 32 x 32,
+            48 x 64, 256 x 256.
         latent: elements of a latent.
-        width: channels of the layer next to the image; doubled at every halving.
+        width: channels of the layer next to the image; doubled at every halving, to at most `most`.
         batch_norm: in the generator.
+        classes: of conditional networks, which get labels (N,) int64 from 0 to classes - 1 as well; 0: none.
 
     Returns:
-        (generator, discriminator): (N, latent) to (N, C, S, S), and (N, C, S, S) to (N, 1).
+        (generator, discriminator): (N, latent) to (N, C, H, W), and (N, C, H, W) to (N, 1).
 
     Raises:
         ValueError: a size that does not fit.
     """
-    if len(shape) != 3 or shape[1] != shape[2] or shape[1] not in (8, 16, 32, 64):
+    _check_sizes("dcgan", shape, classes, latent=latent, width=width, most=most)
+    n = halvings(min(shape[1:])) if len(shape) == 3 else None
+    if n is None or any(side % 2**n for side in shape[1:]):
         raise ValueError(
-            f"dcgan: shape must be (C, S, S) with S = 8, 16, 32 or 64, got {tuple(shape)}"
+            f"dcgan: shape must be (C, H, W), the shorter side from {_LEAST} to {_MOST} and both multiples of 2 to the "
+            f"number of halvings down to 4 to 7 pixels, such as 28, 32, 48 or 64, got {tuple(shape)}"
         )
-    _check_sizes("dcgan", shape, latent=latent, width=width)
-    widths = [width << i for i in range(int(math.log2(shape[1])) - 2)]
+    widths = [min(width << i, max(width, most)) for i in range(n)]
+    height, breadth = (side >> n for side in shape[1:])
+    last = widths[-1] * height * breadth
+
+    def norm(channels: int) -> list[nn.Module]:
+        return [nn.BatchNorm2d(channels)] if batch_norm else []
 
     def up(inputs: int, outputs: int) -> list[nn.Module]:
-        norm = [nn.BatchNorm2d(outputs)] if batch_norm else []
-        return [
-            nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=not batch_norm),
-            *norm,
-            nn.ReLU(),
-        ]
+        layer = nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=not batch_norm)
+        return [layer, *norm(outputs), nn.ReLU()]
 
-    generator = [
-        nn.Linear(latent, widths[-1] * 16, bias=not batch_norm),
-        nn.Unflatten(1, (widths[-1], 4, 4)),
-        *([nn.BatchNorm2d(widths[-1])] if batch_norm else []),
+    generator: list[nn.Module] = [
+        nn.Linear(latent * (2 if classes else 1), last, bias=not batch_norm),
+        nn.Unflatten(1, (widths[-1], height, breadth)),
+        *norm(widths[-1]),
         nn.ReLU(),
     ]
     discriminator: list[nn.Module] = []
@@ -103,16 +135,74 @@ def dcgan(
     generator += [nn.ConvTranspose2d(width, shape[0], 4, 2, 1), nn.Tanh()]
     for inputs, outputs in zip([shape[0], *widths], widths):
         discriminator += [nn.Conv2d(inputs, outputs, 4, 2, 1), nn.LeakyReLU(0.2)]
-    discriminator += [nn.Flatten(), nn.Linear(widths[-1] * 16, 1)]
-    return nn.Sequential(*generator), nn.Sequential(*discriminator)
+    discriminator += [nn.Flatten(), nn.Linear(last, 1)]
+    return _conditional(generator, discriminator, latent, last, classes)
 
 
-ARCHITECTURES = {"mlp": mlp, "dcgan": dcgan}
+ARCHITECTURES: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {"mlp": mlp, "dcgan": dcgan}
 """By the name that a run's configuration gives."""
 
 
-def _check_sizes(name: str, shape: Sequence[int], **sizes: int) -> None:
+def halvings(side: int) -> int | None:
+    """How often `dcgan` halves an image with that shorter side, to 4 to 7 pixels; None: it does not take it."""
+    return side.bit_length() - 3 if _LEAST <= side <= _MOST else None
+
+
+def fitting_side(pixels: int) -> int:
+    """The largest shorter side that `dcgan` takes of at most that many pixels, but at least 8."""
+    pixels = min(max(pixels, _LEAST), _MOST)
+    n = halvings(pixels)
+    assert n is not None
+    return pixels >> n << n
+
+
+class ConditionalGenerator(nn.Module):
+    """A generator of latents (N, latent) and labels (N,) int64: an embedding of the label beside the latent."""
+
+    def __init__(self, layers: nn.Module, *, latent: int, classes: int) -> None:
+        super().__init__()
+        self.embedding, self.layers = nn.Embedding(classes, latent), layers
+
+    def forward(self, latent: Tensor, labels: Tensor) -> Tensor:
+        return self.layers(torch.cat([latent, self.embedding(labels).to(latent.dtype)], 1))
+
+
+class ProjectionDiscriminator(nn.Module):
+    """A discriminator of samples (N, ...) and labels (N,) int64: the logit of the sample plus the product of its
+    features with an embedding of the label (Miyato and Koyama 2018)."""
+
+    def __init__(self, features: nn.Module, output: nn.Module, *, size: int, classes: int) -> None:
+        super().__init__()
+        self.features, self.output = features, output
+        self.embedding = nn.Embedding(classes, size)
+        nn.init.normal_(self.embedding.weight, std=size**-0.5)
+
+    def forward(self, samples: Tensor, labels: Tensor) -> Tensor:
+        features = self.features(samples)
+        projection = (self.embedding(labels) * features).sum(1, keepdim=True)
+        return self.output(features) + projection
+
+
+def _conditional(
+    generator: list[nn.Module],
+    discriminator: list[nn.Module],
+    latent: int,
+    features: int,
+    classes: int,
+) -> tuple[nn.Module, nn.Module]:
+    """Networks of the layers, of which the discriminator's last takes that many features."""
+    if not classes:
+        return nn.Sequential(*generator), nn.Sequential(*discriminator)
+    *body, output = discriminator
+    return (
+        ConditionalGenerator(nn.Sequential(*generator), latent=latent, classes=classes),
+        ProjectionDiscriminator(nn.Sequential(*body), output, size=features, classes=classes),
+    )
+
+
+def _check_sizes(name: str, shape: Sequence[int], classes: int, **sizes: int) -> None:
     for size in shape:
         check_int(name, "each size of shape", size)
     for argument, size in sizes.items():
         check_int(name, argument, size)
+    check_int(name, "classes", classes, 0)

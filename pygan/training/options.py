@@ -48,7 +48,8 @@ class FitOptions:
     batch_size: int
     """Samples per discriminator step, of all processes together."""
     out: str | os.PathLike[str]
-    """Folder for metrics.jsonl, samples-XXXXXXXX.png, checkpoints/step-XXXXXXXX.pt and TensorBoard's events."""
+    """Folder for metrics.jsonl, samples-XXXXXXXX.png, reals.png, checkpoints/step-XXXXXXXX.pt and TensorBoard's
+    events."""
     lr_schedulers: Sequence[Any] = ()
     """Of torch.optim.lr_scheduler, for `g_optimizer` and `d_optimizer`, stepped after each iteration."""
     mixed_precision: str | None = None
@@ -99,13 +100,16 @@ class FitOptions:
     checkpoint, while the count of steps, the data's order, noise and latents go on; when 3 rollbacks between two
     checkpoints have not helped, it stops."""
     sample_every: int | None = 1000
-    """Steps between sample grids, of the same latents throughout; None: none."""
+    """Steps between sample grids, of the same latents throughout; None: none. There are more at first: at steps 0, 100,
+    200 and 500. They are drawn from the average once it has forgotten the weights that it began with, but for 5 %, and
+    from the generator itself before; a line above the grid says which."""
     samples: int = 64
     """Samples in a grid."""
     preview: Callable[[Tensor], Any] | None = None
-    """From samples, on the device, to a picture (H, W, C) of uint8. Default: a grid of images (N, C, H, W) or (N, H, W)
-    with values in [-1, 1] and 1 or 3 channels, of those that fit in 4096 x 4096 pixels; of images with other channels
-    none, which is said, and of other data, such as audio (N, C, T), none."""
+    """From samples, on the device, to a picture (H, W, C) of uint8, which is written as it is. Default: a grid of
+    images (N, C, H, W) or (N, H, W) with values in [-1, 1] and 1 or 3 channels, of those that fit in 4096 x 4096
+    pixels, small ones enlarged, and once a grid of real ones; of images with other channels none, which is said, and of
+    other data, such as audio (N, C, T), none."""
     evaluate: Callable[[Callable[[int], Tensor]], dict[str, float]] | None = None
     """Called with a function ``n -> samples`` (fresh ones, from the averaged generator if there is one), returns a dict
     of numbers, which go into the metrics. Called in the main process alone."""
@@ -117,7 +121,9 @@ class FitOptions:
     is printed, and goes into the metrics. A Monitor with another `every` or `window` than in the checkpoint (see
     `allow_changes`) collects its readings anew."""
     progress: bool | None = None
-    """A progress bar; None: where standard error is a terminal."""
+    """True: a progress bar; False: none; None: a bar where standard error is a terminal, and where standard output is
+    none, or there is no bar, a line there every 10 to 60 seconds. Unless False, the time of a step is told after the
+    first ten, for which the device is waited for twice."""
     tensorboard: bool = True
     """Write events for TensorBoard."""
     config: dict[str, Any] | None = None

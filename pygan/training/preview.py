@@ -15,9 +15,11 @@ from torch import Tensor
 from pygan.checkpoint import writing
 from pygan.training.extras import extra
 
-__all__ = ["checked_preview", "grid_holds", "image_grid", "is_images", "write_png"]
+__all__ = ["WIDTH", "checked_preview", "grid_holds", "image_grid", "is_images", "write_png"]
 
 
+WIDTH = 512
+"""Pixels that the grids of a run are wide at least."""
 _MOST = 4096  # pixels of a grid's side
 _LONGEST = 16  # a picture's longer side, in its shorter ones
 
@@ -31,10 +33,12 @@ def is_images(samples: Tensor) -> bool:
     return short > 1 and long <= _LONGEST * short
 
 
-def image_grid(samples: Tensor, *, padding: int = 2) -> NDArray[np.uint8]:
+def image_grid(samples: Tensor, *, padding: int = 2, width: int = 1) -> NDArray[np.uint8]:
     """Images (N, C, H, W), C 1 or 3, or (N, H, W), with values in [-1, 1], in a grid as square as it gets: uint8
-    (H', W', C). Values beyond the range are clipped; NaN is black. It has at most 4096 x 4096 pixels: what does not fit
-    is left out, and of larger images every other pixel, or fewer, is shown."""
+    (H', W', C). Values beyond the range are clipped; NaN is black. Small images are enlarged by a whole factor, until
+    the grid is `width` pixels wide. It has at most 4096 x 4096 pixels: what does not fit is left out, and of larger
+    images every other pixel, or fewer, is shown."""
+    least = width
     images = samples.detach()
     if images.dim() == 3:
         images = images[:, None]
@@ -47,6 +51,11 @@ def image_grid(samples: Tensor, *, padding: int = 2) -> NDArray[np.uint8]:
     images = images[: rows * columns].float().cpu()
     channels = images.shape[1]
     pixels = images.nan_to_num(nan=-1.0).clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
+    factor = -(-(least - padding - columns * padding) // (columns * width))
+    largest = (_MOST - padding - rows * padding) // (rows * height)
+    factor = max(1, min(factor, largest))
+    pixels = pixels.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
+    height, width = factor * height, factor * width
     grid = torch.zeros(
         channels,
         rows * (height + padding) + padding,

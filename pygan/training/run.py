@@ -25,6 +25,8 @@ from pygan.training.storage import Storage
 
 __all__ = ["Run"]
 
+_EARLY = (100, 200, 500)  # steps at which sample grids are due beside the regular ones
+
 
 class Run:
     """A run, where it begins: at step 0, or at a checkpoint.
@@ -102,6 +104,7 @@ class Run:
             start=self.state.step,
             tensorboard=options.tensorboard,
             progress=options.progress,
+            wait=self.processes.synchronize,
         )
         self.metrics = log.metrics.last
         if options.resume == "auto" and self.storage.last is None:
@@ -117,18 +120,23 @@ class Run:
         return log
 
     def _catch_up(self, log: Log | None) -> None:
-        """Report the step that was resumed from, as far as the run that saved it did not come to."""
+        """Show real samples and those of step 0; or report the step that was resumed from, as far as the run that
+        saved it did not come to."""
 
         def missing() -> tuple[bool, bool]:
             assert log is not None
-            if not self.storage.resumed:
-                return False, False
             picture = log.picture_path(self.state.step)
-            return self.metrics.get("step") != self.state.step, not picture.exists()
+            line = self.storage.resumed and self.metrics.get("step") != self.state.step
+            return line, not picture.exists()
 
         line, picture = self.processes.from_main(missing)
         if not line:
             self.state.numbers = None
+        shows = log is not None and self.options.sample_every is not None
+        if log is not None and shows and not log.reals_path.exists():
+            reals = self.state.sampling.reals(self.options.preview, self.options.samples)
+            if reals is not None:
+                log.reals(reals)
         self._report(log, picture=picture and self._pictures())
 
     def _loop(self, signals: StopSignals, log: Log | None) -> None:
@@ -153,7 +161,7 @@ class Run:
                     self._save(log)
                 self._report(log, picture=self._pictures())
                 if log is not None:
-                    log.advance()
+                    log.progress.advance(self._next_picture())
                     if saved:
                         log.sync()
                 if self.stopped_by:
@@ -227,7 +235,17 @@ class Run:
         return self.options.evaluate is not None and self._due(self.options.evaluate_every)
 
     def _pictures(self) -> bool:
-        return self.options.sample_every is not None and self._due(self.options.sample_every)
+        every = self.options.sample_every
+        if every is None:
+            return False
+        return self._due(every) or (self.state.step in _EARLY and self.state.step < every)
+
+    def _next_picture(self) -> int | None:
+        every, step = self.options.sample_every, self.state.step
+        if every is None:
+            return None
+        early = [n for n in _EARLY if step < n < every]
+        return min(*early, (step // every + 1) * every, self.options.steps)
 
     def _diagnose(self, stats: TrainStats, log: Log | None) -> None:
         if self.state.monitor is None:
@@ -246,7 +264,7 @@ class Run:
             self._log_numbers(log)
         if picture and (log is not None or self.trainer.is_sharded):
             grid = self.state.sampling.picture(
-                self.options.preview, None if log is None else log.say
+                self.options.preview, None if log is None else log.say, step=self.state.step
             )
             if grid is not None and log is not None:
                 log.picture(self.state.step, grid)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pygan._trainer_checks import latent_shape
+from pygan.average import EMA
 from pygan.trainer import GANTrainer
 from pygan.training.data import Data
-from pygan.training.preview import checked_preview, image_grid, is_images
+from pygan.training.drawing import Drawn, captioned
+from pygan.training.preview import WIDTH, checked_preview, image_grid, is_images
 from pygan.training.random_state import isolated
 from pygan.training.sampler import derived_seed
 
 __all__ = ["Sampling"]
+
+# The share of the weights it began with, up to which an average is shown. A larger one makes grids gray.
+_FIRST_WEIGHTS = 0.05
 
 
 class Sampling:
@@ -51,20 +57,28 @@ class Sampling:
             self.fixed = self._latents(n), labels
 
     def picture(
-        self, preview: Callable[[Tensor], Any] | None, say: Callable[[str], None] | None
+        self,
+        preview: Callable[[Tensor], Any] | None,
+        say: Callable[[str], None] | None,
+        *,
+        step: int,
     ) -> NDArray[np.uint8] | None:
         """The samples of the fixed latents, as a picture (H, W, C); None if they are no images and nobody says how to
-        show them. Of images with other channels than 1 or 3 that is said, once."""
+        show them. Of images with other channels than 1 or 3 that is said, once.
+
+        They are the average's as soon as what it began with is of little weight in it, and the generator's until
+        then, as the caption says.
+        """
         assert self.fixed is not None
         with isolated(derived_seed(self.seed, "grid"), self.device):
             latents, labels = self.fixed
             given = labels if latents is None else latents
             assert given is not None
-            samples = self._samples(len(given), latents, labels)
-            if preview is not None:
-                return checked_preview(preview(samples))
-            if is_images(samples):
-                return image_grid(samples)
+            with self._best() as whose:
+                samples = self._samples(len(given), latents, labels)
+            grid = _shown(samples, preview, f"step {step:,}{whose}")
+        if grid is not None:
+            return grid
         if samples.dim() == 4 and samples.shape[1] not in (1, 3) and say and not self._said:
             self._said = True
             say(
@@ -72,6 +86,29 @@ class Sampling:
                 "show them"
             )
         return None
+
+    def reals(self, preview: Callable[[Tensor], Any] | None, n: int) -> NDArray[np.uint8] | None:
+        """Real samples in a grid like those of the generated ones; None if they are no images, or are shown by a
+        preview of the user's, which is for generated ones."""
+        if preview is not None and not isinstance(preview, Drawn):
+            return None
+        samples = self.data.some(n, derived_seed(self.seed, "reals"))
+        return _shown(samples, preview, "real samples") if samples.is_floating_point() else None
+
+    @contextmanager
+    def _best(self) -> Iterator[str]:
+        """What samples are drawn from meanwhile, for a caption."""
+        ema = self.trainer.ema
+        if ema is None:
+            yield ""
+        elif isinstance(ema, EMA) and ema.decay ** int(ema.n_averaged) > _FIRST_WEIGHTS:
+            self.trainer.ema = None
+            try:
+                yield ", weights not yet averaged"
+            finally:
+                self.trainer.ema = ema
+        else:
+            yield ", averaged weights"
 
     def evaluation(
         self, evaluate: Callable[[Callable[[int], Tensor]], dict[str, float]], step: int
@@ -107,3 +144,16 @@ class Sampling:
             )
             parts.append(self.trainer.sample(part.stop - first, its_labels, latent=latent))
         return torch.cat(parts)
+
+
+def _shown(
+    samples: Tensor, preview: Callable[[Tensor], Any] | None, caption: str
+) -> NDArray[np.uint8] | None:
+    """The picture that a preview makes of samples, or else a grid; None of what is no image. The project's own have a
+    caption."""
+    if isinstance(preview, Drawn):
+        note = f"; {preview.note}" if preview.note else ""
+        return captioned(preview(samples), caption + note)
+    if preview is not None:
+        return checked_preview(preview(samples))
+    return captioned(image_grid(samples, width=WIDTH), caption) if is_images(samples) else None

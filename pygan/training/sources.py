@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from pygan import datasets, metrics
+from pygan.training.choices import item_size
 from pygan.training.config import ConfigError, DataTable
+from pygan.training.drawing import Drawn, ink, scatter
 
 __all__ = ["Source", "source"]
 
@@ -28,8 +29,14 @@ class Source:
     """For `pygan.fit`."""
     shape: tuple[int, ...]
     """Of a sample."""
+    table: DataTable
+    """What was asked for, with what was left open filled in."""
     evaluate: Callable[[Callable[[int], Tensor]], dict[str, float]] | None = None
-    preview: Callable[[Tensor], NDArray[np.uint8]] | None = None
+    preview: Drawn | None = None
+    classes: Sequence[str] = ()
+    """What the labels 0, 1, ... are called, if the data have any."""
+    found: str | None = None
+    """What a folder turned out to hold, and what is made of it."""
 
 
 def source(table: DataTable, seed: int) -> Source:
@@ -40,46 +47,60 @@ def source(table: DataTable, seed: int) -> Source:
         return Source(
             mixture.sample(table.samples, generator=generator) * scale,
             (2,),
+            table,
             # PacGAN's protocol: 2,500 samples.
             lambda sample: metrics.mode_coverage(sample(2500) / scale, mixture)._asdict(),
-            lambda samples: scatter(samples / scale, mixture),
+            Drawn(lambda samples: scatter(samples / scale, mixture), "gray: the modes"),
         )
     if table.name == "digits":
-        return Source(datasets.digits()[0], (1, 8, 8))
+        images, labels = datasets.digits()
+        data, classes = ((images, labels), "0123456789") if table.labels else (images, "")
+        return Source(data, (1, 8, 8), table, preview=Drawn(ink), classes=list(classes))
     if table.name == "stacked-digits":
         images, _ = datasets.stacked_digits(table.samples, generator=generator)
         judge = metrics.StackedDigits()
         # The protocol of Stacked MNIST: 26,000 samples.
-        return Source(images, (3, 8, 8), lambda sample: judge(sample(26_000))._asdict())
+        return Source(images, (3, 8, 8), table, lambda sample: judge(sample(26_000))._asdict())
     if not Path(table.name).is_dir():
         names = ", ".join((*_MIXTURES, "digits", "stacked-digits"))
         raise ConfigError(
             f"pygan train: [data] name must be {names}, or a folder of images, got {table.name!r}"
         )
-    folder = datasets.ImageFolder(
-        table.name, table.size, channels=table.channels, background=table.background
+    return _folder(table)
+
+
+def _folder(table: DataTable) -> Source:
+    """A folder of images, in the size and the channels that fit them where the table says nothing else."""
+    images = datasets.ImageFolder(
+        table.name,
+        1 if table.size is None else table.size,
+        channels=table.channels or 3,
+        background=table.background,
+        mirror=table.mirror,
+        labels=table.labels,
     )
-    return Source(folder, (table.channels, table.size, table.size))
-
-
-def scatter(samples: Tensor, mixture: datasets.Mixture, *, size: int = 384) -> NDArray[np.uint8]:
-    """Points (n, 2) as small blue squares, and the modes as gray discs of three standard deviations, but at least 3
-    pixels: (size, size, 3), y upwards. Points outside of the picture are left out."""
-    limit = 1.25 * float(mixture.centers.abs().max())
-    picture = np.full((size, size, 3), 255, dtype=np.uint8)
-    axis = np.linspace(-limit, limit, size)
-    x, y = axis[None, :], -axis[:, None]
-    radius = max(3 * mixture.std, 3 * 2 * limit / size)
-    for center in mixture.centers.tolist():
-        picture[(x - center[0]) ** 2 + (y - center[1]) ** 2 <= radius**2] = 200
-    points = samples.detach().float().cpu()
-    inside = points[(points.abs() < limit).all(1)].numpy()  # and not NaN
-    column, row = np.rint((inside.T * [[1], [-1]] + limit) / (2 * limit) * (size - 1)).astype(int)
-    for dy in (-1, 0, 1):
-        for dx in (-1, 0, 1):
-            picture[np.clip(row + dy, 0, size - 1), np.clip(column + dx, 0, size - 1)] = (
-                31,
-                119,
-                180,
-            )
-    return picture
+    if table.size is None:
+        images.size = item_size(images.sizes, table.largest)
+    if table.channels is None and images.gray:
+        images.channels = 1
+    height, width = images.size
+    filled = replace(
+        table,
+        size=height if height == width else [height, width],
+        channels=images.channels,
+        labels=images.classes or False,
+    )
+    middle = " x ".join(str(int(statistics.median(s))) for s in zip(*images.sizes, strict=True))
+    chosen = "" if table.size is not None else " (chosen; data.size sets another)"
+    kinds = f" in {len(images.classes)} classes" if images.classes else ""
+    found = (
+        f"{len(images):,} images{kinds} in {table.name}, {middle} pixels in the median; "
+        f"trained at {height} x {width}{chosen}, {'gray' if images.channels == 1 else 'RGB'}"
+    )
+    return Source(
+        images,
+        (images.channels, height, width),
+        filled,
+        classes=images.classes,
+        found=found,
+    )

@@ -1,0 +1,91 @@
+"""The files of an ImageFolder: which are images, in which subfolder each lies, and which formats Pillow reads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["FORMATS", "find", "of_classes", "suffixes"]
+
+# Still images that Pillow decodes itself. It would start Ghostscript for .eps, and its stubs for .h5 or .grib decode
+# nothing.
+FORMATS = (
+    *("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF"),
+    *("JPEG2000", "PPM", "QOI", "PCX", "TGA"),
+)
+_OLDEST_PILLOW = (10, 3)  # earlier ones read 16-bit gray as 32-bit pixels, whose range is not known
+
+
+def of_classes(
+    root: Path, paths: list[Path], labels: bool | Sequence[str]
+) -> tuple[list[Path], list[str]]:
+    """The images that have a label, and the subfolders that are the classes; without labels all, and none."""
+    if labels is False:
+        return paths, []
+    outside = [path for path in paths if path.parent == root]
+    inside = [path for path in paths if path.parent != root]
+    folders = sorted({path.relative_to(root).parts[0] for path in inside})
+    if labels is True:
+        if outside:
+            raise ValueError(
+                f"ImageFolder: labels must be False where images lie outside of subfolders, as {outside[0]}, got True"
+            )
+        names = folders
+    else:
+        names = [labels] if isinstance(labels, str) else list(labels)
+        missing = [name for name in names if name not in folders]
+        if missing or len(set(names)) < len(names):
+            raise ValueError(
+                f"ImageFolder: labels must be different names of subfolders with images ({', '.join(folders[:9])}), "
+                f"got {names}"
+            )
+    if len(names) < 2:
+        raise ValueError(f"ImageFolder: labels need at least two subfolders, got {names}")
+    return [path for path in inside if path.relative_to(root).parts[0] in names], names
+
+
+def suffixes() -> dict[str, str]:
+    """The formats of Pillow's, by the ends of file names.
+
+    Raises:
+        ImportError: there is no Pillow, or it is too old.
+    """
+    try:
+        import PIL
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError(
+            'ImageFolder needs Pillow: pip install ".[train]" in a checkout of pygan'
+        ) from error
+    if tuple(int(n) for n in PIL.__version__.split(".")[:2]) < _OLDEST_PILLOW:
+        oldest = ".".join(map(str, _OLDEST_PILLOW))
+        raise ImportError(f"ImageFolder needs Pillow {oldest} or newer, got {PIL.__version__}")
+    return Image.registered_extensions()
+
+
+def find(root: Path, suffixes: set[str]) -> tuple[list[Path], list[str]]:
+    """The sorted paths of the images, and what is wrong with folders that cannot be read."""
+    paths: list[Path] = []
+    problems: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    folders = [
+        str(root)
+    ]  # and then the links: a folder is found by its own path before that of a link
+    for start in folders:
+        for here, subfolders, names in os.walk(
+            start, onerror=lambda e: problems.append(f"{e.filename}: {e.strerror}")
+        ):
+            status = os.stat(here)
+            if (status.st_dev, status.st_ino) in seen:
+                subfolders.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+            folders += [p for name in subfolders if os.path.islink(p := os.path.join(here, name))]
+            paths += [
+                Path(here, name)
+                for name in names
+                if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes
+            ]
+    return sorted(paths), problems

@@ -1,0 +1,184 @@
+"""What `pygan train` chooses for a folder of images and a machine, and what it says of it."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from helpers import accelerated_on
+from PIL import Image
+from torch import nn
+
+from pygan import __main__, checkpoint
+from pygan.training import choices, config
+from pygan.training.choices import item_size, threads
+
+
+@pytest.mark.parametrize(
+    ("sizes", "largest", "expected"),
+    [
+        ([(64, 64)] * 5, 64, (64, 64)),
+        ([(32, 32), (64, 64), (300, 200)], 256, (64, 64)),  # the median image
+        ([(50, 50)] * 5, 64, (48, 48)),
+        ([(5, 5)] * 5, 64, (8, 8)),
+        ([(3000, 4000)] * 5, 64, (64, 80)),
+        ([(3000, 4000)] * 5, 128, (128, 160)),
+        ([(4000, 3000)] * 5, 64, (80, 64)),
+        ([(3000, 4000), (4000, 3000)] * 5, 64, (64, 64)),  # of both kinds: squares
+        ([(300, 330)] * 5, 64, (64, 64)),
+        ([(300, 600)] * 40 + [(600, 300)], 64, (64, 128)),  # one does not matter
+    ],
+)
+def test_the_size_follows_the_images(sizes, largest, expected):
+    assert item_size(sizes, largest) == expected
+
+
+def test_more_threads_are_taken_where_they_gain(monkeypatch):
+    before = torch.get_num_threads()
+    G, D = nn.Linear(2, 2), nn.Linear(2, 1)
+    inputs = [torch.zeros(3, 2)], [torch.zeros(3, 2)]
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    try:
+        torch.set_num_threads(6)
+        for seconds, expected in (
+            ({1: 1.0, 2: 0.6, 4: 0.5, 6: 0.4}, 6),
+            ({1: 1.0, 2: 0.9, 4: 0.1, 6: 0.1}, 1),  # the gain of two is small
+            ({1: 1.0, 2: 0.5, 4: 14.0, 6: 14.0}, 2),
+        ):
+            monkeypatch.setattr(
+                choices, "_seconds", lambda *_, s=seconds: s[torch.get_num_threads()]
+            )
+            assert threads(G, D, *inputs) == expected and torch.get_num_threads() == 6
+        monkeypatch.setenv("OMP_NUM_THREADS", "3")
+        assert threads(G, D, *inputs) == 6  # what torch was told
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_timing_leaves_the_networks_as_they_were():
+    G, D = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), nn.Linear(2, 1)
+    before = [x.clone() for x in G.state_dict().values()]
+    threads(G, D, [torch.randn(3, 2)], [torch.randn(3, 2)])
+    assert all(torch.equal(a, b) for a, b in zip(before, G.state_dict().values(), strict=True))
+    assert G.training and all(p.grad is None for p in [*G.parameters(), *D.parameters()])
+
+
+def test_the_recipe_follows_the_machine(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    cpu = config.load("photos")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    gpu = config.load("photos")
+    assert "mixed_precision" not in cpu.train and gpu.train["mixed_precision"] == "bf16"
+    assert cpu.model["width"] < gpu.model["width"] and cpu.data.largest < gpu.data.largest
+    assert cpu.machine.channels_last and gpu.machine.channels_last
+    assert config.load("ring") == config.load("ring")
+    # A run is continued as it was begun.
+    assert config.load("photos", resumed=cpu.plain()) == cpu
+    assert config.load("ring", resumed=cpu.plain()).model["architecture"] == "mlp"
+    changed = config.load("photos", overrides={"train": {"ema": 0.5}}, resumed=cpu.plain())
+    assert changed.train == {**cpu.train, "ema": 0.5} and changed.data == cpu.data
+
+
+def photos(folder, n=12, size=(24, 16), mode="RGB"):
+    """Of two kinds."""
+    rng = np.random.default_rng(0)
+    for i in range(n):
+        path = folder / ("a", "b")[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+        Image.fromarray(pixels).convert(mode).save(path)
+
+
+TINY = ["--set", "model.width=2", "--set", "train.batch_size=4", "--set", "train.tensorboard=false"]
+
+
+def train(*arguments):
+    with accelerated_on("cpu"):
+        return __main__.main([str(a) for a in ("train", *TINY, *arguments)])
+
+
+def test_a_new_user_is_told_what_is_trained_and_how_long_it_takes(tmp_path, capsys):
+    photos(tmp_path / "photos")
+    out = tmp_path / "out"
+    (tmp_path / "photos" / "a" / "bad.png").write_bytes(b"no image")
+    with pytest.warns(UserWarning, match=r"leaves out 1 .*bad\.png"):
+        assert train("--data", tmp_path / "photos", "--steps", 21, "--out", out) == 0
+    shown = capsys.readouterr()
+    said = shown.err.splitlines()
+    assert re.search(
+        r"12 images in .*photos, 16 x 24 pixels in the median; trained at 16 x 24 \(chosen; data.size sets another\), "
+        r"RGB, on the CPU, \d+ threads?",
+        said[0],
+    )
+    pattern = r"a step takes .*s; 10 more take .*s; the next samples come at step 21, in .*s"
+    assert any(re.search(pattern, line) for line in said)
+    assert re.search(r"^step 21/21 \(100%\)  D \S+  G \S+  \S+ steps/s  done$", shown.out, re.M)
+    assert re.search(r"^21 steps done in .*s, \S+ a second$", shown.out, re.M)
+    assert (out / "reals.png").exists() and (out / "samples-00000000.png").exists()
+    with Image.open(out / "samples-00000021.png") as grid:
+        assert grid.width >= 512
+    saved = checkpoint.load(out / "checkpoints" / "step-00000021.pt")["config"]
+    assert saved["data"]["size"] == [16, 24] and saved["data"]["channels"] == 3
+
+
+def test_a_resumed_run_keeps_what_was_chosen_and_changed_data_are_said(tmp_path, capsys):
+    folder, out = tmp_path / "photos", tmp_path / "out"
+    photos(folder, size=(16, 16), mode="L")
+    (folder / "a").rename(folder / "c")
+    constant = ["--set", "optimizer.decay_from=1"]
+    labels = ["--set", "data.labels=true"]
+    assert train("--data", folder, "--out", out, "--steps", 2, *constant, *labels) == 0
+    assert "12 images in 2 classes" in capsys.readouterr().err
+    saved = checkpoint.load(checkpoint.latest(out / "checkpoints"))["config"]
+    assert saved["classes"] == ["b", "c"]
+    saved = saved["data"]
+    assert (saved["size"], saved["channels"], saved["labels"]) == (16, 1, ["b", "c"])
+    for i in range(14):  # more than half
+        Image.new("RGB", (64, 48)).save(folder / "b" / f"new {i}.png")
+    again = ["--data", folder, "--out", out, "--resume", "--steps", 3]
+    assert train(*again) == 2
+    assert "data must be that of the checkpoint" in capsys.readouterr().err
+    assert train(*again, "--allow-changes") == 0
+    assert "resumed at step 2 with data 26 instead of 12" in capsys.readouterr().err
+    now = checkpoint.load(checkpoint.latest(out / "checkpoints"))["config"]
+    assert now["data"] == saved and now["optimizer"]["decay_from"] == 1
+
+
+def test_digits_with_labels(tmp_path):
+    out = tmp_path / "out"
+    assert train("--data", "digits", "--set", "data.labels=true", "--steps", 2, "--out", out) == 0
+    state = checkpoint.load(checkpoint.latest(out / "checkpoints"))
+    assert state["trainer"]["generator"]["embedding.weight"].shape == (10, 32)
+    assert state["grid"][1].tolist() == sorted(state["grid"][1].tolist())
+    with Image.open(out / "samples-00000002.png") as grid:
+        pixels = np.array(grid)[22:]
+    assert pixels.shape[1] >= 512 and np.median(pixels) > 127  # mostly paper
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("data.size=[8]", "[data] size must be a number or [height, width], got [8]"),
+        ("data.size=[8, 0]", "[data] size must be from 1 to 4096, got 0"),
+        ("data.largest=7", "[data] largest must be from 8 to 256, got 7"),
+        ("data.channels=2", "[data] channels must be 1 or 3, got 2"),
+        ("data.mirror=1", "[data] mirror must be true or false, got 1"),
+        ("data.labels=1", "[data] labels must be true or false or a list, got 1"),
+        ("machine.threads=0", "[machine] threads must be from 1 to 1024, got 0"),
+        ("model.classes=3", "unknown key of [model]: 'classes'"),
+    ],
+)
+def test_what_is_wrong_with_the_new_keys(given, message):
+    overrides = {}
+    config.override(overrides, given)
+    with pytest.raises(config.ConfigError, match=re.escape(message)):
+        config.load("photos", overrides=overrides)
+
+
+def test_labels_of_points_and_lists_of_digits_are_refused():
+    for name, labels, message in (
+        ("ring", True, "labels has no effect on ring"),
+        ("digits", ["1"], "labels must be true or false of digits"),
+    ):
+        with pytest.raises(config.ConfigError, match=message):
+            config.load(name, overrides={"data": {"labels": labels}})
