@@ -37,6 +37,40 @@ def trained(result):
 
 
 @pytest.mark.parametrize("device", DEVICES)
+def test_captured_steps_are_the_same(tmp_path, device, monkeypatch):
+    """On a GPU also in another phase and with a schedule of the learning rate; on the CPU nothing is captured."""
+    captured = []
+    capture = pygan.GANTrainer.capture
+    monkeypatch.setattr(
+        pygan.GANTrainer, "capture", lambda *given: captured.append(capture(*given))
+    )
+    results = []
+    for name in (False, True):
+        G, D = networks()
+        fused = {"lr": torch.tensor(1e-2, device=device), "fused": True, "capturable": True}
+        g, d = (torch.optim.Adam(network.to(device).parameters(), **fused) for network in (G, D))
+        with accelerated_on(device):
+            result = pygan.fit(
+                *(G, D, data()),
+                g_optimizer=g,
+                d_optimizer=d,
+                latent=4,
+                steps=12,
+                batch_size=8,
+                seed=3,
+                out=tmp_path / str(name),
+                capture=name,
+                drop_last=False,
+                sample_every=None,
+                tensorboard=False,
+                **FULL,
+            )
+        results.append(on_cpu(trained(result)))
+    assert_equal(*results)
+    assert captured == [device == "cuda"]
+
+
+@pytest.mark.parametrize("device", DEVICES)
 def test_it_is_the_loop_by_hand(tmp_path, device):
     seen, options = [], {"device": device, "d_steps": 2, "config": {"a": 1}}
     result = run(tmp_path, **FULL, **options, evaluate=lambda _: seen.append(1) or {})

@@ -57,6 +57,12 @@ BAD = [
     ({"evaluate": {}}, TypeError, "evaluate must be a callable or None, got dict"),
     ({"progress": 1}, TypeError, "progress must be a bool or None, got int"),
     ({"sharded": 1}, TypeError, "sharded must be a bool, got int"),
+    ({"capture": 1}, TypeError, "capture must be a bool, got int"),
+    (
+        {"capture": True, "nonfinite": "skip"},
+        ValueError,
+        'capture must be False with nonfinite="skip"',
+    ),
     ({"drop_last": 0}, TypeError, "drop_last must be a bool, got int"),
     ({"config": [1]}, TypeError, "config must be a dict or None, got list"),
     ({"config": {"a": {1}}}, TypeError, "config must be plain data"),

@@ -189,7 +189,7 @@ def _model(config: Mapping[str, Any]) -> dict[str, Any] | None:
     """[model] of a configuration of `pygan train`; None of any other."""
     model, data = config.get("model"), config.get("data")
     known = isinstance(model, dict) and model.get("architecture") in ARCHITECTURES
-    return dict(model) if known and isinstance(data, dict) else None
+    return dict(model) if isinstance(model, dict) and known and isinstance(data, dict) else None
 
 
 def _classes(config: Mapping[str, Any]) -> tuple[str, ...] | None:

@@ -24,6 +24,7 @@ class FitKeywords(TypedDict, total=False):
     lr_schedulers: Sequence[Any]
     mixed_precision: str | None
     sharded: bool
+    capture: bool
     seed: int | None
     workers: int
     drop_last: bool

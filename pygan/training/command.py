@@ -130,7 +130,7 @@ def train(
         )
     if config.machine.channels_last:
         for net in (G, D):
-            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            net.to(memory_format=torch.channels_last)
     before = torch.get_num_threads()
     count = _threads(config, what, G, D)
     config = replace(config, data=what.table, machine=replace(config.machine, threads=count))
@@ -142,7 +142,11 @@ def train(
     rates = (table.lr, table.lr if table.d_lr is None else table.d_lr)
     g_optimizer, d_optimizer = (
         torch.optim.Adam(
-            net.parameters(), lr=lr, betas=(table.betas[0], table.betas[1]), fused=True
+            net.parameters(),
+            lr=lr,
+            betas=(table.betas[0], table.betas[1]),
+            fused=True,
+            capturable=torch.cuda.is_available(),  # for [train] capture
         )
         for net, lr in zip((G, D), rates, strict=True)
     )

@@ -127,6 +127,10 @@ def fit(
     unused = trainer((generator, discriminator), seed=0)  # for what is wrong with its options
     processes = Processes(own.accelerator, own.mixed_precision)
     sharded = own.sharded and processes.world > 1
+    if own.capture and processes.world > 1:
+        raise ValueError(
+            f"pygan.fit: capture must be False in several processes, got True in {processes.world}"
+        )
     if sharded:
         check_device(processes.device)
     shape = settings(

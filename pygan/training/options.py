@@ -60,6 +60,10 @@ class FitOptions:
     since torch 2.7), in place of keeping a copy each. Checkpoints are whole, and any number of processes continues from
     them. The result's networks are sharded; ``result.trainer.state_dict()``, called in every process, has their
     weights. `evaluate` and `preview` are called in every process."""
+    capture: bool = False
+    """Replay each iteration as CUDA graphs, as :meth:`pygan.GANTrainer.capture` describes it, which asks for optimizers
+    with ``capturable=True``. In one process, and not with ``nonfinite="skip"``. On the CPU there is nothing to capture,
+    and steps are as without it."""
     seed: int | None = None
     """Of the order of the data, the latents, the noise made here and the samples, from 0 to 2**64 - 1. None draws one
     from PyTorch's default generator. (The weights are the caller's: ``torch.manual_seed``.)"""
@@ -159,6 +163,10 @@ class FitOptions:
         if self.mixed_precision not in (None, "no", "bf16", "fp16"):
             raise ValueError(
                 f"pygan.fit: mixed_precision must be no, bf16, fp16 or None, got {self.mixed_precision!r}"
+            )
+        if self.capture and self.nonfinite == "skip":
+            raise ValueError(
+                'pygan.fit: capture must be False with nonfinite="skip", which asks the host in each update, got True'
             )
         if self.nonfinite not in POLICIES:
             raise ValueError(

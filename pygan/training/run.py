@@ -51,6 +51,7 @@ class Run:
         self.storage, self.lock = storage, lock
         self.metrics: dict[str, float] = {}
         self.stopped_by: int | None = None
+        self._to_capture = options.capture
         if beginning.state is not None:
             restore(self.state, beginning.state, beginning.changed)
         self._began = "" if beginning.other is None else beginning.other.give(trainer)
@@ -208,6 +209,9 @@ class Run:
         elif labels[0] is None:
             labels = None
         total = [batch.total for batch in loaded] if self.processes.world > 1 else None
+        if self._to_capture:
+            self._to_capture = False
+            self.trainer.capture(real, labels)
         try:
             stats = self.trainer.step(real, labels, total=total)
         except ValueError as error:
