@@ -22,6 +22,7 @@ pytest.register_assert_rewrite(
         "helpers_noise",
         "helpers_porting",
         "helpers_quality",
+        "helpers_result",
         "helpers_schedules",
         "helpers_sync",
         "helpers_trainer",
@@ -131,3 +132,39 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory):
+    """Runs of `pygan train`, of two steps, by the names of their data."""
+    from helpers_result import trained
+
+    out = tmp_path_factory.mktemp("runs")
+    for name in ("ring", "digits"):
+        trained(name, out / name)
+    trained("grid", out / "grid", "data.scale=0.5")
+    return out
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """A run on a folder of pictures, and the folder."""
+    from helpers_result import pictures, trained
+
+    out = tmp_path_factory.mktemp("photos")
+    folder = pictures(out / "data", 12, 16)
+    settings = ("data.size=16", "train.workers=0", "train.batch_size=4")
+    trained(folder, out / "run", *settings)
+    return out / "run", folder
+
+
+@pytest.fixture
+def animals(monkeypatch):
+    """A conditional generator in the place of the one that a command loads."""
+    from helpers_result import conditional
+
+    from pygan.result import arguments
+
+    generator = conditional(["cat", "dog", "../owl"])
+    monkeypatch.setattr(arguments, "load_generator", lambda *_, **__: generator)
+    return generator

@@ -60,6 +60,7 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=lambda arguments: shared.carried_out("eval", lambda: run(arguments)))
 
 
+@torch.no_grad()
 def run(arguments: argparse.Namespace) -> None:
     """Carries out the command."""
     out: Path | None = arguments.out
@@ -120,7 +121,6 @@ def run(arguments: argparse.Namespace) -> None:
     _print(about, found)
 
 
-@torch.no_grad()
 def _real_features(
     by: Features, data: Any, n: int, generator: TrainedGenerator, arguments: argparse.Namespace
 ) -> tuple[Tensor, Tensor | None]:

@@ -23,7 +23,7 @@ from pygan.checkpoint import writing
 from pygan.result import arguments as shared
 from pygan.result.generator import TrainedGenerator
 from pygan.training.config import DataTable
-from pygan.training.preview import grid_holds, image_grid, is_images, write_png
+from pygan.training.preview import WIDTH, grid_holds, image_grid, is_images, write_png
 from pygan.training.sources import source
 
 __all__ = ["add_parser"]
@@ -102,7 +102,7 @@ def _write_grid(out: Path, batches: Iterator[Tensor], generator: TrainedGenerato
                 f"--n must be at most {most}, which one picture holds of samples of this size, got {n}; a folder or an "
                 ".npz file holds more"
             )
-        picture = image_grid(torch.cat([batch.cpu() for batch in batches]))
+        picture = image_grid(torch.cat([batch.cpu() for batch in batches]), width=WIDTH)
     else:
         preview = _preview(generator)
         if preview is None:
