@@ -11,7 +11,7 @@ from helpers_result import command, conditional, read, trained
 import pygan
 from pygan import __main__, checkpoint
 from pygan.result import arguments, evaluate
-from pygan.training.preview import image_grid
+from pygan.training.preview import WIDTH, image_grid
 
 
 def test_samples_as_arrays(runs, tmp_path, capsys):
@@ -36,7 +36,9 @@ def test_samples_as_a_folder_of_pictures(runs, photos, tmp_path):
     names = [f"sample-{i:06d}.png" for i in range(5)]
     assert sorted(path.name for path in out.iterdir()) == names
     for name, image in zip(names, images, strict=True):
-        np.testing.assert_array_equal(read(out / name), image_grid(image[None], padding=0))
+        np.testing.assert_array_equal(
+            read(out / name), image_grid(image[None], padding=0, width=WIDTH)
+        )
     # Of fewer, none of the earlier ones are left; other files are.
     (out / "notes.txt").write_text("mine")
     assert command("sample", runs / "digits", "--n", 2, "--out", out) == 2
@@ -47,7 +49,7 @@ def test_samples_as_a_folder_of_pictures(runs, photos, tmp_path):
 
 def test_samples_as_one_picture(runs, tmp_path):
     assert command("sample", runs / "digits", "--out", tmp_path / "digits.png") == 0
-    grid = image_grid(pygan.load_generator(runs / "digits").sample(64))[..., 0]
+    grid = image_grid(pygan.load_generator(runs / "digits").sample(64), width=WIDTH)[..., 0]
     np.testing.assert_array_equal(read(tmp_path / "digits.png"), grid)
     assert command("sample", runs / "grid", "--n", 200, "--out", tmp_path / "grid.png") == 0
     assert read(tmp_path / "grid.png").ndim == 3

@@ -188,8 +188,9 @@ def load_generator(
 def _model(config: Mapping[str, Any]) -> dict[str, Any] | None:
     """[model] of a configuration of `pygan train`; None of any other."""
     model, data = config.get("model"), config.get("data")
-    known = isinstance(model, dict) and model.get("architecture") in ARCHITECTURES
-    return dict(model) if isinstance(model, dict) and known and isinstance(data, dict) else None
+    if not isinstance(model, dict) or not isinstance(data, dict):
+        return None
+    return dict(model) if model.get("architecture") in ARCHITECTURES else None
 
 
 def _classes(config: Mapping[str, Any]) -> tuple[str, ...] | None:
