@@ -36,9 +36,7 @@ def test_samples_as_a_folder_of_pictures(runs, photos, tmp_path):
     names = [f"sample-{i:06d}.png" for i in range(5)]
     assert sorted(path.name for path in out.iterdir()) == names
     for name, image in zip(names, images, strict=True):
-        np.testing.assert_array_equal(
-            read(out / name), image_grid(image[None], padding=0, width=WIDTH)
-        )
+        np.testing.assert_array_equal(read(out / name), image_grid(image[None], padding=0))
     # Of fewer, none of the earlier ones are left; other files are.
     (out / "notes.txt").write_text("mine")
     assert command("sample", runs / "digits", "--n", 2, "--out", out) == 2
