@@ -266,6 +266,8 @@ def test_fit_translates_images(tmp_path):
     result = pygan.fit(G, D, (images, images.neg()), **optimizers, out=tmp_path, **options)
     assert result.steps == 4
     assert sorted(path.name for path in tmp_path.glob("*.png")) == [
+        "reals.png",
+        "samples-00000000.png",
         "samples-00000002.png",
         "samples-00000004.png",
     ]
