@@ -2,10 +2,11 @@
 
     python benchmarks/modes.py --data ring --seeds 10 --out modes.jsonl
 
-Every run is the command `pygan train` with one thread; --jobs of them run at a time. The recipe of the data has the
-networks, the rates and the penalties; the other variants change the loss, the noise and the penalties alone. Prints a
-table beside PacGAN's (Lin et al. 2018, table 1: 10 runs each), and appends a line for each run to --out; runs that
---out holds already are not done again. Seconds are of processor time.
+Every run is the command `pygan train` with one thread; --jobs of them run at a time. All variants have the networks and
+the batches of the recipe, which may have rates, steps and faster options of its own; the others have rates and steps in
+common, and differ in loss, noise and penalties. Prints a table beside PacGAN's (Lin et al. 2018, table 1: 10 runs
+each), and appends a line for each run to --out; runs that --out holds already are not done again. Seconds are of
+processor time.
 """
 
 import argparse
@@ -19,25 +20,59 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-PLAIN = 'penalties = []\n[train]\nloss = "non_saturating"\n'
-# The recipe's R1, alone and on the loss of `plain`; the ring's recipe is that already.
-R1 = '[train]\nloss = "non_saturating"\n[[penalties]]\nname = "R1"\ngamma = {}\nevery = 4\n'
-# Down to `end` in four fifths of the steps.
-NOISE = '[noise]\nschedule = "Exponential"\nstart = {}\nend = {}\ngamma = {}\n'
-VARIANTS = {
-    "recipe": {data: "" for data in ("ring", "grid", "stacked-digits")},
-    "plain": {data: PLAIN for data in ("ring", "grid", "stacked-digits")},
-    "noise": {
-        "ring": PLAIN + NOISE.format(0.3, 0.003, 0.01 ** (1 / 6400)),
-        "grid": PLAIN + NOISE.format(0.5, 0.01, 0.02 ** (1 / 11200)),
-        "stacked-digits": PLAIN + NOISE.format(0.5, 0.02, 0.04 ** (1 / 4800)),
-    },
-    "R1": {"ring": "", "grid": R1.format(0.01), "stacked-digits": R1.format(1.0)},
-    "bf16": {
-        data: '[train]\nmixed_precision = "bf16"\n' for data in ("ring", "grid", "stacked-digits")
-    },
-    "two processes": {data: "" for data in ("ring", "grid", "stacked-digits")},
+# What the variants other than the recipe have in common.
+COMMON = {
+    "ring": """
+data.scale = 1.0
+optimizer = {lr = 1e-3, d_lr = 1e-3, betas = [0.0, 0.99], decay_from = 0.0}
+train.steps = 8_000
+train.ema = 0.999
+""",
+    "grid": """
+data.scale = 0.5
+optimizer = {lr = 1e-3, d_lr = 2e-3, betas = [0.0, 0.99], decay_from = 0.3}
+train.steps = 14_000
+train.ema = 0.999
+""",
+    "stacked-digits": "",
 }
+# Down to `end` in four fifths of the steps: `start`, `end` and gamma.
+NOISE = {
+    "ring": (0.3, 0.003, 0.01 ** (1 / 6400)),
+    "grid": (0.5, 0.01, 0.02 ** (1 / 11200)),
+    "stacked-digits": (0.5, 0.02, 0.04 ** (1 / 4800)),
+}
+# Of the penalties: gamma and `every`.
+PENALTIES = {"ring": (0.01, 1), "grid": (0.01, 4), "stacked-digits": (1.0, 4)}
+
+
+def variants(data):
+    """The configuration of each, on top of the recipe of the data."""
+    start, end, factor = NOISE[data]
+    noise = (
+        f'noise = {{schedule = "Exponential", start = {start}, end = {end}, gamma = {factor}}}\n'
+    )
+    gamma, every = PENALTIES[data]
+    r1, r2 = (
+        f'[[penalties]]\nname = "{name}"\ngamma = {gamma}\nevery = {every}\n'
+        for name in ("R1", "R2")
+    )
+    common = COMMON[data] + "train.reuse_fakes = false\ntrain.joint = false\n"
+    relativistic = common + 'train.loss = "relativistic"\n'
+    common += 'train.loss = "non_saturating"\n'
+    plain = common + "penalties = []\n"
+    return {
+        "recipe": "",
+        "plain": plain,
+        "noise": plain + noise,
+        "R1": common + r1,
+        "R1 + R2": relativistic + r1 + r2,
+        "bf16": common + 'train.mixed_precision = "bf16"\n' + r1,
+        "two processes": common + r1,
+    }
+
+
+VARIANTS = {data: variants(data) for data in COMMON}
 PUBLISHED = {
     "ring": [
         "GAN (PacGAN's table 1) | 6.3 | 98.2 % | .45",
@@ -56,7 +91,7 @@ def run(data, variant, seed, extra):
     """One run: its evaluation, its processor time, and what the monitor found."""
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "run.toml"
-        config.write_text(VARIANTS[variant][data])
+        config.write_text(VARIANTS[data][variant])
         command = [sys.executable, "-m", "pygan", "train", "--data", data, "--config", config]
         if variant == "two processes":
             launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
@@ -97,7 +132,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--data", nargs="+", choices=list(PUBLISHED), default=["ring"])
-    add("--variants", nargs="+", choices=list(VARIANTS), default=["plain", "noise", "recipe"])
+    names = list(VARIANTS["ring"])
+    add("--variants", nargs="+", choices=names, default=["plain", "noise", "recipe"])
     add("--seeds", type=int, default=10)
     add("--jobs", type=int, default=2)
     add("--out", type=Path, default=Path("modes.jsonl"))
