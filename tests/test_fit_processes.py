@@ -122,7 +122,7 @@ def test_everything_at_once(tmp_path, sharded):
     options |= {"tensorboard": True, "checkpoint_every": 1, "schedule": False}
     options |= {"learning_rate": 1e-3, "drop_last": False}
     assert_close_runs(ranks(2, tmp_path / "two", **options), one(tmp_path / "one", **options))
-    assert len(list((tmp_path / "two").glob("samples-*.png"))) == 3
+    assert len(list((tmp_path / "two").glob("samples-*.png"))) == 4  # with that of step 0
     assert len(list((tmp_path / "two").glob("events.*"))) == 1
     ranks(2, tmp_path / "bf16", **options, mixed_precision="bf16")
 

@@ -22,7 +22,8 @@ class Conditional(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.first, self.last = nn.Linear(6, 16), nn.Linear(16, 1)
+        # A bias that shifts all logits has a gradient of 0 in some losses, and Adam would make steps of its rounding.
+        self.first, self.last = nn.Linear(6, 16), nn.Linear(16, 1, bias=False)
         self.table = nn.Embedding(3, 16)
         self.dropout = nn.Dropout(0.0)
 

@@ -138,7 +138,7 @@ def main():
         text=f"{RUNS} runs, {STEPS} steps of Adam at rates that fall to 0, batches of {POINTS}, hidden layers 64, 64, "
         "non-saturating loss, R1 with γ = ⅛. High quality: within 3 standard deviations (0.05) of a mode.",
         not_shown=[
-            "The published ring, with modes of 0.01: docs/mode-coverage.md has it, of larger networks and 8,000 steps.",
+            "The published ring, with modes of 0.01: docs/mode-coverage.md has it, of larger networks and more steps.",
             "That D(x) = ½ means success: a D that lags behind a collapsed G says so too (mode_collapse.md).",
             "That it needs no R1, or any will do: in a trial with γ = .01, 2 of 10 runs ended without all modes.",
         ],
