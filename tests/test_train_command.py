@@ -160,7 +160,7 @@ def test_more_steps_are_another_decay_of_the_learning_rate(tmp_path, capsys):
     assert command(*arguments, "--steps", 4, "--allow-changes") == 0
     # 1/2 (1 + cos(pi t)), two of four steps on the way; the last line is of the rate after step 4, which is 0.
     assert [line["g_lr"] for line in lines(tmp_path / "a")][2:] == pytest.approx(
-        [1e-3 * (1 + np.cos(np.pi * 0.75)) / 2, 0.0], abs=1e-12
+        [2e-3 * (1 + np.cos(np.pi * 0.75)) / 2, 0.0], abs=1e-12
     )
     arguments = [*RING, "--set", "optimizer.decay_from=1", "--out", tmp_path / "b", "--resume"]
     assert command(*arguments, "--steps", 2) == command(*arguments, "--steps", 4) == 0
@@ -315,16 +315,17 @@ def test_other_data_are_refused_on_resume_or_said(tmp_path, capsys):
     assert command(*changed) == 2
     error = capsys.readouterr().err
     assert "pygan.fit: [data] scale must be that of the checkpoint" in error
-    assert ", 1.0, got 0.5; --allow-changes continues" in error
+    assert ", 2.0, got 0.5; --allow-changes continues" in error
     assert command(*changed, "--allow-changes") == 0
-    assert "resumed at step 2 with config.data.scale 0.5 instead of 1.0" in capsys.readouterr().err
+    assert "resumed at step 2 with config.data.scale 0.5 instead of 2.0" in capsys.readouterr().err
 
 
 def test_an_added_penalty_is_refused_on_resume_or_said(tmp_path, capsys):
     arguments = [*RING, "--out", tmp_path / "a", "--set", "optimizer.decay_from=1"]
-    assert command(*arguments, "--steps", 2) == 0
     config = tmp_path / "run.toml"
     table = '[[penalties]]\nname = "{}"\n{} = 0.1\n'
+    config.write_text(table.format("R1", "gamma"))
+    assert command(*arguments, "--steps", 2, "--config", config) == 0
     config.write_text(table.format("R1", "gamma") + table.format("LeCam", "weight"))
     changed = [*arguments, "--steps", 4, "--resume", "--config", config]
     assert command(*changed) == 2

@@ -111,7 +111,7 @@ REFUSED = [
     ("[model]\nwidth = 1_000_000_000_000", "[model] width must be from 1 to 65536, got 1000"),
     ("[model]\nlatent = 0", "[model] latent must be from 1 to 65536, got 0"),
     *(
-        (f"[train]\n{key} = 1_000_000_000_000", f"[train] {key} must be from ")
+        (f"[train]\nreuse_fakes = false\n{key} = 1_000_000_000_000", f"[train] {key} must be from ")
         for key in ("samples", "workers", "d_steps", "micro_batches")
     ),
     (f"{DIFFUSION}t_max = 1_000_000_000_000_000", "[noise] "),
