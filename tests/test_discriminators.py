@@ -113,7 +113,7 @@ def test_logits_are_picked_from_what_each_returned():
         train(Discriminators(WithFeatures(), WithFeatures()), DATA)
 
 
-def test_compiled_it_is_the_same_and_compiles_once_for_each_phase():
+def test_compiled_it_is_the_same_and_compiles_once_for_each_phase(fresh):
     counter = CompileCounterWithBackend("aot_eager")
     G, D = networks()[0].double(), two().double()
     compiled = torch.compile(D, backend=counter)
