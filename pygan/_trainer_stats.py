@@ -93,6 +93,12 @@ class Reports:
         self.penalties = [torch.zeros_like(self._none) for _ in range(penalties)]
         self._fresh: dict[int, Tensor] = {}
 
+    def resize(self, penalties: int) -> None:
+        """Make room for another number of penalties, which a trainer's list may have got."""
+        missing = penalties - len(self.penalties)
+        self.penalties += [torch.zeros_like(self._none) for _ in range(missing)]
+        del self.penalties[penalties:]
+
     def computed(self, index: int, value: Tensor) -> None:
         """A penalty was, of this process's share."""
         self._fresh[index] = value

@@ -426,6 +426,7 @@ class GANTrainer:
         self.real = batch.real.detach()
         if self._is_off():
             return self._reports.nothing(D.device)
+        self._penalty_values()  # as many as there are by now
         due = [(i, p) for i, p in enumerate(self.penalties) if self.d_updates % p.every == 0]
         sums: dict[int, Any] = dict.fromkeys((i for i, _ in due), 0.0)
         numbers, graded = [], False
@@ -514,6 +515,11 @@ class GANTrainer:
             self.ends_in_sigmoid = outputs.end_in_sigmoid(step.fake_logits, self._pair.d.bare)
         return result
 
+    def _penalty_values(self) -> list[Tensor]:
+        """Each of the penalties that there are now, as it was last computed."""
+        self._reports.resize(len(self.penalties))
+        return self._reports.penalties
+
     def _is_off(self) -> bool:
         """Whether the adversarial parts are, for now."""
         return self.steps < self.discriminator_start
@@ -566,7 +572,7 @@ class GANTrainer:
         parts = {name: part.state_dict() for name, part in self._parts().items()}
         if self.is_sharded:
             parts = parallel.whole(parts)
-        penalties = [value.clone() for value in self._reports.penalties]
+        penalties = [value.clone() for value in self._penalty_values()]
         counts = {"steps": self.steps, "d_updates": self.d_updates, "penalties": penalties}
         return {**parts, **counts}
 
@@ -579,7 +585,7 @@ class GANTrainer:
                 has been changed. (Kinds of optimizers are told apart by their options alone: Adam's state is refused
                 by SGD, and taken by AdamW.)
         """
-        saved, penalties = state_dict, self._reports.penalties
+        saved, penalties = state_dict, self._penalty_values()
         parts = states.loadable(self._parts(), self._stateful(), saved, len(penalties))
         states.load(parts, saved, is_sharded=self.is_sharded)
         self.steps, self.d_updates = saved["steps"], saved["d_updates"]

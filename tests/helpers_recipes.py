@@ -35,6 +35,19 @@ def normalized_discriminator():
     return nn.Sequential(*first, nn.BatchNorm1d(8), nn.LeakyReLU(0.2), nn.Linear(8, 1))
 
 
+class Autoencoder(nn.Module):
+    """VQGAN's generator in small: returns the reconstruction and the codebook's loss."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 3), nn.Linear(3, 6)
+
+    def forward(self, x):
+        code = self.first(x)
+        quantized = code + (code.round() - code).detach()
+        return self.last(quantized), (code - code.round().detach()).square().mean()
+
+
 def pairs(D=None, G=None, **options):
     """A trainer in float64, and copies of its networks and optimizers for the loop by hand."""
     torch.manual_seed(0)

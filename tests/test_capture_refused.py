@@ -4,6 +4,7 @@ Beside each refusal stands the proof that it is needed: captured all the same, o
 
 import copy
 import random
+from functools import partial
 from unittest import mock
 
 import numpy as np
@@ -61,23 +62,14 @@ class HostCounter(torch.optim.Optimizer):
 
 
 class Recreated(nn.Module):
-    """A buffer that is another tensor after each pass."""
+    """A buffer, or a plain tensor, that is another tensor after each pass."""
 
-    def __init__(self):
+    def __init__(self, is_buffer=True):
         super().__init__()
-        self.register_buffer("count", torch.zeros(()))
-
-    def forward(self, x):
-        self.count = self.count + 0.1
-        return x * self.count
-
-
-class Attribute(nn.Module):
-    """The same with a plain tensor, which is no buffer."""
-
-    def __init__(self):
-        super().__init__()
-        self.count = torch.zeros(())
+        if is_buffer:
+            self.register_buffer("count", torch.zeros(()))
+        else:
+            self.count = torch.zeros(())
 
     def forward(self, x):
         self.count = self.count + 0.1
@@ -150,7 +142,10 @@ PLANTED = {
     ),
     "count in the optimizer": (plain(optimizer=HostCounter), "not depend on numbers of the host"),
     "new buffer": (plain(**first_layer(Recreated)), "find its tensors where they were"),
-    "new attribute": (plain(**first_layer(Attribute)), "find its tensors where they were"),
+    "new attribute": (
+        plain(**first_layer(partial(Recreated, False))),
+        "find its tensors where they were",
+    ),
     "count in a module": (plain(**first_layer(Counting)), r"another discriminator\.0\.calls"),
     "count in a function": (with_counter, r"another augment\(\)\.calls"),
     "Adam without capturable": (

@@ -4,7 +4,7 @@ import collections
 
 import pytest
 import torch
-from helpers_recipes import assert_close, latents, pairs, update
+from helpers_recipes import Autoencoder, assert_close, latents, pairs, update
 from helpers_trainer import assert_same, everything, networks, setup
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
@@ -93,42 +93,25 @@ def test_labels_for_one_network_alone():
     trainer.step(torch.randn(8, 6, dtype=torch.float64), tree(8))
 
 
-class Autoencoder(nn.Module):
-    """Returns what VQGAN's does: the reconstruction and the codebook's loss, here in a dict."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.last = nn.Linear(6, 3), nn.Linear(3, 6)
-
-    def forward(self, x):
-        code = self.first(x)
-        rounded = code + (code.round() - code).detach()
-        return {
-            "image": self.last(rounded),
-            "codebook": (code - code.round().detach()).square().mean(),
-        }
-
-
 def test_an_autoencoder_whose_input_is_the_real_batch():
     trainer, G, D, g_optimizer, d_optimizer = pairs(
         None,
         Autoencoder(),
         latent=None,
         discriminator_inputs=lambda x, _: (x,),
-        generated=lambda output: output["image"],
+        generated=lambda output: output[0],
         generator_terms=lambda step: {
             "rec": l1_loss(step.fake, step.real),
-            "codebook": step.output["codebook"],
+            "codebook": step.output[1],
         },
         reuse_fakes=True,
     )
     for _ in range(4):
         real = torch.randn(8, 6, dtype=torch.float64)
         trainer.step(real, real)
-        output = G(real)
-        update(d_optimizer, zeros(D(output["image"].detach())) + ones(D(real)))
-        terms = l1_loss(output["image"], real) + output["codebook"]
-        update(g_optimizer, ones(D(output["image"])) + terms)
+        image, codebook = G(real)
+        update(d_optimizer, zeros(D(image.detach())) + ones(D(real)))
+        update(g_optimizer, ones(D(image)) + l1_loss(image, real) + codebook)
     assert_close(trainer, G, D)
 
 

@@ -396,3 +396,15 @@ def test_gradients_are_scaled_before_they_are_rounded_to_fp16(loss, listed, devi
     want = torch.autograd.grad(scaler.scale(value), list(G.parameters()))
     got = [2.0**16 * p.grad for p in G.parameters()]
     torch.testing.assert_close(got, list(want), rtol=2e-3, atol=1e-2)
+
+
+def test_penalties_may_be_added_and_taken_away():
+    trainer = setup(penalties=[R1(1.0)])
+    trainer.step(torch.randn(8, 6))
+    trainer.penalties.append(R2(1.0))
+    both = trainer.step(torch.randn(8, 6)).penalty
+    other = setup(penalties=[R1(1.0), R2(1.0)])
+    other.load_state_dict(trainer.state_dict())
+    assert_same(both, sum(trainer.state_dict()["penalties"]))
+    del trainer.penalties[:]
+    assert trainer.step(torch.randn(8, 6)).penalty == 0

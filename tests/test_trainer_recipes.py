@@ -7,7 +7,7 @@ import copy
 
 import pytest
 import torch
-from helpers_recipes import assert_close, discriminator, latents, pairs, update
+from helpers_recipes import Autoencoder, assert_close, discriminator, latents, pairs, update
 from helpers_trainer import assert_same, everything
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
@@ -77,19 +77,6 @@ def test_hifi_gan():
         plain = [d_loss, g_loss, mels, 2 * features]
         torch.testing.assert_close(torch.stack(numbers), torch.stack(plain).detach())
     assert_close(trainer, G, D)
-
-
-class Autoencoder(nn.Module):
-    """VQGAN's generator in small: returns the reconstruction and the codebook's loss."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.last = nn.Linear(6, 3), nn.Linear(3, 6)
-
-    def forward(self, x):
-        code = self.first(x)
-        quantized = code + (code.round() - code).detach()
-        return self.last(quantized), (code - code.round().detach()).square().mean()
 
 
 def test_vqgan_with_lecam():

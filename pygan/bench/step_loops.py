@@ -66,10 +66,11 @@ def _squares(logits: Tensor, *samples: Tensor) -> list[Tensor]:
 
 
 def _halves(logits: Any) -> tuple[Any, Any]:
-    if isinstance(logits, Tensor):
-        return logits.tensor_split(2)  # type: ignore[return-value]
-    real, fake = zip(*(x.tensor_split(2) for x in logits), strict=True)
-    return list(real), list(fake)
+    if isinstance(logits, list):
+        pairs = [_halves(x) for x in logits]
+        return [real for real, _ in pairs], [fake for _, fake in pairs]
+    real, fake = logits.tensor_split(2)
+    return real, fake
 
 
 def by_hand(model: Model, device: torch.device, recipe: Recipe) -> Callable[[Tensor], Any]:

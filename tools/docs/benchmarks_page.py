@@ -62,10 +62,11 @@ keeps it as well.
 STEPS = """## Whole steps
 
 A discriminator step and a generator step with Adam and instance noise; plain PyTorch computes
-binary_cross_entropy_with_logits and keeps no statistics, the others keep thirteen. "To plain" is what the fused ops
-save of the step; it and "to by hand" are medians over the rounds in which all ways were timed. Ops and kernels are
-counted by a dispatch mode, backward passes included; a kernel is a dispatched op that reads or writes elements: a pass
-over memory on a CPU, a launch or more on a GPU.
+binary_cross_entropy_with_logits and keeps no statistics, the others keep some. By hand is a careful loop with pygan's
+functions. "To plain" compares with plain PyTorch, "to by hand" with the loop by hand that has the same options; both
+are medians over the rounds in which all ways were timed. Ops and kernels are counted by a dispatch mode, backward
+passes included; a kernel is a dispatched op that reads or writes elements: a pass over memory on a CPU, a launch or
+more on a GPU.
 """
 STATIC = """## CUDA kernels: predicted
 
