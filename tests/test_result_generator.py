@@ -127,8 +127,11 @@ def test_a_conditional_generator_takes_labels(tmp_path):
     assert_equal(G(z, labels).detach(), result.trainer.sample(3, labels, latent=z))
     parts = [G.sample(3, labels, seed=1, batch_size=size) for size in (2, 3)]
     torch.testing.assert_close(*parts)
-    with raises(ValueError, "pygan.TrainedGenerator.sample: labels must be given, of 3 samples"):
+    message = "pygan.TrainedGenerator.sample: labels must be a tensor"
+    with raises(ValueError, message, "of the 3 samples' labels, as torch.arange(3) % 3, got none"):
         G.sample(3)
+    with raises(TypeError, message, "got a list of length 3"):
+        G.sample(3, [0, 1, 2])
     with raises(ValueError, "", "labels must be of 3 samples, got 2"):
         G.sample(3, labels[:2])
 

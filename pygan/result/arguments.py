@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pygan.checkpoint import CheckpointError
 from pygan.result.generator import TrainedGenerator, load_generator
+from pygan.training.sampling import FIRST_WEIGHTS
 from pygan.training.storage import find_checkpoint
 
 __all__ = [
@@ -63,6 +64,16 @@ def load(arguments: argparse.Namespace) -> TrainedGenerator:
     except (RuntimeError, AssertionError) as error:  # what torch says of a device that is not there
         reason = str(error).splitlines()[0]
         raise ValueError(f"--device must be one that torch has, got {name}: {reason}") from None
+
+
+def say_if_early(generator: TrainedGenerator) -> None:
+    """That an average is still much of the first weights, if it is."""
+    decay = generator.config.get("train", {}).get("ema")
+    if generator.averaged and decay and (share := decay**generator.step) > FIRST_WEIGHTS:
+        print(
+            f"{share:.0%} of the average are still the first weights; --no-average takes the generator itself",
+            file=sys.stderr,
+        )
 
 
 def labels_of(generator: TrainedGenerator, label: str | None, n: int) -> Tensor | None:

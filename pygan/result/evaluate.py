@@ -119,6 +119,7 @@ def run(arguments: argparse.Namespace) -> None:
     if out is not None:
         _write(out, {**about, **found})
     _print(about, found)
+    shared.say_if_early(generator)
 
 
 def _real_features(

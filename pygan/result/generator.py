@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pygan._arguments import check_int, number
+from pygan._arguments import check_int, describe, number
 from pygan._trainer_checks import latent_shape
 from pygan.checkpoint import CheckpointError
 from pygan.noise import instance_noise
@@ -110,10 +110,16 @@ class TrainedGenerator(nn.Module):
         if not (math.isfinite(psi) and psi >= 0):
             raise ValueError(f"{op}: truncation must be finite and at least 0, got {truncation}")
         if self.conditional != (labels is not None):
-            must = f"be given, of {n} samples," if self.conditional else "be None for this run,"
+            must = (
+                f"be a tensor of the {n} samples' labels, as torch.arange({n}) % {len(self.classes or '0')},"
+                if self.conditional
+                else "be None for this run,"
+            )
             raise ValueError(
                 f"{op}: labels must {must} got {'none' if labels is None else 'labels'}"
             )
+        if labels is not None and not isinstance(labels, Tensor):
+            raise TypeError(f"{op}: labels must be a tensor, got {describe(labels)}")
         if labels is not None and len(labels) != n:
             raise ValueError(f"{op}: labels must be of {n} samples, got {len(labels)}")
         like = next(self.parameters())

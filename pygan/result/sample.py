@@ -75,6 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
         _write_folder(out, batches, generator, labels)
     which = "the average" if generator.averaged else "the generator"
     print(f"{n} samples in {out}: seed {arguments.seed}, {which} of step {generator.step}")
+    shared.say_if_early(generator)
 
 
 def _write_arrays(out: Path, batches: Iterator[Tensor], labels: Tensor | None) -> None:

@@ -23,7 +23,7 @@ from pygan.training.sampler import derived_seed
 __all__ = ["Sampling"]
 
 # The share of the weights it began with, up to which an average is shown. A larger one makes grids gray.
-_FIRST_WEIGHTS = 0.05
+FIRST_WEIGHTS = 0.05
 
 
 class Sampling:
@@ -101,10 +101,10 @@ class Sampling:
         ema = self.trainer.ema
         if ema is None:
             yield ""
-        elif isinstance(ema, EMA) and ema.decay ** int(ema.n_averaged) > _FIRST_WEIGHTS:
+        elif isinstance(ema, EMA) and ema.decay ** int(ema.n_averaged) > FIRST_WEIGHTS:
             self.trainer.ema = None
             try:
-                yield ", weights not yet averaged"
+                yield ", before averaging"
             finally:
                 self.trainer.ema = ema
         else:
