@@ -147,7 +147,7 @@ except ValueError as error:
 def test_a_program_ends_that_has_kept_an_error_of_a_worker():
     """The traceback holds the loader, and Python waits for the workers when it exits."""
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
 
