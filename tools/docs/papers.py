@@ -19,7 +19,7 @@ UNTOUCHED = ("a", "code", "pre", "h1", "h2", "h3", "h4", "summary")  # whose tex
 @cache
 def papers():
     """{mention: address}"""
-    rows = re.findall(r"^\| (.*?) \| \[.*?\]\((\S+)\)", PAPERS.read_text("utf-8"), re.M)
+    rows = re.findall(r"^\* (.*?): \[.*?\]\((\S+)\)", PAPERS.read_text("utf-8"), re.M)
     return dict(rows)
 
 

@@ -9,7 +9,8 @@ def table(columns, lines):
     made = []
     printed = report.Table(columns, markdown=True, to=made.append)
     for line in lines:
-        printed.line(line)
+        # A factor and its mark stay together where a column is narrow.
+        printed.line([re.sub(r"(?<=\d) (?=×( †)?$)| (?=†)", "&nbsp;", cell) for cell in line])
     return "\n".join(made) + "\n"
 
 
