@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from pygan._validation import is_int
 from pygan.checkpoint import check_plain
 from pygan.trainer import GANTrainer, TrainStats
 from pygan.training.documented import with_field_texts
@@ -210,7 +211,7 @@ class FitOptions:
 
 
 def _check_int(name: str, value: object, least: int, or_none: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
+    if not is_int(value):
         raise TypeError(f"pygan.fit: {name} must be an int{or_none}, got {_kind(value)}")
     if value < least:
         raise ValueError(f"pygan.fit: {name} must be at least {least}{or_none}, got {value}")
