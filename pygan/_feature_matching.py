@@ -35,7 +35,7 @@ def feature_matching(
     return_parts: bool = False,
 ) -> Any:
     r"""The mean of \|fake - real\| over each feature map, added over the maps (Larsen et al. 2016, section 2.2; Wang et
-    al. 2018, pix2pixHD, equation 4; Kong et al. 2020, HiFi-GAN, equation 8).
+    al. 2018a, pix2pixHD, equation 4; Kong et al. 2020, HiFi-GAN, equation 8).
 
         loss = feature_matching(fake_features, real_features, weights=2)                 # HiFi-GAN, BigVGAN
         loss = feature_matching(fake_features, real_features, reduction="mean", relative=True)  # EnCodec's paper

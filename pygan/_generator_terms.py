@@ -17,7 +17,7 @@ __all__ = ["PathLength", "adaptive_weight"]
 
 class PathLength(RunningMeans):
     """weight · E(‖Jᵀy‖ − a)², J the generator's Jacobian by its latents, y normal noise and a an exponential moving
-    average of the norms (Karras et al. 2020, StyleGAN2, section 3.2, equation 4).
+    average of the norms (Karras et al. 2020a, StyleGAN2, section 3.2, equation 4).
 
         path = pygan.penalties.PathLength()
         z = torch.randn(4, 128, requires_grad=True)

@@ -39,7 +39,7 @@ class LossStats(NamedTuple):
     fake_accuracy: Tensor
     """Share of the fake logits that are decided for fake (negative, but see above)."""
     real_sign: Tensor
-    """Mean sign of the real logits' decisions, the overfitting measure r_t of Karras et al. 2020 (ADA)."""
+    """Mean sign of the real logits' decisions, the overfitting measure r_t of Karras et al. 2020b (ADA)."""
     jsd_bound: Tensor
     """Lower bound of the Jensen-Shannon divergence in nats, log 2 - L/2 with L the discriminator's
     loss without smoothing (Goodfellow et al. 2014, theorem 1); NaN for the generator, and for losses

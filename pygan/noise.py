@@ -1,7 +1,7 @@
 """Instance noise: ``x * scale + bias + sigma * z`` in one pass, z never stored.
 
 Noise added to the real *and* the generated inputs of the discriminator widens both distributions
-until they overlap (Sønderby et al. 2017; Arjovsky & Bottou 2017); sigma is annealed towards 0.
+until they overlap (Sønderby et al. 2017; Arjovsky and Bottou 2017); sigma is annealed towards 0.
 
 z is a pure function of (seed, step, index of the element): the same bits on every CPU and GPU, for
 any number of threads or processes. csrc/math/noise.h specifies the stream, version 1.

@@ -20,6 +20,7 @@ def run(*command):
 
 
 def test_benchmarks_are_what_the_files_say(tmp_path):
+    pytest.importorskip("matplotlib")
     script, out, readme = (
         "tools/docs/benchmarks_page.py",
         *map(tmp_path.joinpath, ("benchmarks.md", "README.md")),
@@ -28,8 +29,9 @@ def test_benchmarks_are_what_the_files_say(tmp_path):
     page = out.read_text("utf-8")
     assert page == (DOCS / "benchmarks.md").read_text("utf-8")
     assert readme.read_text("utf-8") == (ROOT / "README.md").read_text("utf-8")
-    for picture in (tmp_path / "speed").iterdir():
-        assert picture.read_bytes() == (DOCS / "speed" / picture.name).read_bytes()
+    drawn, kept = (sorted((folder / "speed").rglob("*.png")) for folder in (tmp_path, DOCS))
+    assert [p.relative_to(tmp_path) for p in drawn] == [p.relative_to(DOCS) for p in kept]
+    assert all(f"({p.relative_to(DOCS)})" in page for p in kept)
     # The same numbers stand where they are discussed.
     discussed = re.sub(r" \(\d+ seeds\)", "", (DOCS / "mode-coverage.md").read_text("utf-8"))
     rows = re.findall(r"^\| .* ± .*$", discussed, re.M)
@@ -69,6 +71,10 @@ def test_the_site_can_be_built(tmp_path):
     for package in ("material", "mkdocstrings_handlers.python"):
         pytest.importorskip(package)
     run(sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site")
+    # The search of pages that are opened from the disk.
+    assert (tmp_path / "site" / "search" / "search_index.js").exists()
+    assert "assets/iframe-worker.js" in (tmp_path / "site" / "index.html").read_text("utf-8")
+    assert list((tmp_path / "site" / "results").rglob("ops.csv"))
     pages = {page.relative_to(tmp_path / "site") for page in (tmp_path / "site").rglob("*.html")}
     assert len(pages) > 20
     for page in pages:

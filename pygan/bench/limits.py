@@ -1,4 +1,8 @@
-"""What the machine could do at best, measured in the same run: the roofs that a row is held against."""
+"""Reference times that a row is held against, measured in the same run: dispatch, copy and normals.
+
+They are what other calls take, not lower bounds: a loss of one tensor needs less of autograd than the two numbers that
+`backward` adds up, and two times of one run differ by its noise.
+"""
 
 from __future__ import annotations
 
