@@ -9,8 +9,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from pygan._arguments import check_bool, describe, number
+from pygan import _ops
 from pygan._compile import compiled_since_2_8
+from pygan._validation import check_bool, describe, number
 
 __all__ = ["feature_matching", "feature_matching_and_grad"]
 
@@ -19,9 +20,6 @@ Features: TypeAlias = Tensor | Sequence["Features"]
 
 _OP = "pygan.fused_losses.feature_matching"
 _NORMS = {"l1": 0, "l2": 1}
-
-_op = torch.ops.pygan.feature_matching.default
-_op_and_grad = torch.ops.pygan.feature_matching_and_grad.default
 
 
 @compiled_since_2_8
@@ -73,7 +71,7 @@ def feature_matching(
     )
     if detach_real:
         real = [x.detach() for x in real]
-    loss, values, _, _ = _op(fake, real, factors, distance, relative, False)
+    loss, values, _, _ = _ops.feature_matching(fake, real, factors, distance, relative, False)
     return (loss, values) if return_parts else loss
 
 
@@ -102,7 +100,7 @@ def feature_matching_and_grad(
     fake, real, factors, distance = _parse(
         fake_features, real_features, norm, reduction, weights, flags
     )
-    loss, values, _, flat = _op_and_grad(fake, real, factors, distance, relative)
+    loss, values, _, flat = _ops.feature_matching_and_grad(fake, real, factors, distance, relative)
     grads = _nested(fake_features, iter(flat))
     return (loss, grads, values) if return_parts else (loss, grads)
 

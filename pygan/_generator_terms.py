@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from pygan import _penalty_checks as checked
-from pygan._arguments import describe
 from pygan._running_means import RunningMeans
 from pygan._sample_gradients import wide
+from pygan._validation import describe
 
 __all__ = ["PathLength", "adaptive_weight"]
 

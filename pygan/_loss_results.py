@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from pygan import _loss_arguments as arguments
-from pygan._arguments import check_bool
-from pygan._build import _C
+from pygan import _ops
+from pygan._validation import check_bool
 
 Logits: TypeAlias = Tensor | Sequence[Tensor]
 
@@ -99,19 +99,12 @@ class LossAndGrad(NamedTuple):
         op = "pygan.fused_losses.LossAndGrad.backward"
         check_bool(op, "retain_graph", retain_graph)
         outputs, grads = arguments.paired(op, logits, self.grads)
-        # Dynamo knows PyTorch's way alone.
-        if torch.compiler.is_compiling():
-            torch.autograd.backward(outputs, grads, retain_graph)
-        else:
-            _C.backward(outputs, grads, retain_graph)
+        _ops.backward(outputs, grads, retain_graph)
 
 
 def stats_of(numbers: Tensor) -> LossStats:
     """The statistics, with which the op's numbers begin."""
-    count = len(LossStats._fields)
-    if torch.compiler.is_compiling():
-        return LossStats(*numbers[:count].unbind())
-    return LossStats(*_C.scalars(numbers, count))
+    return LossStats(*_ops.scalars(numbers, len(LossStats._fields)))
 
 
 def parts_of(numbers: Tensor, call: arguments.Call, like: Logits) -> LossParts:

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pygan._arguments import check_int
 from pygan._image_folder import ImageFolder
+from pygan._validation import check_int
 
 __all__ = ["GRID", "RING", "ImageFolder", "Mixture", "digits", "grid", "ring", "stacked_digits"]
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 import pygan
-from pygan import _C
+from pygan import _ops
 from pygan.bench.case import WORK
 from pygan.bench.timing import interleaved
 
@@ -73,7 +73,7 @@ def measured(device: torch.device, seconds: float) -> Limits:
 
     def engine() -> None:
         a.grad = b.grad = None
-        _C.backward([a.view_as(a), b.view_as(b)], [one, one])
+        _ops.backward([a.view_as(a), b.view_as(b)], [one, one])
 
     one = torch.ones((), device=device)
     calls = {"forward": lambda: least(source, target), "backward": backward, "engine": engine}

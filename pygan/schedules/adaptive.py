@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pygan.schedules.base import Schedule, checked, checked_steps, is_number
+from pygan._validation import is_number
+from pygan.schedules.base import Schedule, checked, checked_steps
 
 
 class Feedback(Schedule):
