@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers_docs import ROOT
+from helpers_docs import PAGES, ROOT
 
 import pygan
 from pygan import fused_losses, schedules
@@ -43,6 +43,13 @@ def test_the_gallery_lists_its_pages(tmp_path):
         (tmp_path / page.name).write_bytes(page.read_bytes())
     run(sys.executable, "examples/gallery/index.py", "--pages", tmp_path)
     assert (tmp_path / "index.md").read_text() == (DOCS / "gallery" / "index.md").read_text()
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if ".png" in p.read_text("utf-8")], ids=str)
+def test_pictures_exist(page):
+    text = page.read_text("utf-8")
+    shown = re.findall(r"!\[[^\]]*\]\(([^)]+)\)|<img src=\"([^\"]+)\"", text)
+    assert [a or b for a, b in shown if not (page.parent / (a or b)).exists()] == []
 
 
 def test_every_public_name_has_its_place():

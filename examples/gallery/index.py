@@ -26,7 +26,7 @@ HEAD = """# Gallery
 
 The theory, run. Each page makes a claim from the literature, says which numbers came out and whether they bear it out,
 and what was not shown. The script that is named at its end wrote the page, picture and numbers included; `make gallery`
-runs them all.
+runs them all. What trained generators make is on the page of [samples](../samples.md).
 """
 
 

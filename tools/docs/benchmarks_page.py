@@ -132,9 +132,9 @@ def pictures(folder):
     """Draws them, those of the GPU too, if there are results of one."""
     about = result("bench")["about"]
     plots.draw(folder / "cpu", about, result("bench")["ops"], steps())
-    if gpu := gpu_page.newest(ROOT / "benchmarks"):
-        measured = gpu_page.read(gpu, "bench.json", {})
-        plots.draw(folder / "gpu", measured["about"], measured["ops"], measured["steps"])
+    gpu = gpu_page.newest(ROOT / "benchmarks")
+    if gpu and (bench := gpu_page.read(gpu, "bench.json", {})):
+        plots.draw(folder / "gpu", bench["about"], bench.get("ops", ()), bench.get("steps", ()))
 
 
 def in_readme(row):
