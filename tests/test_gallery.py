@@ -22,6 +22,22 @@ def test_every_script_has_its_page_and_picture():
         assert f"Made by `python examples/gallery/{name}.py`." in text
 
 
+def test_a_picture_that_cannot_be_read_is_refused(monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.syspath_prepend(SCRIPTS)
+    import page
+
+    figure, axes = page.figure()
+    axes.plot(range(100), label="curve")
+    axes.legend(loc="upper left")
+    assert list(page.misplaced(figure)) == []
+    axes.set_title(80 * "long ")
+    axes.legend(loc="center")
+    problems = list(page.misplaced(figure))
+    assert len(problems) == 2 and "reaches beyond the edge" in problems[0]
+    assert problems[1] == "the legend lies on the curve 'curve'"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["dirac"])
 def test_quick_pages(name, tmp_path):

@@ -107,7 +107,8 @@ def draw(it, found, free):
     left.set(
         xlabel="θ, where the generator is", ylabel="ψ, the discriminator's slope", aspect="equal"
     )
-    left.legend(loc="center", frameon=False, fontsize=8)
+    # Above the axes: within them the orbit and the spiral leave no room.
+    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, fontsize=8)
     grid = torch.linspace(0, 1.4, 300).tolist()
     for part, color in (("real", page.GREEN), ("imag", page.RED)):
         right.plot(

@@ -61,7 +61,13 @@ class Page:
             self.surprises.append(statement)
 
     def show(self, figure, caption):
-        """The picture, which says what the caption says."""
+        """The picture, which says what the caption says.
+
+        Raises:
+            ValueError: a legend lies on a curve, or a title reaches beyond the edge.
+        """
+        if problems := list(misplaced(figure)):
+            raise ValueError("; ".join(problems))
         self.picture = f"{self.script.stem}.png"
         figure.savefig(self.out / self.picture, dpi=110)
         self.caption = caption
@@ -111,6 +117,20 @@ def figure(width=7.0, height=3.8, columns=1, rows=1, **options):
     for each in axes.flat if hasattr(axes, "flat") else [axes]:
         each.spines[["top", "right"]].set_visible(False)
     return made, axes
+
+
+def misplaced(figure):
+    """What a reader of the picture could not read."""
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        title = axes.title.get_window_extent()
+        if axes.get_title() and (title.x0 < 0 or title.x1 > figure.bbox.x1):
+            yield f"the title {axes.get_title()!r} reaches beyond the edge"
+        if legend := axes.get_legend():
+            box = legend.get_window_extent()
+            for line in axes.lines:
+                if box.count_contains(line.get_transform().transform(line.get_xydata())):
+                    yield f"the legend lies on the curve {line.get_label()!r}"
 
 
 def spread(values, digits=3):
