@@ -9,6 +9,9 @@ from helpers_docs import ROOT
 
 from pygan.bench import plots, report
 
+sys.path.append(str(ROOT / "tools" / "docs"))
+import readme_speed
+
 PAGE = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
 FOLDED = re.compile(r"<details.*?</details>", re.S)
 RESULTS = max((ROOT / "benchmarks").glob("20??-??-??-*/ops.csv")).parent
@@ -78,3 +81,29 @@ def test_csv_files_are_on_the_site(monkeypatch):
     assert f"results/{RESULTS.name}/ops.csv" in linked
     assert all((ROOT / name.replace("results", "benchmarks", 1)).exists() for name in linked)
     sys.modules.pop("csv_files")
+
+
+def test_the_readme_has_the_figures_of_the_results():
+    steps = [
+        {"model": model, "way": way, "to_plain": to_plain}
+        for model, way, to_plain in [
+            ("MLP", readme_speed.FASTEST, 0.8),
+            ("DCGAN", readme_speed.FASTEST, 0.749),
+            ("DCGAN with R1", readme_speed.FASTEST, 0.1),
+            ("MLP", "GANTrainer", 1.5),
+        ]
+    ]
+    graphs = [{"model": "MLP", "way": "GANTrainer, one CUDA graph", "to_plain": 0.12}]
+    bench = {"ops": [{"gain": 0.5}, {"gain": 8.0}], "about": {"threads": 2}}
+    shares = {"float32": "93%", "bfloat16": "80%"}
+    said = readme_speed.figures(bench, steps, ("H100", graphs, shares))
+    assert "in 75 to 80 % of plain PyTorch's time** on 2 CPU cores" in said
+    assert "took 12 to 12 % of the time on\n  an H100" in said
+    assert "**2.0 × for the operations alone**, the geometric mean of 2 measurements" in said
+    assert "slower in 1 of them" in said
+    assert "93 % of a\n  copy's bandwidth in fp32 and 80 %" in said
+    assert "H100" not in readme_speed.figures(bench, steps, None)
+    marked = "<!-- {0}: made by tools/docs/benchmarks_page.py -->\n{1}<!-- end of {0} -->"
+    readme = marked.format("figures", "old\n") + marked.format("speed", "")
+    new = readme_speed.written(readme, figures="new\n", speed="rows\n")
+    assert new == marked.format("figures", "new\n") + marked.format("speed", "rows\n")

@@ -1,4 +1,4 @@
-"""What tools/gpu/check.sh writes on a GPU becomes tables of docs/benchmarks.md and the README. Numbers made up."""
+"""What tools/gpu/check.sh writes on a GPU becomes tables of docs/benchmarks.md. Numbers made up."""
 
 import importlib
 import json
@@ -111,26 +111,12 @@ def test_two_reports_with_the_same_file_are_refused(folder, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_the_readme_has_the_most_important_rows(folder):
-    text = gpu_page.short_section(folder, STATIC)
-    assert text.startswith("Measured on an H100 (2026-12-24, NVIDIA H100 80GB HBM3")
-    assert "| loss | float32 | 95% | 96% |" in text
-    ops = [line for line in text.splitlines() if line.startswith("| discriminator_loss")]
-    assert len(ops) == 4 and sum("list of 8" in line for line in ops) == 2
-    assert "| MLP, 2-D, batch 100 |" in text and "| GANTrainer |" in text
-    assert text.endswith(
-        "Tests on it: tests-own: 972 passed, 1 skipped in 58.10s; tests-matrix: a | b. What failed, and why, is in "
-        "[Stages](docs/benchmarks.md#stages).\n"
-    )
-
-
 def test_what_is_missing_is_left_out(folder):
     for name in ("bench.json", "ncu.csv", "summary.txt"):
         (folder / name).unlink()
-    page, text = gpu_page.section(folder, []), gpu_page.short_section(folder, [])
+    page = gpu_page.section(folder, [])
     assert "| loss | float32 | 2658 | 95% | – |  |" in page
     assert "Nsight" not in page and "Stages" not in page and "steps" not in page
-    assert "| loss | float32 | 95% | – |" in text
 
 
 def test_every_prediction_of_the_static_report_is_measured():

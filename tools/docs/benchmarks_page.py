@@ -8,7 +8,6 @@ if there is one, as gpu_page.py describes it.
 
 import argparse
 import json
-import re
 import statistics
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import benchmarks_text as text
 import gpu_page
+import readme_speed
 from modes import PUBLISHED, mean
 from tables import all_steps, chosen, csv_links, ops_by_name, steps_by_model, table
 
@@ -26,7 +26,7 @@ from pygan.bench.timing import Timing
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = max((ROOT / "benchmarks").glob("20??-??-??-*/ops.csv")).parent
 MAIN_COLUMNS = ("op", "work", "N", "gain", "pygan µs", "eager µs", "compiled µs", "vs. reference")
-MARKS = "<!-- speed: made by tools/docs/benchmarks_page.py -->", "<!-- end of speed -->"
+LOSS = "loss and gradient"  # as gpu_page calls it
 
 
 def result(name):
@@ -105,7 +105,7 @@ def ops(rows):
         "marked": sum(bool(report.marked(row, "pygan_")) for row in rows),
         "noisy": report.NOISY,
     }
-    lines = [report.cells(row) for row in rows if in_readme(row)]
+    lines = [report.cells(row) for row in rows if is_main(row)]
     parts = [text.OPS.format(**counts), "![Gain against size](speed/cpu/gain.png)\n", text.MAIN]
     parts += [chosen(report.COLUMNS, MAIN_COLUMNS, lines), text.ALL_OPS.format(**counts)]
     return "\n".join([*parts, ops_by_name(rows), text.COLUMNS.format(**counts)])
@@ -137,7 +137,7 @@ def pictures(folder):
         plots.draw(folder / "gpu", bench["about"], bench.get("ops", ()), bench.get("steps", ()))
 
 
-def in_readme(row):
+def is_main(row):
     """A few of the rows: fp32, training."""
     noise = row["op"].startswith("instance_noise")
     if row["dtype"] != "float32" or (row["work"] == "forward") != noise:
@@ -150,41 +150,15 @@ def in_readme(row):
     return few and row["op"][0] == "d" and row["work"] == "forward + backward"
 
 
-def on_gpus():
-    """The end of what the README says."""
-    gpu, static = gpu_page.newest(ROOT / "benchmarks"), result("static")
-    if gpu:
-        return gpu_page.short_section(gpu, static["static"] if static else [])
-    return "\n".join(
-        [
-            "The CUDA kernels have not been benchmarked on a GPU yet; "
-            "[what their machine code predicts](docs/benchmarks.md#cuda-kernels-predicted) is in docs/benchmarks.md.",
-            "",
-        ]
-    )
-
-
-def speed():
-    """What the README says."""
-    bench = result("bench")
-    rows = [report.cells(row) for row in bench["ops"] if in_readme(row)]
-    gains = [row["gain"] for row in bench["ops"]]
-    losing = [row for row in bench["ops"] if row["gain"] < 1]
-    worst = sorted({(row["op"], row["n"]) for row in losing})
-    said = "; ".join(f"{op} at N = {report.count(n)}" for op, n in worst) or "none"
-    return "\n".join(
-        [
-            f"{where(bench['about'])}; fp32. Of all {len(gains)} rows of that run (other losses, sizes, bf16, "
-            f"evaluation) pygan is slower in {len(losing)}: {said}. Geometric mean of the gains: "
-            f"{report.geometric_mean(gains):.1f} ×.",
-            "",
-            chosen(report.COLUMNS, MAIN_COLUMNS, rows),
-            "A discriminator step and a generator step:",
-            "",
-            steps_by_model(steps()),
-            on_gpus(),
-        ]
-    )
+def gpu_figures():
+    """(its name, its steps, shares of a copy's bandwidth), for the README, or None."""
+    gpu = gpu_page.newest(ROOT / "benchmarks")
+    bench = gpu_page.read(gpu, "bench.json", {}) if gpu else {}
+    if "steps" not in bench:
+        return None
+    shares = gpu_page.shares(gpu, (result("static") or {"static": []})["static"])
+    share = {dtype: gpu_page.percent(x) for kernel, dtype, _, x, *_ in shares if kernel == LOSS}
+    return gpu_page.title(gpu).rpartition(" ")[2], bench["steps"], share
 
 
 def main():
@@ -194,9 +168,12 @@ def main():
     args = parser.parse_args()
     args.out.write_text(page(), "utf-8")
     pictures(args.out.parent / "speed")
-    between = re.compile(f"(?<={re.escape(MARKS[0])}\n).*?(?={re.escape(MARKS[1])})", re.S)
-    readme = (ROOT / "README.md").read_text("utf-8")
-    args.readme.write_text(between.sub(lambda _: speed(), readme), "utf-8")
+    bench, readme = result("bench"), (ROOT / "README.md").read_text("utf-8")
+    texts = {
+        "figures": readme_speed.figures(bench, steps(), gpu_figures()),
+        "speed": readme_speed.table_of(bench, where(bench["about"])),
+    }
+    args.readme.write_text(readme_speed.written(readme, **texts), "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What was measured on a GPU, for docs/benchmarks.md and the README, from a folder that tools/gpu/keep.py made.
+"""What was measured on a GPU, for docs/benchmarks.md, from a folder that tools/gpu/keep.py made.
 
 Such a folder, benchmarks/DATE-GPU, holds what is kept of what tools/gpu/check.sh wrote; the logs are not:
 
@@ -16,12 +16,11 @@ import csv
 import json
 import re
 
-from tables import all_steps, chosen, csv_links, folded, ops_by_name, steps_by_model, table
+from tables import all_steps, csv_links, folded, ops_by_name, steps_by_model, table
 
 from pygan.bench import report
 
 ELEMENTS = 1 << 24  # at which pygan.bench.static predicts
-TESTS = ("tests-own", "tests-matrix", "slow")  # stages that run tests
 NOTABLE = 0.05  # a difference of shares that needs a reason
 # (kernel, elements) of the static report: (call, dtype) of the check `bandwidth`
 MEASURED_AS = {
@@ -70,7 +69,6 @@ Counters of a single launch at 16 Mi elements a tensor, without the kernels' war
 READING = """Gains are over eager PyTorch (`torch.compile` was not timed there), and plain PyTorch was not captured:
 most of what the graph saves is the host's time. Medians over rounds.
 """
-REMARKS = "What failed, and why, is in [Stages](docs/benchmarks.md#stages)."
 CHECKS = """### Stages
 
 The exit status of each stage, and the last line that it printed.
@@ -214,31 +212,4 @@ def section(folder, static):
     if rows := list(stage_cells(folder)):
         stages = table(("stage", "status", "s", "last line", "remark"), rows)
         parts += [CHECKS, folded(f"{len(rows)} stages", stages)]
-    return "\n".join(parts)
-
-
-def in_readme(row):
-    """A discriminator's training on 64 logits, and on a list of 8 tensors."""
-    if row["dtype"] != "float32" or row["work"] == "forward":
-        return False
-    if "list of 8" in row["op"]:
-        return row["op"].startswith("discriminator_loss[non_saturating")
-    return row["op"] == "discriminator_loss[non_saturating]" and row["n"] == 64
-
-
-def short_section(folder, static):
-    """For the README."""
-    bench = read(folder, "bench.json", {})
-    columns = ("kernel, 16 Mi elements", "elements", "share of a copy's bandwidth", "predicted")
-    rows = [(a, b, percent(c), percent(d)) for a, b, _, c, d, _ in shares(folder, static)]
-    parts = [f"{title(folder)} ({where(folder)}):\n", table(columns, rows)]
-    ops = [report.cells(row) for row in bench.get("ops", []) if in_readme(row)]
-    if ops:
-        columns = ("op", "work", "N", "gain", "pygan µs", "eager µs")
-        parts += [chosen(report.COLUMNS, columns, ops)]
-    if "steps" in bench:
-        parts += [steps_by_model(bench["steps"])]
-    tests = [f"{name}: {last}" for name, _, _, last in stages(folder) if name in TESTS]
-    parts += [READING] * ("steps" in bench)
-    parts += [f"Tests on it: {'; '.join(tests)}. {REMARKS}\n"] * bool(tests)
     return "\n".join(parts)
