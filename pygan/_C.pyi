@@ -19,6 +19,9 @@ def gan_loss(
     weights: Sequence[float],
     reduction: int,
     statistics: bool,
+    targets: Sequence[float] = ...,
+    detach_means: bool = ...,
+    parts: bool = ...,
 ) -> tuple[Tensor, Tensor]:
     """torch.ops.pygan.gan_loss, called directly."""
 
@@ -30,6 +33,9 @@ def gan_loss_and_grad(
     weights: Sequence[float],
     reduction: int,
     statistics: bool,
+    targets: Sequence[float] = ...,
+    detach_means: bool = ...,
+    parts: bool = ...,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """torch.ops.pygan.gan_loss_and_grad, called directly."""
 

@@ -2,8 +2,8 @@
 
 ``pygan.fused_losses`` holds the discriminator and generator losses, ``pygan.DiscriminatorLoss``, ``GeneratorLoss`` and
 ``GANLoss`` the same as modules, ``pygan.instance_noise`` the noise, ``pygan.GANTrainer`` the two steps of a GAN's
-training, ``pygan.fit`` a whole run and ``pygan.FitOptions`` its options, ``pygan.load_generator`` what it has trained,
-``pygan.Monitor`` what goes wrong in one,
+training, ``pygan.fit`` a whole run, ``pygan.FitOptions`` its options and ``pygan.Callback`` what it calls,
+``pygan.load_generator`` what it has trained, ``pygan.Monitor`` what goes wrong in one,
 ``pygan.divergences`` the theory's distances, ``pygan.reference`` the ops in plain PyTorch, and ``pygan.build_info()``
 says what this build is and what runs.
 """
@@ -33,11 +33,13 @@ from pygan.noise import instance_noise, instance_noise_pair
 from pygan.result.generator import TrainedGenerator, load_generator
 from pygan.stream import NoiseStream
 from pygan.trainer import GANTrainer
+from pygan.training.callbacks import Callback
 from pygan.training.fit import fit
 from pygan.training.options import FitOptions
 
 __all__ = [
     "EMA",
+    "Callback",
     "DiscriminatorLoss",
     "Discriminators",
     "FakePool",

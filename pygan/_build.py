@@ -1,7 +1,7 @@
 """What this build is made of and what it runs on: checked when this is imported, reported by build_info().
 
-`pygan.fused_losses` and `pygan.noise` import `_C` from here too: they end with the same messages where the __init__.py
-of another project has taken the place of this package's, and imports nothing.
+`pygan._ops`, and with it every module that calls the extension, imports `_C` from here: it ends with the same messages
+where the __init__.py of another project has taken the place of this package's, and imports nothing.
 """
 
 import json

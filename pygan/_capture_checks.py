@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pygan._arguments import describe
+from pygan._validation import describe
 from pygan.average import EMA
 
 _NAME = "GANTrainer.capture"

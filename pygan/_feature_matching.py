@@ -9,8 +9,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from pygan._arguments import check_bool, describe, number
+from pygan import _ops
 from pygan._compile import compiled_since_2_8
+from pygan._validation import check_bool, describe, number
 
 __all__ = ["feature_matching", "feature_matching_and_grad"]
 
@@ -19,9 +20,6 @@ Features: TypeAlias = Tensor | Sequence["Features"]
 
 _OP = "pygan.fused_losses.feature_matching"
 _NORMS = {"l1": 0, "l2": 1}
-
-_op = torch.ops.pygan.feature_matching.default
-_op_and_grad = torch.ops.pygan.feature_matching_and_grad.default
 
 
 @compiled_since_2_8
@@ -37,7 +35,7 @@ def feature_matching(
     return_parts: bool = False,
 ) -> Any:
     r"""The mean of \|fake - real\| over each feature map, added over the maps (Larsen et al. 2016, section 2.2; Wang et
-    al. 2018, pix2pixHD, equation 4; Kong et al. 2020, HiFi-GAN, equation 8).
+    al. 2018a, pix2pixHD, equation 4; Kong et al. 2020, HiFi-GAN, equation 8).
 
         loss = feature_matching(fake_features, real_features, weights=2)                 # HiFi-GAN, BigVGAN
         loss = feature_matching(fake_features, real_features, reduction="mean", relative=True)  # EnCodec's paper
@@ -73,7 +71,7 @@ def feature_matching(
     )
     if detach_real:
         real = [x.detach() for x in real]
-    loss, values, _, _ = _op(fake, real, factors, distance, relative, False)
+    loss, values, _, _ = _ops.feature_matching(fake, real, factors, distance, relative, False)
     return (loss, values) if return_parts else loss
 
 
@@ -102,7 +100,7 @@ def feature_matching_and_grad(
     fake, real, factors, distance = _parse(
         fake_features, real_features, norm, reduction, weights, flags
     )
-    loss, values, _, flat = _op_and_grad(fake, real, factors, distance, relative)
+    loss, values, _, flat = _ops.feature_matching_and_grad(fake, real, factors, distance, relative)
     grads = _nested(fake_features, iter(flat))
     return (loss, grads, values) if return_parts else (loss, grads)
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from pygan import _penalty_checks as checked
-from pygan._arguments import describe
 from pygan._parallel import data_parallel, sync_buffers, unwrapped, without_sync
 from pygan._replay import Replay, check_capture
 from pygan._sample_gradients import wide
+from pygan._validation import describe
 from pygan.noise import instance_noise
 from pygan.stream import NoiseStream
 

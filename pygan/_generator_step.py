@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pygan._arguments import describe
 from pygan._device_numbers import host_number, scheduled
 from pygan._penalty_base import Judged
 from pygan._player import Player
@@ -19,6 +18,7 @@ from pygan._trainer_judge import Judge
 from pygan._trainer_losses import Losses, Result
 from pygan._trainer_samples import Generated
 from pygan._trainer_stats import TrainStats
+from pygan._validation import describe
 from pygan.schedules import Schedule
 
 __all__ = ["AdversarialWeight", "GeneratorStep", "GeneratorTerms", "adversarial", "terms_of"]

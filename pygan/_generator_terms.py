@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 from pygan import _penalty_checks as checked
-from pygan._arguments import describe
 from pygan._running_means import RunningMeans
 from pygan._sample_gradients import wide
+from pygan._validation import describe
 
 __all__ = ["PathLength", "adaptive_weight"]
 
 
 class PathLength(RunningMeans):
     """weight · E(‖Jᵀy‖ − a)², J the generator's Jacobian by its latents, y normal noise and a an exponential moving
-    average of the norms (Karras et al. 2020, StyleGAN2, section 3.2, equation 4).
+    average of the norms (Karras et al. 2020a, StyleGAN2, section 3.2, equation 4).
 
         path = pygan.penalties.PathLength()
         z = torch.randn(4, 128, requires_grad=True)

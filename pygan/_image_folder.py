@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pygan._arguments import check_int
 from pygan._image_files import FORMATS, find, of_classes, suffixes
+from pygan._validation import check_bool, check_int, is_int
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -86,9 +86,8 @@ class ImageFolder(Dataset[Any]):
             height, width = size
         check_int("ImageFolder", "size", height)
         check_int("ImageFolder", "size", width)
-        if not isinstance(mirror, bool):
-            raise TypeError(f"ImageFolder: mirror must be a bool, got {mirror!r}")
-        if channels not in (1, 3) or isinstance(channels, bool):
+        check_bool("ImageFolder", "mirror", mirror)
+        if not is_int(channels, 1) or channels not in (1, 3):
             raise ValueError(f"ImageFolder: channels must be 1 or 3, got {channels!r}")
         self.size: tuple[int, int] = (height, width)
         self.channels, self.mirror = channels, mirror

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from pygan import _penalty_checks as checked
-from pygan._arguments import check_int, describe, scales
 from pygan._penalty_base import Judged, Penalty
 from pygan._running_means import RunningMeans
 from pygan._sample_gradients import wide
+from pygan._validation import check_int, describe, scales
 
 __all__ = ["LeCam"]
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from pygan._arguments import check_bool, describe, number, scales, tensors
-from pygan._build import _C
+from pygan import _ops
+from pygan._validation import check_bool, describe, number, scales, tensors
 
 
 class Loss(NamedTuple):
@@ -31,7 +31,7 @@ class Loss(NamedTuple):
         return sum(self.targets) / 2 if self.d_targets and not self.probabilities else 0.0
 
 
-_TABLE = [Loss._make(row) for row in _C.losses()]
+_TABLE = [Loss._make(row) for row in _ops.losses()]
 LOSSES: tuple[str, ...] = tuple(row.name for row in _TABLE)
 """The names that ``loss=`` takes."""
 
@@ -194,7 +194,7 @@ def check(call: Call) -> None:
     logits = [x.detach() for x in call[0]]
     if all(x.device == logits[0].device for x in logits):
         logits = [torch.empty_like(x, device="meta") for x in logits]
-    torch.ops.pygan.gan_loss.default(logits, *call[1:REDUCTION], SUM, False, *call[REDUCTION + 1 :])
+    _ops.gan_loss(logits, *call[1:REDUCTION], SUM, False, *call[REDUCTION + 1 :])
 
 
 def by_argument(tensors: Sequence[Tensor], like: Any) -> tuple[Any, ...]:

@@ -10,17 +10,11 @@ import torch
 from torch import Tensor
 
 from pygan import _loss_arguments as arguments
-from pygan._arguments import check_bool
-from pygan._build import _C
+from pygan import _ops
 from pygan._loss_results import Logits, LossAndGrad, LossStats, parts_of, stats_of
+from pygan._validation import check_bool
 
 Weights: TypeAlias = float | Tensor | Sequence[float] | None
-
-# Bound once: looking an overload up costs a microsecond a call.
-_gan_loss = torch.ops.pygan.gan_loss.default
-_gan_loss_and_grad = torch.ops.pygan.gan_loss_and_grad.default
-_gan_loss_backward = torch.ops.pygan.gan_loss_backward.default
-_gan_loss_terms = torch.ops.pygan.gan_loss_terms.default
 
 
 def loss(
@@ -35,9 +29,7 @@ def loss(
     _check_wants(op, return_stats, return_parts)
     if call[arguments.REDUCTION] == arguments.NONE:
         return _unreduced(op, call, factor, like, return_stats, return_parts)
-    # Dynamo can trace the op alone; everybody else takes the shorter way to it.
-    gan_loss = _gan_loss if torch.compiler.is_compiling() else _C.gan_loss
-    value, numbers = gan_loss(*_taken(call, return_stats, return_parts))
+    value, numbers = _ops.gan_loss_directly(*_taken(call, return_stats, return_parts))
     if factor is not None:
         value = value * factor
     if not return_stats and not return_parts:
@@ -59,15 +51,14 @@ def loss_and_grad(
     _check_wants(op, return_stats, return_parts)
     taken = _taken(call, return_stats, return_parts)
     if factor is None:
-        both = _gan_loss_and_grad if torch.compiler.is_compiling() else _C.gan_loss_and_grad
-        value, numbers, grads = both(*taken)
+        value, numbers, grads = _ops.gan_loss_and_grad_directly(*taken)
     else:
         # From the logits again: rounded once, by a number that only the device knows.
         with torch.no_grad():
-            value, numbers = _gan_loss(*taken)
+            value, numbers = _ops.gan_loss(*taken)
             first = len(LossStats._fields) if return_stats else 0
             means = numbers[first : first + arguments.means_of(call)]
-            grads = _gan_loss_backward(factor, call[0], means, *call[1:])
+            grads = _ops.gan_loss_backward(factor, call[0], means, *call[1:])
             value = value * factor
     stats = stats_of(numbers) if return_stats else None
     parts = parts_of(numbers, call, like) if return_parts else None
@@ -123,7 +114,7 @@ def _unreduced(
     logits, roles, index, smoothing, weights, _, targets, detach_means = call
     logits = [x.detach() for x in logits]
     summed = (logits, roles, index, smoothing, weights, arguments.SUM, targets, detach_means)
-    return terms, stats_of(_gan_loss(*_taken(summed, True, False))[1])
+    return terms, stats_of(_ops.gan_loss(*_taken(summed, True, False))[1])
 
 
 def _terms(call: arguments.Call, factor: Tensor | None, like: Logits) -> Any:
@@ -144,7 +135,7 @@ def _terms(call: arguments.Call, factor: Tensor | None, like: Logits) -> Any:
                 [_mean(x.detach() if detach_means else x) for x in side] for side in (second, first)
             ]
             logits = [a - mean for a, mean in zip(first + second, means[0] + means[1], strict=True)]
-    terms = _gan_loss_terms(logits, roles, index, smoothing, 0, targets)
+    terms = _ops.gan_loss_terms(logits, roles, index, smoothing, 0, targets)
     if weights:
         terms = [t * weights[i % scales] for i, t in enumerate(terms)]
     if factor is not None:
@@ -156,4 +147,4 @@ def _terms(call: arguments.Call, factor: Tensor | None, like: Logits) -> Any:
 def _mean(x: Tensor) -> Tensor:
     # Not torch's, whose bits depend on the number of threads: what the Wasserstein generator maximizes.
     role, index = arguments.GENERATOR_FAKE, arguments.WASSERSTEIN
-    return -_gan_loss([x], [role], index, 0.0, [], arguments.MEAN, False)[0]
+    return -_ops.gan_loss([x], [role], index, 0.0, [], arguments.MEAN, False)[0]

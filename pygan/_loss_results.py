@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from pygan import _loss_arguments as arguments
-from pygan._arguments import check_bool
-from pygan._build import _C
+from pygan import _ops
+from pygan._validation import check_bool
 
 Logits: TypeAlias = Tensor | Sequence[Tensor]
 
@@ -39,7 +39,7 @@ class LossStats(NamedTuple):
     fake_accuracy: Tensor
     """Share of the fake logits that are decided for fake (negative, but see above)."""
     real_sign: Tensor
-    """Mean sign of the real logits' decisions, the overfitting measure r_t of Karras et al. 2020 (ADA)."""
+    """Mean sign of the real logits' decisions, the overfitting measure r_t of Karras et al. 2020b (ADA)."""
     jsd_bound: Tensor
     """Lower bound of the Jensen-Shannon divergence in nats, log 2 - L/2 with L the discriminator's
     loss without smoothing (Goodfellow et al. 2014, theorem 1); NaN for the generator, and for losses
@@ -99,19 +99,12 @@ class LossAndGrad(NamedTuple):
         op = "pygan.fused_losses.LossAndGrad.backward"
         check_bool(op, "retain_graph", retain_graph)
         outputs, grads = arguments.paired(op, logits, self.grads)
-        # Dynamo knows PyTorch's way alone.
-        if torch.compiler.is_compiling():
-            torch.autograd.backward(outputs, grads, retain_graph)
-        else:
-            _C.backward(outputs, grads, retain_graph)
+        _ops.backward(outputs, grads, retain_graph)
 
 
 def stats_of(numbers: Tensor) -> LossStats:
     """The statistics, with which the op's numbers begin."""
-    count = len(LossStats._fields)
-    if torch.compiler.is_compiling():
-        return LossStats(*numbers[:count].unbind())
-    return LossStats(*_C.scalars(numbers, count))
+    return LossStats(*_ops.scalars(numbers, len(LossStats._fields)))
 
 
 def parts_of(numbers: Tensor, call: arguments.Call, like: Logits) -> LossParts:

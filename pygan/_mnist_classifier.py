@@ -22,11 +22,8 @@ _PART = 256  # images that are read at a time: larger parts do not fit into the 
 
 
 class MNISTClassifier:
-    """A classifier of MNIST's digits, and the features by which generated ones are compared with real ones.
-
-        judge = pygan.metrics.MNISTClassifier()
-        digits = judge.probabilities(images).argmax(1)
-        distance = pygan.metrics.frechet_distance(judge.features(real), judge.features(images))
+    """A classifier of MNIST's digits, and the features by which generated ones are compared with real ones,
+    as in ``frechet_distance(judge.features(real), judge.features(generated))``.
 
     Three convolutions and a layer of 64 features, trained on :func:`pygan.datasets.mnist` with digits turned, sheared,
     scaled and shifted a little: about 20 seconds of one CPU core, after which the network is kept in

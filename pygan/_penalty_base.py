@@ -36,7 +36,7 @@ class Penalty:
 
     Attributes:
         every: the penalty is computed in every `every`-th discriminator step, and multiplied by `every` ("lazy
-            regularization", Karras et al. 2020, section 3.1, who also scale Adam's learning rate and betas for it).
+            regularization", Karras et al. 2020a, section 3.1, who also scale Adam's learning rate and betas for it).
     """
 
     every: int = 1

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pygan._arguments import describe, number, scales
+from pygan._validation import describe, number, scales
 
 
 def batch(op: str, name: str, samples: Any) -> None:

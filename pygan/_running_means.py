@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pygan._arguments import check_int, number
 from pygan._parallel import is_distributed
 from pygan._sample_gradients import wide
+from pygan._validation import check_int, number
 
 
 class RunningMeans(nn.Module):

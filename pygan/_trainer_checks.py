@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from pygan import fused_losses
-from pygan._arguments import describe, is_int, number
 from pygan._trees import leaves
+from pygan._validation import check_bool, describe, is_int, is_number, number
 from pygan.fake_pool import FakePool
 from pygan.modules import InstanceNoise
 from pygan.penalties import Penalty
@@ -98,8 +98,7 @@ def loss(value: Any, label_smoothing: float, weights: Any) -> None:
 
 def reused(value: Any, d_steps: int, micro_batches: int) -> None:
     """That generated samples can be used again for the generator's step."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{_NAME}: reuse_fakes must be a bool, got {describe(value)}")
+    check_bool(_NAME, "reuse_fakes", value)
     if value and d_steps != 1:
         raise ValueError(
             f"{_NAME}: d_steps must be 1 with reuse_fakes, because the generator's step judges the samples of one "
@@ -147,8 +146,7 @@ def judging(
 ) -> None:
     """That the discriminator can judge real and generated samples in one batch, or each by itself."""
     for name, value in {"joint": joint, "separate": separate}.items():
-        if not isinstance(value, bool):
-            raise TypeError(f"{_NAME}: {name} must be a bool, got {describe(value)}")
+        check_bool(_NAME, name, value)
     if joint and separate:
         raise ValueError(f"{_NAME}: separate must be False with joint, got True for both")
     if joint and any(norm.training or norm.running_mean is None for norm in batch_norms):
@@ -204,8 +202,7 @@ def between(name: str, value: float | None, low: float, high: float) -> None:
     if value is None:
         return
     # As a float: an int beyond its range would not be less than infinity there.
-    fits = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not fits or not low < number(_NAME, name, value) < high:
+    if not is_number(value) or not low < number(_NAME, name, value) < high:
         must = "positive and finite" if high == float("inf") else f"between {low:g} and {high:g}"
         raise ValueError(f"{_NAME}: {name} must be a number, {must}, or None, got {value!r}")
 
@@ -232,9 +229,7 @@ def average_of(value: AveragedModel, parameters: list[nn.Parameter]) -> None:
 
 
 def seed(value: int | None) -> None:
-    if value is not None and (
-        isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 64
-    ):
+    if value is not None and not (is_int(value, 0) and value < 1 << 64):
         raise ValueError(
             f"{_NAME}: seed must be an int from 0 to 2**64 - 1, or None, got {value!r}"
         )
@@ -254,7 +249,7 @@ def noise(value: Any, seed: int | None, device: torch.device) -> InstanceNoise |
     """The noise module: itself, or one for a schedule or a standard deviation."""
     if value is None or isinstance(value, InstanceNoise):
         return value
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if is_number(value):
         value = Constant(value)
     if not isinstance(value, Schedule):
         raise TypeError(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from pygan import _C, fused_losses
+from pygan import _ops, fused_losses
 from pygan._loss_results import mixable, mixed
 from pygan._penalty_base import NO_GRADIENT, Judged
 from pygan._sample_gradients import wide
@@ -69,7 +69,7 @@ class Result(NamedTuple):
                 for x, g in zip(outputs, grads, strict=True)
             ]
             grads = [*weighted] if scaler is None else [scaler.scale(g) for g in weighted]
-        _C.backward(outputs, grads)
+        _ops.backward(outputs, grads)
 
 
 class Losses:

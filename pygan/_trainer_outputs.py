@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from pygan._arguments import describe, is_int
 from pygan._trees import mapped
+from pygan._validation import describe, is_int
 
 _NAME = "GANTrainer"
 # Ops, as autograd names them, that leave values between 0 and 1 there.

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from pygan import _parallel as parallel
 from pygan import _trainer_checks as checked
-from pygan._arguments import check_int
+from pygan._validation import check_int
 
 __all__ = ["load", "loadable", "stateful"]
 

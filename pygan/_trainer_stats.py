@@ -38,7 +38,7 @@ class _Fields(NamedTuple):
     fake_accuracy: Tensor
     """Share of the generated samples' logits that are decided for fake."""
     real_sign: Tensor
-    """Mean sign of the real samples' decisions; near 1 means an overfitting discriminator (Karras et al. 2020). It
+    """Mean sign of the real samples' decisions; near 1 means an overfitting discriminator (Karras et al. 2020b). It
     means nothing with wasserstein."""
     jsd_bound: Tensor
     """Lower bound of the Jensen-Shannon divergence in nats; stuck at log 2 = 0.693 it teaches nothing."""

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils._pytree import tree_leaves
 
+from pygan._validation import is_number
+
 __all__ = ["EMA"]
 
 
@@ -34,10 +36,10 @@ class EMA(AveragedModel):
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        if isinstance(decay, bool) or not isinstance(decay, float) or not 0.0 < decay < 1.0:
+        if not is_number(decay) or not 0.0 < decay < 1.0:
             raise ValueError(f"pygan.EMA: decay must be a number between 0 and 1, got {decay!r}")
         super().__init__(_without_graphs(network), use_buffers=True)
-        self.decay = decay
+        self.decay = float(decay)
         # On the device, so that replays of a captured graph count too.
         self.n_averaged = self.n_averaged.to(_device(network))
         # On the host, because only the first update asks for the count.

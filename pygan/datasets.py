@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pygan._arguments import check_int
 from pygan._image_folder import ImageFolder
 from pygan._mnist import mnist
+from pygan._validation import check_int
 
 __all__ = [
     "GRID",

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from pygan._arguments import describe
+from pygan._validation import describe
 
 __all__ = ["Discriminators"]
 

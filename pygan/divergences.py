@@ -33,8 +33,7 @@ from torch.distributions.kl import kl_divergence
 from torch.nn.functional import logsigmoid, relu
 from torch.special import ndtr
 
-from pygan._arguments import check_int
-from pygan.schedules.base import is_number
+from pygan._validation import check_int, is_number
 
 __all__ = [
     "Estimate",

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import keystr, tree_flatten_with_path, tree_unflatten
 
-from pygan._arguments import check_int, describe, number
 from pygan._parallel import is_distributed
+from pygan._validation import check_int, describe, number
 from pygan.noise import instance_noise
 from pygan.stream import NoiseStream
 

@@ -103,7 +103,7 @@ def discriminator_loss(
             :func:`pygan.penalties.adaptive_weight` gives; for lists also one number for each scale; default:
             1. The losses of the scales are added.
         detach_means: for ``relativistic_average`` and its kin: no gradient goes through the means, as
-            ESRGAN has it (Wang et al. 2018).
+            ESRGAN has it (Wang et al. 2018b).
         return_stats: also return :class:`LossStats`, from the same pass.
         return_parts: also return :class:`LossParts`, the loss of each side and scale, from the same pass.
 

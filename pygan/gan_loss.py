@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, overload
 
 from torch import Tensor
 
-from pygan._arguments import check_bool
 from pygan._loss_results import Logits
+from pygan._validation import check_bool
 from pygan.fused_losses import fake_loss, generator_loss, real_loss
 from pygan.loss_modules import LossModule, Reduced, Result, Weights, zeros
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import TypedDict, TypeVar, Unpack  # torch requires it
 
-from pygan._arguments import describe
 from pygan._compile import not_scriptable
 from pygan._loss_results import Logits, LossParts, LossStats
+from pygan._validation import describe
 from pygan.fused_losses import compares, discriminator_loss, generator_loss
 
 __all__ = ["DiscriminatorLoss", "GeneratorLoss"]

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pygan._arguments import describe
+from pygan import _ops
 from pygan._compile import not_scriptable
 from pygan._parallel import is_distributed
+from pygan._validation import describe
 from pygan.noise import instance_noise, instance_noise_pair
 from pygan.schedules import Schedule
 from pygan.stream import NoiseStream
@@ -106,7 +107,7 @@ class InstanceNoise(nn.Module):
 
     def _ready(self, x: Tensor) -> NoiseStream:
         """The stream, for a call on x."""
-        if torch.compiler.is_compiling():
+        if _ops.is_compiling():
             # A side effect, if of nothing: the compiler traces none within a checkpoint, and leaves that to eager code.
             self._stream = self._stream
         elif torch._C._current_graph_task_id() != -1:

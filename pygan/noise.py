@@ -1,7 +1,7 @@
 """Instance noise: ``x * scale + bias + sigma * z`` in one pass, z never stored.
 
 Noise added to the real *and* the generated inputs of the discriminator widens both distributions
-until they overlap (Sønderby et al. 2017; Arjovsky & Bottou 2017); sigma is annealed towards 0.
+until they overlap (Sønderby et al. 2017; Arjovsky and Bottou 2017); sigma is annealed towards 0.
 
 z is a pure function of (seed, step, index of the element): the same bits on every CPU and GPU, for
 any number of threads or processes. csrc/math/noise.h specifies the stream, version 1.
@@ -15,18 +15,12 @@ from typing import Any, NamedTuple, overload
 import torch
 from torch import Tensor
 
-from pygan._arguments import check_bool, describe, number, tensors
-from pygan._build import _C
+from pygan import _ops
 from pygan._compile import compiled_since_2_8
+from pygan._validation import check_bool, describe, number, tensors
 from pygan.stream import NoiseStream
 
 __all__ = ["instance_noise", "instance_noise_pair"]
-
-_noise = torch.ops.pygan.instance_noise.default
-_noise_out = torch.ops.pygan.instance_noise.out
-_noise_at = torch.ops.pygan.instance_noise_at.default
-_advance = torch.ops.pygan.noise_advance.default
-_draw = torch.ops.pygan.noise_draw.default
 
 
 @overload
@@ -126,8 +120,8 @@ def instance_noise(
     call = _Call(xs, sigmas, sigma_value, scales, *affine, dtype, False, same_noise)
     place = _Place.of(op, call, stream, generator, outs)
     if outs is not None:
-        noise_out = _noise_out if torch.compiler.is_compiling() else _C.instance_noise_out
-        noise_out(xs, sigmas, sigma_value, scales, *place, *affine, False, same_noise, out=outs)
+        args = (xs, sigmas, sigma_value, scales, *place, *affine, False, same_noise)
+        _ops.instance_noise_out_directly(*args, out=outs)
         return outs[0] if one else outs
     results = _singly(call, place) if call.is_learnt() else _together(call, place)
     return results[0] if one else results
@@ -187,7 +181,7 @@ def instance_noise_pair(
     call = _Call(xs, sigmas, sigma_value, scales, *affine, dtype, True, same_noise)
     place = _Place.of(op, call, stream, generator, None)
     # Compiled too: inductor (torch 2.15) fails on an op that writes to two views of one channels-last tensor.
-    if call.is_learnt() or torch.compiler.is_compiling():
+    if call.is_learnt() or _ops.is_compiling():
         if dtype is None:
             floats = [x.dtype for x in xs if x.is_floating_point()] or [torch.get_default_dtype()]
             dtype = torch.promote_types(floats[0], floats[-1])
@@ -241,7 +235,7 @@ class _Place(NamedTuple):
             dtype = None if out is not None else call.dtype
             x, sigma, value, scale, scale_value, bias, _, cat, same = call
             written = [] if out is None else out
-            drawn = _draw(
+            drawn = _ops.noise_draw(
                 x, sigma, value, scale, scale_value, bias, dtype, cat, same, written, generator
             )
             return cls(drawn, [0] * len(call.x))
@@ -251,17 +245,17 @@ class _Place(NamedTuple):
 
 
 def _together(call: _Call, place: _Place) -> list[Tensor]:
-    # The op as torch.compile knows it boxes its lists, which takes longer than the noise of a small batch.
-    noise = _noise if torch.compiler.is_compiling() else _C.instance_noise
     x, sigma, value, scale, scale_value, bias, dtype, cat, same = call
-    return noise(x, sigma, value, scale, *place, scale_value, bias, dtype, cat, same)
+    return _ops.instance_noise_directly(
+        x, sigma, value, scale, *place, scale_value, bias, dtype, cat, same
+    )
 
 
 def _singly(call: _Call, place: _Place) -> list[Tensor]:
     """One tensor after the other, differentiable in sigma and scale: the gradient of sigma draws z again, from the
     states that are left behind here."""
     xs, sigma, value, scale, scale_values, biases, dtype, cat, same = call
-    states = _advance(
+    states = _ops.noise_advance(
         xs, sigma, value, scale, *place, scale_values, biases, dtype, cat, same
     ).unbind()
 
@@ -272,7 +266,7 @@ def _singly(call: _Call, place: _Place) -> list[Tensor]:
 
     alone = zip(each(sigma), each(scale), states, place.offset, scale_values, biases, strict=True)
     return [
-        _noise_at(x, sigma, value, scale, state, offset, scale_value, bias, dtype)
+        _ops.instance_noise_at(x, sigma, value, scale, state, offset, scale_value, bias, dtype)
         for x, (sigma, scale, state, offset, scale_value, bias) in zip(xs, alone, strict=True)
     ]
 

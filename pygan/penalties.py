@@ -32,7 +32,6 @@ import torch
 from torch import Tensor
 
 from pygan import _penalty_checks as checked
-from pygan._arguments import check_int
 from pygan._device_numbers import scheduled
 from pygan._finite_difference import (
     Approximation,
@@ -45,6 +44,7 @@ from pygan._generator_terms import PathLength, adaptive_weight
 from pygan._lecam import LeCam
 from pygan._penalty_base import Judged, Penalty
 from pygan._sample_gradients import between, gradient_penalty, interpolate, r1, r1_and_r2, r2
+from pygan._validation import check_int
 from pygan.noise import instance_noise
 from pygan.schedules import Adaptive, DiffusionMixture, Schedule
 from pygan.stream import NoiseStream

@@ -96,7 +96,7 @@ _TABLE: dict[str, _Loss] = {
     "minimax": _Loss(_classified, lambda f, _: (-_softplus(f),), _Targets(1, 0), smooths=True),
     # Lim and Ye 2017; Miyato et al. 2018: what is right by a margin of 1 teaches nothing more.
     "hinge": _Loss(_margins, lambda f, _: (-f,), _Targets(1, -1)),
-    # The generator's with a margin too, as vocoders have it (Defossez et al. 2022, section 3.4).
+    # The generator's with a margin too, as vocoders have it (Défossez et al. 2022, section 3.4).
     "clipped_hinge": _Loss(_margins, lambda f, t: ((t.generator - f).relu(),), _Targets(1, -1)),
     # Mao et al. 2017: regression on the targets 1 (real) and 0 (fake).
     "least_squares": _Loss(
@@ -107,7 +107,7 @@ _TABLE: dict[str, _Loss] = {
     ),
     # Arjovsky et al. 2017: a critic, not a classifier; something else must keep it Lipschitz.
     "wasserstein": _Loss(lambda r, f, _: (-r, f), lambda f, _: (-f,)),
-    # Jolicoeur-Martineau 2019: each real sample against the fake one that it is paired with.
+    # Jolicoeur-Martineau 2018: each real sample against the fake one that it is paired with.
     "relativistic": _Loss(lambda r, f, _: (_softplus(-(r - f)),)),
     # The same paper: each sample against the mean of the other kind; gradients flow into the means.
     "relativistic_average": _Loss(

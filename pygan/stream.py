@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.compiler import is_compiling
 from torch.utils.data import get_worker_info
 
-from pygan._arguments import describe
+from pygan import _ops
 from pygan._parallel import is_distributed
+from pygan._validation import describe, is_int
 
 __all__ = ["NoiseStream"]
 
@@ -114,7 +114,7 @@ class NoiseStream:
                 )
             rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
         for name, value in (("rank", rank), ("world_size", world_size)):
-            if isinstance(value, bool) or not isinstance(value, int):
+            if not is_int(value):
                 kind = type(value).__name__
                 raise TypeError(f"pygan.NoiseStream.for_rank: {name} must be an int, got {kind}")
         if not 0 <= rank < world_size:
@@ -145,7 +145,7 @@ class NoiseStream:
             RuntimeError: in a worker of a DataLoader, and the stream was made outside of it.
             NotImplementedError: under torch.jit.trace, which would record this step for ever.
         """
-        if is_compiling():
+        if _ops.is_compiling():
             return
         if _is_tracing():
             raise NotImplementedError(
@@ -161,7 +161,7 @@ class NoiseStream:
 
     def _set(self, seed: int, step: int, offset: int) -> None:
         for name, value, bits in (("seed", seed, 64), ("step", step, 64), ("offset", offset, 63)):
-            if isinstance(value, bool) or not isinstance(value, int):
+            if not is_int(value):
                 kind = type(value).__name__
                 raise TypeError(f"pygan.NoiseStream: {name} must be an int, got {kind}")
             if not 0 <= value < 1 << bits:

@@ -25,7 +25,6 @@ from pygan import _trainer_batches as batches
 from pygan import _trainer_checks as checked
 from pygan import _trainer_outputs as outputs
 from pygan import _trainer_state as states
-from pygan._arguments import check_int
 from pygan._device_numbers import host_number
 from pygan._generator_step import (
     AdversarialWeight,
@@ -42,6 +41,7 @@ from pygan._trainer_judge import Judge, Sides
 from pygan._trainer_losses import Losses, LossFunctions, Result, combined
 from pygan._trainer_samples import Generated, Samples
 from pygan._trainer_stats import Reports, TrainStats
+from pygan._validation import check_int
 from pygan.fake_pool import FakePool
 from pygan.fused_losses import LossStats
 from pygan.modules import InstanceNoise

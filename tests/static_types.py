@@ -45,6 +45,6 @@ result = pygan.fit(
 )
 assert_type(result, FitResult)
 pygan.fit(net, net, x, g_optimizer=sgd, d_optimizer=sgd, latent=3, **vars(given))
-pygan.fit(net, net, x, g_optimizer=sgd, d_optimizer=sgd, latent=3, steps=3, out="a")  # type: ignore[call-arg]
+pygan.fit(net, net, x, g_optimizer=sgd, d_optimizer=sgd, latent=3, batch_size=3, out="a")  # type: ignore[call-arg]
 pygan.fit(net, net, x, g_optimizer=sgd, d_optimizer=sgd, **vars(given), nosie=0.1)  # type: ignore[call-arg]
 pygan.fit(net, net, x, g_optimizer=sgd, d_optimizer=sgd, **vars(given), loss=0.1)  # type: ignore[arg-type]

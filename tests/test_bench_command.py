@@ -68,8 +68,7 @@ def test_every_op_has_its_rows(tmp_path, capsys, device):
         lines = list(csv.DictReader(file))
     assert [line["op"] for line in lines] == [row["op"] for row in rows]
     assert {line["backend"] for line in lines} == {result["about"]["backend"]}
-    assert (out / "time.png").stat().st_size > 10_000
-    assert (out / "roofline.png").stat().st_size > 10_000
+    assert (out / "gain.png").stat().st_size > 10_000
 
 
 def test_memory_is_what_must_be_allocated(tmp_path, capsys):
@@ -169,7 +168,6 @@ def test_scaling(tmp_path, capsys):
     assert re.search(
         r"instance_noise\(out=\), 1 threads: [\d.]+ µs \+ N / [\d.]+ G", capsys.readouterr().out
     )
-    assert (out / "scaling.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The parts of `pygan.bench`: the counter of ops, the fit, the break-even point, the limits."""
+"""The parts of `pygan.bench`: the counter of ops, the fit, the gain of a row, the limits."""
 
 import pytest
 import torch
@@ -7,7 +7,6 @@ from pygan.bench import report, scaling
 from pygan.bench.counting import counted
 from pygan.bench.limits import Limits
 from pygan.bench.ops import Row
-from pygan.bench.plots import break_even
 from pygan.bench.timing import Timing, interleaved, peak_memory
 
 CPU = torch.device("cpu")
@@ -65,10 +64,8 @@ def row(n, gain):
     return Row("op", "forward", "float32", n, 8 * n, pygan, eager, None, **rest)
 
 
-def test_break_even():
-    assert break_even([row(64, 2.0), row(1, 1.5)]) == 1
-    assert break_even([row(1, 2.0), row(64, 0.9)]) is None
-    assert break_even([row(1, 0.5), row(100, 2.0)]) == pytest.approx(10)
+def test_ratios_of_a_row():
+    assert row(1, 0.5).gain == 0.5
     assert row(1, 0.5).of_limit == 2
 
 

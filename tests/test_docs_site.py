@@ -20,6 +20,7 @@ def run(*command):
 
 
 def test_benchmarks_are_what_the_files_say(tmp_path):
+    pytest.importorskip("matplotlib")
     script, out, readme = (
         "tools/docs/benchmarks_page.py",
         *map(tmp_path.joinpath, ("benchmarks.md", "README.md")),
@@ -28,12 +29,18 @@ def test_benchmarks_are_what_the_files_say(tmp_path):
     page = out.read_text("utf-8")
     assert page == (DOCS / "benchmarks.md").read_text("utf-8")
     assert readme.read_text("utf-8") == (ROOT / "README.md").read_text("utf-8")
-    for picture in (tmp_path / "speed").iterdir():
-        assert picture.read_bytes() == (DOCS / "speed" / picture.name).read_bytes()
-    # The same numbers stand where they are discussed.
-    discussed = re.sub(r" \(\d+ seeds\)", "", (DOCS / "mode-coverage.md").read_text("utf-8"))
-    rows = re.findall(r"^\| .* ± .*$", discussed, re.M)
-    assert rows and [row for row in rows if row not in page] == []
+    drawn, kept = (sorted((folder / "speed").rglob("*.png")) for folder in (tmp_path, DOCS))
+    assert [p.relative_to(tmp_path) for p in drawn] == [p.relative_to(DOCS) for p in kept]
+    assert all(f"({p.relative_to(DOCS)})" in page for p in kept)
+
+
+def test_the_tables_of_modes_are_what_the_lines_say(tmp_path):
+    out = tmp_path / "modes.md"
+    run(sys.executable, "tools/docs/modes_page.py", "--out", out)
+    page = out.read_text("utf-8")
+    assert page == (DOCS / "mode-coverage.md").read_text("utf-8")
+    files = (ROOT / "benchmarks" / "modes").glob("*.jsonl")
+    assert [path.stem for path in files if f"<!-- modes of {path.stem} -->" not in page] == []
 
 
 def test_the_gallery_lists_its_pages(tmp_path):
@@ -69,6 +76,10 @@ def test_the_site_can_be_built(tmp_path):
     for package in ("material", "mkdocstrings_handlers.python"):
         pytest.importorskip(package)
     run(sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site")
+    # The search of pages that are opened from the disk.
+    assert (tmp_path / "site" / "search" / "search_index.js").exists()
+    assert "assets/iframe-worker.js" in (tmp_path / "site" / "index.html").read_text("utf-8")
+    assert list((tmp_path / "site" / "results").rglob("ops.csv"))
     pages = {page.relative_to(tmp_path / "site") for page in (tmp_path / "site").rglob("*.html")}
     assert len(pages) > 20
     for page in pages:

@@ -35,7 +35,7 @@ G_LESS = nn.Linear(4, 6)
 BAD = [
     ({"steps": 0}, ValueError, "steps must be at least 1, got 0"),
     ({"steps": 1.5}, TypeError, "steps must be an int, got float"),
-    ({"batch_size": True}, TypeError, "batch_size must be an int, got bool"),
+    ({"batch_size": True}, TypeError, "batch_size must be an int or None, got bool"),
     (
         {"batch_size": 31},
         ValueError,
@@ -86,24 +86,27 @@ BAD = [
         TypeError,
         "accelerator must be an accelerate.Accelerator or None, got int",
     ),
-    ({"source": 3}, TypeError, "data must be a tensor, a tuple (samples, labels) or a Dataset"),
+    ({"source": 3}, TypeError, "data must be a tensor, an array, a tuple (samples, labels), a"),
     (
         {"source": (data(), 3)},
         TypeError,
-        "data must be, if a tuple or a list, samples and labels, both tensors",
+        "data must be, if a tuple, a list or a mapping, samples and labels, both tensors or arrays",
     ),
     ({"source": (data(), torch.zeros(3))}, ValueError, "data must have a label for each of the 30"),
     (
         {"source": [(torch.zeros(2), 0)] * 4},
         TypeError,
-        "data must be, if a tuple or a list, samples and labels, both tensors, got (tuple, tuple, "
-        "tuple, ...); pass separate items as a torch.utils.data.Dataset",
+        "data must be, if a tuple, a list or a mapping, samples and labels, both tensors or arrays, got (tuple, "
+        "tuple, tuple, ...); pass separate items as a torch.utils.data.Dataset",
     ),
+    ({"source": (x for x in data())}, TypeError, "data must be a tensor, an array, a tuple (sam"),
+    ({"source": {"a": [1], "b": [2]}}, TypeError, "data must, if a mapping, hold tensors or arra"),
+    ({"data_keys": "image"}, TypeError, "data_keys must be None where the data are no dicts, got"),
+    ({"data_keys": ("a", "b", "c")}, TypeError, "data_keys must be a key, or a pair of keys, for"),
     (
-        {"source": torch.utils.data.DataLoader(data())},
+        {"source": torch.zeros(30, 6, dtype=torch.uint8)},
         TypeError,
-        "data must be a tensor, a tuple (samples, labels) or a Dataset with __getitem__ and __len__, "
-        "got DataLoader; pass its dataset",
+        "data must hold floating samples in the range of the generated ones, got torch.uint8; convert",
     ),
     ({"source": torch.tensor(1.0)}, ValueError, "data must have a first dimension, got a 0-d"),
     ({"G": 3, "D": 4}, TypeError, "generator must be an nn.Module, got int"),
@@ -277,7 +280,7 @@ def test_gradients_are_not_accumulated_by_accelerate(tmp_path, monkeypatch, give
 
 def test_a_last_batch_of_one_under_batch_norm_names_drop_last(tmp_path):
     message = "pygan.fit: drop_last must be True where BatchNorm meets a single sample"
-    with raises(ValueError, message, "an epoch of 25 samples after batches of 8, got False"):
+    with raises(ValueError, message, "an epoch after batches of 8, got False"):
         run(tmp_path, source=data(25), drop_last=False)
 
 

@@ -65,8 +65,10 @@ def test_an_object_of_options_is_passed_as_keywords(tmp_path):
 
 def test_what_must_be_given_is_named(tmp_path):
     G, D = networks()
-    with raises(TypeError, "pygan.fit: batch_size and latent must be given, got none"):
-        pygan.fit(G, D, data(), g_optimizer=None, d_optimizer=None, steps=1, out=tmp_path)
+    with raises(TypeError, "pygan.fit: steps and latent must be given, got none"):
+        pygan.fit(G, D, data(), g_optimizer=None, d_optimizer=None, out=tmp_path)
+    with raises(TypeError, "pygan.fit: batch_size must be given, got none"):
+        run(tmp_path, batch_size=None)
     with raises(TypeError, "pygan.fit: got an unexpected option 'step'; did you mean 'steps'?"):
         pygan.fit(G, D, data(), g_optimizer=None, d_optimizer=None, step=1, out=tmp_path)
 

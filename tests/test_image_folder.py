@@ -437,7 +437,7 @@ def test_mirrored_images_follow_the_generator(tmp_path):
     assert all(same or torch.equal(x, plain.flip(2)) for x, same in zip(drawn, is_plain))
     torch.manual_seed(0)
     assert all(torch.equal(images[0], x) for x in drawn)
-    with pytest.raises(TypeError, match="mirror must be a bool, got 1"):
+    with pytest.raises(TypeError, match="mirror must be a bool, got int"):
         ImageFolder(tmp_path, 8, mirror=1)
 
 

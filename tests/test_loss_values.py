@@ -18,12 +18,11 @@ from helpers_losses import (
     results_of,
 )
 
-import pygan
 from pygan import _C, reference
 from pygan.fused_losses import LOSSES, discriminator_loss
 
-# Around a strip of SIMD lanes (64), a block (256) and a chunk of the sums (8192).
-SIZES = [1, 3, 63, 64, 65, 255, 256, 257, 8191, 8192, 8193, 100_003]
+# Around a strip of SIMD lanes (64), a block (1024) and a chunk of the sums (8192).
+SIZES = [1, 3, 63, 64, 65, 1023, 1024, 1025, 8191, 8192, 8193, 100_003]
 FEW_SIZES = [1, 65, 8193, 100_003]
 
 
@@ -39,7 +38,7 @@ def test_values_and_gradients(size, dtype, loss, device):
             continue
         draws = [logits_like(case.roles, (size,), dtype, device, seed) for seed in range(DRAWS)]
         if size < 10_000:
-            compare(case, draws, REDUCTIONS if size < 256 else ["mean", "none"])
+            compare(case, draws, REDUCTIONS if size < 1000 else ["mean", "none"])
         elif case.smoothing or not any(c.smoothing for c in cases_of(loss)):
             compare(case, draws, ["mean"])
 
@@ -120,6 +119,5 @@ def test_the_kinks_of_the_hinge(dtype, device):
         assert second[:3].tolist() == [0, 0, 0]
 
 
-def test_losses_are_listed():
-    assert LOSSES == reference.LOSSES == tuple(name for name, *_ in _C.losses())
-    assert pygan.fused_losses.LOSSES is LOSSES
+def test_the_reference_has_the_losses_of_the_kernels():
+    assert tuple(name for name, *_ in _C.losses()) == reference.LOSSES

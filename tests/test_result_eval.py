@@ -44,7 +44,7 @@ def test_classes_are_generated_as_often_as_the_data_have_them(form, monkeypatch,
     images = (labels / 10).reshape(-1, 1, 1, 1).expand(-1, 1, 8, 8)
     items = list(zip(images, labels.tolist(), strict=True))
     data = (images, labels) if form == "pair" else Items(items)
-    made = SimpleNamespace(data=data, shape=(1, 8, 8), evaluate=None)
+    made = SimpleNamespace(data=data, shape=(1, 8, 8), judge=None, features=None)
     generator = conditional(["cat", "dog", "owl"])
     generator.config["data"] = {"name": "digits"}
     monkeypatch.setattr(arguments, "load_generator", lambda *_, **__: generator)

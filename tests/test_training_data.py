@@ -1,9 +1,11 @@
 """What pygan.fit says of a Dataset that it cannot train on: at once, and with the cure."""
 
+import io
 import subprocess
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from helpers import raises
@@ -57,26 +59,12 @@ def test_labels_for_networks_without_a_place_for_them_name_the_cure(tmp_path, da
 @pytest.mark.parametrize(
     ("items", "error", "message"),
     [
-        (
-            [Image.new("RGB", (8, 8))] * 9,
-            TypeError,
-            "tensors, got PIL.Image.Image; give it a transf",
-        ),
-        (
-            [(Image.new("RGB", (8, 8)), 3)] * 9,
-            TypeError,
-            "tensors, got PIL.Image.Image, builtins.int;",
-        ),
-        ([None] * 9, TypeError, "tensors, got builtins.NoneType"),
+        ([None] * 9, TypeError, "tensors, arrays or PIL images, got builtins.NoneType"),
+        ([np.array("a")] * 9, TypeError, "tensors, arrays or PIL images, got numpy.ndarray"),
         (
             [(torch.zeros(6), "cat")] * 9,
             TypeError,
             "a tensor or a pair of a tensor and a label, got torch",
-        ),
-        (
-            [{"image": torch.zeros(6)}] * 9,
-            TypeError,
-            "a tensor or a pair of a tensor and a label, got bui",
         ),
     ],
 )
@@ -86,6 +74,102 @@ def test_items_that_are_no_tensors_are_refused_before_anything_is_built(
     with raises(error, "pygan.fit: data must, if a Dataset, yield " + message):
         run(tmp_path, source=Items(items))
     assert not list(tmp_path.iterdir())
+
+
+def first_batch(data, size=8):
+    """In the order of the data, sorted by the samples' first value."""
+    loaded = next(data.batches(BatchSampler(size, size, seed=0), 0, 1, device=torch.device("cpu")))
+    order = loaded.real.flatten(1)[:, 0].argsort()
+    return loaded.real[order], None if loaded.labels is None else loaded.labels[order]
+
+
+X, Y = torch.arange(48.0).view(8, 6), torch.arange(8) % 3
+PAIRS = list(zip(X.numpy(), Y.tolist(), strict=True))
+FORMS = {
+    "tensors": ((X, Y), None),
+    "arrays": ((X.numpy(), Y.numpy()), None),
+    "arrays of float64": ((X.double().numpy(), Y.numpy()), None),
+    "a tensor and an array": ((X, Y.numpy()), None),
+    "an array from the last row to the first": ((X.flip(0).numpy()[::-1], Y), None),
+    "tensors by key": ({"x": X, "y": Y, "more": "?"}, ("x", "y")),
+    "items": (Items([(torch.from_numpy(x), y) for x, y in PAIRS]), None),
+    "items of arrays": (Items(PAIRS), None),
+    "items of float64": (Items([(x.astype(np.float64), np.int64(y)) for x, y in PAIRS]), None),
+    "dicts": (Items([{"x": x, "y": y, "more": "?"} for x, y in PAIRS]), ("x", "y")),
+    "dicts of tensors": (Items([{"y": Y[i], "x": X[i]} for i in range(8)]), ["x", "y"]),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_the_same_data_is_the_same_batch(form):
+    data, keys = FORMS[form]
+    real, labels = first_batch(Data(data, keys=keys))
+    assert real.dtype == torch.float32 and torch.equal(real, X)
+    assert labels.dtype == torch.int64 and torch.equal(labels, Y)
+    samples_alone = [Data(data, keys=keys, conditional=False)]
+    samples_alone += [Data(data, keys=keys[0])] if keys else []
+    for one in samples_alone:
+        real, labels = first_batch(one)
+        assert torch.equal(real, X) and labels is None
+
+
+def test_an_archive_of_arrays_is_taken_by_key():
+    file = io.BytesIO()
+    np.savez(file, samples=X.numpy(), labels=Y.numpy())
+    file.seek(0)
+    real, labels = first_batch(Data(np.load(file), keys=("samples", "labels")))
+    assert torch.equal(real, X) and torch.equal(labels, Y)
+
+
+def test_an_array_in_a_file_is_not_copied(tmp_path, recwarn):
+    np.save(tmp_path / "x.npy", X.numpy())
+    array = np.load(tmp_path / "x.npy", mmap_mode="r")
+    data = Data(array)
+    assert data.some(1, 0).shape == (1, 6) and torch.equal(first_batch(data)[0], X)
+    assert data._tensors[0].data_ptr() == array.ctypes.data and not recwarn.list
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3)])
+def test_images_of_pillow_are_tensors_from_minus_one_to_one(mode, channels):
+    images = [
+        Image.new(mode, (4, 2), (51 * i,) * channels if channels > 1 else 51 * i) for i in range(6)
+    ]
+    images[5].putpixel((3, 0), (0, 255, 0) if channels > 1 else 0)
+    real, labels = first_batch(Data(Items([(x, i) for i, x in enumerate(images)])), 6)
+    assert real.shape == (6, channels, 2, 4) and real.dtype == torch.float32
+    torch.testing.assert_close(real[:, 0, 0, 0], torch.tensor([-1, -0.6, -0.2, 0.2, 0.6, 1.0]))
+    assert real[5, 0, 0].tolist() == [1, 1, 1, -1] and labels.tolist() == list(range(6))
+    assert channels == 1 or real[5, 1, 0].tolist() == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "1", "I;16", "CMYK"])
+def test_images_of_other_modes_name_the_cure(mode):
+    with raises(
+        ValueError, f"pygan.fit: data must, if PIL images, be of mode L or RGB, got {mode};"
+    ):
+        Data(Items([Image.new(mode, (8, 8))] * 9))
+
+
+@pytest.mark.parametrize(
+    ("data", "keys", "error", "message"),
+    [
+        (Items([{"a": X[0], "b": 1}]), None, TypeError, "data_keys must name the key of the samp"),
+        (Items([{"a": X[0], "b": 1}]), "c", ValueError, "data_keys must be among those of the da"),
+        ({"a": X, "b": Y}, None, TypeError, "data_keys must name the key of the samples, or thos"),
+        ({"a": X}, ("a", "b"), ValueError, "data_keys must be among those of the data, a, got 'b'"),
+        (Items([X[0]]), "a", TypeError, "data_keys must be None where the data are no dicts, got"),
+        (
+            X,
+            "a",
+            TypeError,
+            "data_keys must be None where the data are no dicts, got 'a' for torch",
+        ),
+        ({"train": Items([X[0]])}, "a", TypeError, "data must, if a mapping, hold tensors or arr"),
+    ],
+)
+def test_keys_that_name_nothing_are_refused(data, keys, error, message):
+    with raises(error, "pygan.fit: " + message):
+        Data(data, keys=keys)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

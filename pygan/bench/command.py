@@ -30,10 +30,10 @@ def add_parser(commands: Any) -> None:
     """Adds the command to those of `python -m pygan`."""
     parser = commands.add_parser(
         "bench",
-        help="time the fused ops against PyTorch and against this machine's limits",
-        description="Time every op against the plain PyTorch expression, torch.compile of it and what this machine "
-        "could do at best, and whole training steps; write the table, JSON, CSV and plots. Ratios mean more than "
-        "times, and only those of one run.",
+        help="time the fused ops against PyTorch and against plain copies on this machine",
+        description="Time every op against the plain PyTorch expression, torch.compile of it and reference calls "
+        "that only copy, draw or dispatch, and whole training steps; write the table, JSON, CSV and plots. Ratios "
+        "mean more than times, and only those of one run.",
     )
     add = parser.add_argument
     what = parser.add_mutually_exclusive_group()
@@ -112,16 +112,13 @@ def _run(a: argparse.Namespace) -> None:
     for key, value in result["about"].items():
         print(f"{key:9} {value}")
     if not a.static and a.device.type == "cpu" and os.getloadavg()[0] > 0.5:
-        print("Something else is running on this machine: expect the times to spread.")
+        print("The machine is busy: timings will be noisy.")
     rows: list[ops.Row] = []
-    points: list[scaling.Point] = []
-    fits: list[scaling.Fit] = []
     if a.static:
         _static(result)
     elif a.scaling:
         points = list(scaling.measure(a.device, greatest=_greatest(a), seconds=a.seconds))
-        fits = scaling.fits(points)
-        print("\n" + "\n".join(report.fit_line(fit) for fit in fits))
+        print("\n" + "\n".join(report.fit_line(fit) for fit in scaling.fits(points)))
         result["scaling"] = [point.flat() for point in points]
     else:
         if not a.steps:
@@ -135,7 +132,9 @@ def _run(a: argparse.Namespace) -> None:
     if a.profile:
         written += steps.write_traces(a.out, a.device)
     try:
-        written += plots.draw(a.out, result["about"], rows, points, fits)
+        written += plots.draw(
+            a.out, result["about"], result.get("ops", ()), result.get("steps", ())
+        )
     except ImportError as error:
         print(f"\nNo plots: {error}")
     print("\nWritten: " + ", ".join(map(str, written)))
@@ -151,7 +150,9 @@ def _ops(a: argparse.Namespace) -> list[ops.Row]:
     if not chosen:
         raise ValueError(f"--ops {' '.join(a.ops)} matches none of: {', '.join(cases.names())}")
     print(
-        "\nMedian time of a call; gain: pygan against the fastest other way; limit: what the machine could do.\n"
+        "\nMedian time of a call; gain: how many times faster than the fastest other way; reference: what copying as "
+        "much,\ndrawing as many normals or calling an op that does nothing takes here, the greatest of the three. "
+        f"†: spread beyond {report.NOISY} %.\n"
     )
     widths = [max(len(case.op) for case in chosen), max(len(case.work) for case in chosen)]
     table = report.Table(report.COLUMNS, widths=widths, markdown=a.markdown)

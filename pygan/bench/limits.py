@@ -1,4 +1,8 @@
-"""What the machine could do at best, measured in the same run: the roofs that a row is held against."""
+"""Reference times that a row is held against, measured in the same run: dispatch, copy and normals.
+
+They are what other calls take, not lower bounds: a loss of one tensor needs less of autograd than the two numbers that
+`backward` adds up, and two times of one run differ by its noise.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import Any
 import torch
 
 import pygan
-from pygan import _C
+from pygan import _ops
 from pygan.bench.case import WORK
 from pygan.bench.timing import interleaved
 
@@ -69,7 +73,7 @@ def measured(device: torch.device, seconds: float) -> Limits:
 
     def engine() -> None:
         a.grad = b.grad = None
-        _C.backward([a.view_as(a), b.view_as(b)], [one, one])
+        _ops.backward([a.view_as(a), b.view_as(b)], [one, one])
 
     one = torch.ones((), device=device)
     calls = {"forward": lambda: least(source, target), "backward": backward, "engine": engine}

@@ -16,7 +16,7 @@ LATENT = 64
 
 
 class MultiScale(nn.Module):
-    """Patch discriminators on the image, at half and at a quarter of its size (Wang et al. 2018, pix2pixHD): a list of
+    """Patch discriminators on the image, at half and at a quarter of its size (Wang et al. 2018a, pix2pixHD): a list of
     maps of logits, (N, 1, h, w) each."""
 
     def __init__(self, channels: int, width: int, scales: int = 3) -> None:

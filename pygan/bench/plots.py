@@ -1,40 +1,31 @@
-"""Pictures of a benchmark: time against N with the break-even point, the roofline, and the scaling with its fit."""
+"""Pictures of a benchmark: the gain of each op against its size, and whole training steps beside plain PyTorch's."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pygan.bench.ops import Row
-from pygan.bench.scaling import Fit, Point
+from pygan.bench.report import count
 
-__all__ = ["break_even", "draw"]
+__all__ = ["draw"]
 
-# Okabe and Ito's colours, which those who see fewer colours can tell apart.
-BLUE, ORANGE, GREEN, GRAY = "#0072B2", "#E69F00", "#009E73", "0.5"
-RED, SKY, PINK = "#D55E00", "#56B4E9", "#CC79A7"
-
-
-def break_even(rows: Sequence[Row]) -> float | None:
-    """The size from which pygan is faster than every other way, between two sizes by their logarithms; 1 or less where
-    it is from the smallest size on, None where it is not at the greatest."""
-    rows = sorted(rows, key=lambda row: row.n)
-    losing = [i for i, row in enumerate(rows) if row.gain <= 1]
-    if not losing:
-        return rows[0].n
-    if losing[-1] == len(rows) - 1:
-        return None
-    before, after = rows[losing[-1]], rows[losing[-1] + 1]
-    share = -math.log(before.gain) / (math.log(after.gain) - math.log(before.gain))
-    return before.n * (after.n / before.n) ** share
+# Okabe and Ito's colors, which those who see fewer colors can tell apart.
+GRAY, COLORS = "0.45", ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#009E73", "#CC79A7")
+BARS = {  # the ways that are drawn, of all that were timed
+    "plain PyTorch": ("plain PyTorch", "0.75"),
+    "pygan, by hand": ("pygan's functions in a manual loop", COLORS[1]),
+    "GANTrainer": ("GANTrainer", COLORS[0]),
+    "GANTrainer, reuse_fakes, joint": ("GANTrainer, reuse_fakes and joint", COLORS[4]),
+    "GANTrainer, one CUDA graph": ("GANTrainer, captured as CUDA graphs", COLORS[5]),
+}
+Row = Mapping[str, Any]
 
 
 def draw(
-    folder: Path, about: dict[str, Any], rows: Sequence[Row], points: list[Point], fits: list[Fit]
+    folder: Path, about: Mapping[str, Any], ops: Sequence[Row], steps: Sequence[Row]
 ) -> list[Path]:
-    """Writes what there is to draw.
+    """Writes gain.png and steps.png, as far as there is something to draw, from the rows of a result's JSON.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -45,100 +36,99 @@ def draw(
         raise ImportError("the plots need matplotlib: pip install matplotlib") from error
 
     where = f"{about['device']}, {about['backend']}, {about['threads']} threads"
+    if about["device"] != "cpu":
+        where = about["device"]
     made: list[Path] = []
 
     def save(figure: Any, name: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         made.append(folder / name)
-        figure.savefig(made[-1], dpi=110)
+        figure.savefig(made[-1], dpi=120)
 
-    curves: dict[tuple[str, str, str], list[Row]] = {}
-    for row in rows:
-        curves.setdefault((row.op, row.work, row.dtype), []).append(row)
-    curves = {key: c for key, c in curves.items() if len(c) > 1}
-    if curves:
-        shown = _chosen(curves)
-        figure = Figure(figsize=(10, 3.1 * math.ceil(len(shown) / 2)), layout="constrained")
-        axes = figure.subplots(math.ceil(len(shown) / 2), 2, squeeze=False).flat
-        for (key, curve), each in zip(shown.items(), axes):
-            _times(each, key, curve)
-        for each in list(axes)[len(shown) :]:
-            each.remove()
-        figure.suptitle(f"Time of a call against its size ({where})")
-        save(figure, "time.png")
-        figure = Figure(figsize=(8, 5), layout="constrained")
-        _roofline(figure.subplots(), shown)
-        figure.suptitle(f"What a call moves a second, and what it could ({where})", fontsize=11)
-        save(figure, "roofline.png")
-    if points:
-        figure = Figure(figsize=(8, 5), layout="constrained")
-        _scaling(figure.subplots(), points, fits)
-        save(figure, "scaling.png")
+    if families := _families(ops):
+        figure = Figure(figsize=(6.4, 3.9 * len(families)), layout="constrained")
+        panels = figure.subplots(len(families), squeeze=False).flat
+        for axes, (title, curves) in zip(panels, families.items()):
+            _gains(axes, title, curves)
+        figure.suptitle(f"How many times faster than PyTorch\n({where})", fontsize=11)
+        save(figure, "gain.png")
+    if models := _models(steps):
+        bars = sum(len(ways) for ways in models.values())
+        figure = Figure(figsize=(6.4, 1.9 + 0.2 * (bars + len(models))), layout="constrained")
+        _steps(figure.subplots(), models)
+        figure.suptitle(f"Time of a whole training step\n({where})", fontsize=11)
+        figure.legend(loc="outside lower center", ncols=1, frameon=False, fontsize=9)
+        save(figure, "steps.png")
     return made
 
 
-def _chosen(curves: dict[tuple[str, str, str], list[Row]]) -> dict[tuple[str, str, str], list[Row]]:
-    """Eight at most: the default losses and the noise first, and training before evaluation."""
+def _families(ops: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
+    """{title: {label: rows of several sizes}} in fp32: training on the default losses (or on those that were timed),
+    and noise."""
+    curves: dict[tuple[str, str], list[Row]] = {}
+    for row in ops:
+        if row["dtype"] == "float32":
+            curves.setdefault((row["op"], row["work"]), []).append(row)
+    curves = {key: rows for key, rows in curves.items() if len(rows) > 1}
+    losses = {k: r for k, r in curves.items() if "noise" not in k[0] and k[1] != "forward"}
+    default = {k: r for k, r in losses.items() if k[0].endswith("[non_saturating]")}
+    noise = {k: r for k, r in curves.items() if "noise" in k[0]}
+    families = {"losses, forward and backward": default or losses, "instance noise": noise}
+    few = len(COLORS)
+    return {
+        title: {_label(*key): rows for key, rows in list(found.items())[:few]}
+        for title, found in families.items()
+        if found
+    }
 
-    def rank(key: tuple[str, str, str]) -> tuple[bool, bool]:
-        first = key[0].endswith("_loss[non_saturating]") or key[0].startswith("instance_noise")
-        return not first, "_loss" in key[0] and key[1] == "forward"
 
-    return {key: curves[key] for key in sorted(curves, key=rank)[:8]}
+def _label(op: str, work: str) -> str:
+    return op if work == "forward" else f"{op.partition('[')[0]}, {work}"
 
 
-def _times(axes: Any, key: tuple[str, str, str], curve: list[Row]) -> None:
-    n = [row.n for row in curve]
-    ways = [("eager", GRAY, "o-"), ("compiled", ORANGE, "s-"), ("pygan", BLUE, "o-")]
-    for name, color, style in ways:
-        timings = [getattr(row, name) for row in curve]
-        if all(timings):
-            label = {"compiled": "torch.compile"}.get(name, name)
-            axes.plot(n, [t.median for t in timings], style, color=color, ms=3.5, label=label)
-            low, high = [t.low for t in timings], [t.high for t in timings]
-            axes.fill_between(n, low, high, color=color, alpha=0.2, linewidth=0)
-    axes.plot(n, [row.limit for row in curve], ":", color=GREEN, label="limit")
-    even = break_even(curve)
-    if even is None:
-        said = "slower at the greatest size"
-    elif even <= n[0]:
-        said = f"faster from N = {n[0]} on"
-    else:
-        said = f"faster from N ≈ {even:.0f} on"
-        axes.axvline(even, color=RED, lw=0.8, ls="--")
-    axes.set(xscale="log", yscale="log", xlabel="N, elements", ylabel="µs a call")
-    axes.set_title(f"{key[0]}\n{key[1]}, {key[2]}: {said}", fontsize=9)
+def _gains(axes: Any, title: str, curves: Mapping[str, Sequence[Row]]) -> None:
+    for (label, rows), color in zip(curves.items(), COLORS):
+        n, gain = [row["n"] for row in rows], [row["gain"] for row in rows]
+        axes.plot(n, gain, "o-", color=color, ms=4, label=label)
+    axes.axhline(1, color=GRAY, lw=1, ls="--", label="1: as fast as the fastest other way")
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=2)
+    sizes = sorted({row["n"] for rows in curves.values() for row in rows})
+    axes.set_xticks(sizes, map(count, sizes))
+    gains = [row["gain"] for rows in curves.values() for row in rows]
+    ticks = [2.0**k for k in range(-8, 9) if min(1, *gains) / 2 < 2.0**k < 2 * max(gains)]
+    axes.set_yticks(ticks, [f"{g:g} ×" for g in ticks])
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("logits of each kind" if "losses" in title else "elements")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=7)
+    # Below the axes, where it hides no curve.
+    axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.45, -0.2))
 
 
-def _roofline(axes: Any, curves: dict[tuple[str, str, str], list[Row]]) -> None:
-    """Against the bytes of a call: left of the knee the roof is the dispatch, right of it memory or the generator."""
-    # Four, which are enough for one picture; the generator's lie beside the discriminator's.
-    order = sorted(curves.items(), key=lambda item: item[0][0].startswith("generator"))
-    for (key, curve), color in zip(order, (BLUE, ORANGE, GREEN, PINK)):
-        moved = [row.moved for row in curve]
-        rate = [row.moved / row.pygan.median / 1e3 for row in curve]
-        roof = [row.moved / row.limit / 1e3 for row in curve]
-        axes.plot(moved, rate, "o-", color=color, ms=4, label=", ".join(key))
-        axes.plot(moved, roof, ":", color=color)
-    axes.set(
-        xscale="log",
-        yscale="log",
-        xlabel="bytes that a call must read and write",
-        ylabel="GB/s (dotted: the limit of each)",
-    )
+def _models(steps: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows to draw of each model that was timed in plain PyTorch too."""
+    models: dict[str, list[Row]] = {}
+    for step in steps:
+        if step["way"] in BARS and step["to_plain"] is not None:
+            models.setdefault(step["model"], []).append(step)
+    return models
+
+
+def _steps(axes: Any, models: Mapping[str, Sequence[Row]]) -> None:
+    y, ticks, named = 0.0, [], set()
+    for ways in models.values():
+        ticks.append(y + (len(ways) - 1) / 2)
+        for step in ways:
+            label, color = BARS[step["way"]]
+            share = 100 * step["to_plain"]
+            axes.barh(y, share, color=color, label=None if label in named else label)
+            axes.text(share + 1, y, f"{share:.0f} %", va="center_baseline", fontsize=8)
+            named.add(label)
+            y += 1
+        y += 1
+    axes.set_yticks(ticks, [model.replace(", batch", ",\nbatch") for model in models], fontsize=9)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(y - 1, -1)
+    axes.set_xlim(0, 115)
+    axes.set_xlabel("% of plain PyTorch's time; shorter is faster")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=7)
-
-
-def _scaling(axes: Any, points: list[Point], fits: list[Fit]) -> None:
-    for fit, color in zip(fits, (BLUE, ORANGE, GREEN, RED, SKY, PINK)):
-        chosen = [p for p in points if (p.op, p.threads) == (fit.op, fit.threads)]
-        n = [p.n for p in chosen]
-        label = f"{fit.op}, {fit.threads} thread{'s' if fit.threads > 1 else ''}"
-        axes.plot(n, [p.time.median for p in chosen], "o", color=color, ms=4, label=label)
-        axes.plot(n, [fit.c + x / fit.rate for x in n], "-", color=color, lw=0.8)
-    axes.set(xscale="log", yscale="log", xlabel="N, elements (fp32)", ylabel="µs a call")
-    axes.set_title("Time against size; the lines are c + N / rate", fontsize=11)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)

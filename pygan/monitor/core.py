@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from pygan._arguments import check_int
+from pygan._validation import check_int
 from pygan.modules import InstanceNoise
 from pygan.monitor import nonfinite
 from pygan.monitor.reading import Reading, Transfer

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pygan._arguments import check_int, describe, number
 from pygan._trainer_checks import latent_shape
+from pygan._validation import check_int, describe, number
 from pygan.checkpoint import CheckpointError
 from pygan.noise import instance_noise
 from pygan.stream import NoiseStream

@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pygan.schedules.base import Schedule, checked, checked_steps, is_number
+from pygan._validation import is_number
+from pygan.schedules.base import Schedule, checked, checked_steps
 
 
 class Feedback(Schedule):
     """Base class: a position that each step moves up where the discriminator overfits, and down where it does not.
 
-    The measure is r_t, the mean sign of the logits of real samples (Karras et al. 2020, equation 1), or of what the
+    The measure is r_t, the mean sign of the logits of real samples (Karras et al. 2020b, equation 1), or of what the
     loss decides by (:class:`pygan.fused_losses.LossStats`): 1 where all of them look real to the discriminator, 0 where
     it cannot tell. Not with wasserstein, which leaves an offset of the logits undetermined.
 
@@ -88,7 +89,7 @@ class Feedback(Schedule):
 
 
 class Adaptive(Feedback):
-    """ADA's rule for sigma (Karras et al. 2020, "Training GANs with Limited Data", section 3).
+    """ADA's rule for sigma (Karras et al. 2020b, "Training GANs with Limited Data", section 3).
 
     More noise where the discriminator overfits, less where it does not (with any loss but wasserstein):
     ``sigma += sign(real_sign - target) * (high - low) / steps``, clamped to [low, high].

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pygan._arguments import check_int, describe
+from pygan._validation import check_int, describe, is_number
 from pygan.stream import NoiseStream
 
 
@@ -105,8 +104,3 @@ def checked(name: str, argument: str, value: float) -> float:
 def checked_steps(name: str, argument: str, value: int) -> int:
     check_int(name, argument, value)
     return value
-
-
-def is_number(value: object) -> bool:
-    """Whether it is a real number, NumPy's scalars included."""
-    return isinstance(value, Real) and not isinstance(value, bool)

@@ -6,7 +6,8 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
-from pygan.schedules.base import Schedule, checked, checked_steps, is_number
+from pygan._validation import is_number
+from pygan.schedules.base import Schedule, checked, checked_steps
 
 
 class Constant(Schedule):

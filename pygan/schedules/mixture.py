@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pygan import _ops
+from pygan._validation import is_number
 from pygan.schedules.adaptive import Feedback
-from pygan.schedules.base import checked, checked_steps, is_number
+from pygan.schedules.base import checked, checked_steps
 from pygan.stream import NoiseStream
-
-_normals_at = torch.ops.pygan.instance_noise_at.default
 
 # Where in the stream the levels are drawn: further out than the elements of any tensor.
 _LEVELS = 1 << 62
@@ -124,7 +124,7 @@ class DiffusionMixture(Feedback):
         first = stream.offset_of(x) // max(x.numel() // max(n, 1), 1)  # sample of the stream
         zeros = torch.zeros(n, 4, dtype=torch.float32, device=x.device)
         offset = _LEVELS + 4 * first
-        z = _normals_at(zeros, None, 1.0, None, stream.state, offset, 1.0, 0.0, None)
+        z = _ops.instance_noise_at(zeros, None, 1.0, None, stream.state, offset, 1.0, 0.0, None)
         # A sum of two squared normals is an exponential variate a, and a / (a + b) of two such is uniform.
         a, b = z.square().view(n, 2, 2).sum(-1).unbind(-1)
         return a / (a + b).clamp_min(1e-30)  # 0 where both are

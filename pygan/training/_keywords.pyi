@@ -10,6 +10,7 @@ from pygan.fake_pool import FakePool
 from pygan.modules import InstanceNoise
 from pygan.schedules import Schedule
 from pygan.trainer import GANTrainer
+from pygan.training.callbacks import Callback
 from pygan.training.options import SupportsUpdate
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
@@ -18,9 +19,9 @@ from typing_extensions import Required, TypedDict
 
 class FitKeywords(TypedDict, total=False):
     steps: Required[int]
-    batch_size: Required[int]
     out: Required[str | os.PathLike[str]]
     latent: Required[int | Sequence[int] | Callable[[int], Tensor] | None]
+    batch_size: int | None
     lr_schedulers: Sequence[Any]
     mixed_precision: str | None
     sharded: bool
@@ -28,6 +29,7 @@ class FitKeywords(TypedDict, total=False):
     seed: int | None
     workers: int
     drop_last: bool
+    data_keys: str | Sequence[str] | None
     conditional: bool
     log_every: int
     checkpoint_every: int | None
@@ -41,9 +43,11 @@ class FitKeywords(TypedDict, total=False):
     preview: Callable[[Tensor], Any] | None
     evaluate: Callable[[Callable[[int], Tensor]], dict[str, float]] | None
     evaluate_every: int | None
+    callbacks: Sequence[Callback]
     monitor: bool | Callable[[GANTrainer], Any] | SupportsUpdate
     progress: bool | None
     tensorboard: bool
+    log_with: str | Sequence[Any] | None
     config: dict[str, Any] | None
     accelerator: Any
     loss: str | LossFunctions

@@ -26,7 +26,7 @@ from pygan.training.options import FitOptions
 __all__ = ["check_train", "train_help", "train_keys"]
 
 # What other tables, the command line or the command say.
-_SET_ELSEWHERE = {"latent", "noise", "out", "resume", "allow_changes", "conditional"}
+_SET_ELSEWHERE = {"latent", "noise", "out", "resume", "allow_changes", "conditional", "data_keys"}
 # Beyond it memory runs out, or the steps have no end.
 _MOST = {"samples": 1 << 16, "workers": 1 << 10, "d_steps": 1 << 16, "micro_batches": 1 << 16}
 

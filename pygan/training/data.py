@@ -1,16 +1,19 @@
-"""What `fit` feeds to the trainer: batches of tensors or of a Dataset, in the sampler's order, on the device."""
+"""What `fit` feeds to the trainer: batches of tensors or of a Dataset, in the sampler's order, on the device. (What has
+an order of its own is in streams.py.)"""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 
+from pygan.training.items import Keys, as_tensor, collated, parts
 from pygan.training.random_state import isolated, seed_all
 from pygan.training.sampler import Batch, BatchSampler, derived_seed
 from pygan.training.signals import ignore_signals
@@ -30,65 +33,100 @@ class Loaded(NamedTuple):
 
 
 class Data:
-    """The user's data, in any of the forms that `fit` takes.
+    """The user's data, where each sample can be asked for.
 
     Args:
-        data: a tensor (N, ...); a pair of tensors, samples and labels; or a map-style Dataset that yields samples, or
-            pairs of a sample and a label.
+        data: a tensor or an array (N, ...); a pair of such, samples and labels; a mapping that holds them; or a
+            map-style Dataset that yields samples, or pairs of a sample and a label, or dicts of them.
         conditional: whether labels are passed on.
+        keys: of the mapping, or the dicts: that of the samples, or those of samples and labels.
+
+    Attributes:
+        labeled: whether there are labels.
+        dtype: of the samples.
 
     Raises:
         TypeError, ValueError: it is something else, or empty.
     """
 
-    def __init__(self, data: Any, *, conditional: bool = True) -> None:
+    def __init__(self, data: Any, *, conditional: bool = True, keys: Keys = None) -> None:
         self.conditional = conditional
+        self._keys = keys
         self._tensors: Sequence[Tensor] | None = None
         self._dataset: Dataset[Any] | None = None
         self._labels: Tensor | None = None
-        if isinstance(data, Tensor):
-            self._tensors = (data,)
-        elif isinstance(data, (tuple, list)):
-            if not 1 <= len(data) <= 2 or not all(isinstance(x, Tensor) for x in data):
+        if isinstance(data, Mapping):
+            if not any(isinstance(x, (Tensor, np.ndarray)) for x in data.values()):
+                raise TypeError(
+                    "pygan.fit: data must, if a mapping, hold tensors or arrays, got a "
+                    f"{type(data).__name__} of {', '.join(map(str, data))}; pass one of its values"
+                )
+            data, keys = tuple(parts(data, keys, conditional=True)), None
+        if isinstance(data, (Tensor, np.ndarray)):
+            data = (data,)
+        if isinstance(data, (tuple, list)):
+            found = [as_tensor(x) if isinstance(x, np.ndarray) else x for x in data]
+            if not 1 <= len(found) <= 2 or not all(isinstance(x, Tensor) for x in found):
                 kinds = ", ".join(type(x).__name__ for x in data[:3])
                 more = ", ..." if len(data) > 3 else ""
                 raise TypeError(
-                    "pygan.fit: data must be, if a tuple or a list, samples and labels, both tensors, got "
-                    f"({kinds}{more}); pass separate items as a torch.utils.data.Dataset"
+                    "pygan.fit: data must be, if a tuple, a list or a mapping, samples and labels, both tensors or "
+                    f"arrays, got ({kinds}{more}); pass separate items as a torch.utils.data.Dataset"
                 )
-            self._tensors = data
+            self._tensors = found
+            if keys is not None:
+                parts(found[0], keys, conditional=True)  # which says that it is no dict
         elif hasattr(data, "__getitem__") and hasattr(data, "__len__"):
             self._dataset = data
         else:
             advice = ""
-            if isinstance(data, DataLoader):
-                advice = "; pass its dataset, of which fit makes the batches itself"
+            if hasattr(data, "__iter__"):
+                advice = "; pass what can be iterated again as an IterableDataset of samples, or of batches in a "
+                advice += "DataLoader(..., batch_size=None)"
             raise TypeError(
-                "pygan.fit: data must be a tensor, a tuple (samples, labels) or a Dataset with __getitem__ and "
-                f"__len__, got {type(data).__name__}{advice}"
+                "pygan.fit: data must be a tensor, an array, a tuple (samples, labels), a Dataset with __getitem__ and "
+                f"__len__, an IterableDataset or a DataLoader, got {type(data).__name__}{advice}"
             )
         for x in self._tensors or ():
             if x.dim() == 0:
                 raise ValueError("pygan.fit: data must have a first dimension, got a 0-d tensor")
         self.size = len(data) if self._tensors is None else len(self._tensors[0])
-        parts: Sequence[Tensor] = self._tensors or ()
+        first: Sequence[Tensor] = self._tensors or ()
         if self._dataset is not None and self.size:
-            parts = self._some([0])  # what is wrong with the items is seen before anything is built
-        self.labeled = len(parts) == 2
+            first = self._some([0])  # what is wrong with the items is seen before anything is built
+        self.labeled = len(first) == 2
+        self.dtype = first[0].dtype if first else None
         if any(len(x) != self.size for x in self._tensors or ()):
             raise ValueError(
                 f"pygan.fit: data must have a label for each of the {self.size} samples, got {len(data[1])}"
             )
 
+    def described(self) -> int | str:
+        """What must be the same when a run is resumed."""
+        return self.size
+
+    def order(self, batch_size: int, *, drop_last: bool, **of_run: int) -> Any:
+        """That of the batches: a :class:`BatchSampler`, of whose arguments `of_run` are the others."""
+        return BatchSampler(self.size, batch_size, drop_last=drop_last, **of_run)
+
     def check_networks(self, generator: nn.Module, discriminator: nn.Module, options: Any) -> None:
-        """That both take the labels that they will be passed.
+        """That both take what they will be passed.
 
         Args:
             options: those of GANTrainer, its latent among them.
 
         Raises:
-            ValueError: one has no argument for them; or there are none, and nothing else to generate from.
+            TypeError: the samples are integers, and nothing converts them.
+            ValueError: one has no argument for the labels; or there are none, and nothing else to generate from.
         """
+        converts = options.get("augment") or options.get("discriminator_inputs")
+        if self.dtype is not None and not (
+            self.dtype.is_floating_point or self.dtype.is_complex or converts
+        ):
+            raise TypeError(
+                "pygan.fit: data must hold floating samples in the range of the generated ones, got "
+                f"{self.dtype}; convert them, 8-bit images by x / 127.5 - 1, or pass augment=, which may"
+            )
         has_latent = options.get("latent") is not None
         if not (self.labeled and self.conditional):
             if not has_latent:
@@ -129,8 +167,8 @@ class Data:
         seed, the epoch and the sample's index alone."""
         if self._tensors is not None:
             for batch in sampler.batches(start, stop):
-                parts = [x[batch.indices.to(x.device)] for x in self._tensors]
-                yield self._loaded(parts, batch.total, device)
+                chosen = [x[batch.indices.to(x.device)] for x in self._tensors]
+                yield self._loaded(chosen, batch.total, device)
             return
         assert self._dataset is not None
         pinned = device.type == "cuda"
@@ -139,15 +177,15 @@ class Data:
             batch_sampler=_Keys(sampler, start, stop),
             num_workers=workers,
             pin_memory=pinned,
-            collate_fn=functools.partial(_collated, conditional=self.conditional),
+            collate_fn=functools.partial(collated, keys=self._keys, conditional=self.conditional),
             worker_init_fn=ignore_signals if workers else None,
             generator=torch.Generator(),  # it would draw the workers' seeds from the global one
         )
         totals = (batch.total for batch in sampler.batches(start, stop))
         batches: Any = iter(loader)
         try:
-            for parts, total in zip(batches, totals, strict=True):
-                yield self._loaded(parts, total, device)
+            for found, total in zip(batches, totals, strict=True):
+                yield self._loaded(found, total, device)
         finally:
             # The traceback of an error holds the iterator, and with it the workers: they ignore the signal by which
             # Python would end them when it exits, and it would wait for them for ever.
@@ -180,18 +218,19 @@ class Data:
             return self._tensors[1] if len(self._tensors) == 2 else torch.empty(0)
         generator = torch.Generator().manual_seed(0)
         some = torch.randperm(self.size, generator=generator)[:_LABELS].tolist()
-        parts = self._some(some)
-        return parts[1] if len(parts) == 2 else torch.empty(0)
+        found = self._some(some)
+        return found[1] if len(found) == 2 else torch.empty(0)
 
     def _some(self, indices: list[int]) -> Sequence[Tensor]:
         """Items of the Dataset, read in this process: samples and, if there are any, labels."""
         seeded = _Seeded(self._dataset, 0, isolate=True)
-        return _collated(seeded.__getitems__([(0, i) for i in indices]), self.conditional)
+        items = seeded.__getitems__([(0, i) for i in indices])
+        return collated(items, keys=self._keys, conditional=self.conditional)
 
-    def _loaded(self, parts: Sequence[Tensor], total: int, device: torch.device) -> Loaded:
-        parts = [x.to(device, non_blocking=True) for x in parts]
-        labels = parts[1] if len(parts) == 2 and self.conditional else None
-        return Loaded(parts[0], labels, total)
+    def _loaded(self, found: Sequence[Tensor], total: int, device: torch.device) -> Loaded:
+        found = [x.to(device, non_blocking=True) for x in found]
+        labels = found[1] if len(found) == 2 and self.conditional else None
+        return Loaded(found[0], labels, total)
 
 
 class _Keys:
@@ -230,34 +269,3 @@ class _Seeded:
     def _item(self, epoch: int, index: int) -> Any:
         seed_all(derived_seed(self.seed, "item", epoch, index), _CPU)
         return self.dataset[index]
-
-
-def _collated(items: list[Any], conditional: bool) -> Sequence[Tensor]:
-    """Samples and, if there are any and they are wanted, labels, of items of the Dataset."""
-    if not conditional:
-        items = [x[0] if isinstance(x, (tuple, list)) and x else x for x in items]
-    must = "pygan.fit: data must, if a Dataset, yield"
-    first = items[0] if isinstance(items[0], (tuple, list)) else [items[0]]
-    kinds = ", ".join(f"{type(x).__module__}.{type(x).__qualname__}" for x in first)
-    try:
-        batch = default_collate(items)
-    except TypeError:
-        pictures = any(type(x).__module__.startswith("PIL.") for x in first)
-        advice = (
-            "; give it a transform that makes them, as torchvision's ToTensor(), and Normalize(0.5, 0.5) for [-1, 1]"
-            if pictures
-            else ""
-        )
-        raise TypeError(f"{must} tensors, got {kinds}{advice}") from None
-    except RuntimeError as error:
-        if "equal size" not in str(error):
-            raise
-        raise ValueError(f"{must} tensors of one shape, got others ({error})") from None
-    parts = (batch,) if isinstance(batch, Tensor) else batch
-    if (
-        not isinstance(parts, (tuple, list))
-        or not 1 <= len(parts) <= 2
-        or not all(isinstance(x, Tensor) for x in parts)
-    ):
-        raise TypeError(f"{must} a tensor or a pair of a tensor and a label, got {kinds}")
-    return parts

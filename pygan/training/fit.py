@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +15,19 @@ from torch.optim import Optimizer
 from pygan.trainer import GANTrainer
 from pygan.training.beginning import begin
 from pygan.training.checks import check_networks, check_unused
-from pygan.training.data import Data
 from pygan.training.keywords import split, with_keywords
 from pygan.training.lock import RunLock
 from pygan.training.lr_schedulers import check_lr_schedulers
 from pygan.training.processes import Processes
 from pygan.training.run import Run
-from pygan.training.sampler import BatchSampler
 from pygan.training.settings import data_settings, settings
 from pygan.training.sharding import check_device, shard
 from pygan.training.storage import Storage
+from pygan.training.streams import Stream, batch_size_of, data_of
 
 if TYPE_CHECKING:
-    from torch.utils.data import Dataset
+    from numpy.typing import NDArray
+    from torch.utils.data import DataLoader, Dataset
     from typing_extensions import Unpack  # torch requires it
 
     from pygan.training._keywords import FitKeywords
@@ -64,7 +64,12 @@ class FitResult:
 def fit(
     generator: nn.Module,
     discriminator: nn.Module,
-    data: Tensor | tuple[Tensor, Tensor] | Dataset[Any],
+    data: Tensor
+    | NDArray[Any]
+    | tuple[Tensor | NDArray[Any], Tensor | NDArray[Any]]
+    | Mapping[str, Any]
+    | Dataset[Any]
+    | DataLoader[Any],
     *,
     g_optimizer: Optimizer,
     d_optimizer: Optimizer,
@@ -82,13 +87,20 @@ def fit(
     Args:
         generator, discriminator: the networks themselves, unwrapped. They are moved to the device and trained in
             place.
-        data: samples (N, ...); or a pair of tensors, samples and labels (N, ...); or a map-style Dataset that yields
-            samples, or pairs of sample and label. Each epoch is a permutation of it. What a Dataset draws from
-            torch's, numpy's or Python's global generators is seeded for (seed, epoch, index).
+        data: samples (N, ...), a tensor or a numpy array; or a pair of such, samples and labels; or a map-style Dataset
+            that yields samples, or pairs of sample and label. Each epoch is a permutation of it. What a Dataset draws
+            from torch's, numpy's or Python's global generators is seeded for (seed, epoch, index).
+            An IterableDataset yields the same, in an order of its own. A DataLoader is read as it is: its batches,
+            sampler, collate_fn and workers; what it draws, from a generator of its own too, is seeded for (seed, epoch,
+            batch), and each process reads all of it and takes its share of each batch. Resumed runs read what has been
+            read of the epoch once more, or begin at the place where the object has ``state_dict`` and
+            ``load_state_dict``.
+            Samples may be arrays (float64 becomes torch's default dtype) and in Datasets PIL images, gray or RGB, which
+            become float32 in [-1, 1], (channels, height, width). For dicts see `data_keys`.
         g_optimizer, d_optimizer: as for GANTrainer.
-        **options: those of :class:`pygan.FitOptions`, of which `steps`, `batch_size` and `out` must be given; and
-            those of :class:`pygan.GANTrainer`: latent, loss, noise, penalties, ema, d_steps, ... (The scaler is made
-            for ``mixed_precision="fp16"``.)
+        **options: those of :class:`pygan.FitOptions`, of which `steps` and `out` must be given, and `batch_size` unless
+            data is a DataLoader; and those of :class:`pygan.GANTrainer`: latent, loss, noise, penalties, ema, d_steps,
+            ... (The scaler is made for ``mixed_precision="fp16"``.)
 
     SIGTERM and SIGINT finish the step under way, write a checkpoint and return (several processes: at the next step
     that is logged). In a single process a second signal acts as if there were no `fit`.
@@ -116,9 +128,10 @@ def fit(
     check_networks(generator=generator, discriminator=discriminator)
     if own.sharded:
         check_unused(g_optimizer=g_optimizer, d_optimizer=d_optimizer)
-    source = Data(data, conditional=own.conditional)
+    own = replace(own, batch_size=batch_size_of(data, own))
+    source = data_of(data, own)
     source.check_networks(generator, discriminator, of_trainer)
-    BatchSampler(source.size, own.batch_size, seed=0, drop_last=own.drop_last)
+    source.order(batch_size_of(data, own), seed=0, drop_last=own.drop_last)
 
     def trainer(networks: Sequence[nn.Module], **more: Any) -> GANTrainer:
         return GANTrainer(networks[0], networks[1], g_optimizer, d_optimizer, **of_trainer, **more)
@@ -133,12 +146,15 @@ def fit(
         )
     if sharded:
         check_device(processes.device)
+    if isinstance(source, Stream):
+        source.check_processes(processes.gather)
     shape = settings(
         unused,
         of_trainer,
         own.lr_schedulers,
         batch_size=own.batch_size,
-        data=source.size,
+        data=source.described(),
+        data_keys=own.data_keys,
         drop_last=own.drop_last,
         conditional=own.conditional,
         mixed_precision=processes.accelerator.mixed_precision,

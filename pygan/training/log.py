@@ -16,6 +16,7 @@ from pygan.checkpoint import writing
 from pygan.training.extras import extra
 from pygan.training.preview import write_png
 from pygan.training.progress import Progress
+from pygan.training.trackers import Trackers
 
 __all__ = ["Log", "MetricsFile"]
 
@@ -75,6 +76,7 @@ class Log:
         steps: of the whole run.
         start: steps that an earlier, resumed run has done; what it logged of later ones is cut off.
         tensorboard: whether to write events for TensorBoard.
+        trackers: makes those that get the numbers and the sample grids too.
         progress, wait: `shown` and `wait` of :class:`Progress`.
     """
 
@@ -85,6 +87,7 @@ class Log:
         steps: int,
         start: int,
         tensorboard: bool,
+        trackers: Callable[[], Trackers],
         progress: bool | None,
         wait: Callable[[], None] | None = None,
     ) -> None:
@@ -95,6 +98,7 @@ class Log:
             summary = extra("torch.utils.tensorboard", "pygan.fit(tensorboard=True)")
             # Events of later steps, which will come again, are not to be shown twice.
             self._writer = summary.SummaryWriter(out, purge_step=start + 1 if start else None)
+        self._trackers = trackers()
         self.progress = Progress(steps=steps, start=start, shown=progress, wait=wait)
 
     def numbers(self, step: int, values: dict[str, float]) -> None:
@@ -104,6 +108,7 @@ class Log:
             with writing(self.out):
                 for name, value in values.items():
                     self._writer.add_scalar(name, value, step)
+        self._trackers.numbers(step, values)
         self.progress.values(values)
 
     def diagnosis(self, step: int, diagnosis: Any) -> None:
@@ -130,6 +135,7 @@ class Log:
         if self._writer is not None:
             with writing(self.out):
                 self._writer.add_image("samples", array, step, dataformats="HWC")
+        self._trackers.picture(step, array)
 
     def reals(self, array: NDArray[np.uint8]) -> None:
         """A grid (H, W, C) of real samples."""
@@ -152,6 +158,7 @@ class Log:
         if self._writer is not None:
             with writing(self.out):
                 self._writer.close()
+        self._trackers.close()
 
 
 def _strict(value: Any) -> Any:

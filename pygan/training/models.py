@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from pygan._arguments import check_int
+from pygan._validation import check_int
 
 __all__ = [
     "ARCHITECTURES",

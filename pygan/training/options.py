@@ -10,10 +10,13 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from pygan._validation import is_int
 from pygan.checkpoint import check_plain
 from pygan.trainer import GANTrainer, TrainStats
+from pygan.training.callbacks import Callback, check_callbacks
 from pygan.training.documented import with_field_texts
 from pygan.training.nonfinite import POLICIES
+from pygan.training.trackers import check_trackers
 
 __all__ = ["FitOptions", "SupportsUpdate"]
 
@@ -45,11 +48,12 @@ class FitOptions:
 
     steps: int
     """Iterations of the whole run, those before a resume included."""
-    batch_size: int
-    """Samples per discriminator step, of all processes together."""
     out: str | os.PathLike[str]
     """Folder for metrics.jsonl, samples-XXXXXXXX.png, reals.png, checkpoints/step-XXXXXXXX.pt and TensorBoard's
     events."""
+    batch_size: int | None = None
+    """Samples per discriminator step, of all processes together. None: that of the DataLoader; all other data need
+    one."""
     lr_schedulers: Sequence[Any] = ()
     """Of torch.optim.lr_scheduler, for `g_optimizer` and `d_optimizer`, stepped after each iteration."""
     mixed_precision: str | None = None
@@ -68,10 +72,13 @@ class FitOptions:
     """Of the order of the data, the latents, the noise made here and the samples, from 0 to 2**64 - 1. None draws one
     from PyTorch's default generator. (The weights are the caller's: ``torch.manual_seed``.)"""
     workers: int = 0
-    """Processes that read a Dataset; 0 reads in this one. Its first item is read in this one in any case: files that
+    """Processes that read a Dataset or an IterableDataset; 0 reads in this one. (A DataLoader has its own num_workers.)
+    The first item is read in this one in any case: files that
     must not be shared with forked workers (h5py, lmdb) are opened in `__getitem__` by each process."""
     drop_last: bool = True
-    """Leave out what remains of an epoch after its whole batches."""
+    """Leave out what remains of an epoch after its whole batches; of a DataLoader too."""
+    data_keys: str | Sequence[str] | None = None
+    """Where the data are dicts: the key of the samples, or the keys of samples and labels."""
     conditional: bool = True
     """Pass on the labels, where the data have any, to both networks."""
     log_every: int = 50
@@ -119,6 +126,8 @@ class FitOptions:
     of numbers, which go into the metrics. Called in the main process alone."""
     evaluate_every: int | None = 1000
     """Steps between calls of `evaluate`, and one at the end; None: only that."""
+    callbacks: Sequence[Callback] = ()
+    """A list of :class:`pygan.Callback`, whose methods are called after steps, checkpoints and evaluations."""
     monitor: bool | Callable[[GANTrainer], Any] | SupportsUpdate = True
     """True for a :class:`pygan.Monitor`, False for none; for one with options a callable that is given the trainer,
     like ``partial(pygan.Monitor, noise=...)``; or any object with ``update(stats)`` that returns a list. What it says
@@ -130,6 +139,11 @@ class FitOptions:
     first ten, for which the device is waited for twice."""
     tensorboard: bool = True
     """Write events for TensorBoard."""
+    log_with: str | Sequence[Any] | None = None
+    """Trackers of accelerate's that get the metrics besides: "wandb", "mlflow", ..., an
+    ``accelerate.tracking.GeneralTracker``, or a list of such. The project is called as the folder `out`; "wandb" and
+    "swanlab" get the sample grids too. An accelerator whose ``init_trackers`` has been called needs no `log_with`: its
+    trackers get the metrics, and are left open at the end. What a resumed run repeats reaches a tracker twice."""
     config: dict[str, Any] | None = None
     """Kept in the checkpoints: plain data. Two tables of it are read: "data", a dict that describes the data, must be
     that of the checkpoint when a run is resumed (see `allow_changes`), and "classes", a list, names the labels 0, 1,
@@ -178,6 +192,18 @@ class FitOptions:
                 "pygan.fit: monitor must be a bool, a callable from the trainer to a monitor, or an object with "
                 f"update(stats), got {_kind(self.monitor)}"
             )
+        check_callbacks(self.callbacks)
+        check_trackers(self.log_with)
+        keys = [self.data_keys] if isinstance(self.data_keys, str) else self.data_keys
+        if keys is not None and not (
+            isinstance(keys, (list, tuple))
+            and len(keys) in (1, 2)
+            and all(isinstance(key, str) for key in keys)
+        ):
+            raise TypeError(
+                "pygan.fit: data_keys must be a key, or a pair of keys, for samples and labels, or None, got "
+                f"{self.data_keys!r}"
+            )
         if not (self.config is None or isinstance(self.config, dict)):
             raise TypeError(f"pygan.fit: config must be a dict or None, got {_kind(self.config)}")
         try:
@@ -210,7 +236,7 @@ class FitOptions:
 
 
 def _check_int(name: str, value: object, least: int, or_none: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
+    if not is_int(value):
         raise TypeError(f"pygan.fit: {name} must be an int{or_none}, got {_kind(value)}")
     if value < least:
         raise ValueError(f"pygan.fit: {name} must be at least {least}{or_none}, got {value}")

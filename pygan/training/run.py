@@ -22,6 +22,8 @@ from pygan.training.run_state import RunState
 from pygan.training.signals import StopSignals
 from pygan.training.state import capture, check_savable, restore
 from pygan.training.storage import Storage
+from pygan.training.stream_order import StreamOrder
+from pygan.training.trackers import Trackers
 
 __all__ = ["Run"]
 
@@ -104,6 +106,7 @@ class Run:
             steps=options.steps,
             start=self.state.step,
             tensorboard=options.tensorboard,
+            trackers=self._trackers,
             progress=options.progress,
             wait=self.processes.synchronize,
         )
@@ -114,11 +117,20 @@ class Run:
             )
         if self._began:
             log.say(f"pygan.fit: {self._began}")
+        if isinstance(self.state.sampler, StreamOrder) and self.state.sampler.passes_over:
+            log.say(
+                f"pygan.fit: reads the {self.state.sampler.passes_over} batches of this epoch again that have been "
+                "trained on, and passes over them"
+            )
         for name, (before, now) in self._changed.items():
             log.say(
                 f"pygan.fit: resumed at step {self.state.step} with {name} {now} instead of {before}"
             )
         return log
+
+    def _trackers(self) -> Trackers:
+        accelerator, options = self.processes.accelerator, self.options
+        return Trackers(accelerator, options.log_with, options.folder, self.state.settings)
 
     def _catch_up(self, log: Log | None) -> None:
         """Show real samples and those of step 0; or report the step that was resumed from, as far as the run that
@@ -147,6 +159,8 @@ class Run:
                 stats = self._iterate(loaded)
                 self.state.step += 1
                 self.state.watch.note(self.state.step, stats)
+                for callback in options.callbacks:
+                    callback.on_step(self.trainer, self.state.step, stats)
                 logged, saved = self._due(options.log_every), self._due(options.checkpoint_every)
                 if self.processes.world == 1 or logged or saved:
                     self.stopped_by = self.processes.agree(signals.received)
@@ -220,7 +234,7 @@ class Run:
                 raise
             raise ValueError(
                 "pygan.fit: drop_last must be True where BatchNorm meets a single sample, as in what remains of an "
-                f"epoch of {self.data.size} samples after batches of {self.options.batch_size}, got False: {error}"
+                f"epoch after batches of {self.options.batch_size}, got False: {error}"
             ) from error
         for scheduler in self.options.lr_schedulers:
             scheduler.step()
@@ -266,6 +280,9 @@ class Run:
                 found = self.state.sampling.evaluation(self.options.evaluate, self.state.step)
                 self.state.numbers = {**self.state.numbers, **checked_evaluation(found)}
             self._log_numbers(log)
+            if log is not None and self._evaluates():
+                for callback in self.options.callbacks:
+                    callback.on_evaluate(self.trainer, self.state.step, dict(self.metrics))
         if picture and (log is not None or self.trainer.is_sharded):
             grid = self.state.sampling.picture(
                 self.options.preview, None if log is None else log.say, step=self.state.step
@@ -300,4 +317,8 @@ class Run:
         if log is not None:
             log.sync()  # or the checkpoint could be there, and the metrics before it not
             self.storage.save(self.state.step, state)
+            for callback in self.options.callbacks:
+                callback.on_checkpoint(
+                    self.trainer, self.state.step, self.storage.path(self.state.step)
+                )
         self.storage.last = self.storage.path(self.state.step)

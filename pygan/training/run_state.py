@@ -10,7 +10,6 @@ from pygan.training.data import Data
 from pygan.training.nonfinite import Watch
 from pygan.training.options import FitOptions
 from pygan.training.processes import Processes
-from pygan.training.sampler import BatchSampler
 from pygan.training.sampling import Sampling
 from pygan.training.settings import Settings
 from pygan.training.storage import Storage
@@ -44,8 +43,8 @@ class RunState:
         seed = settings["seed"]
         if trainer.noise is not None:
             trainer.noise.to(processes.device)
-        self.sampler = BatchSampler(
-            data.size,
+        assert options.batch_size is not None  # fit has filled it in
+        self.sampler = data.order(
             options.batch_size,
             seed=seed,
             rank=processes.rank,

@@ -190,6 +190,6 @@ def _same(a: Any, b: Any) -> bool:
 def told(differ: dict[str, tuple[Any, Any]], whose: str) -> str:
     """What differs: the first of it with its values, and the names of the rest."""
     (name, (before, now)), *others = differ.items()
-    unit = " samples" if name == "data" else ""
+    unit = " samples" if name == "data" and isinstance(now, int) else ""
     also = f" (and so must {', '.join(other for other, _ in others)})" if others else ""
-    return f"{name} must be that of {whose}, {before}{unit}, got {now}{unit}{also}"
+    return f"{name} must be that of {whose}, {before}{unit if isinstance(before, int) else ''}, got {now}{unit}{also}"

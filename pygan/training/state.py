@@ -11,10 +11,12 @@ import torch
 
 from pygan.checkpoint import CheckpointError, check_plain
 from pygan.monitor import Monitor
+from pygan.training import callbacks
 from pygan.training.random_state import random_state, seed_all, set_random_state
 from pygan.training.run_state import RunState
 from pygan.training.sampler import derived_seed
 from pygan.training.settings import roots, told
+from pygan.training.stream_order import StreamOrder
 
 __all__ = ["capture", "check_savable", "restore"]
 
@@ -106,6 +108,8 @@ def _of_process(run: RunState) -> State:
         "monitor": None if keeps is None else keeps(),
         "random": random_state(run.processes.device),
         "grid": None if fixed is None else list(fixed),
+        "stream": run.sampler.state_dict() if isinstance(run.sampler, StreamOrder) else None,
+        "callbacks": callbacks.states(run.options.callbacks),
     }
 
 
@@ -120,6 +124,10 @@ def _set(run: RunState, state: State) -> None:
         scheduler.load_state_dict(its_state)
     run.sampling.fixed = None if state["grid"] is None else tuple(state["grid"])
     run.step = state["step"]
+    # Of earlier versions, or of a run with other data: it begins with the first epoch.
+    if isinstance(run.sampler, StreamOrder) and state.get("stream") is not None:
+        run.sampler.load_state_dict(state["stream"])
+    callbacks.load_states(run.options.callbacks, state.get("callbacks", {}))
     set_random_state(state["random"], run.processes.device)
 
 

@@ -163,6 +163,8 @@ _LATER_KINDS: dict[str, tuple[type, ...]] = {
     "nonfinite": (dict,),
     "samples": (dict,),
     "config": (dict,),
+    "stream": (dict, type(None)),
+    "callbacks": (dict,),
 }
 
 
@@ -178,6 +180,7 @@ def _check(path: Path, state: dict[str, Any]) -> None:
     run, grid, trainer = state["run"], state["grid"], state["trainer"]
     counts = state.get("nonfinite", {"skipped": 0, "rollbacks": 0})
     numbers, samples = state.get("numbers") or {}, state.get("samples", {})
+    stream = state.get("stream") or {"epoch": 0, "batch": 0, "state": None}
     sound = {
         "step": state["step"] >= 0,
         "lr_schedulers": all(isinstance(x, dict) for x in state["lr_schedulers"]),
@@ -190,6 +193,8 @@ def _check(path: Path, state: dict[str, Any]) -> None:
         "numbers": all(type(k) is str and type(v) in (int, float) for k, v in numbers.items()),
         "nonfinite": set(counts) == {"skipped", "rollbacks"}
         and all(type(count) is int for count in counts.values()),
+        "stream": set(stream) == {"epoch", "batch", "state"}
+        and all(type(stream[name]) is int and stream[name] >= 0 for name in ("epoch", "batch")),
         "samples": not samples
         or (
             set(samples) == {"shape", "conditional"}

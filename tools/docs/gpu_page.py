@@ -16,7 +16,7 @@ import csv
 import json
 import re
 
-from tables import table
+from tables import all_steps, chosen, csv_links, folded, ops_by_name, steps_by_model, table
 
 from pygan.bench import report
 
@@ -42,7 +42,7 @@ MEASURED_AS = {
     ("noise, per sample", "bfloat16"): ("noise, sigma per sample", "bfloat16"),
 }
 INTRODUCTION = """`tools/gpu/check.sh` checks the kernels on a GPU and measures them. `benchmarks/{folder}` has
-the results as JSON and CSV and a line for each stage, but not the logs. {where}.
+the results as JSON and CSV{files} and a line for each stage, but not the logs. {where}.
 
 **Share of a copy**: the bandwidth of the kernel as a share of what copying as many elements reaches on the same GPU, at
 16 Mi elements a tensor, in buffers that take turns so that nothing is in the L2 cache. **Predicted** is the share from
@@ -55,9 +55,13 @@ L2 cache.
 """
 OPS = """### Ops on the GPU
 
-Python and launches included; the columns are those of the [ops above](#ops).
+![Gain against size on the GPU](speed/gpu/gain.png)
+
+Python and launches included; the columns are those of the [ops above](#columns).
 """
 STEPS = """### Whole steps on the GPU
+
+![Whole steps on the GPU](speed/gpu/steps.png)
 """
 COUNTERS = """### Nsight Compute
 
@@ -189,21 +193,27 @@ def stage_cells(folder):
 
 def section(folder, static):
     """For docs/benchmarks.md."""
-    bench = read(folder, "bench.json", {})
-    intro = INTRODUCTION.format(folder=folder.name, where=where(folder))
+    bench, files = read(folder, "bench.json", {}), csv_links(folder)
+    intro = INTRODUCTION.format(
+        folder=folder.name, where=where(folder), files=files and f" ({files})"
+    )
     columns = ("kernel", "elements", "GB/s", "share of a copy", "predicted", "why they differ")
     parts = [f"## {title(folder)}\n", intro]
     parts += [table(columns, map(share_cells, shares(folder, static)))]
     columns = ("call", "dtype", "N", "µs", "GB/s", "share of a copy")
-    parts += [CALLS, table(columns, map(call_cells, rows_of(folder)))]
-    if "ops" in bench:
-        parts += [OPS, table(report.COLUMNS, map(report.cells, bench["ops"]))]
+    calls = list(map(call_cells, rows_of(folder)))
+    parts += [CALLS, folded(f"{len(calls)} calls", table(columns, calls))]
     if "steps" in bench:
-        parts += [STEPS, table(report.STEPS_COLUMNS, report.steps_cells(bench["steps"]))]
+        parts += [STEPS, steps_by_model(bench["steps"]), READING]
+        parts += [all_steps(bench["steps"])]
+    if "ops" in bench:
+        parts += [OPS, ops_by_name(bench["ops"])]
     if launches := list(counters(folder)):
-        parts += [COUNTERS, table(("kernel", *COUNTER_COLUMNS), launches)]
+        launched = table(("kernel", *COUNTER_COLUMNS), launches)
+        parts += [COUNTERS, folded(f"{len(launches)} launches", launched)]
     if rows := list(stage_cells(folder)):
-        parts += [CHECKS, table(("stage", "status", "s", "last line", "remark"), rows)]
+        stages = table(("stage", "status", "s", "last line", "remark"), rows)
+        parts += [CHECKS, folded(f"{len(rows)} stages", stages)]
     return "\n".join(parts)
 
 
@@ -224,14 +234,10 @@ def short_section(folder, static):
     parts = [f"{title(folder)} ({where(folder)}):\n", table(columns, rows)]
     ops = [report.cells(row) for row in bench.get("ops", []) if in_readme(row)]
     if ops:
-        columns = ("op", "work", "N", "eager µs", "pygan µs", "gain")
-        order = [report.COLUMNS.index(column) for column in columns]
-        parts += [table(columns, [[cells[i] for i in order] for cells in ops])]
+        columns = ("op", "work", "N", "gain", "pygan µs", "eager µs")
+        parts += [chosen(report.COLUMNS, columns, ops)]
     if "steps" in bench:
-        columns = ("model", "way", "µs", "to plain")
-        order = [report.STEPS_COLUMNS.index(column) for column in columns]
-        steps = report.steps_cells(bench["steps"])
-        parts += [table(columns, [[cells[i] for i in order] for cells in steps])]
+        parts += [steps_by_model(bench["steps"])]
     tests = [f"{name}: {last}" for name, _, _, last in stages(folder) if name in TESTS]
     parts += [READING] * ("steps" in bench)
     parts += [f"Tests on it: {'; '.join(tests)}. {REMARKS}\n"] * bool(tests)

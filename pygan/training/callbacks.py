@@ -1,0 +1,89 @@
+"""Callback: what `fit` calls between its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pygan.trainer import GANTrainer, TrainStats
+
+__all__ = ["Callback", "check_callbacks", "load_states", "states"]
+
+
+class Callback:
+    """Base class of what ``pygan.fit(callbacks=[...])`` calls; each method does nothing unless it is overridden.
+
+        class Best(pygan.Callback):
+            best = float("inf")
+            def on_evaluate(self, trainer, step, metrics):
+                if metrics["fid"] < self.best:
+                    self.best = metrics["fid"]
+                    torch.save(trainer.ema.state_dict(), "best.pt")
+
+    Callbacks are called in the order of the list, and what they raise ends the run. One that has `state_dict` and
+    `load_state_dict` has its state in the checkpoints.
+    """
+
+    def on_step(self, trainer: GANTrainer, step: int, stats: TrainStats) -> None:
+        """After each iteration, schedules included, in every process: `step` iterations are done. `stats` are tensors
+        on the device; reading them waits for it."""
+
+    def on_checkpoint(self, trainer: GANTrainer, step: int, path: Path) -> None:
+        """After a checkpoint has been written to the disk, in the main process alone."""
+
+    def on_evaluate(self, trainer: GANTrainer, step: int, metrics: dict[str, float]) -> None:
+        """After `evaluate`, in the main process alone: `metrics` is the line that has just been logged, statistics and
+        evaluation. Comes after the checkpoint of the same step."""
+
+
+_HOOKS = ("on_step", "on_checkpoint", "on_evaluate")
+
+
+def check_callbacks(callbacks: Any) -> None:
+    """That each is a Callback, and has no method that would never be called.
+
+    Raises:
+        TypeError: one is something else, or has a method ``on_...`` of another name.
+    """
+    if not isinstance(callbacks, (list, tuple)):
+        raise TypeError(
+            f"pygan.fit: callbacks must be a list of pygan.Callback, got {type(callbacks).__name__}"
+        )
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            got = callback.__name__ if isinstance(callback, type) else type(callback).__name__
+            cure = ", the class" if isinstance(callback, type) else ""
+            raise TypeError(
+                f"pygan.fit: callbacks must be a list of pygan.Callback, got one with {got}{cure}"
+            )
+        for name in dir(callback):
+            known = name in _HOOKS or not name.startswith("on_")
+            if not known and callable(getattr(callback, name)):
+                raise TypeError(
+                    f"pygan.fit: callbacks must have no other hooks than {', '.join(_HOOKS)}, got "
+                    f"{type(callback).__name__}.{name}"
+                )
+
+
+def states(callbacks: Iterable[Callback]) -> dict[str, Any]:
+    """Those of the callbacks that have one, by name."""
+    return {name: one.state_dict() for name, one in _stateful(callbacks).items()}
+
+
+def load_states(callbacks: Iterable[Callback], saved: dict[str, Any]) -> None:
+    """The reverse; a callback whose state was not saved begins anew."""
+    for name, one in _stateful(callbacks).items():
+        if name in saved:
+            one.load_state_dict(saved[name])
+
+
+def _stateful(callbacks: Iterable[Callback]) -> dict[str, Any]:
+    """By the name of the class, and a number where there are several of it."""
+    found: dict[str, Any] = {}
+    for one in callbacks:
+        if hasattr(one, "state_dict") and hasattr(one, "load_state_dict"):
+            name = type(one).__qualname__
+            same = sum(key.partition("#")[0] == name for key in found)
+            found[f"{name}#{same}" if same else name] = one
+    return found

@@ -1,0 +1,262 @@
+"""Data that have an order of their own: a DataLoader as it is, or an IterableDataset, of which `fit` makes batches."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from pygan.checkpoint import check_plain
+from pygan.training.data import Data, Loaded
+from pygan.training.items import collated, parts_of_batch
+from pygan.training.options import FitOptions
+from pygan.training.sampler import derived_seed, share
+from pygan.training.signals import ignore_signals
+from pygan.training.stream_order import StreamOrder
+
+__all__ = ["Stream", "batch_size_of", "data_of"]
+
+_NONE: Any = object()  # what a loader yields at its end; None may be a batch, which is refused
+
+
+def batch_size_of(data: Any, options: FitOptions) -> int:
+    """That of the options, or else of the DataLoader.
+
+    Raises:
+        TypeError: neither has one.
+        ValueError: they differ.
+    """
+    given, own = options.batch_size, data.batch_size if isinstance(data, DataLoader) else None
+    size = own if given is None else given
+    if size is None:
+        raise TypeError("pygan.fit: batch_size must be given, got none")
+    if own not in (None, size):
+        raise ValueError(
+            f"pygan.fit: batch_size must be that of the DataLoader, {own}, or None, got {given}"
+        )
+    return size
+
+
+def data_of(data: Any, options: FitOptions) -> Data:
+    """The user's data, in any of the forms that `fit` takes.
+
+    Raises:
+        TypeError, ValueError: it is something else, or empty, or does not fit the options.
+    """
+    if isinstance(data, (DataLoader, IterableDataset)):
+        return Stream(data, options)
+    return Data(data, conditional=options.conditional, keys=options.data_keys)
+
+
+class Stream(Data):
+    """Data that can only be read in their own order, again in each epoch.
+
+    Args:
+        data: a DataLoader, which is read as it is, but that its workers ignore signals; or an IterableDataset.
+        options: of the run, with a batch size.
+
+    Raises:
+        TypeError, ValueError: it yields something else than it may, or nothing; or an option has no effect on it.
+    """
+
+    def __init__(self, data: DataLoader[Any] | IterableDataset[Any], options: FitOptions) -> None:
+        self.conditional, self._labels = options.conditional, None
+        self._is_loader = isinstance(data, DataLoader)
+        # The keys of an IterableDataset's items are looked up where the batches are made.
+        self._keys = options.data_keys if self._is_loader else None
+        if isinstance(data, DataLoader):
+            _check_loader(data, options)
+            self._loader: Any = copy.copy(data)  # the user's own keeps its worker_init_fn
+        else:
+            self._loader = DataLoader(
+                data,
+                batch_size=options.batch_size,
+                num_workers=options.workers,
+                drop_last=options.drop_last,
+                collate_fn=functools.partial(
+                    collated, keys=options.data_keys, conditional=options.conditional
+                ),
+            )
+        loader, dataset = self._loader, self._loader.dataset
+        loader.worker_init_fn = functools.partial(_begin_worker, loader.worker_init_fn)
+        is_iterable = isinstance(dataset, IterableDataset)
+        self.size = 0 if is_iterable else len(dataset)
+        # Each worker has what remains of its part.
+        self._rests = max(1, loader.num_workers) if is_iterable else 1
+        self._stateful = loader if _is_stateful(loader) else None
+        # (Where workers read it, the copy in this process stays where it was.)
+        if is_iterable and loader.num_workers == 0 and _is_stateful(dataset):
+            self._stateful = dataset
+        self._first = self._parts(self._peek(options.batch_size))
+        self.labeled = len(self._first) == 2
+        self.dtype = self._first[0].dtype
+
+    def described(self) -> int | str:
+        loader = self._loader
+        samples = f"{self.size} samples" if self.size else f"a {type(loader.dataset).__name__}"
+        if self._is_loader:
+            samples += f" in a {type(loader).__name__} with {type(loader.sampler).__name__}"
+        return f"{samples}, read by {loader.num_workers} workers"
+
+    def order(self, batch_size: int, *, drop_last: bool, **of_run: int) -> StreamOrder:
+        return StreamOrder(batch_size, self._stateful, drop_last=drop_last, **of_run)
+
+    def check_processes(self, gather: Callable[[Any], list[Any]]) -> None:
+        """That every process has read the same first batch.
+
+        Args:
+            gather: from a value to those of all processes.
+        """
+        mine = [(list(x.shape), float(x.double().sum())) for x in self._first]
+        every = gather(mine)
+        for rank, other in enumerate(every):
+            if repr(other) != repr(every[0]):  # NaN too
+                raise ValueError(
+                    "pygan.fit: data must yield the same batches in every process, each of which takes its share of "
+                    f"them, got others in process {rank}; leave out what shares them out, as a DistributedSampler does"
+                )
+
+    def batches(
+        self, sampler: Any, start: int, stop: int, *, device: torch.device, workers: int = 0
+    ) -> Iterator[Loaded]:
+        """As many batches, from where the order is. What is drawn at random in this process is seeded for the seed, the
+        epoch and the batch; what workers draw, for the seed and the epoch."""
+        order: StreamOrder = sampler
+        if not self._is_loader:
+            self._loader.pin_memory = device.type == "cuda"
+        left = stop - start
+        while left:
+            resumed, handed_out = order.batch > 0, False
+            for found in self._epoch(order):
+                mine = share(len(found[0]), order.rank, order.world)
+                yield self._loaded(
+                    [x[mine.start : mine.stop] for x in found], len(found[0]), device
+                )
+                left, handed_out = left - 1, True
+                if not left:
+                    return
+            if not (resumed or handed_out):
+                raise _no_batch(order.batch_size)
+            order.next_epoch()
+
+    def some(self, n: int, seed: int) -> Tensor:
+        """At most n samples, those of the first batch."""
+        return self._first[0][:n]
+
+    def _known_labels(self) -> Tensor:
+        return self._first[1] if self.labeled else torch.empty(0)
+
+    def _peek(self, batch_size: int | None) -> Any:
+        """The first batch, to see what is wrong with it before anything is built."""
+        order = StreamOrder(1, None, drop_last=True, seed=0)
+        state = self._stateful.state_dict() if self._stateful is self._loader.dataset else None
+        iterator = self._iterator(order)
+        try:
+            first = order.draw(lambda: next(iterator, _NONE))
+            if self._stateful is not None:
+                try:
+                    check_plain(self._stateful.state_dict(), "state")
+                except TypeError as error:
+                    raise TypeError(
+                        f"pygan.fit: data must have a state_dict() of plain data: {error}"
+                    ) from None
+        finally:
+            _end(iterator)
+        if self._stateful is self._loader.dataset:
+            self._stateful.load_state_dict(state)
+        if first is _NONE:
+            raise _no_batch(batch_size)
+        return first
+
+    def _epoch(self, order: StreamOrder) -> Iterator[Sequence[Tensor]]:
+        """What is left of the epoch; `order` counts each batch before it is handed out."""
+        passed_over = order.resume()
+        iterator = self._iterator(order)
+        try:
+            for i in range(passed_over):
+                if order.draw(lambda: next(iterator, _NONE), i) is _NONE:
+                    raise ValueError(
+                        f"pygan.fit: data must yield the {passed_over} batches of an epoch after which the run is "
+                        f"resumed, got {i}"
+                    )
+            shorter = 0
+            while (batch := order.draw(lambda: next(iterator, _NONE))) is not _NONE:
+                order.batch += 1
+                found = self._parts(batch)
+                n = len(found[0])
+                shorter += n < order.batch_size
+                order.is_last = n < order.batch_size and self._stateful is self._loader.dataset
+                if n > order.batch_size or shorter > self._rests:
+                    raise ValueError(
+                        f"pygan.fit: data must yield batches of batch_size samples, {order.batch_size}, but for what "
+                        f"remains at the end of an epoch, got one of {n}"
+                    )
+                if n == order.batch_size or (not order.drop_last and n >= order.world):
+                    yield found
+        finally:
+            _end(iterator)
+
+    def _iterator(self, order: StreamOrder) -> Iterator[Any]:
+        """A new one for the epoch, of which all that draws is seeded."""
+        loader = self._loader
+        owners = (loader.sampler, loader.batch_sampler, loader.dataset, loader)
+        for owner in owners:
+            if callable(getattr(owner, "set_epoch", None)):
+                owner.set_epoch(order.epoch)
+        seed = derived_seed(order.seed, "epoch", order.epoch)
+        for owner in owners:
+            if isinstance(getattr(owner, "generator", None), torch.Generator):
+                owner.generator.manual_seed(seed)
+        return order.draw(lambda: iter(loader), "workers")
+
+    def _parts(self, batch: Any) -> Sequence[Tensor]:
+        return parts_of_batch(batch, self._keys, conditional=self.conditional)
+
+
+def _check_loader(loader: DataLoader[Any], options: FitOptions) -> None:
+    if hasattr(loader, "base_dataloader"):
+        raise TypeError(
+            "pygan.fit: data must be the DataLoader itself, whose batches fit moves and shares out, got one that "
+            "accelerate has prepared"
+        )
+    if options.workers:
+        raise ValueError(
+            f"pygan.fit: workers must be 0 for a DataLoader, which has its own num_workers, got {options.workers}"
+        )
+    if loader.persistent_workers:
+        raise ValueError(
+            "pygan.fit: data must, if a DataLoader, not have persistent_workers, for what workers draw is seeded where "
+            "they start, in each epoch, got True; pass its dataset and workers=, which stay for the whole run"
+        )
+    if loader.drop_last and not options.drop_last:
+        raise ValueError(
+            "pygan.fit: drop_last must be True for a DataLoader that drops the last batch itself, got False"
+        )
+
+
+def _no_batch(batch_size: int | None) -> ValueError:
+    return ValueError(
+        f"pygan.fit: data must yield at least one batch of {batch_size} samples in an epoch (lower batch_size, or set "
+        "drop_last=False), got none"
+    )
+
+
+def _is_stateful(value: Any) -> bool:
+    return all(callable(getattr(value, name, None)) for name in ("state_dict", "load_state_dict"))
+
+
+def _begin_worker(init: Callable[[int], None] | None, worker: int) -> None:
+    ignore_signals()
+    if init is not None:
+        init(worker)
+
+
+def _end(iterator: Any) -> None:
+    """End its workers: they ignore the signal by which Python would end them when it exits, and it would wait."""
+    if hasattr(iterator, "_shutdown_workers"):
+        iterator._shutdown_workers()

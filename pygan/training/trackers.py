@@ -1,0 +1,86 @@
+"""Experiment trackers, by accelerate: Weights & Biases, MLflow, and what else it knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pygan.training.extras import extra
+
+__all__ = ["Trackers", "check_trackers"]
+
+
+def check_trackers(log_with: Any) -> list[Any]:
+    """The names, and trackers, of the option as a list.
+
+    Raises:
+        TypeError, ValueError: it is neither, or unknown, or the tracker that `fit` has already.
+        ImportError: the package of one is not installed.
+    """
+    if log_with is None:
+        return []
+    tracking = extra("accelerate.tracking", "pygan.fit(log_with=...)")
+    chosen = list(log_with) if isinstance(log_with, (list, tuple)) else [log_with]
+    for one in chosen:
+        if isinstance(one, tracking.GeneralTracker):
+            continue
+        if not isinstance(one, str):
+            raise TypeError(
+                "pygan.fit: log_with must be names of trackers, or accelerate.tracking.GeneralTracker, got "
+                f"{type(one).__name__}"
+            )
+        known = sorted(set(tracking.LOGGER_TYPE_TO_CLASS) - {"tensorboard"})
+        if one == "tensorboard":
+            raise ValueError(
+                "pygan.fit: log_with must not be 'tensorboard', whose events tensorboard=True writes"
+            )
+        if one not in known:
+            raise ValueError(f"pygan.fit: log_with must be of {', '.join(known)}, got {one!r}")
+        if one not in map(str, tracking.get_available_trackers()):
+            raise ImportError(
+                f"pygan.fit: log_with must be a tracker whose package is installed, got {one!r}"
+            )
+    return chosen
+
+
+class Trackers:
+    """Those of a run: begun here and ended with it, or begun by the user with an accelerator.
+
+    Args:
+        accelerator: of the run; its own trackers are left open at the end.
+        log_with: what to begin besides.
+        out: the run's folder, by whose name the trackers call their project.
+        config: what they are told of the run.
+    """
+
+    def __init__(self, accelerator: Any, log_with: Any, out: Path, config: dict[str, Any]) -> None:
+        self._trackers = list(accelerator.trackers)
+        self._begun: list[Any] = []
+        classes = extra("accelerate.tracking", "pygan.fit").LOGGER_TYPE_TO_CLASS
+        for one in check_trackers(log_with):
+            tracker = one
+            if isinstance(one, str):
+                needs_folder = classes[one].requires_logging_directory
+                tracker = classes[one](*(out.resolve().name, *[str(out)] * needs_folder))
+            self._begun.append(tracker)
+            tracker.start()
+            tracker.store_init_configuration(config)
+        self._trackers += self._begun
+
+    def numbers(self, step: int, values: dict[str, float]) -> None:
+        """One line of metrics."""
+        for tracker in self._trackers:
+            tracker.log(values, step=step)
+
+    def picture(self, step: int, array: NDArray[np.uint8]) -> None:
+        """The sample grid (H, W, C), to those that take a list of arrays; the others differ in what they take."""
+        for tracker in self._trackers:
+            if tracker.name in ("wandb", "swanlab"):
+                tracker.log_images({"samples": [array]}, step=step)
+
+    def close(self) -> None:
+        for tracker in self._begun:
+            tracker.finish()

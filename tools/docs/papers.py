@@ -1,0 +1,52 @@
+"""A hook of mkdocs: every mention of a paper by authors and year is a link, as docs/papers.md has it.
+
+Mentions in docstrings and in pages that scripts write become links too, and an address stands in one place.
+"""
+
+import re
+from functools import cache
+from pathlib import Path
+
+PAPERS = Path(__file__).resolve().parents[2] / "docs" / "papers.md"
+# As in "Goodfellow et al. 2014", "Arjovsky and Bottou 2017", "Box and Muller (1958)", "Bishop 2006".
+NAME = r"[A-ZÀ-Ž][\w-]+"
+MENTION = re.compile(
+    rf"\b({NAME}(?:, {NAME})*\sand\s{NAME}|{NAME}\set\sal\.|{NAME})\s\(?((?:19|20)\d\d[a-z]?)\b"
+)
+UNTOUCHED = ("a", "code", "pre", "h1", "h2", "h3", "h4", "summary")  # whose text stays as it is
+
+
+@cache
+def papers():
+    """{mention: address}"""
+    rows = re.findall(r"^\| (.*?) \| \[.*?\]\((\S+)\)", PAPERS.read_text("utf-8"), re.M)
+    return dict(rows)
+
+
+def mentions(text):
+    """As in papers(), of what a text names; a capitalized word before a year that is no paper, "November 2026", too."""
+    return [" ".join(found) for found in MENTION.findall(" ".join(text.split()))]
+
+
+def linked(html):
+    """The page with its links."""
+    inside, parts = [], []
+    for part in re.split(r"(<[^>]*>)", html):
+        if tag := re.match(r"<(/?)(\w+)", part):
+            if tag[2] in UNTOUCHED and not tag[1]:
+                inside.append(tag[2])
+            elif inside and tag[1] and tag[2] == inside[-1]:
+                inside.pop()
+        elif not inside:
+            part = MENTION.sub(_link, part)
+        parts.append(part)
+    return "".join(parts)
+
+
+def _link(found):
+    address = papers().get(f"{' '.join(found[1].split())} {found[2]}")
+    return f'<a href="{address}">{found[0]}</a>' if address else found[0]
+
+
+def on_page_content(html, page, config, files):
+    return html if page.file.src_uri == "papers.md" else linked(html)
