@@ -79,7 +79,8 @@ class MNISTClassifier:
             raise ValueError(
                 f"MNISTClassifier.{name}: images must be a tensor (n, 1, 28, 28), got {got}"
             )
-        return torch.cat([network(part.float().cpu()) for part in images.split(_PART)])
+        parts = [images[i : i + _PART] for i in range(0, max(1, len(images)), _PART)]
+        return torch.cat([network(part.float().cpu()) for part in parts])
 
 
 def _network() -> nn.Sequential:
@@ -108,7 +109,7 @@ def _train(network: nn.Sequential, images: Tensor, labels: Tensor) -> None:
             chosen = torch.randint(len(images), (_BATCH,))
             loss = F.cross_entropy(network(_moved(images[chosen])), labels[chosen])
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             decay.step()
 
