@@ -1,117 +1,104 @@
-"""How many modes a GAN covers: `pygan train` with several seeds, plain, with instance noise, and with penalties.
+"""How many modes a GAN covers, and how good its samples are: `pygan train` with several seeds, and several variants.
 
-    python benchmarks/modes.py --data ring --seeds 10 --out modes.jsonl
+    python benchmarks/modes.py --data stacked-mnist --seeds 5
+    python benchmarks/modes.py --data mnist --variants ns ns+noise r3gan --seeds 3 --jobs 2
 
-Every run is the command `pygan train` with one thread; --jobs of them run at a time. All variants have the networks and
-the batches of the recipe, which may have rates, steps and faster options of its own; the others have rates and steps in
-common, and differ in loss, noise and penalties. Prints a table beside PacGAN's (Lin et al. 2018, table 1: 10 runs
-each), and appends a line for each run to --out; runs that --out holds already are not done again. Seconds are of
-processor time.
+Every run is the command `pygan train` on the CPU or the GPU that is there. Its line of JSON is appended to
+benchmarks/modes/DATA.jsonl as soon as it is done, with a curve of its evaluations; runs whose line is there are not
+done again, so that the same command continues. `tools/docs/modes_page.py` makes the tables of docs/mode-coverage.md of
+these lines. The settings and the variants are those of modes_settings.py.
 """
 
 import argparse
 import json
 import os
 import resource
-import statistics
+import shutil
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-# What the variants other than the recipe have in common.
-COMMON = {
-    "ring": """
-data.scale = 1.0
-optimizer = {lr = 1e-3, d_lr = 1e-3, betas = [0.0, 0.99], decay_from = 0.0}
-train.steps = 8_000
-train.ema = 0.999
-""",
-    "grid": """
-data.scale = 0.5
-optimizer = {lr = 1e-3, d_lr = 2e-3, betas = [0.0, 0.99], decay_from = 0.3}
-train.steps = 14_000
-train.ema = 0.999
-""",
-    "stacked-digits": "",
-}
-# Down to `end` in four fifths of the steps: `start`, `end` and gamma.
-NOISE = {
-    "ring": (0.3, 0.003, 0.01 ** (1 / 6400)),
-    "grid": (0.5, 0.01, 0.02 ** (1 / 11200)),
-    "stacked-digits": (0.5, 0.02, 0.04 ** (1 / 4800)),
-}
-# Of the penalties: gamma and `every`.
-PENALTIES = {"ring": (0.01, 1), "grid": (0.01, 4), "stacked-digits": (1.0, 4)}
+import modes_settings as settings
+import torch
+
+HERE = Path(__file__).parent
+MEASURES = ("modes", "reverse_kl", "high_quality", "sure")
+MEASURES += ("frechet_distance", "precision", "recall", "coverage")
 
 
-def variants(data):
-    """The configuration of each, on top of the recipe of the data."""
-    start, end, factor = NOISE[data]
-    noise = (
-        f'noise = {{schedule = "Exponential", start = {start}, end = {end}, gamma = {factor}}}\n'
-    )
-    gamma, every = PENALTIES[data]
-    r1, r2 = (
-        f'[[penalties]]\nname = "{name}"\ngamma = {gamma}\nevery = {every}\n'
-        for name in ("R1", "R2")
-    )
-    common = COMMON[data] + "train.reuse_fakes = false\ntrain.joint = false\n"
-    relativistic = common + 'train.loss = "relativistic"\n'
-    common += 'train.loss = "non_saturating"\n'
-    plain = common + "penalties = []\n"
-    return {
-        "recipe": "",
-        "plain": plain,
-        "noise": plain + noise,
-        "R1": common + r1,
-        "R1 + R2": relativistic + r1 + r2,
-        "bf16": common + 'train.mixed_precision = "bf16"\n' + r1,
-        "two processes": common + r1,
-    }
-
-
-VARIANTS = {data: variants(data) for data in COMMON}
-PUBLISHED = {
-    "ring": [
-        "GAN (PacGAN's table 1) | 6.3 | 98.2 % | .45",
-        "PacGAN2 (the same) | 7.9 | 95.6 % | .07",
-    ],
-    "grid": [
-        "GAN (PacGAN's table 1) | 17.3 | 94.8 % | .70",
-        "PacGAN2 (the same) | 23.8 | 91.3 % | .13",
-    ],
-    "stacked-digits": [],
-}
-MEASURES = ("modes", "high_quality", "sure", "reverse_kl")
-
-
-def run(data, variant, seed, extra):
-    """One run: its evaluation, its processor time, and what the monitor found."""
+def run(data, variant, seed, steps, given, threads, pictures):
+    """One run: its line."""
     with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "run.toml"
-        config.write_text(VARIANTS[data][variant])
-        command = [sys.executable, "-m", "pygan", "train", "--data", data, "--config", config]
-        if variant == "two processes":
+        config, out = Path(folder) / "run.toml", Path(folder) / "out"
+        config.write_text(settings.configuration(data, variant, steps))
+        name = settings.SETTINGS[data].data
+        command = [sys.executable, "-m", "pygan", "train", "--data", name, "--config", config]
+        if variant.endswith("two processes"):
             launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
             command[1:1] = [*launcher, f"--master-port={29500 + seed}"]
-        command += ["--seed", str(seed), "--out", Path(folder) / "out", *extra]
-        for key in ("progress", "tensorboard"):
-            command += ["--set", f"train.{key}=false"]
-        began = processor_time()
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        command += ["--seed", str(seed), "--out", out]
+        for text in (*given, "train.progress=false", "train.tensorboard=false"):
+            command += ["--set", text]
+        began, used = time.monotonic(), processor_time()
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"{data}, {variant}, seed {seed}:\n{done.stderr}")
-        seconds = processor_time() - began
-        rows = map(json.loads, (Path(folder) / "out" / "metrics.jsonl").read_text().splitlines())
-        rows = list(rows)
+        seconds, cpu_seconds = time.monotonic() - began, processor_time() - used
+        rows = [json.loads(row) for row in (out / "metrics.jsonl").read_text().splitlines()]
+        more = of_labels(out) if variant.endswith("labels") else {}
+        if pictures:
+            keep_picture(out, pictures / data / f"{variant}-{seed}.png".replace(" ", "-"))
+    curve = [
+        {key: rounded(row[key]) for key in ("step", *MEASURES) if key in row}
+        for row in rows
+        if "modes" in row
+    ]
     last = [row for row in rows if "modes" in row][-1]
-    found = sorted({row["diagnosis"] for row in rows if "diagnosis" in row})
-    row = {"data": data, "variant": variant, "seed": seed, "steps": last["step"]}
-    row |= {key: last[key] for key in MEASURES if key in last}
-    return {**row, "seconds": round(seconds, 1), "diagnoses": found}
+    shares = [rounded(last[f"share_{digit}"]) for digit in range(10) if f"share_{digit}" in last]
+    return {
+        "variant": variant,
+        "seed": seed,
+        "steps": last["step"],
+        **({"set": given} if given else {}),
+        **{key: rounded(last[key]) for key in MEASURES if key in last},
+        **more,
+        **({"shares": shares} if shares else {}),
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(cpu_seconds, 1),
+        "threads": threads,
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "torch": torch.__version__,
+        "commit": commit(),
+        "diagnoses": sorted({row["diagnosis"] for row in rows if "diagnosis" in row}),
+        "curve": curve,
+    }
+
+
+def of_labels(out):
+    """How often a conditional generator draws the digit that it was asked for."""
+    import pygan
+
+    labels = torch.arange(5000) % 10
+    samples = pygan.load_generator(out).sample(5000, labels)
+    read = pygan.metrics.MNISTClassifier().probabilities(samples).argmax(1)
+    return {"label_accuracy": round((read == labels).double().mean().item(), 4)}
+
+
+def keep_picture(out, path):
+    """The last grid of samples, which `pygan train` drew."""
+    drawn = sorted(out.glob("samples-*.png"))
+    if drawn:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(drawn[-1], path)
+
+
+def rounded(value):
+    """Six digits: of what is a share of thousands of samples, no more are meant. "Infinity" stays."""
+    return float(f"{value:.6g}") if isinstance(value, (int, float)) else value
 
 
 def processor_time():
@@ -120,45 +107,76 @@ def processor_time():
     return used.ru_utime + used.ru_stime
 
 
-def mean(rows, key):
-    values = [float(row[key]) for row in rows]  # "Infinity", where nothing was of high quality
-    spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    scale, unit, digits = (100, " %", 1) if key in ("high_quality", "sure") else (1, "", 3)
-    digits = 1 if key == "modes" else digits
-    return f"{scale * statistics.mean(values):.{digits}f} ± {scale * spread:.{digits}f}{unit}"
+def commit():
+    """Of the code, with a plus where it has been changed since."""
+    git = ["git", "-C", str(HERE.parent)]
+    head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    same = subprocess.run(
+        [*git, "diff", "--quiet", "HEAD", "--", "pygan", "csrc", "benchmarks/*.py"]
+    )
+    return head.stdout.strip() + "+" * (same.returncode != 0)
+
+
+def key_of(row):
+    """What makes a run another one."""
+    return row["variant"], row["seed"], row["steps"], tuple(row.get("set", ()))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--data", nargs="+", choices=list(PUBLISHED), default=["ring"])
-    names = list(VARIANTS["ring"])
-    add("--variants", nargs="+", choices=names, default=["plain", "noise", "recipe"])
-    add("--seeds", type=int, default=10)
-    add("--jobs", type=int, default=2)
-    add("--out", type=Path, default=Path("modes.jsonl"))
-    args, extra = parser.parse_known_args()  # what is left goes to `pygan train`
-    done = {}
-    if args.out.exists():
-        for row in map(json.loads, args.out.read_text().splitlines()):
-            done[row["data"], row["variant"], row["seed"]] = row
-    with ProcessPoolExecutor(args.jobs) as pool, args.out.open("a") as out:
-        for data in args.data:
-            quality = "sure" if data == "stacked-digits" else "high_quality"
-            print(f"\n| {data} | modes | {quality.replace('_', ' ')} | reverse KL | seconds |")
-            print("|---|---|---|---|---|", flush=True)
-            for line in PUBLISHED[data]:
-                print(f"| {line} | |")
-            for variant in args.variants:
-                keys = [(data, variant, seed) for seed in range(args.seeds)]
-                pending = {k: pool.submit(run, *k, extra) for k in keys if k not in done}
-                for key, future in pending.items():
-                    done[key] = future.result()
-                    print(json.dumps(done[key]), file=out, flush=True)
-                rows = [done[key] for key in keys]
-                cells = [mean(rows, key) for key in ("modes", quality, "reverse_kl")]
-                cells.append(f"{statistics.median(row['seconds'] for row in rows):.0f}")
-                print(f"| {variant} | " + " | ".join(cells) + " |", flush=True)
+    add("--data", choices=list(settings.SETTINGS), required=True)
+    names = list(settings.VARIANTS)
+    add(
+        "--variants",
+        nargs="+",
+        choices=names,
+        default=names[:6],
+        metavar="VARIANT",
+        help=", ".join(names),
+    )
+    add("--seeds", type=int, default=5, help="0 to below this number (default: 5)")
+    add("--steps", type=int, help="iterations (default: those of modes_settings.py)")
+    add("--threads", type=int, default=1, help="of the CPU, of a run (default: 1)")
+    add("--jobs", type=int, default=1, help="runs at a time (default: 1)")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="TABLE.KEY=VALUE",
+        help="as of `pygan train`; the page leaves such runs out",
+    )
+    add("--out", type=Path, help="default: benchmarks/modes/DATA.jsonl")
+    add("--pictures", type=Path, help="folder for the last grid of samples of each run")
+    args = parser.parse_args()
+    out = args.out or HERE / "modes" / f"{args.data}.jsonl"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    lines = out.read_text().splitlines() if out.exists() else []
+    done = {key_of(row) for row in map(json.loads, lines)}
+    # Seed by seed, so that all variants have about as many.
+    runs = [(variant, seed) for seed in range(args.seeds) for variant in args.variants]
+    with ProcessPoolExecutor(args.jobs) as pool, out.open("a") as file:
+        pending = [
+            pool.submit(
+                run, args.data, variant, seed, args.steps, args.set, args.threads, args.pictures
+            )
+            for variant, seed in runs
+            if (variant, seed, args.steps or steps_of(args.data, variant), tuple(args.set))
+            not in done
+        ]
+        for future in as_completed(pending):
+            row = future.result()
+            print(json.dumps(row), file=file, flush=True)
+            print({key: value for key, value in row.items() if key != "curve"}, flush=True)
+
+
+def steps_of(data, variant):
+    """Without --steps."""
+    if settings.VARIANTS[variant] is not None:
+        return settings.SETTINGS[data].steps
+    from pygan.training.config import load
+
+    return load(settings.SETTINGS[data].data).train["steps"]
 
 
 if __name__ == "__main__":

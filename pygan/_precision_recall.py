@@ -1,4 +1,4 @@
-"""precision_recall: how much of the generated is like the real, and of the real like the generated."""
+"""precision_recall and coverage: how much of the generated is like the real, and of the real like the generated."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from pygan._feature_matrix import matrix
 from pygan._validation import check_int
 
-__all__ = ["PrecisionRecall", "precision_recall"]
+__all__ = ["PrecisionRecall", "coverage", "precision_recall"]
 
 _ROWS = 1024  # of the distances that are in memory at a time
 _ROUNDING = 1e-13  # of a squared distance, relative to the squared lengths
@@ -40,22 +40,55 @@ def precision_recall(real: Tensor, fake: Tensor, *, k: int = 3) -> PrecisionReca
     Raises:
         TypeError, ValueError: an argument that is not as described, or features that are not finite.
     """
-    check_int("precision_recall", "k", k)
-    a = matrix("precision_recall", "real", real, rows=k + 1, finite=True)
-    b = matrix("precision_recall", "fake", fake, rows=k + 1, columns=a.shape[1], finite=True)
-    middle = a.mean(0)  # where the cancellation is least
-    a, b = a - middle, b.to(a.device) - middle
+    a, b = _matrices("precision_recall", real, fake, k, least_fake=k + 1)
     return PrecisionRecall(precision=_covered(b, a, k), recall=_covered(a, b, k))
+
+
+def coverage(real: Tensor, fake: Tensor, *, k: int = 5) -> float:
+    """Coverage (Naeem et al. 2020) of the real features by the generated ones.
+
+    The share of the real features, 0 to 1, that have a generated one in the ball around them whose radius is the
+    distance to the k-th nearest other real feature. Unlike recall, it does not rise with generated outliers. Distances
+    and arguments are those of :func:`precision_recall`. Perfect samples, as many as the real ones, have an expectation
+    of 1 - 2^-k, nearly.
+
+    Args:
+        real, fake: features (n, d) and (m, d), any real dtype, more than k real ones.
+        k: 5 in the paper.
+
+    Raises:
+        TypeError, ValueError: an argument that is not as described, or features that are not finite.
+    """
+    a, b = _matrices("coverage", real, fake, k, least_fake=1)
+    parts = zip(_parts(a), _parts(_radii(a, k)), strict=True)
+    filled = sum(int((_squared(some, b) <= radii[:, None]).any(1).sum()) for some, radii in parts)
+    return filled / len(a)
+
+
+def _matrices(
+    name: str, real: Tensor, fake: Tensor, k: int, *, least_fake: int
+) -> tuple[Tensor, Tensor]:
+    """The features after the checks."""
+    check_int(name, "k", k)
+    a = matrix(name, "real", real, rows=k + 1, finite=True)
+    b = matrix(name, "fake", fake, rows=least_fake, columns=a.shape[1], finite=True)
+    middle = a.mean(0)  # where the cancellation is least
+    return a - middle, b.to(a.device) - middle
 
 
 def _covered(points: Tensor, centers: Tensor, k: int) -> float:
     """The share of the points that lie in a ball around one of the centers."""
-    # The nearest of its own set is the center itself, or one equal to it.
-    radii = torch.cat(
-        [_squared(some, centers).kthvalue(k + 1, dim=1).values for some in _parts(centers)]
-    )
+    radii = _radii(centers, k)
     inside = sum(int((_squared(some, centers) <= radii).any(1).sum()) for some in _parts(points))
     return inside / len(points)
+
+
+def _radii(centers: Tensor, k: int) -> Tensor:
+    """The squares of the radii of the balls around the centers."""
+    # The nearest of its own set is the center itself, or one equal to it.
+    return torch.cat(
+        [_squared(some, centers).kthvalue(k + 1, dim=1).values for some in _parts(centers)]
+    )
 
 
 def _squared(a: Tensor, b: Tensor) -> Tensor:

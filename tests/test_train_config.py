@@ -24,7 +24,14 @@ def test_every_recipe_is_whole_and_can_be_written_down(name, tmp_path):
 
 
 def test_there_are_recipes_for_all_data():
-    assert config.recipes() == ["digits", "grid", "ring", "stacked-digits"]
+    assert config.recipes() == [
+        "digits",
+        "grid",
+        "mnist",
+        "ring",
+        "stacked-digits",
+        "stacked-mnist",
+    ]
 
 
 def test_a_file_replaces_keys_and_lists_and_the_command_line_the_file(tmp_path):

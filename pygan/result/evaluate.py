@@ -16,18 +16,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pygan import metrics
 from pygan.checkpoint import writing
 from pygan.result import arguments as shared
 from pygan.result.features import CHOICES, Features, features
 from pygan.result.generator import TrainedGenerator
 from pygan.training.config import ConfigError, DataTable
-from pygan.training.sources import source
+from pygan.training.sources import compared, source
 
 __all__ = ["add_parser"]
 
 _MOST = 5000
-_LEAST = 4  # of which each has three others
+_LEAST = 6  # of which each has five others
 
 
 def add_parser(commands: Any) -> None:
@@ -35,9 +34,9 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "eval",
         help="judge a trained generator",
-        description="Fréchet distance, and improved precision and recall (Kynkäänniemi et al. 2019, k = 3), of "
-        "features of generated samples and of data; of data whose modes are known, those that are covered. Figures "
-        "compare only where n and the features are the same.",
+        description="Fréchet distance, improved precision and recall (Kynkäänniemi et al. 2019, k = 3), and coverage "
+        "(Naeem et al. 2020, k = 5), of features of generated samples and of data; of data whose modes are known, "
+        "those that are covered. Figures compare only where n and the features are the same.",
     )
     shared.add_run(parser)
     add = parser.add_argument
@@ -50,9 +49,10 @@ def add_parser(commands: Any) -> None:
     add(
         "--features",
         choices=CHOICES,
-        help="inception: of the FID, with torch-fidelity and its weights; random-conv: of convolutions with random "
-        "weights; values: the samples themselves (default: the first that is there for images from 32 pixels on, "
-        "from 16 on, for all else)",
+        help="classifier: of mnist and stacked-mnist, what reads their digits; inception: of the FID, with "
+        "torch-fidelity and its weights; random-conv: of convolutions with random weights; values: the samples "
+        "themselves (default: the first that is there, of inception for images from 32 pixels on, of random-conv "
+        "from 16 on)",
     )
     shared.add_drawing(parser)
     add("--out", type=Path, help="JSON file")
@@ -88,7 +88,8 @@ def run(arguments: argparse.Namespace) -> None:
     n_real = min(n, size)
     if n_real < _LEAST:
         raise ValueError(f"--n, and the data's samples, must be at least {_LEAST}, got {n_real}")
-    by = features(arguments.features, generator.sample_shape, next(generator.parameters()).device)
+    device = next(generator.parameters()).device
+    by = features(arguments.features, generator.sample_shape, device, what.features)
     real, labels = _real_features(by, what.data, n_real, generator, arguments)
 
     def batches(n: int) -> Iterator[Tensor]:
@@ -96,15 +97,11 @@ def run(arguments: argparse.Namespace) -> None:
         return generator.batches(n, its, arguments.seed, arguments.truncation, arguments.batch)
 
     fake = torch.cat([by.of(x).cpu() for x in batches(n)])
-    found: dict[str, Any] = {
-        "frechet_distance": metrics.frechet_distance(real, fake),
-        **metrics.precision_recall(real, fake)._asdict(),
-    }
-    if own and what.evaluate is not None:
+    found: dict[str, Any] = compared(real, fake)
+    if own and what.judge is not None:
         # In the units of the networks, which it expects.
-        found |= what.evaluate(
-            lambda n: torch.cat([x.float().cpu() for x in batches(n)]) * generator.scale
-        )
+        samples = torch.cat([x.float().cpu() for x in batches(what.judged)])
+        found |= what.judge(samples * generator.scale)
     about = {
         "run": str(arguments.folder),
         "step": generator.step,

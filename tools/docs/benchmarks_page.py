@@ -8,16 +8,11 @@ if there is one, as gpu_page.py describes it.
 
 import argparse
 import json
-import statistics
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import benchmarks_text as text
 import gpu_page
 import readme_speed
-from modes import PUBLISHED, mean
 from tables import all_steps, chosen, csv_links, ops_by_name, steps_by_model, table
 
 from pygan.bench import plots, report, scaling
@@ -44,24 +39,6 @@ def where(about):
         f"{about['date']}, {about['cpu']}, {about['backend']}, {about['threads']} threads of {about['cores']} cores, "
         f"torch {about['torch']}"
     )
-
-
-def modes():
-    """A table for each kind of data: mean and standard deviation over the runs of each variant."""
-    lines = (ROOT / "benchmarks" / "modes.jsonl").read_text("utf-8").splitlines()
-    runs = {}
-    for row in map(json.loads, lines):
-        runs.setdefault(row["data"], {}).setdefault(row["variant"], []).append(row)
-    for data, variants in runs.items():
-        quality = "sure" if data == "stacked-digits" else "high_quality"
-        yield f"| {data} | modes | {quality.replace('_', ' ')} | reverse KL | seconds | runs |"
-        yield "|---|---|---|---|---|---|"
-        yield from (f"| {line} | | |" for line in PUBLISHED[data])
-        for variant, rows in variants.items():
-            cells = [mean(rows, key) for key in ("modes", quality, "reverse_kl")]
-            cells += [f"{statistics.median(row['seconds'] for row in rows):.0f}", str(len(rows))]
-            yield f"| {variant} | " + " | ".join(cells) + " |"
-        yield ""
 
 
 def scaled(points):
@@ -125,7 +102,7 @@ def page():
     if static:
         parts += [text.STATIC.format(measured=text.MEASURED if gpu else text.NOT_MEASURED)]
         parts += [predicted(static["static"])]
-    return "\n".join([*parts, text.MODES, *modes()])
+    return "\n".join([*parts])
 
 
 def pictures(folder):

@@ -70,8 +70,3 @@ Bytes and instructions are an element's; instructions, registers and resident wa
 """
 NOT_MEASURED = "Not measured: these kernels have not been benchmarked on a GPU yet."
 MEASURED = "What the same kernels reach on an H100 is in the section above."
-MODES = """## modes.py
-
-`python benchmarks/modes.py` counts the modes that `pygan train` covers, with several seeds. All of
-`benchmarks/modes.jsonl`; what follows from it is in [Modes covered](mode-coverage.md).
-"""

@@ -1,0 +1,139 @@
+"""What benchmarks/modes.py compares: data, with the settings that all variants have there, and the variants."""
+
+from typing import NamedTuple
+
+
+class Setting(NamedTuple):
+    """Of one kind of data."""
+
+    data: str
+    """For `pygan train --data`."""
+    steps: int
+    common: str
+    """Keys that replace those of the recipe, in all variants but `recipe`."""
+    start: float
+    end: float
+    """Of the noise: from one to the other in four fifths of the steps, or between them where it is adaptive."""
+    gamma: float
+    every: int
+    """Of the penalties."""
+    published: tuple[tuple[str, dict[str, str]], ...] = ()
+    """Rows of the table: whose they are, and their measures."""
+
+
+_POINTS = "train.ema = 0.999\ntrain.reuse_fakes = false\ntrain.joint = false\n"
+
+
+def _published(source, *rows):
+    """The measures of rows: modes, reverse KL, and the high quality of points."""
+    names = ("modes", "reverse_kl", "high_quality")
+    return tuple((f"{name} ({source})", dict(zip(names, values))) for name, *values in rows)
+
+
+SETTINGS = {
+    "ring": Setting(
+        "ring",
+        8_000,
+        "data.scale = 1.0\n"
+        "optimizer = {lr = 1e-3, d_lr = 1e-3, betas = [0.0, 0.99], decay_from = 0.0}\n" + _POINTS,
+        *(0.3, 0.003, 0.01, 1),
+        _published(
+            "PacGAN's table 1", ("GAN", "6.3", ".45", "98.2 %"), ("PacGAN2", "7.9", ".07", "95.6 %")
+        ),
+    ),
+    "grid": Setting(
+        "grid",
+        14_000,
+        "data.scale = 0.5\n"
+        "optimizer = {lr = 1e-3, d_lr = 2e-3, betas = [0.0, 0.99], decay_from = 0.3}\n" + _POINTS,
+        *(0.5, 0.01, 0.01, 4),
+        _published(
+            "PacGAN's table 1",
+            ("GAN", "17.3", ".70", "94.8 %"),
+            ("PacGAN2", "23.8", ".13", "91.3 %"),
+        ),
+    ),
+    "stacked-digits": Setting(
+        "stacked-digits",
+        6_000,
+        "train.reuse_fakes = false\ntrain.joint = false\n",
+        *(0.5, 0.02, 1.0, 4),
+    ),
+    "stacked-mnist": Setting(
+        "stacked-mnist",
+        24_000,
+        "",
+        *(0.5, 0.02, 1.0, 4),
+        _published(
+            "VEEGAN's table 2",
+            ("DCGAN", "99.0", "3.40"),
+            ("ALI", "16.0", "5.40"),
+            ("Unrolled GAN", "48.7", "4.32"),
+            ("VEEGAN", "150.0", "2.95"),
+        )
+        + _published("PacGAN's table 2", ("PacDCGAN2", "1000.0", ".06"))
+        + _published("R3GAN's table 1", ("RpGAN + R1 + R2", "1000", ".078")),
+    ),
+    "mnist": Setting("mnist", 12_000, "", *(0.5, 0.02, 1.0, 4)),
+    "mnist-500": Setting("mnist", 12_000, "data.samples = 500\n", *(0.5, 0.02, 1.0, 4)),
+}
+
+
+def _noise(setting, steps):
+    factor = (setting.end / setting.start) ** (1 / (0.8 * steps))
+    return (
+        f'noise = {{schedule = "Exponential", start = {setting.start}, end = {setting.end}, '
+        f"gamma = {factor}}}\n"
+    )
+
+
+def _adaptive(setting, steps):
+    # At the fastest from one end to the other in a tenth of the run.
+    return (
+        f'noise = {{schedule = "Adaptive", low = {setting.end}, high = {setting.start}, '
+        f"steps = {max(1, steps // 10)}}}\n"
+    )
+
+
+def _penalties(*names):
+    return lambda setting, steps: "".join(
+        f'[[penalties]]\nname = "{name}"\ngamma = {setting.gamma}\nevery = {setting.every}\n'
+        for name in names
+    )
+
+
+def _keys(text):
+    return lambda setting, steps: text
+
+
+_NS, _RELATIVISTIC = (_keys(f'train.loss = "{n}"\n') for n in ("non_saturating", "relativistic"))
+_NONE, _R1, _R3 = _keys("penalties = []\n"), _penalties("R1"), _penalties("R1", "R2")
+_LABELS = _keys("data.labels = true\n")
+
+# Tables come last in a TOML file, and so do the penalties here.
+VARIANTS = {
+    "ns": (_NS, _NONE),
+    "ns+noise": (_NS, _NONE, _noise),
+    "ns+adaptive": (_NS, _NONE, _adaptive),
+    "ns+R1": (_NS, _R1),
+    "r3gan": (_RELATIVISTIC, _R3),
+    "r3gan+noise": (_RELATIVISTIC, _noise, _R3),
+    "ns+R1 labels": (_LABELS, _NS, _R1),
+    "r3gan labels": (_LABELS, _RELATIVISTIC, _R3),
+    "ns+R1 bf16": (_NS, _keys('train.mixed_precision = "bf16"\n'), _R1),
+    "ns+R1 two processes": (_NS, _R1),
+    "recipe": None,
+}
+"""What each sets on top of what is common: functions of the setting and the steps, to lines of a configuration."""
+
+
+def configuration(data, variant, steps=None):
+    """The file for `pygan train --config`."""
+    setting = SETTINGS[data]
+    parts = VARIANTS[variant]
+    if parts is None:
+        return "" if steps is None else f"train.steps = {steps}\n"
+    steps = steps or setting.steps
+    # Of the fewest steps, too: each of the six evaluations is the whole protocol.
+    common = f"train.steps = {steps}\ntrain.evaluate_every = {-(-steps // 6)}\n" + setting.common
+    return common + "".join(part(setting, steps) for part in parts)

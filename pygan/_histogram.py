@@ -1,0 +1,18 @@
+"""The divergence of a histogram."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+__all__ = ["kl_from_uniform"]
+
+
+def kl_from_uniform(counts: Tensor) -> float:
+    """KL(counts / their sum || uniform) in nats, infinite where nothing was counted."""
+    shares = counts[counts > 0].double() / counts.sum()
+    if not len(shares):
+        return math.inf
+    # max: of even counts the rounding may be negative, the divergence is not.
+    return max(0.0, float((shares * (shares * len(counts)).log()).sum()))
