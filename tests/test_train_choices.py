@@ -12,6 +12,8 @@ from torch import nn
 from pygan import __main__, checkpoint
 from pygan.training import choices, config
 from pygan.training.choices import item_size, threads
+from pygan.training.config_tables import DataTable
+from pygan.training.sources import source
 
 
 @pytest.mark.parametrize(
@@ -106,7 +108,7 @@ def test_a_new_user_is_told_what_is_trained_and_how_long_it_takes(tmp_path, caps
     shown = capsys.readouterr()
     said = shown.err.splitlines()
     assert re.search(
-        r"12 images in .*photos, 16 x 24 pixels in the median; trained at 16 x 24 \(chosen; data.size sets another\), "
+        r"12 images in 2 subfolders \(.*\) in .*photos, 16 x 24 pixels in the median; trained at 16 x 24 \(chosen; data.size sets another\), "
         r"RGB, on the CPU, \d+ threads?",
         said[0],
     )
@@ -119,6 +121,17 @@ def test_a_new_user_is_told_what_is_trained_and_how_long_it_takes(tmp_path, caps
         assert grid.width >= 512
     saved = checkpoint.load(out / "checkpoints" / "step-00000021.pt")["config"]
     assert saved["data"]["size"] == [16, 24] and saved["data"]["channels"] == 3
+
+
+def test_subfolders_that_may_be_classes_are_pointed_at(tmp_path):
+    def found(labels=False):
+        return source(DataTable(name=str(tmp_path), size=8, labels=labels), seed=0).found
+
+    photos(tmp_path)
+    assert "12 images in 2 subfolders (data.labels=true makes them classes) in " in found()
+    assert "12 images in 2 classes in " in found(labels=True)
+    Image.new("RGB", (24, 16)).save(tmp_path / "of no class.png")
+    assert f"13 images in {tmp_path}" in found()
 
 
 def test_a_resumed_run_keeps_what_was_chosen_and_changed_data_are_said(tmp_path, capsys):

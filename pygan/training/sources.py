@@ -174,6 +174,9 @@ def _folder(table: DataTable) -> Source:
     middle = " x ".join(str(int(statistics.median(s))) for s in zip(*images.sizes, strict=True))
     chosen = "" if table.size is not None else " (chosen; data.size sets another)"
     kinds = f" in {len(images.classes)} classes" if images.classes else ""
+    folders = {path.relative_to(table.name).parent.parts[:1] for path in images.paths}
+    if not images.classes and len(folders) > 1 and () not in folders:
+        kinds = f" in {len(folders)} subfolders (data.labels=true makes them classes)"
     found = (
         f"{len(images):,} images{kinds} in {table.name}, {middle} pixels in the median; "
         f"trained at {height} x {width}{chosen}, {'gray' if images.channels == 1 else 'RGB'}"
