@@ -108,8 +108,8 @@ def test_a_new_user_is_told_what_is_trained_and_how_long_it_takes(tmp_path, caps
     shown = capsys.readouterr()
     said = shown.err.splitlines()
     assert re.search(
-        r"12 images in 2 subfolders \(.*\) in .*photos, 16 x 24 pixels in the median; trained at 16 x 24 \(chosen; data.size sets another\), "
-        r"RGB, on the CPU, \d+ threads?",
+        r"12 images in 2 subfolders \(.*\) in .*photos, 16 x 24 pixels in the median; trained at 16 x 24 "
+        r"\(chosen; data.size sets another\), RGB, on the CPU, \d+ threads?",
         said[0],
     )
     pattern = r"a step takes .*s; 10 more take .*s; the next samples come at step 21, in .*s"
