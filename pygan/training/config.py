@@ -1,7 +1,7 @@
 """The configuration of a run of `pygan train`: TOML, on top of the recipe of its data.
 
 [data]
-name = "ring"                    # ring, grid, digits, stacked-digits, or a folder of images; the rest: DataTable
+name = "ring"                    # ring, grid, digits, stacked-digits, mnist, stacked-mnist, or a folder of images
 [model]
 architecture = "mlp"             # or dcgan; the other keys are arguments of that function
 latent = 2
