@@ -95,7 +95,7 @@ def test_a_run_on_a_folder_of_images_in_worker_processes(tmp_path):
         (["--data", "ring", "--set", "train.emma=1"], "did you mean ema?"),
         (
             ["--data", "ring", "--set", "train.batch_size=0"],
-            "[train] batch_size must be at least 1, got 0",
+            "[train] batch_size must be at least 1 or None, got 0",
         ),
         (
             ["--data", "ring", "--set", "train.batch_size=x"],
