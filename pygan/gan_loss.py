@@ -1,4 +1,4 @@
-"""GANLoss: the loss of one side in a call, real or generated, in the interface that many codebases share."""
+"""GANLoss: the loss of one side (real or generated) per call, the interface that many codebases share."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ class GANLoss(LossModule[Result]):
         d_loss = criterion(D(real), True) + criterion(D(fake.detach()), False)
         g_loss = criterion(D(fake), True, for_discriminator=False)
 
-    It is :func:`pygan.fused_losses.real_loss`, :func:`pygan.fused_losses.fake_loss` or
-    :func:`pygan.fused_losses.generator_loss`, by the two flags. For ``non_saturating``, ``least_squares`` and
-    ``wasserstein`` the generator's loss is that of real logits: ``criterion(D(fake), True)`` works too, with the target
-    and weights of the discriminator.
+    The two flags choose between :func:`pygan.fused_losses.real_loss`, :func:`pygan.fused_losses.fake_loss` and
+    :func:`pygan.fused_losses.generator_loss`. For ``non_saturating``, ``least_squares`` and ``wasserstein``, the
+    generator's loss equals the loss of real logits, so ``criterion(D(fake), True)`` works too, with the discriminator's
+    target and weights.
 
     Args:
         loss: one of ``pygan.fused_losses.LOSSES`` that does not compare real with fake logits.
-        real_target, fake_target: what the discriminator's logits are drawn to, as `target` in the functions.
+        real_target, fake_target: the targets of the discriminator's logits, `target` of the functions.
         generator_target: the same for the generator.
-        weights: as for the functions; a list if the predictions are lists, with a number for each scale.
-        generator_weights: in place of `weights` for the generator.
+        weights: as for the functions; if the predictions are lists, a list with one number per scale.
+        generator_weights: replaces `weights` for the generator.
         reduction: as for the functions.
 
     Shape: a tensor, or a list of tensors, one per scale, to a 0-d tensor; with ``reduction="none"`` to the terms.
 
     Raises:
-        TypeError, ValueError: as the functions, which check the options when the module is made, and the predictions
-            when it is called; a flag that is no bool; a target that is not real for the generator.
+        TypeError, ValueError: as for the functions: invalid options raise when the module is constructed, invalid
+            predictions when it is called; a flag that is not a bool; a target other than real for the generator.
     """
 
     @overload
@@ -113,7 +113,7 @@ class GANLoss(LossModule[Result]):
             return fake_loss(prediction, **self._fake)
         if not target_is_real:
             raise ValueError(
-                f"{op}: target_is_real must be True for the generator, whose samples should pass for real, got False"
+                f"{op}: target_is_real must be True for the generator, whose target is real, got False"
             )
         return generator_loss(prediction, **self._generator)
 

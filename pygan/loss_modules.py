@@ -1,9 +1,9 @@
-"""The losses as modules, beside their functions as ``nn.BCEWithLogitsLoss`` is beside its own.
+"""The losses as modules, like ``nn.BCEWithLogitsLoss`` for its function.
 
     d_criterion = pygan.DiscriminatorLoss("hinge", return_stats=True)
     d_loss, stats = d_criterion(D(real), D(fake.detach()))
 
-Their constructors are overloaded, so that an editor knows what a call returns.
+The constructors are overloaded, so that an editor knows what a call returns.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["DiscriminatorLoss", "GeneratorLoss"]
 
 Reduced: TypeAlias = Literal["mean", "sum"]
 Weights: TypeAlias = float | Sequence[float] | None
-# What a call returns, by the options of the constructor.
+# What a call returns; it depends on the constructor's options.
 Result = TypeVar("Result", default=Tensor)
 
 _DEFAULTS = {
@@ -50,15 +50,15 @@ class _GeneratorOptions(TypedDict, total=False):
 
 
 class LossModule(nn.Module, Generic[Result]):
-    """Holds the options that are not at their defaults: what the function is called with."""
+    """Holds the options that differ from their defaults, with which the function is called."""
 
     def __init__(self, loss: str, **options: Any) -> None:
         super().__init__()
         for name, value in options.items():
             if isinstance(value, Tensor):
                 raise TypeError(
-                    f"pygan.{type(self).__name__}: {name} must not be a tensor, got {describe(value)}; the functions "
-                    "of pygan.fused_losses take weights that are"
+                    f"pygan.{type(self).__name__}: {name} must not be a tensor, got {describe(value)}; only the "
+                    "functions of pygan.fused_losses take tensor weights"
                 )
         given = {name: x for name, x in options.items() if repr(x) != repr(_DEFAULTS.get(name))}
         self._options: dict[str, Any] = {"loss": loss, **given}
@@ -79,14 +79,14 @@ class DiscriminatorLoss(LossModule[Result]):
     Args:
         loss: one of ``pygan.fused_losses.LOSSES``.
         label_smoothing, real_target, fake_target, reduction, weights, detach_means, return_stats, return_parts: as for
-            the function. Numbers only: a weight that is a tensor is for the function.
+            the function, except that weights must be numbers: only the function takes a tensor.
 
     Shape: (real_logits, fake_logits), tensors or lists of them, to a 0-d tensor, or to what the function returns for
     ``reduction="none"``, `return_stats` and `return_parts`.
 
     Raises:
-        TypeError, ValueError: as the function, which checks the options when the module is made, and the logits when it
-            is called.
+        TypeError, ValueError: as for the function: invalid options raise when the module is constructed, invalid logits
+            when it is called.
     """
 
     @overload
@@ -179,16 +179,17 @@ class GeneratorLoss(LossModule[Result]):
         criterion(D(fake)).backward()
 
     Args:
-        loss: one of ``pygan.fused_losses.LOSSES``. Those that compare real with fake logits are called with both:
+        loss: one of ``pygan.fused_losses.LOSSES``. Losses that compare real with fake logits need both:
             ``criterion(fake_logits, real_logits=real_logits)``.
-        target, reduction, weights, return_stats, return_parts: as for the function. Numbers only.
+        target, reduction, weights, return_stats, return_parts: as for the function, except that weights must be
+            numbers.
 
     Shape: tensors or lists of them to a 0-d tensor, or to what the function returns for ``reduction="none"``,
     `return_stats` and `return_parts`.
 
     Raises:
-        TypeError, ValueError: as the function, which checks the options when the module is made, and the logits when it
-            is called.
+        TypeError, ValueError: as for the function: invalid options raise when the module is constructed, invalid logits
+            when it is called.
     """
 
     @overload
@@ -269,6 +270,6 @@ class GeneratorLoss(LossModule[Result]):
 
 
 def zeros(weights: Any) -> Any:
-    """Logits by which a function checks its options: as many scales as there are weights."""
+    """Logits for checking a function's options: one scale per weight."""
     zero = torch.zeros(1, device="cpu", dtype=torch.float32)
     return [zero] * len(weights) if isinstance(weights, (list, tuple)) else zero

@@ -1,4 +1,4 @@
-"""InstanceNoise: instance noise as a module that anneals, saves its place in the stream, and is off in eval()."""
+"""InstanceNoise: instance noise as a module that anneals, checkpoints its stream position, and is off in eval()."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ class InstanceNoise(nn.Module):
     """Adds sigma * N(0, I) to its input in training mode, and is the identity in `eval()`.
 
     Applied to real *and* generated samples before the discriminator, it widens both distributions until they overlap,
-    so that the discriminator cannot separate them perfectly and its gradient means something (Sønderby et al. 2017,
-    Arjovsky and Bottou 2017). Every call draws the next step of one noise stream: the values depend on (seed, number
-    of the call, element index) alone, not on the device. So real and generated samples, each in a call of its own,
-    share neither the noise nor the standard deviations of a schedule that draws them (`schedules.DiffusionMixture`).
+    so that the discriminator cannot separate them perfectly and its gradient stays informative (Sønderby et al. 2017,
+    Arjovsky and Bottou 2017). Every call draws the next step of one noise stream: the values depend only on (seed, call
+    number, element index), not on the device. Separate calls for real and generated samples therefore share neither
+    the noise nor the standard deviations that `schedules.DiffusionMixture` draws.
 
         noise = pygan.InstanceNoise(pygan.schedules.Linear(0.5, 0.0, steps=10_000)).to(device)
         logits = discriminator(noise(images))
-        noise.step()                             # anneal, once per iteration
+        noise.step()                             # anneal sigma, once per iteration
 
     Args:
         schedule: a :class:`pygan.schedules.Schedule`; for a fixed value, ``schedules.Constant(0.1)``.
         seed: 64-bit seed of the stream; None draws one from PyTorch's default generator, so that `torch.manual_seed`
             reproduces a run.
 
-    Where ``torch.distributed`` is initialized, the processes are taken to share each batch evenly, and with the same
-    seed draw together what one process would for the whole (see :meth:`NoiseStream.for_rank`).
+    If ``torch.distributed`` is initialized, the processes are assumed to split each batch evenly. With the same
+    seed, they draw together what one process would draw for the whole batch (see :meth:`NoiseStream.for_rank`).
 
-    Inside ``torch.utils.checkpoint`` it cannot be: the forward pass that is run again in the backward pass would draw
-    other noise, because a checkpoint restores PyTorch's generators only. Put it before the checkpointed function. The
-    backward pass refuses it, under torch.compile too; with ``fullgraph=True`` the compiler itself, for a side effect.
+    Do not use it inside ``torch.utils.checkpoint``: a checkpoint restores only PyTorch's generators, so recomputing the
+    forward pass would draw different noise. Apply it before the checkpointed function. The backward pass raises an
+    error otherwise, under torch.compile too; with ``fullgraph=True`` the compiler reports it as a side effect.
 
-    It belongs in the training loop. In a worker of a ``DataLoader`` it raises RuntimeError, because every worker has a
-    copy of it, and all would draw the same noise: see :class:`NoiseStream`.
+    Use it in the training loop. In a ``DataLoader`` worker it raises RuntimeError, because every worker has a
+    copy and all would draw the same noise: see :class:`NoiseStream`.
 
-    `state_dict()` holds the seed and the step of the stream and the state of the schedule, so a resumed run draws what
-    the interrupted one would have drawn. (Saving reads the step back from the GPU: it synchronizes.)
+    `state_dict()` holds the stream's seed and step and the schedule's state, so a resumed run draws what the
+    interrupted one would have drawn. (Saving reads the step from the GPU, which synchronizes.)
     """
 
     def __init__(self, schedule: Schedule, *, seed: int | None = None) -> None:
@@ -65,20 +65,20 @@ class InstanceNoise(nn.Module):
 
     @property
     def sigma(self) -> Tensor:
-        """The current standard deviation, of a mixture the largest: the schedule's 0-d float32 tensor."""
+        """The schedule's 0-d float32 tensor: the current standard deviation (for a mixture, the largest)."""
         return self.schedule.sigma
 
     @property
     def stream(self) -> NoiseStream:
-        """The stream that the calls draw from. It follows the input: its device is that of the last one."""
+        """The stream that the calls draw from. It moves to the device of each input."""
         return self._stream
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (any shape and dtype) plus noise, in x's dtype if floating; x itself in eval().
+        """x (any shape and dtype) plus noise, in x's dtype if it is floating-point; x itself in eval().
 
         Raises:
-            TypeError: x is no tensor.
-            RuntimeError: it is called within a backward pass, as by ``torch.utils.checkpoint``, or in a DataLoader's
+            TypeError: x is not a tensor.
+            RuntimeError: called during a backward pass, as ``torch.utils.checkpoint`` does, or in a DataLoader
                 worker.
             ValueError, NotImplementedError: as for :func:`instance_noise`.
         """
@@ -86,14 +86,15 @@ class InstanceNoise(nn.Module):
             raise TypeError(f"pygan.InstanceNoise: x must be a tensor, got {describe(x)}")
         if not self.training:
             return x
-        if x.device.type == "meta":  # shapes only: the stream stays where it is
+        if x.device.type == "meta":  # shapes only: the stream does not advance
             return instance_noise(x, self.schedule.sigma.to("meta"))
         stream = self._ready(x)
         return instance_noise(x, self.schedule.draw(x, stream), stream=stream)
 
     def pair(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Both with noise as one batch (N + M, ...), for one pass of the discriminator over both:
-        ``torch.cat([self(real), self(fake)])``, as :func:`pygan.instance_noise_pair` makes it.
+        """Noisy real and fake samples as one batch (N + M, ...), for one pass of the discriminator over both.
+
+        Equals ``torch.cat([self(real), self(fake)])``, computed by :func:`pygan.instance_noise_pair`.
 
         Raises:
             TypeError, ValueError, RuntimeError: as for a call, and as for :func:`pygan.instance_noise_pair`.
@@ -101,19 +102,20 @@ class InstanceNoise(nn.Module):
         if self.training and isinstance(real, Tensor) and real.device.type != "meta":
             stream = self._ready(real)
             sigma = self.schedule.draw(real, stream)
-            if sigma.dim() == 0:  # or they would be those of the real samples alone
+            if sigma.dim() == 0:  # one value per sample would cover only the real ones
                 return instance_noise_pair(real, fake, sigma, stream=stream)
         return torch.cat([self(real), self(fake)])
 
     def _ready(self, x: Tensor) -> NoiseStream:
-        """The stream, for a call on x."""
+        """The stream, ready for a call on x."""
         if _ops.is_compiling():
-            # A side effect, if of nothing: the compiler traces none within a checkpoint, and leaves that to eager code.
+            # A side effect on purpose: inside a checkpoint the compiler traces none and falls back to eager code.
             self._stream = self._stream
         elif torch._C._current_graph_task_id() != -1:
             raise RuntimeError(
-                "InstanceNoise: forward must not be run again in a backward pass, where it would draw other noise than "
-                "the first time, got a call from there; put it before the function that torch.utils.checkpoint gets"
+                "InstanceNoise: forward must not be called in a backward pass, where it would draw different noise "
+                "than the first time, got a call from there; apply it before the function given to "
+                "torch.utils.checkpoint"
             )
         if self._stream.device != x.device:
             self._stream.to(x.device)
@@ -122,11 +124,11 @@ class InstanceNoise(nn.Module):
         return self._stream
 
     def step(self, real_sign: Tensor | None = None) -> None:
-        """Anneal: move the schedule on by one step. Does not synchronize.
+        """Advance the schedule by one step. Does not synchronize.
 
         Args:
-            real_sign: `real_sign` of the discriminator step's statistics, 0-d. `schedules.Adaptive` and
-                `DiffusionMixture` follow it, the other schedules ignore it.
+            real_sign: `real_sign` from the discriminator step's statistics, 0-d. `schedules.Adaptive` and
+                `DiffusionMixture` respond to it; the other schedules ignore it.
         """
         self.schedule.step(real_sign)
 
@@ -134,7 +136,7 @@ class InstanceNoise(nn.Module):
         # .to(), .cuda() and the like move the stream with the schedule; .half() must not convert it.
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch has no annotation
         state = fn(self._stream.state)
-        # From "meta" there is nothing to copy; to_empty() leaves it to load_state_dict().
+        # A "meta" tensor has no data to copy; after to_empty(), load_state_dict() sets it.
         self._stream._keep(
             state if self._stream.device.type == "meta" else self._stream.state.to(state.device)
         )

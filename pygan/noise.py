@@ -1,10 +1,10 @@
-"""Instance noise: ``x * scale + bias + sigma * z`` in one pass, z never stored.
+"""Instance noise: ``x * scale + bias + sigma * z`` in one pass, without storing z.
 
 Noise added to the real *and* the generated inputs of the discriminator widens both distributions
 until they overlap (Sønderby et al. 2017; Arjovsky and Bottou 2017); sigma is annealed towards 0.
 
-z is a pure function of (seed, step, index of the element): the same bits on every CPU and GPU, for
-any number of threads or processes. csrc/math/noise.h specifies the stream, version 1.
+z is a pure function of (seed, step, element index): every CPU and GPU produces the same bits, with any number of
+threads or processes. csrc/math/noise.h specifies version 1 of the stream.
 """
 
 from __future__ import annotations
@@ -67,35 +67,35 @@ def instance_noise(
 ) -> Tensor | list[Tensor]:
     """``x * scale + bias + sigma * z`` with z ~ N(0, 1), in one read and one write.
 
-    Differentiable in x (the gradient is ``scale * grad``), in sigma (z is drawn again) and in scale.
+    Differentiable in x (the gradient is ``scale * grad``), in sigma (z is regenerated) and in scale.
 
     Args:
-        x: float32, float64, float16, bfloat16 or uint8, any shape and strides. Or a list of such tensors, as of an
-            image pyramid: the same noise as in calls for one after the other, in one launch for up to 40 neighbors
-            of one dtype.
+        x: float32, float64, float16, bfloat16 or uint8, any shape and strides. Or a list of such tensors, such as an
+            image pyramid: it gets the noise of one call per tensor, with one launch for up to 40 consecutive tensors
+            of the same dtype.
         sigma: standard deviation: a number, a 0-d tensor, or one value per sample, shape (N,) for x of
-            shape (N, ...); tensors are float32 or float64. Under torch.compile a number is compiled in
-            (each new one recompiles); as a tensor sigma changes freely, and without a sync.
-        stream: where the noise comes from; each tensor moves it on by one step. Without one, a seed is
-            drawn from ``generator``, or else from PyTorch's default generator of x's device: then
+            shape (N, ...); tensors are float32 or float64. torch.compile treats a number as a constant
+            (a new value recompiles); a tensor can change freely, without a host synchronization.
+        stream: the source of the noise; each tensor advances it by one step. Without a stream, a seed is
+            drawn from ``generator``, or from PyTorch's default generator of x's device, so
             ``torch.manual_seed`` reproduces a run.
-        generator: see ``stream``; not both.
-        scale, bias: applied to x first, so that uint8 images need no pass of their own. scale is a number, a 0-d tensor
-            or one value per sample, as sigma: ``sqrt(abar_t) * x + sigma_t * z`` of a diffusion takes one of each.
-        dtype: of the result; x's own by default (the default dtype for uint8).
-        same_noise: for a list of tensors of one shape: all get the same z, and the stream moves on by one step. The
-            results have the memory format of the first.
-        out: a tensor of x's shape to write to, x itself included, or a list of them. Not differentiable.
+        generator: see ``stream``; give at most one of the two.
+        scale, bias: applied to x first, so uint8 images need no separate conversion. scale is a number, a 0-d tensor
+            or one value per sample, like sigma; diffusion's ``sqrt(abar_t) * x + sigma_t * z`` uses one of each.
+        dtype: dtype of the result; by default x's (the default dtype for uint8).
+        same_noise: for a list of tensors of the same shape: all get the same z, and the stream advances by one step.
+            The results have the memory format of the first tensor.
+        out: a tensor of x's shape to write to, possibly x itself, or a list of such tensors. Not differentiable.
 
     Returns:
-        A tensor of x's shape, in x's memory format (or ``out``); a list of them for a list. The math is in float32,
-        in float64 where x or the result is; the result is rounded once.
+        A tensor of x's shape, in x's memory format (or ``out``); a list of tensors for a list. The math is in float32,
+        or in float64 if x or the result is float64; the result is rounded once.
 
     Raises:
-        TypeError, ValueError: an argument that does not fit, with its name.
-        RuntimeError: ``out`` where something requires grad; in a worker of a DataLoader, a stream from outside of it.
+        TypeError, ValueError: an invalid argument; the message names it.
+        RuntimeError: ``out`` is given and an input requires grad; a DataLoader worker uses a stream made outside it.
         NotImplementedError: forward-mode derivatives, torch.func, and torch.jit.trace with a stream.
-        Nothing is written then, and the stream stays where it was.
+        After an error nothing has been written, and the stream has not advanced.
     """
     op = "pygan.instance_noise"
     one = isinstance(x, Tensor)
@@ -104,14 +104,14 @@ def instance_noise(
         raise TypeError(f"{op}: dtype must be a torch.dtype, got {type(dtype).__name__}")
     outs = None if out is None else tensors(op, "out", out)
     if outs is not None and isinstance(out, Tensor) != one:
-        raise TypeError(f"{op}: out must be a tensor where x is one, and a list where x is one")
+        raise TypeError(f"{op}: out must be a tensor if x is a tensor, and a list if x is a list")
     for given in outs or ():
         if dtype is not None and dtype != given.dtype:
             raise TypeError(f"{op}: dtype must be that of out, {given.dtype}, or None, got {dtype}")
     if same_noise is not False:
         check_bool(op, "same_noise", same_noise)
         if one:
-            raise ValueError(f"{op}: same_noise must be False where x is one tensor, got True")
+            raise ValueError(f"{op}: same_noise must be False for a single tensor, got True")
         xs = _laid_out_alike(xs)
     n = len(xs)
     sigmas, sigma_value = _factor(op, "sigma", sigma)
@@ -142,22 +142,22 @@ def instance_noise_pair(
 ) -> Tensor:
     """Noisy real and noisy fake samples as one batch, for one pass of the discriminator over both.
 
-    The batch is ``torch.cat([instance_noise(real, ...), instance_noise(fake, ...)])``, the stream moving on by two
-    steps, without the copies (but in compiled code, where sigma or scale requires grad, or where the layouts differ).
-    Differentiable in both, in sigma and in scale.
+    The batch equals ``torch.cat([instance_noise(real, ...), instance_noise(fake, ...)])``, and the stream advances by
+    two steps. The copies of ``torch.cat`` are avoided, except in compiled code, if sigma or scale requires grad, or if
+    the layouts differ. Differentiable in real, fake, sigma and scale.
 
         logits = D(pygan.instance_noise_pair(real, G(z), sigma))
         real_logits, fake_logits = logits.split([len(real), len(fake)])
 
     Args:
-        real: (N, ...), any dtype and strides that :func:`instance_noise` takes. Its memory format is that of the batch.
-        fake: (M, ...), the same shape but for the first dimension.
+        real: (N, ...), any dtype and strides that :func:`instance_noise` takes. The batch has its memory format.
+        fake: (M, ...), the same shape except for the first dimension.
         sigma: a number, a 0-d tensor, or one value per sample of the batch, shape (N + M,).
         stream, generator: as for :func:`instance_noise`.
-        scale, bias: of *real* alone: images as they are stored, where fake ones are what the generator made of them.
-            Scale may also be one value per sample of the batch, shape (N + M,), a tensor like sigma.
-        dtype: of the batch; by default that of real and fake (the wider; uint8 counts for nothing).
-        same_noise: real and fake, of one shape, get the same z, and the stream moves on by one step.
+        scale, bias: applied to *real* only, because stored images need converting and generated ones do not.
+            scale may also be a tensor like sigma, with one value per sample of the batch, shape (N + M,).
+        dtype: dtype of the batch; by default the wider of real's and fake's (uint8 does not count).
+        same_noise: real and fake, of the same shape, get the same z, and the stream advances by one step.
 
     Returns:
         (N + M, ...).
@@ -180,7 +180,7 @@ def instance_noise_pair(
     affine = [scale_value, 1.0], [number(op, "bias", bias), 0.0]
     call = _Call(xs, sigmas, sigma_value, scales, *affine, dtype, True, same_noise)
     place = _Place.of(op, call, stream, generator, None)
-    # Compiled too: inductor (torch 2.15) fails on an op that writes to two views of one channels-last tensor.
+    # In compiled code too: inductor (torch 2.15) fails on an op that writes to two views of one channels-last tensor.
     if call.is_learnt() or _ops.is_compiling():
         if dtype is None:
             floats = [x.dtype for x in xs if x.is_floating_point()] or [torch.get_default_dtype()]
@@ -192,7 +192,7 @@ def instance_noise_pair(
 
 
 class _Call(NamedTuple):
-    """The op's arguments but for the place in the stream. (Never sliced: Dynamo of torch 2.8 takes no slice.)"""
+    """The op's arguments, except for the position in the stream. (Never sliced: torch 2.8's Dynamo cannot slice it.)"""
 
     x: list[Tensor]
     sigma: Tensor | None
@@ -205,7 +205,7 @@ class _Call(NamedTuple):
     same: bool
 
     def is_learnt(self) -> bool:
-        """Whether a gradient of sigma or scale is wanted."""
+        """Whether sigma or scale needs a gradient."""
         return (
             (self.sigma is not None and self.sigma.requires_grad)
             or (self.scale is not None and self.scale.requires_grad)
@@ -240,7 +240,7 @@ class _Place(NamedTuple):
             )
             return cls(drawn, [0] * len(call.x))
         if generator is not None:
-            raise ValueError(f"{op}: generator must be None where a stream is given, got both")
+            raise ValueError(f"{op}: generator must be None if a stream is given, got both")
         raise TypeError(f"{op}: stream must be a NoiseStream, got {type(stream).__name__}")
 
 
@@ -252,8 +252,8 @@ def _together(call: _Call, place: _Place) -> list[Tensor]:
 
 
 def _singly(call: _Call, place: _Place) -> list[Tensor]:
-    """One tensor after the other, differentiable in sigma and scale: the gradient of sigma draws z again, from the
-    states that are left behind here."""
+    """One op per tensor, differentiable in sigma and scale: sigma's gradient regenerates z from the stream states
+    saved here."""
     xs, sigma, value, scale, scale_values, biases, dtype, cat, same = call
     states = _ops.noise_advance(
         xs, sigma, value, scale, *place, scale_values, biases, dtype, cat, same
@@ -272,7 +272,7 @@ def _singly(call: _Call, place: _Place) -> list[Tensor]:
 
 
 def _laid_out_alike(xs: list[Tensor]) -> list[Tensor]:
-    """In the memory order of the first, which is that of the noise; shapes that differ are left to the checks."""
+    """The tensors in the memory order of the first, which the noise follows; the op's checks handle unequal shapes."""
     first = xs[0]
     return [
         torch.empty_like(first, dtype=x.dtype, device=x.device).copy_(x)
@@ -283,7 +283,7 @@ def _laid_out_alike(xs: list[Tensor]) -> list[Tensor]:
 
 
 def _memory_format(x: Tensor) -> torch.memory_format:
-    """That of a batch which begins with x."""
+    """The memory format of a batch whose first tensor is x."""
     if x.is_contiguous():
         return torch.contiguous_format
     for dim, format in ((4, torch.channels_last), (5, torch.channels_last_3d)):
@@ -293,13 +293,13 @@ def _memory_format(x: Tensor) -> torch.memory_format:
 
 
 def _factor(op: str, name: str, given: Any) -> tuple[Tensor | None, float]:
-    """Sigma or scale as the op takes it: a tensor, or none and a number."""
-    if type(given) is float:  # at once, as in number()
+    """Sigma or scale as the op takes it: a tensor, or None and a number."""
+    if type(given) is float:  # the fast path, as in number()
         return None, given
     if isinstance(given, Tensor):
         return given, 1.0
     if isinstance(given, (list, tuple)):
         raise TypeError(
-            f"{op}: {name} must be a number, or a tensor for one value per sample, got {describe(given)}"
+            f"{op}: {name} must be a number, or a tensor with one value per sample, got {describe(given)}"
         )
     return None, number(op, name, given)

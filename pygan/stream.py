@@ -1,4 +1,4 @@
-"""NoiseStream: a place in the noise, which a run saves, continues and shares out among processes."""
+"""NoiseStream: a position in the noise, to save, resume and split across processes."""
 
 from __future__ import annotations
 
@@ -17,53 +17,53 @@ __all__ = ["NoiseStream"]
 
 _WORD = 1 << 64
 
-_is_tracing = torch._C._is_tracing  # bound once: looked up at each draw it takes a microsecond
+_is_tracing = torch._C._is_tracing  # bound once: a lookup on every draw costs a microsecond
 
 
 def _signed(value: int) -> int:
-    """The int64 with the bits of an unsigned 64-bit value."""
+    """The int64 that has the bits of an unsigned 64-bit value."""
     return value - _WORD if value >= _WORD // 2 else value
 
 
 def _worker_id() -> int | None:
-    """That of the DataLoader's worker process that this is, if it is one."""
+    """The DataLoader worker's id if this is one of its processes."""
     info = get_worker_info()
     return None if info is None else int(info.id)
 
 
 class NoiseStream:
-    """A position in the noise: seed, step and offset. Each draw moves the step on by one.
+    """A position in the noise: seed, step and offset. Each draw advances the step by one.
 
-    The step lives in memory of ``device`` and is advanced by the kernel that draws, so a captured CUDA
-    graph draws fresh noise at every replay, and nothing waits for the host.
+    The step is stored on ``device`` and advanced by the kernel that draws, so a captured CUDA
+    graph draws fresh noise at every replay, without a host synchronization.
 
-    Each call draws anew, a recomputation too, and nothing can tell: inside ``torch.utils.checkpoint`` use no stream,
-    since the checkpoint restores PyTorch's generators only, and the gradients would be of other noise. Inside
-    ``torch.compile`` a checkpointed function cannot draw noise at all: draw it before.
+    Every call draws new noise, even when a forward pass is recomputed, and this cannot be detected. Do not use a stream
+    inside ``torch.utils.checkpoint``: it restores only PyTorch's generators, so the gradients would belong to different
+    noise. Under ``torch.compile``, a checkpointed function cannot draw noise at all: draw it beforehand.
 
-    Threads may draw from one stream: each call takes steps of its own, which ones depends on their timing. Another
-    process gets a copy of the stream, and would draw the same noise again. Ranks take :meth:`for_rank`. Workers of a
-    ``DataLoader`` pass no stream, because it seeds PyTorch's generator differently in each, or make one in the worker:
-    ``NoiseStream(torch.utils.data.get_worker_info().seed)``; there, one from outside is refused. Other processes that
-    you start take seeds of their own.
+    Threads may share a stream: each call takes its own steps, in an order that depends on timing. Another process
+    gets a copy of the stream and would draw the same noise again, so use :meth:`for_rank` for distributed ranks. In a
+    ``DataLoader`` worker, pass no stream (the DataLoader seeds PyTorch's generator differently in each worker) or
+    create one there: ``NoiseStream(torch.utils.data.get_worker_info().seed)``; a stream made outside the worker is
+    refused. Give any other process that you start its own seed.
 
     Args:
-        seed: 0 to 2**64 - 1. Streams of different seeds are independent.
-        step: of the first draw, 0 to 2**64 - 1.
+        seed: 0 to 2**64 - 1. Streams with different seeds are independent.
+        step: step of the first draw, 0 to 2**64 - 1.
         offset: index in the stream of a tensor's first element, 0 to 2**63 - 1. Processes that share a
             batch pass the index of their first element, and together draw what one process would.
-        device: of the tensors that noise is drawn for.
+        device: device of the tensors that noise is drawn for.
 
     Attributes:
-        rank: 0, or what :meth:`for_rank` was given. It belongs to the process, not to the state.
-        first_sample: None, or the index in the whole batch of this process's first sample, where the processes'
-            shares are uneven. It goes before `rank`, and is no part of the state either.
+        rank: 0, or the rank given to :meth:`for_rank`. It belongs to the process and is not part of the state.
+        first_sample: None, or the index in the whole batch of this process's first sample, for processes with uneven
+            shares. It takes precedence over `rank` and is not part of the state either.
 
     Raises:
-        TypeError, ValueError: a number that is no int, or out of range.
+        TypeError, ValueError: a number is not an int, or is out of range.
     """
 
-    _worker: int | None = None  # of the DataLoader, where this position was chosen in one
+    _worker: int | None = None  # the DataLoader worker that set this position, if any
 
     def __init__(
         self,
@@ -89,17 +89,17 @@ class NoiseStream:
         offset: int = 0,
         device: torch.device | str | None = None,
     ) -> NoiseStream:
-        """The stream of one of the processes that share each batch evenly.
+        """The stream of one rank among processes that split each batch evenly.
 
-        Rank r's tensors of n elements take elements r n to (r + 1) n of the stream: together the processes draw what
-        one does for the whole batch, rank 0's part first. `state_dict()` is the same on all of them.
+        On rank r, a tensor of n elements takes elements r n to (r + 1) n of the stream, so together the processes draw
+        what one process draws for the whole batch, rank 0's part first. `state_dict()` is the same on all ranks.
 
         Args:
             seed, step, offset, device: as for the class, the same on every process.
-            rank, world_size: those of ``torch.distributed``'s default group if not given.
+            rank, world_size: by default those of ``torch.distributed``'s default group.
 
         Raises:
-            TypeError, ValueError: a number that is no int, or out of range.
+            TypeError, ValueError: a number is not an int, or is out of range.
             RuntimeError: no rank was given and ``torch.distributed`` is not initialized.
         """
         if (rank is None) != (world_size is None):
@@ -109,7 +109,7 @@ class NoiseStream:
         if rank is None or world_size is None:
             if not is_distributed():
                 raise RuntimeError(
-                    "pygan.NoiseStream.for_rank: rank and world_size must be given where torch.distributed "
+                    "pygan.NoiseStream.for_rank: rank and world_size must be given if torch.distributed "
                     "is not initialized"
                 )
             rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
@@ -139,24 +139,25 @@ class NoiseStream:
         return offset
 
     def check_place(self, op: str) -> None:
-        """Refuses a draw where the stream cannot move on for everybody who draws from it.
+        """Refuses a draw that would not advance the stream for all of its users.
 
         Raises:
-            RuntimeError: in a worker of a DataLoader, and the stream was made outside of it.
-            NotImplementedError: under torch.jit.trace, which would record this step for ever.
+            RuntimeError: called in a DataLoader worker with a stream made outside it.
+            NotImplementedError: under torch.jit.trace, which would record this step as a constant.
         """
         if _ops.is_compiling():
             return
         if _is_tracing():
             raise NotImplementedError(
-                f"{op}: torch.jit.trace is not implemented where a stream is given; use torch.compile or torch.export"
+                f"{op}: torch.jit.trace is not supported with a stream; use torch.compile or torch.export"
             )
         worker = _worker_id()
         if worker is not None and worker != self._worker:
             raise RuntimeError(
-                f"{op}: stream must be made in the DataLoader worker that draws from it, got one from outside, of "
-                "which every worker draws the same noise; pass none (DataLoader seeds PyTorch's generator differently "
-                "in each), or make NoiseStream(torch.utils.data.get_worker_info().seed) in the worker"
+                f"{op}: stream must be created in the DataLoader worker that draws from it, got one from outside, which "
+                "would give every worker the same noise; pass no stream (DataLoader seeds PyTorch's generator "
+                "differently in each worker), or create NoiseStream(torch.utils.data.get_worker_info().seed) in the "
+                "worker"
             )
 
     def _set(self, seed: int, step: int, offset: int) -> None:
@@ -170,7 +171,7 @@ class NoiseStream:
                 )
         self.offset = offset
         self._worker = _worker_id()
-        # In place: what a captured graph holds is this memory.
+        # In place, because captured graphs refer to this memory.
         self.state.copy_(torch.tensor([_signed(seed), _signed(step)]))
 
     @property
@@ -179,12 +180,12 @@ class NoiseStream:
 
     @property
     def seed(self) -> int:
-        """The seed. Waits for the device."""
+        """The seed. Synchronizes with the device."""
         return int(self.state[0]) % _WORD
 
     @property
     def step(self) -> int:
-        """The step of the next draw. Waits for the device."""
+        """The step of the next draw. Synchronizes with the device."""
         return int(self.state[1]) % _WORD
 
     def to(self, device: torch.device | str) -> NoiseStream:
@@ -193,14 +194,14 @@ class NoiseStream:
         return self
 
     def _keep(self, state: Tensor) -> None:
-        # What torch._dynamo.mark_static_address does, without importing Dynamo, which takes seconds. A graph that
-        # writes to any other input is not captured by torch.compile(mode="reduce-overhead").
+        # Equivalent to torch._dynamo.mark_static_address, without importing Dynamo, which takes seconds. Otherwise
+        # torch.compile(mode="reduce-overhead") does not capture a graph that writes to this input.
         state._dynamo_static_input_type = "unguarded"  # type: ignore[attr-defined]
         self.state = state
 
     def __getstate__(self) -> dict[str, Any]:
-        # Numbers, because torch.multiprocessing shares the memory of tensors: a draw of one process would move the
-        # others. And an empty tensor, because torch.load(map_location=...) moves it.
+        # Plain numbers, because torch.multiprocessing shares the memory of tensors: a draw in one process would
+        # advance the others. The empty tensor records the device, which torch.load(map_location=...) can then change.
         words = None if self.device.type == "meta" else self.state.tolist()
         return {**vars(self), "state": (words, self.state.new_empty(0))}
 
@@ -212,15 +213,15 @@ class NoiseStream:
             self.state.copy_(torch.tensor(words))
 
     def state_dict(self) -> dict[str, int]:
-        """Seed, step and offset as plain ints: the stream continues from them bit for bit."""
+        """Seed, step and offset as plain ints, from which the stream continues bit for bit."""
         seed, step = self.state.tolist()
         return {"seed": seed % _WORD, "step": step % _WORD, "offset": self.offset}
 
     def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
-        """Continues where ``state_dict`` was taken, on this stream's own device.
+        """Continues from where ``state_dict`` was saved, on this stream's own device.
 
         Raises:
-            TypeError, KeyError, ValueError: not what :meth:`state_dict` returns. The stream stays where it was.
+            TypeError, KeyError, ValueError: this is not a result of :meth:`state_dict`. The stream is left unchanged.
         """
         must = "pygan.NoiseStream: state_dict must have the keys seed, step and offset, got"
         if not isinstance(state_dict, Mapping):
