@@ -18,7 +18,7 @@ endfunction()
 pygan_cpu_kernels(baseline)
 
 set(avx2_flags -mavx2 -mfma -mf16c)
-set(avx512_flags -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512 -Wno-uninitialized)
+set(avx512_flags -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512 -Wno-uninitialized -Wno-maybe-uninitialized)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   list(JOIN avx512_flags " " flags)
   check_cxx_compiler_flag("-mavx2 -mfma -mf16c ${flags}" PYGAN_COMPILER_HAS_AVX512)

@@ -29,9 +29,14 @@ foreach(name IN ITEMS gan_loss gan_loss_pointwise features instance_noise)
     DEPENDS "${source}" ${pygan_cuda_headers} "${PYGAN_NVCC}"
     COMMENT "Building CUDA object cuda/${name}.o (${PYGAN_CUDA_ARCHS})"
     COMMAND_EXPAND_LISTS VERBATIM)
-  target_sources(_C PRIVATE "${object}")
+  list(APPEND pygan_cuda_objects "${object}")
 endforeach()
 file(MAKE_DIRECTORY "${CMAKE_BINARY_DIR}/cuda")
+
+# Only the link waits for them: were they sources of _C, its C++ files would all be compiled after them.
+add_custom_target(pygan_cuda DEPENDS ${pygan_cuda_objects})
+set_target_properties(_C PROPERTIES LINK_DEPENDS "${pygan_cuda_objects}")
+target_link_libraries(_C PRIVATE ${pygan_cuda_objects})
 
 # By full path: the wheels have libcudart.so.13 but no libcudart.so, which -lcudart would look for.
 target_link_libraries(_C PRIVATE "${PYGAN_CUDART}")

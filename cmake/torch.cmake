@@ -14,21 +14,18 @@ if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
   endif()
 endif()
 
-target_sources(
-  _C
-  PRIVATE csrc/bindings.cpp
-          csrc/ops/schemas.cpp
-          csrc/ops/gan_loss.cpp
-          csrc/ops/gan_loss_plan.cpp
-          csrc/ops/gan_loss_autograd.cpp
-          csrc/ops/features_checks.cpp
-          csrc/ops/features_kernels.cpp
-          csrc/ops/features_autograd.cpp
-          csrc/ops/instance_noise.cpp
-          csrc/ops/instance_noise_meta.cpp
-          csrc/ops/noise_checks.cpp
-          csrc/ops/instance_noise_autograd.cpp
-          csrc/ops/cuda_bridge.cpp)
+# torch's headers take ten seconds to read, most of these files two or three to compile, so files of a kind are one
+# translation unit (CMake writes it): a third of the time that each by itself takes.
+set(pygan_checks features_checks gan_loss_plan instance_noise_meta noise_checks schemas)
+set(pygan_kernels cuda_bridge features_kernels gan_loss instance_noise)
+set(pygan_autograd features_autograd gan_loss_autograd instance_noise_autograd)
+foreach(kind IN ITEMS autograd kernels checks)
+  list(TRANSFORM pygan_${kind} REPLACE "(.+)" "csrc/ops/\\1.cpp" OUTPUT_VARIABLE sources)
+  set_source_files_properties(${sources} PROPERTIES UNITY_GROUP ${kind})
+  target_sources(_C PRIVATE ${sources})
+endforeach()
+target_sources(_C PRIVATE csrc/bindings.cpp)
+set_target_properties(_C PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
 target_compile_definitions(_C PRIVATE TORCH_EXTENSION_NAME=_C TORCH_API_INCLUDE_EXTENSION_H)
 target_link_libraries(_C PRIVATE pygan_torch)
 

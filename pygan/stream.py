@@ -154,8 +154,8 @@ class NoiseStream:
         worker = _worker_id()
         if worker is not None and worker != self._worker:
             raise RuntimeError(
-                f"{op}: stream must be created in the DataLoader worker that draws from it, got one from outside, which "
-                "would give every worker the same noise; pass no stream (DataLoader seeds PyTorch's generator "
+                f"{op}: stream must be created in the DataLoader worker that draws from it, got one from outside, "
+                "which would give every worker the same noise; pass no stream (DataLoader seeds PyTorch's generator "
                 "differently in each worker), or create NoiseStream(torch.utils.data.get_worker_info().seed) in the "
                 "worker"
             )

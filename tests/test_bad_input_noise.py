@@ -18,7 +18,7 @@ from pygan.schedules import Adaptive, Constant
 FLOATS = "must be float32, float64, float16 or bfloat16"
 SIGMA = "sigma must be finite and not negative, got "
 SIGMA_SHAPE = "sigma must be a number, a 0-d tensor or one value per sample of x, shape "
-SEVERAL = "sigma must be a number, or a tensor for one value per sample"
+SEVERAL = "sigma must be a number, or a tensor with one value per sample"
 SCALE_SHAPE = SIGMA_SHAPE.replace("sigma", "scale")
 
 
@@ -126,7 +126,7 @@ NOISE_CASES = {
     "out number": (lambda d: {"out": 5}, TypeError,
                    "out must be a tensor or a list of tensors, got int"),
     "out of lists": (lambda d: {"out": [torch.zeros(4, 3, device=d)]}, TypeError,
-                     "out must be a tensor where x is one, and a list where x is one"),
+                     "out must be a tensor if x is a tensor, and a list if x is a list"),
     "out too short": (
         lambda d: {"x": [torch.ones(4, device=d)] * 2, "out": [torch.ones(4, device=d)]},
         ValueError, "out must have as many tensors as x, 2, got 1"),
@@ -221,7 +221,7 @@ def test_stream_and_generator():
     stream, generator = NoiseStream(1), torch.Generator().manual_seed(1)
     state = generator.get_state()
     with raises(
-        ValueError, "pygan.instance_noise: generator must be None where a stream is given, got both"
+        ValueError, "pygan.instance_noise: generator must be None if a stream is given, got both"
     ):
         instance_noise(torch.zeros(3), 0.5, stream=stream, generator=generator)
     assert stream.step == 0 and torch.equal(generator.get_state(), state)

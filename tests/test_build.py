@@ -297,6 +297,14 @@ def test_settings_survive_the_way_into_cmake(tmp_path):
     assert (tmp_path / "a").read_text() == values["PYGAN_A"]
 
 
+@pytest.mark.parametrize(
+    ("archs", "jobs", "told"),
+    [(0, 16, "1 minute"), (0, 2, "2 minutes"), (1, 2, "2 minutes"), (8, 2, "5 minutes")],
+)
+def test_builds_say_how_long_they_take(archs, jobs, told):
+    assert f"{jobs} files at a time: {told} or so" in extension.estimate(archs, jobs)
+
+
 def configured(folder):
     """Whether CMake configures the project in the folder."""
     command = [extension.find_tool("cmake"), "-S", str(folder), "-B", str(folder / "build")]
@@ -416,6 +424,10 @@ def test_isolated_install_of_the_sdist(tmp_path):
     assert answer.returncode == 0, answer.stdout[-4000:]
     assert f"pygan: building for torch {torch.__version__}" in answer.stdout
     assert "pygan: CUDA kernels left out: PYGAN_CUDA=0" in answer.stdout
+    # What is going on: how long it takes, and a line for each file.
+    assert re.search(r"pygan: compiling, \d+ files at a time: \d minutes? or so", answer.stdout)
+    lines = re.findall(r"^\s*\[(\d+)/(\d+), [\d.]+ s\] Building CXX", answer.stdout, re.MULTILINE)
+    assert [int(number) for number, _ in lines] == list(range(1, int(lines[0][1])))
     code = """
 import torch, pygan, importlib.metadata
 loss = pygan.fused_losses.generator_loss(torch.zeros(5))

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from torch.utils import cpp_extension
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
@@ -30,8 +31,8 @@ esac
     return nvcc
 
 
-def make_torch(version="2.14.1+cu130", toolkit="13.0", site_dirs=()):
-    return torch_info.TorchInfo(version, toolkit, (), "/lib", (), tuple(map(str, site_dirs)))
+def make_torch(version="2.14.1+cu130", toolkit="13.0", site_dirs=(), gpus=()):
+    return torch_info.TorchInfo(version, toolkit, (), "/lib", (), tuple(map(str, site_dirs)), gpus)
 
 
 @pytest.fixture
@@ -149,6 +150,30 @@ def test_architectures_are_read_as_torch_reads_them():
             match=rf"like 8\.0, 9\.0a or 12\.0\+PTX, or be one of .*Hopper.*, got '{re.escape(wrong)}'",
         ):
             cuda.parse_archs(f"8.0;{wrong}")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "listed", "archs"),
+    [
+        (("9.0",), "", ("9.0+PTX",)),
+        (("9.0", "8.0"), "", ("8.0", "9.0+PTX")),
+        (("9.0",), "7.5", ("7.5",)),
+        (("12.1",), "", ("7.5", "8.0", "9.0+PTX")),  # this nvcc does not know it: PTX may do
+        (("9.0", "12.1"), "", ("7.5", "8.0", "9.0+PTX")),
+        ((), "", ("7.5", "8.0", "9.0+PTX")),
+    ],
+)
+def test_architectures_are_those_of_the_gpus_in_the_machine(tmp_path, gpus, listed, archs):
+    root = make_nvcc(tmp_path / "cuda", "13.0").parents[1]
+    (root / "lib64").mkdir()
+    (root / "lib64" / "libcudart_static.a").touch()
+    environ = {"CUDA_HOME": str(root), "TORCH_CUDA_ARCH_LIST": listed}
+    assert cuda.configure(make_torch(gpus=gpus), environ).archs == archs
+
+
+def test_gpus_are_asked_of_torch():
+    found = {torch.cuda.get_device_capability(gpu) for gpu in range(torch.cuda.device_count())}
+    assert set(torch_info.find_torch().gpus) == {f"{major}.{minor}" for major, minor in found}
 
 
 def test_flags_of_nvcc():

@@ -78,6 +78,8 @@ def pointwise_kernels(names):
 def test_every_default_architecture_is_there():
     if "TORCH_CUDA_ARCH_LIST" in os.environ or float(INFO["cuda_version"]) < 13.0:
         pytest.skip("built for a list of the user's, or by a compiler that does not know them all")
+    if INFO["devices"]:
+        pytest.skip("built for the GPUs of this machine")
     assert tuple(INFO["cuda_archs"]) == DEFAULT_ARCHS
 
 

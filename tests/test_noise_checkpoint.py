@@ -12,7 +12,7 @@ import pygan
 from pygan._compile import COMPILED
 from pygan.schedules import Constant
 
-REFUSED = "InstanceNoise: forward must not be run again in a backward pass"
+REFUSED = "InstanceNoise: forward must not be called in a backward pass"
 both_ways = pytest.mark.parametrize("use_reentrant", [True, False])
 
 
@@ -27,7 +27,9 @@ def test_noise_is_not_drawn_again_in_the_backward_pass(use_reentrant):
     noise, layer = noise_and_layer()
     x = torch.randn(4, 6, requires_grad=True)
     loss = checkpoint(lambda x: layer(noise(x)), x, use_reentrant=use_reentrant).square().sum()
-    with raises(RuntimeError, REFUSED, "put it before the function that torch.utils.checkpoint"):
+    with raises(
+        RuntimeError, REFUSED, "apply it before the function given to torch.utils.checkpoint"
+    ):
         loss.backward()
     assert noise.stream.step == 1
     noise(x)  # outside it goes on

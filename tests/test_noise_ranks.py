@@ -58,7 +58,7 @@ BAD = [
     ((7, 1.0, 2), TypeError, "rank must be an int, got float"),
     ((7, 0, True), TypeError, "world_size must be an int, got bool"),
     ((7, 0), TypeError, "rank and world_size must be given together"),
-    ((7,), RuntimeError, "rank and world_size must be given where torch.distributed is not init"),
+    ((7,), RuntimeError, "rank and world_size must be given if torch.distributed is not init"),
 ]
 
 

@@ -164,7 +164,7 @@ def test_bad_input():
     refused = [
         ([x, x[1:]], "x[1] must have the shape of x[0], [4, 3], where same_noise=True, got [3, 3]"),
         ([x, x.T], "x[1] must have the shape of x[0], [4, 3], where same_noise=True, got [3, 4]"),
-        (x, "same_noise must be False where x is one tensor, got True"),
+        (x, "same_noise must be False for a single tensor, got True"),
     ]
     for given, message in refused:
         with raises(ValueError, "pygan.instance_noise: " + message):

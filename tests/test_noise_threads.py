@@ -104,7 +104,7 @@ def loaded(draw, start):
 @pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("draw", [FromOutside, Module])
 def test_workers_may_not_repeat_a_stream(draw, start):
-    with pytest.raises(RuntimeError, match="must be made in the DataLoader worker that draws"):
+    with pytest.raises(RuntimeError, match="must be created in the DataLoader worker that draws"):
         loaded(draw(), start)
 
 
@@ -125,7 +125,7 @@ def test_a_loader_without_workers_draws_from_the_stream():
 
 def test_a_trace_would_repeat_its_step():
     stream = NoiseStream(1)
-    message = "pygan.instance_noise: torch.jit.trace is not implemented where a stream is given"
+    message = "pygan.instance_noise: torch.jit.trace is not supported with a stream"
     with raises(NotImplementedError, message, "use torch.compile or torch.export"):
         torch.jit.trace(lambda x: instance_noise(x, 0.5, stream=stream), (torch.zeros(3),))
     assert stream.step == 0

@@ -62,19 +62,14 @@ void sums_of_range(const LossPiece& piece, const LossOptions& o, int64_t begin, 
   const bool wants_slopes = all && o.means != nullptr;
   [[maybe_unused]] const M undecided = static_cast<M>(o.undecided);
   const bool real = is_real(piece.role);
-  [[maybe_unused]] const M pivot = pivot_of<T>(pivot_at(o, real));
-  [[maybe_unused]] const M other_pivot = pivot_of<T>(pivot_at(o, !real));
+  [[maybe_unused]] const M pivots[] = {pivot_of<T>(pivot_at(o, real)),
+                                       pivot_of<T>(pivot_at(o, !real))};
   const Wants wants = wants_slopes ? kSlopes : all ? kQ : kNoMore;
   Seen<T> seen(piece, o);
   alignas(64) double lanes[kStrip] = {}, slopes[kStrip] = {}, plain[kStrip] = {};
   alignas(64) M u[kBlock], q[kBlock], v[kBlock], rest_of[kStrip];
-  std::conditional_t<all, StatisticLanes, std::nullptr_t> own{}, others{};
-  const auto add_statistics = [&](auto& to, const M* logits, M its_pivot, int64_t count)
-                                  __attribute__((always_inline)) {
-                                    exponentials(logits, u, count);
-                                    sigmoids(u, q, count);
-                                    to.add(logits, q, seen.x, undecided, its_pivot, count);
-                                  };
+  // Of the piece, and of what it is paired with.
+  [[maybe_unused]] std::conditional_t<all, StatisticLanes, std::nullptr_t> statistics[2] = {};
   for (int64_t i = begin; i < end; i += kBlock) {
     const int64_t count = std::min<int64_t>(kBlock, end - i);
     seen.load(i, count);
@@ -110,19 +105,23 @@ void sums_of_range(const LossPiece& piece, const LossOptions& o, int64_t begin, 
         form.values(x, u, v, count, sign, M(0), M(1));
         add_to_lanes(plain, v, count);
       }
-      if (form.exponential && seen.as_it_is()) {
-        own.add(seen.logits, q, seen.x, undecided, pivot, count);
-      } else {
-        add_statistics(own, seen.logits, pivot, count);
+      // One call for both: add() is inlined, and so large that it decides how long this file takes
+      // to compile.
+      for (int k = 0; k < (piece.other == nullptr ? 1 : 2); ++k) {
+        const M* logits = k == 0 ? seen.logits : seen.other;
+        if (!form.exponential || !seen.as_it_is()) {
+          exponentials(logits, u, count);
+          sigmoids(u, q, count);
+        }
+        statistics[k].add(logits, q, x, undecided, pivots[k], count);
       }
-      if (piece.other != nullptr) add_statistics(others, seen.other, other_pivot, count);
     }
   }
   std::fill(sums, sums + 2 * kSums, 0.0);
   sums[kSumValue] = sum_of_lanes(lanes);
   if constexpr (all) {
-    own.sum_into(sums, false);
-    others.sum_into(sums + kSums, true);
+    statistics[0].sum_into(sums, false);
+    statistics[1].sum_into(sums + kSums, true);
     sums[kSumSlope] = sum_of_lanes(slopes);
     sums[kSumPlain] = aim == 0 ? sums[kSumValue] : sum_of_lanes(plain);
   }

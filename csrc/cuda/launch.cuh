@@ -23,14 +23,21 @@
 
 namespace pygan::cuda {
 
+[[noreturn]] inline void launch_failed(cudaError_t error) {
+  std::string message = std::string("pygan: CUDA launch failed: ") + cudaGetErrorString(error);
+  if (error == cudaErrorNoKernelImageForDevice) {
+    message +=
+        " (the kernels were built for other GPUs, cuda_archs of `python -m pygan`; install "
+        "pygan again on this machine, or with TORCH_CUDA_ARCH_LIST)";
+  }
+  throw std::runtime_error(message);
+}
+
 template <class... P, class... A>
 void launch(void (*kernel)(P...), unsigned grid, unsigned block, cudaStream_t stream, A&&... args) {
   kernel<<<grid, block, 0, stream>>>(static_cast<P>(args)...);
   const cudaError_t error = cudaGetLastError();
-  if (error != cudaSuccess) {
-    throw std::runtime_error(std::string("pygan: CUDA launch failed: ") +
-                             cudaGetErrorString(error));
-  }
+  if (error != cudaSuccess) launch_failed(error);
 }
 
 }  // namespace pygan::cuda

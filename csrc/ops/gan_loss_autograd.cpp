@@ -135,8 +135,7 @@ struct GanLossTerms : Function<GanLossTerms> {
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
-    const auto settings = ctx->saved_data["settings"].toTuple();
-    const auto& s = settings->elements();
+    const std::vector<c10::IValue> s = ctx->saved_data["settings"].toTuple()->elements().vec();
     const int64_t order = s[3].toInt();
     TORCH_CHECK_NOT_IMPLEMENTED(order < 2,
                                 "pygan.fused_losses: derivatives must be of first or second order, "

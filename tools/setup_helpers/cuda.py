@@ -1,7 +1,7 @@
 """Decides whether the CUDA kernels are built, with which compiler and for which architectures.
 
-The decision depends on the installed torch and on the compilers that are found, never on whether this
-machine has a GPU: wheels are built where there is none.
+Whether they are built depends on the installed torch and on the compilers that are found, never on whether this
+machine has a GPU: wheels are built where there is none. Where there is one, it is what they are built for.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,7 +147,7 @@ def parse_archs(text: str) -> tuple[str, ...]:
 
 
 def _supported(compiler: Compiler, archs: Iterable[str]) -> tuple[str, ...]:
-    """Those of the default architectures that this compiler knows; PTX goes with the newest of them."""
+    """Those of the architectures, oldest first, that this compiler knows; PTX goes with the newest of them."""
     known = subprocess.run(
         [str(compiler.nvcc), "--list-gpu-code"], capture_output=True, text=True
     ).stdout.split()
@@ -157,6 +157,15 @@ def _supported(compiler: Compiler, archs: Iterable[str]) -> tuple[str, ...]:
         if "sm_" + a.replace(".", "") in known
     ]
     return (*kept[:-1], kept[-1] + "+PTX") if kept else ()
+
+
+def _choose_archs(compiler: Compiler, gpus: Sequence[str], listed: str) -> tuple[str, ...]:
+    """TORCH_CUDA_ARCH_LIST's; else those of this machine's GPUs, as torch's own extensions do; else the defaults."""
+    if listed:
+        return parse_archs(listed)
+    of_gpus = _supported(compiler, sorted(gpus, key=float))
+    # For a GPU that this compiler does not know, PTX may still do.
+    return of_gpus if gpus and len(of_gpus) == len(gpus) else _supported(compiler, DEFAULT_ARCHS)
 
 
 def _cudart(compiler: Compiler, wheel_dirs: Iterable[Path]) -> Path | None:
@@ -217,8 +226,7 @@ def configure(torch: TorchInfo, environ: Mapping[str, str]) -> CudaConfig:
     wheels = tuple(d / "include" for d in wheel_dirs if (d / "include").is_dir())
     include_dirs = (*wheels, own) if own.is_dir() and own not in wheels else wheels
     kernel_include_dirs = () if (own / "cuda_runtime.h").is_file() else wheels
-    listed = environ.get("TORCH_CUDA_ARCH_LIST", "")
-    archs = parse_archs(listed) if listed else _supported(compiler, DEFAULT_ARCHS)
+    archs = _choose_archs(compiler, torch.gpus, environ.get("TORCH_CUDA_ARCH_LIST", ""))
     reason = (
         f"CUDA kernels built: torch {torch.version} is a build for CUDA {torch.cuda}, "
         f"and nvcc {compiler.version} was found ({compiler.found_by}: {compiler.nvcc})"

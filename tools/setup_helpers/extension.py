@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import platform
 import re
@@ -21,6 +22,9 @@ from .torch_info import TorchInfo, find_torch
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILT_FOR = "_C.json"  # beside the module: pygan/__init__.py reads it before it loads the module
+
+# Seconds of one core to compile everything but the CUDA kernels, and these for one architecture (docs/decisions.md).
+SECONDS_CPU, SECONDS_PER_ARCH = 150, 50
 
 
 class CMakeExtension(Extension):
@@ -111,8 +115,15 @@ def parallel_jobs() -> int:
     return max(1, min(len(os.sched_getaffinity(0)), memory // 2**31))
 
 
+def estimate(archs: int, jobs: int) -> str:
+    """How long so many jobs take to compile, for so many CUDA architectures: what is said before it begins."""
+    minutes = (SECONDS_CPU + SECONDS_PER_ARCH * archs) / jobs / 60
+    told = "1 minute" if minutes <= 1 else f"{math.ceil(minutes)} minutes"
+    return f"compiling, {jobs} files at a time: {told} or so, the first time and on an idle machine"
+
+
 class CMakeBuild(build_ext):
-    """build_ext that configures, compiles and copies pygan._C, and says what was decided about CUDA."""
+    """build_ext that configures, compiles and copies pygan._C; says what was decided about CUDA, and its progress."""
 
     def build_extension(self, ext: CMakeExtension) -> None:
         torch = find_torch()
@@ -123,7 +134,8 @@ class CMakeBuild(build_ext):
         )
         print(f"pygan: {config.reason}", flush=True)
         if config.enabled:
-            print(f"pygan: CUDA architectures {' '.join(config.archs)}", flush=True)
+            archs = " ".join(config.archs)
+            print(f"pygan: CUDA architectures {archs} (TORCH_CUDA_ARCH_LIST chooses others)")
 
         # One folder per configuration, kept between builds: a second build compiles only what changed.
         name = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}-torch-{torch.version}"
@@ -145,8 +157,12 @@ class CMakeBuild(build_ext):
             str(build / "settings.cmake"),
         ]
         subprocess.run([*configure, f"-DCMAKE_MAKE_PROGRAM={ninja}"], check=True)
+        jobs = parallel_jobs()
+        print(f"pygan: {estimate(len(config.archs), jobs)}", flush=True)
         subprocess.run(
-            [cmake, "--build", str(build), "--parallel", str(parallel_jobs())], check=True
+            [cmake, "--build", str(build), "--parallel", str(jobs)],
+            check=True,
+            env={"NINJA_STATUS": "[%f/%t, %e s] ", **os.environ},
         )
 
         module = Path(self.get_ext_fullpath(ext.name)).resolve()

@@ -27,9 +27,12 @@ for name in ("COMPILER_TYPE", "STDLIB", "BUILD_ABI"):  # up to torch 2.8 pybind1
     value = getattr(torch._C, "_PYBIND11_" + name, None)
     if value is not None:
         definitions.append('PYBIND11_%s="%s"' % (name, value))
+# A driver that torch cannot use counts as no GPU.
+gpus = range(torch.cuda.device_count()) if torch.version.cuda and torch.cuda.is_available() else ()
 print(json.dumps({
     "version": torch.__version__,
     "cuda": torch.version.cuda,
+    "gpus": sorted({"%d.%d" % torch.cuda.get_device_capability(gpu) for gpu in gpus}),
     "include_dirs": ext.include_paths(),
     "lib_dir": ext.TORCH_LIB_PATH,
     "definitions": definitions,
@@ -52,6 +55,7 @@ class TorchInfo:
     lib_dir: str
     definitions: tuple[str, ...]  # preprocessor definitions its C++ ABI needs
     site_dirs: tuple[str, ...]  # where its environment keeps packages (the nvidia-* wheels too)
+    gpus: tuple[str, ...] = ()  # compute capabilities of the GPUs it sees: "9.0"
 
     @property
     def series(self) -> str:
