@@ -116,8 +116,7 @@ class Reports:
         terms: dict[str, Tensor],
         share: Share,
     ) -> TrainStats:
-        """TrainStats from (loss, statistics) of the last discriminator step and of the generator step, and its terms.
-        """
+        """TrainStats from (loss, statistics) of the last discriminator step and the generator step, and its terms."""
         (d_loss, d), (g_loss, g) = of_d, of_g
         values = [d_loss, g_loss, d.real_logit, d.fake_logit, d.d_real, d.d_fake, g.d_fake]
         values += [d.real_accuracy, d.fake_accuracy, d.real_sign, d.jsd_bound]

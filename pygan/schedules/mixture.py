@@ -33,7 +33,7 @@ class DiffusionMixture(Feedback):
     * In the paper, the discriminator sees t. To let it see sigma, call ``sigma = schedule.draw(x, stream)`` and
       ``pygan.instance_noise(x, sigma, stream=stream)`` instead of InstanceNoise.
     * The authors' code redistributes the betas for every T. Here level t always has the same noise, and the set grows.
-    * Their code also draws 32 levels when T changes and uses them until the next change. Here each sample draws its own.
+    * Their code draws 32 levels when T changes and uses them until the next change. Here each sample draws its own.
 
     Args:
         steps: minimum number of calls of `step` from t_min to t_max, at least 1. For the 100,000 images of the
