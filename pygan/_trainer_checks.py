@@ -309,7 +309,7 @@ def convertible(
 
 
 def synchronizing(verb: str, name: str, value: Optimizer) -> None:
-    """Checks that the optimizer is not one of accelerate's within ``accumulate``, which skips all steps but the last."""
+    """Checks that the optimizer is not one of accelerate's within ``accumulate``, which skips steps."""
     if not getattr(getattr(value, "gradient_state", None), "sync_gradients", True):
         raise RuntimeError(
             f"{_NAME}.{verb}: {name} must not skip steps, got one within accelerator.accumulate, where it skips "

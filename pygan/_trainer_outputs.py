@@ -136,7 +136,7 @@ def inputs(real: Tensor, fake: Tensor, *, joint: bool) -> None:
 
 
 def end_in_sigmoid(logits: Any, discriminator: nn.Module) -> bool:
-    """Whether logits with a graph are probabilities: the output of a sigmoid, possibly reshaped, indexed or averaged."""
+    """Whether logits with a graph are probabilities: a sigmoid's output, possibly reshaped, indexed or averaged."""
     for x in [logits] if isinstance(logits, Tensor) else logits:
         node = x.grad_fn
         while node is not None and node.name().startswith(_KEEPS_RANGE):

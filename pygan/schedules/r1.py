@@ -18,7 +18,7 @@ def sigma_for_r1(gamma: float) -> float:
 
     * Near equilibrium. If the discriminator is confident, D (1 - D) vanishes and the noise has no effect, but the
       penalty still does. R1 also looks only at real samples, the noise at both kinds.
-    * For small sigma: the gradient of a should hardly change over that distance. (If a is linear, every sigma is small.)
+    * For small sigma: the gradient of a should hardly change over that distance. (For a linear a, any sigma will do.)
     * For the logistic losses non_saturating and minimax. If a loss is linear at equilibrium (hinge, wasserstein), a
       little noise changes nothing; least_squares has another factor.
 
