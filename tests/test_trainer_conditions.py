@@ -148,7 +148,7 @@ REAL = torch.randn(8, 6)
             {},
             lambda t: t.step(REAL, {"a": REAL[:3]}),
             ValueError,
-            "labels must have the 8 samples' first",
+            "labels must have a first dimension of 8",
         ),
         ({}, lambda t: t.step(REAL, (REAL, "b")), TypeError, "labels must be a tensor, got str"),
         ({}, lambda t: t.step([REAL], REAL), TypeError, "labels must be a sequence like real"),
