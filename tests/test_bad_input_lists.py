@@ -72,8 +72,8 @@ LIST_CASES = {
         lambda **kw: discriminator_loss((R, R), (F, F), **kw),
         TypeError,
         D
-        + "real_logits must be a tensor or a list of tensors, one for each scale, got a tuple of length 2; pick the "
-        "logits from what the discriminator returned, or pass a list if all of them are logits",
+        + "real_logits must be a tensor or a list of tensors, one for each scale, got a tuple of length 2; select the "
+        "logits from the discriminator's output, or pass a list if all of them are logits",
     ),
     "a generator of tensors": (
         lambda **kw: generator_loss((x for x in [F]), **kw),

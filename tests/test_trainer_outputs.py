@@ -186,9 +186,7 @@ def test_logits_of_packs_are_not_compared_sample_by_sample():
     for penalty in (R1(1.0, sigma=0.1), R2(1.0, sigma=0.1, every=2)):
         trainer = trainer_of(Packs(), G, logits=lambda out: out, penalties=penalty)
         before = everything(trainer)[0]
-        message = (
-            "logits must return logits whose first dimension is the batch's, 8, where a penalty"
-        )
+        message = "logits must return logits whose first dimension is the batch's, 8, if a penalty"
         with raises(ValueError, "GANTrainer: " + message, "has sigma, got shape (2, 1)"):
             trainer.step(torch.randn(8, 6))
         assert_same(everything(trainer)[0], before)
