@@ -1,14 +1,15 @@
 """Fused GAN losses and instance noise for PyTorch.
 
-``pygan.fused_losses`` holds the discriminator and generator losses, ``pygan.DiscriminatorLoss``, ``GeneratorLoss`` and
-``GANLoss`` the same as modules, ``pygan.instance_noise`` the noise, ``pygan.GANTrainer`` the two steps of a GAN's
-training, ``pygan.fit`` a whole run, ``pygan.FitOptions`` its options and ``pygan.Callback`` what it calls,
-``pygan.load_generator`` what it has trained, ``pygan.Monitor`` what goes wrong in one,
-``pygan.divergences`` the theory's distances, ``pygan.reference`` the ops in plain PyTorch, and ``pygan.build_info()``
-says what this build is and what runs.
+* ``pygan.fused_losses``: the discriminator and generator losses; ``pygan.DiscriminatorLoss``, ``GeneratorLoss`` and
+  ``GANLoss`` are the same losses as modules.
+* ``pygan.instance_noise`` and ``pygan.InstanceNoise``: instance noise, as an op and as a module with a schedule.
+* ``pygan.GANTrainer``: the two steps of GAN training, for your own loop. ``pygan.fit``: a whole training run, with
+  ``pygan.FitOptions`` and ``pygan.Callback``; ``pygan.load_generator`` loads the trained generator.
+* ``pygan.Monitor``: detects training problems. ``pygan.divergences``: divergences between distributions.
+* ``pygan.reference``: every op in plain PyTorch. ``pygan.build_info()``: what was built and which backends run.
 """
 
-__version__ = "0.1.0"  # before the rest, which knows by it that this file is the one it belongs to
+__version__ = "0.1.0"  # defined first, because submodules check that they belong to this package
 
 from pygan._build import build_info  # isort: split
 

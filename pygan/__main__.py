@@ -1,5 +1,5 @@
-"""``python -m pygan``: the build report, in a form to paste into a bug report. ``python -m pygan train``: a run, and
-``sample``, ``eval``, ``export`` what is made of it. ``python -m pygan bench``: what the kernels gain on this machine.
+"""The command line. ``python -m pygan`` prints the build report for a bug report, ``train`` runs a training,
+``sample``, ``eval`` and ``export`` use its result, and ``bench`` measures the kernels on this machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _COMMANDS = {
     "export": "pygan.result.export",
     "bench": "pygan.bench.command",
 }
-"""By command: the module whose `add_parser` adds it."""
+"""The module whose `add_parser` adds each command."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,8 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\npygan: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        # Whoever read the output has ended, as head does. What is left of it goes nowhere, or Python would try to write
-        # it at its exit.
+        # The reader, such as head, has exited. Discard the remaining output, which Python would try to write at exit.
         with open(os.devnull, "w") as nowhere:
             for stream in (sys.stdout, sys.stderr):
                 os.dup2(nowhere.fileno(), stream.fileno())
@@ -60,14 +59,14 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _modules(argv: Sequence[str]) -> list[str]:
-    """Those of the command that is called, or of all, for a list of them: each takes time to import."""
+    """The module of the given command, or all of them to list the commands: each one takes time to import."""
     if not argv or argv[0] == "info":
         return []
     return [_COMMANDS[argv[0]]] if argv[0] in _COMMANDS else list(_COMMANDS.values())
 
 
 def report(arguments: argparse.Namespace) -> int:
-    """Prints build_info(), one line an entry."""
+    """Prints build_info(), one line per entry."""
     info = build_info()
     width = max(map(len, info))
     for key, value in info.items():

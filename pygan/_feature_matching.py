@@ -1,4 +1,4 @@
-"""Feature matching: the distance between what a discriminator's layers make of generated and of real samples."""
+"""Feature matching: the distance between a discriminator's feature maps of generated and of real samples."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pygan._validation import check_bool, describe, number
 __all__ = ["feature_matching", "feature_matching_and_grad"]
 
 Features: TypeAlias = Tensor | Sequence["Features"]
-"""A tensor, or a list of such, nested as the discriminators return them."""
+"""A tensor or a nested list of tensors, as the discriminators return them."""
 
 _OP = "pygan.fused_losses.feature_matching"
 _NORMS = {"l1": 0, "l2": 1}
@@ -34,36 +34,36 @@ def feature_matching(
     detach_real: bool = True,
     return_parts: bool = False,
 ) -> Any:
-    r"""The mean of \|fake - real\| over each feature map, added over the maps (Larsen et al. 2016, section 2.2; Wang et
-    al. 2018a, pix2pixHD, equation 4; Kong et al. 2020, HiFi-GAN, equation 8).
+    r"""The mean of \|fake - real\| over each feature map, summed over the maps (Larsen et al. 2016, section 2.2; Wang
+    et al. 2018a, pix2pixHD, equation 4; Kong et al. 2020, HiFi-GAN, equation 8).
 
         loss = feature_matching(fake_features, real_features, weights=2)                 # HiFi-GAN, BigVGAN
         loss = feature_matching(fake_features, real_features, reduction="mean", relative=True)  # EnCodec's paper
 
-    One pass over both lists, and one for the gradient; on the CPU one pass writes both, and a factor in `weights` costs
-    nothing, where one after the call costs a pass over the gradient.
+    The loss takes one pass over both lists, and the gradient another; on the CPU one pass computes both. A factor in
+    `weights` is free there, while multiplying the result costs a pass over the gradient.
 
     Args:
-        fake_features: the maps of the generated samples: a tensor of any shape, or a list or tuple of such, nested to
-            any depth (a list for each discriminator). float32, float64, float16 or bfloat16, also mixed.
-        real_features: those of the real samples: the same structure, shapes and dtypes.
+        fake_features: feature maps of the generated samples: a tensor of any shape, or a list or tuple of tensors,
+            nested to any depth (one list per discriminator). float32, float64, float16 or bfloat16, possibly mixed.
+        real_features: feature maps of the real samples, with the same structure, shapes and dtypes.
         norm: "l1", the mean of \|d\| with d = fake - real; or "l2", the mean of d².
         reduction: "sum" of the maps' values, or their "mean".
-        weights: a number, or a list with a number for each entry of `fake_features` (where that is a list itself, the
-            number, or a list in its place, is for the maps in it): what each map's value is multiplied by.
-        relative: divide the value of each map by the mean of \|real\| over it, which is never differentiated.
-        detach_real: no gradient for the real maps.
+        weights: factors of the maps' values: a number, or a list with one number for each entry of `fake_features`.
+            For an entry that is itself a list, give a number for all of its maps, or a list.
+        relative: divide each map's value by the mean of \|real\| over the map, which is never differentiated.
+        detach_real: do not compute a gradient for the real maps.
         return_parts: also return the values of the maps.
 
     Returns:
-        The loss, a 0-d tensor of float32 (float64 if a map is of float64). With `return_parts` a pair of it and the
-        values of the maps before weights and reduction, (maps,), detached, in the order of the lists.
+        The loss, a 0-d float32 tensor (float64 if any map is float64). With `return_parts`, the pair of the loss and
+        the maps' values before weights and reduction, a detached tensor of shape (maps,), in the order of the lists.
 
     Raises:
-        TypeError: what is no tensor or list of them, or no floating tensor; dtypes that differ within a pair; options
-            that must be bools and are not.
+        TypeError: an entry that is not a floating-point tensor or a list; dtypes that differ within a pair; flags
+            that are not bools.
         ValueError: structures, shapes or devices that differ; an empty map; an unknown norm or reduction; weights that
-            are not finite or of another structure.
+            are not finite or have another structure.
     """
     flags = {"relative": relative, "detach_real": detach_real, "return_parts": return_parts}
     fake, real, factors, distance = _parse(
@@ -90,11 +90,12 @@ def feature_matching_and_grad(
     """:func:`feature_matching` and its gradient with respect to the fake maps, without autograd.
 
     Returns:
-        (loss, grads): grads has the structure of `fake_features`, in lists. ``torch.autograd.backward(maps, grads)``
-        hands them on; it takes no nested lists, so flatten both. With `return_parts` (loss, grads, values).
+        (loss, grads): grads has the structure of `fake_features`, as lists. Propagate them with
+        ``torch.autograd.backward(maps, grads)``, after flattening nested lists. With `return_parts`,
+        (loss, grads, values).
 
     Raises:
-        TypeError, ValueError: as :func:`feature_matching`.
+        TypeError, ValueError: as for :func:`feature_matching`.
     """
     flags = {"relative": relative, "return_parts": return_parts}
     fake, real, factors, distance = _parse(
@@ -139,7 +140,7 @@ def _collect(
     reals: list[Tensor],
     factors: list[float],
 ) -> None:
-    """Adds the maps of both lists, and their weights, in order; `where` says which entry of the lists these are."""
+    """Adds the maps of both lists, and their weights, in order; `where` is the index of this entry in the lists."""
     if isinstance(fake, Tensor) and isinstance(real, Tensor):
         fakes.append(fake)
         reals.append(real)
@@ -159,7 +160,7 @@ def _collect(
     each = weights if listed else [_weight(where, weights)] * len(fake)
     if len(each) != len(fake):
         raise ValueError(
-            f"{_OP}: weights{where} must be a number, or one for each of the {len(fake)} entries of "
+            f"{_OP}: weights{where} must be a number, or a list with one for each of the {len(fake)} entries of "
             f"fake_features{where}, got {describe(weights)}"
         )
     for i, (f, r, w) in enumerate(zip(fake, real, each)):

@@ -1,4 +1,4 @@
-"""R1 and R2 by a finite difference of two forward passes: no double backward."""
+"""R1 and R2 as a finite difference of two forward passes, without a double backward."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Approximation(NamedTuple):
     """What :func:`approximate_r1` and :func:`approximate_r2` return."""
 
     penalty: Tensor
-    """At least float32, differentiable by the discriminator's parameters."""
+    """At least float32, differentiable with respect to the discriminator's parameters."""
     output: Any
-    """What the discriminator returned for the samples, for the loss: they need no further pass."""
+    """The discriminator's output for the samples; use it for the loss, without another pass."""
 
 
 def approximate_r1(
@@ -39,7 +39,7 @@ def approximate_r1(
     stream: NoiseStream | None = None,
     reduction: str = "mean",
 ) -> Approximation:
-    r"""γ/(2σ²) · E (D(x + σz) − D(x))², z ~ N(0, I), which estimates :func:`pygan.penalties.r1` without a second
+    r"""γ/(2σ²) · E (D(x + σz) − D(x))², z ~ N(0, I): an estimate of :func:`pygan.penalties.r1` without a second
     derivative (Lin et al. 2025, "Diffusion Adversarial Post-Training for One-Step Video Generation": their λ is
     γ/(2σ²), 100 at σ = .01).
 
@@ -47,30 +47,30 @@ def approximate_r1(
         loss = pygan.fused_losses.discriminator_loss(real_logits, D(fake.detach()))
         loss = loss + penalty
 
-    Both passes are made here. That of the moved samples draws the same random numbers and finds the same buffers as
-    that of the samples, and leaves no trace in either: torch's generators (the CPU's, that of the discriminator's
-    device, and those that its modules keep), the noise streams of its modules, and its buffers. So dropout drops the
-    same in both. What it draws from elsewhere, such as numpy, must not change between the two, and a sample's logits
-    must depend on this sample alone: with BatchNorm in training mode the estimate is of something else.
+    This function runs both forward passes. The pass of the perturbed samples uses the same random numbers and buffers
+    as that of the samples, and restores them afterwards: torch's generators (the CPU's, that of the discriminator's
+    device, and those that its modules keep), the noise streams of its modules, and its buffers. Dropout therefore drops
+    the same units in both. Random numbers from elsewhere, such as numpy, must not differ between the two passes, and a
+    sample's logits must depend on that sample alone: BatchNorm in training mode makes the estimate wrong.
 
     Args:
         discriminator: a module, or one wrapped by DistributedDataParallel or torch.compile.
-        samples: (N, ...), floating.
+        samples: (N, ...), floating-point.
         conditions: further positional arguments of the discriminator, such as labels.
-        gamma, sigma: γ and σ, positive. The rounding of the logits is divided by σ too: in bf16 or fp16 it must be
-            larger.
-        of: "sample": a sample's logits are summed before the difference is squared, as the gradient of
-            :func:`pygan.penalties.r1` is that of their sum; "logit": each logit's difference is squared, and the
-            squares are summed over the sample.
-        logits: ``output -> logits``, for a discriminator that returns more than logits, (N, ...) or a list of such.
-        stream: where z is drawn from; None: from a seed that PyTorch's default generator gives.
+        gamma, sigma: γ and σ, positive. The logits' rounding error is divided by σ too, so bf16 and fp16 need a larger
+            one.
+        of: "sample": a sample's logits are summed before the difference is squared, because
+            :func:`pygan.penalties.r1` uses the gradient of their sum; "logit": each logit's difference is squared, and
+            the squares are summed over the sample.
+        logits: ``output -> logits``, for a discriminator that returns more than logits; (N, ...) or a list of tensors.
+        stream: the stream to draw z from; None: a seed from PyTorch's default generator.
         reduction: "mean", a 0-d tensor; or "none", the penalty of each sample, (N,).
 
     Raises:
-        TypeError: an argument that is not as described; logits that are no tensors.
+        TypeError: an argument of the wrong type; logits that are not tensors.
         ValueError: samples without a batch; logits whose first dimension is not that of the samples; a number out of
             range; an unknown `of` or reduction.
-        RuntimeError: a CUDA graph is being captured, in which random numbers cannot be drawn again.
+        RuntimeError: a CUDA graph is being captured, in which the random numbers cannot be replayed.
     """
     op = "pygan.penalties.approximate_r1"
     return _approximate(
@@ -102,7 +102,7 @@ def check_of(op: str, of: Any) -> None:
 
 
 def squared_slopes(moved: Any, logits: Any, sigma: float, of: str) -> Tensor:
-    """(N,), at least float32: by sample, the square of the difference of its logits over sigma."""
+    """(N,), at least float32: the square of (difference of a sample's logits / sigma)."""
     pairs = zip(_listed(moved), _listed(logits), strict=True)
     # reshape: a batch of one may have a 0-d logit.
     slopes = [((wide(a) - wide(b)) / sigma).reshape(a.shape[:1].numel(), -1) for a, b in pairs]
@@ -125,7 +125,7 @@ def _approximate(
 ) -> Approximation:
     if not isinstance(discriminator, nn.Module):
         raise TypeError(
-            f"{op}: discriminator must be an nn.Module, whose buffers and streams can be found, got "
+            f"{op}: discriminator must be an nn.Module, because its buffers and streams are restored, got "
             f"{describe(discriminator)}"
         )
     checked.batch(op, "samples", samples)
@@ -146,7 +146,7 @@ def _approximate(
     wrapper = data_parallel(discriminator)
     sync_buffers(wrapper)
     replay = Replay(op, unwrapped(discriminator), samples.device)
-    # First, because to DistributedDataParallel the pass of the samples must be the last of the two.
+    # Before the pass of the samples, which must be the last one that DistributedDataParallel sees.
     with without_sync(wrapper), replay.again():
         moved_logits = logits_in(discriminator(moved, *conditions))
     output = discriminator(samples, *conditions)

@@ -1,4 +1,4 @@
-"""GeneratorStep: what one generator step is of, and what is added to its adversarial loss."""
+"""GeneratorStep: the data of one generator step, and the loss terms computed from it."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ __all__ = ["AdversarialWeight", "GeneratorStep", "GeneratorTerms", "adversarial"
 
 
 class GeneratorStep:
-    """One generator step, of a micro-batch where there are such, for ``GANTrainer(generator_terms=...)`` and
-    ``adversarial_weight``. The discriminator is asked when its answer is first read, and never twice.
+    """One generator step (of one micro-batch), for ``GANTrainer(generator_terms=...)`` and ``adversarial_weight``. The
+    discriminator runs when one of its outputs is first read, and only once.
 
     Attributes:
         fake: the generated samples (N, ...), with their graph.
-        output: all that the generator returned, `fake` picked from it or itself.
-        real: the real batch (N, ...); None in a `generator_step` that was given none.
-        latent: (N, ...), or None where the generator gets none.
-        labels: as they were given to the step, or None.
+        output: everything the generator returned; `fake` is selected from it, or is the output itself.
+        real: the real batch (N, ...); None in a `generator_step` without real samples.
+        latent: (N, ...), or None if the generator gets none.
+        labels: the labels given to the step, or None.
         steps: iterations done before this one.
-        terms: for ``adversarial_weight``: what ``generator_terms`` returned; empty before.
+        terms: for ``adversarial_weight``: the results of ``generator_terms``; empty before.
         g_loss: for ``adversarial_weight``: the adversarial loss, 0-d, with its graph; None before.
     """
 
@@ -51,31 +51,31 @@ class GeneratorStep:
 
     @property
     def fake_output(self) -> Any:
-        """What the discriminator returned for the generated samples, augmented and with noise; with its graph."""
+        """The discriminator's output for the generated samples, augmented and with noise; with its graph."""
         return self.judged_fake.output
 
     @property
     def fake_logits(self) -> Any:
-        """The logits in it."""
+        """The logits of `fake_output`."""
         return self.judged_fake.logits
 
     @property
     def real_output(self) -> Any:
-        """What it returned for the real ones, augmented and with noise, without a graph.
+        """The discriminator's output for the real samples, augmented and with noise, without a graph.
 
         Raises:
-            RuntimeError: there are none.
+            RuntimeError: the step has no real samples.
         """
         return self.judged_real.output
 
     @property
     def real_logits(self) -> Any:
-        """The logits in it."""
+        """The logits of `real_output`."""
         return self.judged_real.logits
 
     @cached_property
     def judged_fake(self) -> Judged:
-        # The discriminator's parameters get no gradient here, which DistributedDataParallel must not wait for.
+        # The discriminator's parameters get no gradient here, so DistributedDataParallel must not wait for it.
         with self._player.no_sync():
             return self._judge.one(self.fake, self.labels)
 
@@ -83,8 +83,8 @@ class GeneratorStep:
     def judged_real(self) -> Judged:
         if self.real is None:
             raise RuntimeError(
-                "GANTrainer.generator_step: real must be a batch of real samples where generator_terms asks what the "
-                "discriminator says of them, got None"
+                "GANTrainer.generator_step: real must be a batch of real samples if generator_terms reads the "
+                "discriminator's output for them, got None"
             )
         with self._player.no_sync(), torch.no_grad():
             return self._judge.one(self.real, self.labels)
@@ -95,10 +95,10 @@ AdversarialWeight = float | Tensor | Schedule | Callable[[GeneratorStep], Tensor
 
 
 def terms_of(step: GeneratorStep, generator_terms: GeneratorTerms | None) -> dict[str, Tensor]:
-    """What is added to the generator's adversarial loss, by name.
+    """The terms that are added to the generator's adversarial loss, by name.
 
     Raises:
-        TypeError, ValueError: it is no dict of numbers that have a graph.
+        TypeError, ValueError: not a dict of 0-d tensors with a graph.
     """
     if generator_terms is None:
         return {}
@@ -115,8 +115,8 @@ def terms_of(step: GeneratorStep, generator_terms: GeneratorTerms | None) -> dic
             raise ValueError(f"{must}, got {name!r}: {describe(value)}")
         if not value.requires_grad:
             raise ValueError(
-                f"{must} that depend on the generated samples, got {name!r} without a graph; leave out what is not "
-                "to be trained"
+                f"{must} that depend on the generated samples, got {name!r} without a graph; omit terms that are not "
+                "trained"
             )
     return terms
 
@@ -124,7 +124,7 @@ def terms_of(step: GeneratorStep, generator_terms: GeneratorTerms | None) -> dic
 def adversarial(
     step: GeneratorStep, losses: Losses, weight: AdversarialWeight, *, scaled: bool
 ) -> Result:
-    """The adversarial loss, its gradients times its weight."""
+    """The adversarial loss, with its gradients multiplied by its weight."""
     own = None if isinstance(weight, (int, float, Tensor, Schedule)) else weight
     fake, real = step.judged_fake, step.judged_real if losses.compares else None
     result = losses.generator(fake, real, scaled=scaled, differentiable=own is not None)

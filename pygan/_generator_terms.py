@@ -1,4 +1,4 @@
-"""Terms of a generator's loss: the weight of its adversarial part, and the path length."""
+"""For the generator's loss: the adaptive adversarial weight, and the path length penalty."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ __all__ = ["PathLength", "adaptive_weight"]
 
 
 class PathLength(RunningMeans):
-    """weight · E(‖Jᵀy‖ − a)², J the generator's Jacobian by its latents, y normal noise and a an exponential moving
-    average of the norms (Karras et al. 2020a, StyleGAN2, section 3.2, equation 4).
+    """weight · E(‖Jᵀy‖ − a)², with J the generator's Jacobian with respect to its latents, y normal noise and a an
+    exponential moving average of the norms (Karras et al. 2020a, StyleGAN2, section 3.2, equation 4).
 
         path = pygan.penalties.PathLength()
         z = torch.randn(4, 128, requires_grad=True)
         loss = path(G(z), z)
 
-    It is for the generator's step of a loop of your own; GANTrainer's penalties are the discriminator's. Computed every
-    n-th step only, it is multiplied by n there.
+    Use it in the generator's step of your own training loop, or in ``generator_terms``; GANTrainer's ``penalties`` are
+    for the discriminator. If you compute it only every n-th step, multiply it by n.
 
-    In training mode each call first moves the average on, from 0, and in eval mode none does. It is a constant to the
-    gradient, as in the paper. It is a buffer, float64 whatever the module is converted to, on the device of the images;
-    nothing waits for it. Where ``torch.distributed`` is initialized, it is over all processes, and each has to call it.
+    In training mode, each call first updates the average, which starts at 0; in eval mode, no call does. The average is
+    a constant for the gradient, as in the paper, and a buffer on the images' device that stays float64 whatever the
+    module is converted to. Updating it never synchronizes. If ``torch.distributed`` is initialized, it covers all
+    processes, and every process must make the call.
 
     Args:
         weight: positive.
-        decay: of the average, from 0 to below 1.
+        decay: decay of the average, from 0 to below 1.
 
     Attributes:
-        averages: (1,): a.
+        averages: a, shape (1,).
 
     Raises:
-        TypeError, ValueError: an argument that is no number, or out of range.
+        TypeError, ValueError: an argument is not a number, or is out of range.
     """
 
     def __init__(self, weight: float = 2.0, decay: float = 0.99) -> None:
@@ -48,30 +49,30 @@ class PathLength(RunningMeans):
     def forward(
         self, images: Tensor, latents: Tensor, *, generator: torch.Generator | None = None
     ) -> Tensor:
-        """The penalty, 0-d, at least float32, differentiable by the generator's parameters.
+        """The penalty, 0-d, at least float32, differentiable with respect to the generator's parameters.
 
         Args:
-            images: (N, C, ...), what the generator made of the latents. y has variance 1 / (pixels of an image), so
-                that the resolution does not matter.
-            latents: (N, ...) that require a gradient. Of three dimensions, (N, layers, width) as StyleGAN's w, the
-                square of the norm is the mean over the layers.
-            generator: to draw y from; None: PyTorch's default one.
+            images: (N, C, ...), the generator's output for the latents. y has variance 1 / (pixels of an image), so
+                that the penalty does not depend on the resolution.
+            latents: (N, ...), which must require a gradient. For three dimensions, (N, layers, width), such as
+                StyleGAN's w, the squared norm is averaged over the layers.
+            generator: the generator to draw y from; None: PyTorch's default one.
 
         Raises:
-            TypeError: images or latents are no floating tensor.
-            ValueError: there is no batch, they are not equally many, or the latents require no gradient.
-            RuntimeError: the images do not depend on the latents. The average is as it was in each case.
+            TypeError: images or latents are not floating-point tensors.
+            ValueError: there is no batch, the batch sizes differ, or the latents do not require a gradient.
+            RuntimeError: the images do not depend on the latents. After any error the average is unchanged.
         """
         checked.batch("PathLength", "images", images)
         checked.batch("PathLength", "latents", latents)
         if len(images) != len(latents):
             raise ValueError(
-                f"PathLength: latents must be as many as images, {len(images)}, got {len(latents)}"
+                f"PathLength: latents must have as many samples as images, {len(images)}, got {len(latents)}"
             )
         if not latents.requires_grad:
             raise ValueError(
-                "PathLength: latents must require a gradient (latents.requires_grad_()) before the generator gets "
-                "them, got some that do not"
+                "PathLength: latents must require a gradient (latents.requires_grad_()) before they go through the "
+                "generator, got latents that do not"
             )
         y = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
         gradient = None
@@ -85,7 +86,7 @@ class PathLength(RunningMeans):
             )
         if gradient is None:
             raise RuntimeError(
-                "PathLength: images must depend on latents, got some that do not; compute them from that very tensor, "
+                "PathLength: images must depend on latents, got images that do not; compute them from the same tensor, "
                 "not from a copy, and not under torch.no_grad()"
             )
         layers = latents.shape[1] if latents.dim() == 3 else 1
@@ -105,23 +106,23 @@ def adaptive_weight(
     eps: float = 1e-4,
     maximum: float = 1e4,
 ) -> Tensor:
-    """The weight that gives the generator's adversarial loss a gradient as large as the reconstruction's at the last
-    layer: ‖∇ reconstruction‖ / (‖∇ adversarial‖ + eps), at most `maximum` (Esser et al. 2021, VQGAN, eq. 7).
+    """The adversarial loss's weight that makes its gradient at the last layer as large as the reconstruction's:
+    ‖∇ reconstruction‖ / (‖∇ adversarial‖ + eps), at most `maximum` (Esser et al. 2021, VQGAN, eq. 7).
 
         weight = pygan.penalties.adaptive_weight(reconstruction_loss, g_loss, last_layer)
         loss = reconstruction_loss + weight * g_loss
 
     Args:
-        reconstruction_loss, g_loss: 0-d, whose graphs are kept.
-        last_layer: the weight by which both are differentiated.
+        reconstruction_loss, g_loss: 0-d; their graphs are retained.
+        last_layer: the last layer's weight, with respect to which both losses are differentiated.
 
     Returns:
-        A detached 0-d tensor on the device; nothing waits for it.
+        A detached 0-d tensor on the device. Does not synchronize.
 
     Raises:
-        TypeError: a loss or last_layer is no tensor.
-        ValueError: a loss is not one number; last_layer requires no gradient; eps or maximum is not positive and
-            finite.
+        TypeError: a loss or last_layer is not a tensor.
+        ValueError: a loss has more than one element; last_layer does not require a gradient; eps or maximum is not
+            positive and finite.
         RuntimeError: a loss does not depend on the layer.
     """
     op = "pygan.penalties.adaptive_weight"

@@ -1,4 +1,4 @@
-"""LeCam: a regularization of the discriminator by averages of its logits."""
+"""LeCam: regularization of the discriminator with moving averages of its logits."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ __all__ = ["LeCam"]
 class LeCam(RunningMeans, Penalty):
     """weight · (mean relu(r − a_f)² + mean relu(a_r − f)²), with r and f the logits of real and generated samples and
     a_r and a_f exponential moving averages of their means (Tseng et al. 2021, "Regularizing Generative Adversarial
-    Networks under Limited Data", section 3.2; the one-sided squares are those of its code).
+    Networks under Limited Data", section 3.2; the one-sided squares follow the authors' code).
 
         lecam = pygan.penalties.LeCam(0.3)
         real_logits, fake_logits = D(real), D(fake.detach())
         loss = pygan.fused_losses.discriminator_loss(real_logits, fake_logits, loss="hinge")
         loss = loss + lecam(real_logits, fake_logits)
 
-    In training mode each call first moves the averages on, a ← decay · a + (1 − decay) · mean, and in eval mode none
-    does. A mean that is not finite leaves them as they are. They are buffers, float64 whatever the module is converted
-    to, on the device of the logits; nothing waits for it. In ``GANTrainer(penalties=...)`` they are a part of the
-    trainer's state; each micro-batch, and each discriminator step in which it is due, moves them on.
+    In training mode, each call first updates the averages, a ← decay · a + (1 − decay) · mean; in eval mode, no call
+    does. A non-finite mean leaves them unchanged. They are buffers on the logits' device that stay float64 whatever the
+    module is converted to; updating them never synchronizes. In ``GANTrainer(penalties=...)`` they are part of the
+    trainer's state, and each micro-batch of each discriminator step in which the penalty is due updates them.
 
-    Where ``torch.distributed`` is initialized, the means are over the logits of all processes, so that the averages are
-    the same everywhere, and each process has to call it. The penalty is of the process's own logits.
+    If ``torch.distributed`` is initialized, the means cover the logits of all processes, so that the averages are
+    the same everywhere, and every process must make the call. The penalty uses the process's own logits.
 
     Args:
-        weight: λ, positive; its size goes with the square of the logits'.
-        decay: of the averages, from 0 to below 1.
-        start: in the first `start` calls the penalty is 0, and the averages are the call's own means. With 0 they begin
-            at 0, and count from the first call on.
-        scales: of a discriminator that returns lists, how many logits they hold: each scale has its own averages, and
+        weight: λ, positive; the penalty scales with the square of the logits.
+        decay: decay of the averages, from 0 to below 1.
+        start: for the first `start` calls, the penalty is 0 and the averages are the call's own means. With 0, the
+            averages start at 0 and the penalty applies from the first call.
+        scales: number of logits in the lists of a multi-scale discriminator: each scale has its own averages, and
             the penalty is the sum over the scales.
         every: see :class:`Penalty`.
 
     Attributes:
         averages: (2, scales): a_r and a_f.
-        calls: how often they have been moved, 0-d.
+        calls: number of updates, 0-d.
 
     Raises:
-        TypeError, ValueError: an argument that is no number, or out of range.
+        TypeError, ValueError: an argument is not a number, or is out of range.
     """
 
     def __init__(
@@ -68,14 +68,14 @@ class LeCam(RunningMeans, Penalty):
         self.scales = scales
 
     def forward(self, real_logits: Any, fake_logits: Any) -> Tensor:
-        """The penalty, 0-d, at least float32, differentiable by the logits.
+        """The penalty, 0-d, at least float32, differentiable with respect to the logits.
 
         Args:
-            real_logits, fake_logits: floating tensors of any shapes, or lists of `scales` of them.
+            real_logits, fake_logits: floating-point tensors of any shapes, or lists of `scales` such tensors.
 
         Raises:
-            TypeError: logits that are no floating tensors.
-            ValueError: empty ones, another number of scales, or several devices. The averages are as they were.
+            TypeError: logits that are not floating-point tensors.
+            ValueError: empty logits, another number of scales, or several devices. The averages are then unchanged.
         """
         real = self._checked("real_logits", real_logits)
         fake = self._checked("fake_logits", fake_logits)
@@ -102,7 +102,7 @@ class LeCam(RunningMeans, Penalty):
         listed = scales("LeCam", name, logits)
         if len(listed) != self.scales:
             raise ValueError(
-                f"LeCam: {name} must hold {self.scales} tensor(s), as many as scales=, got {len(listed)}"
+                f"LeCam: {name} must hold {self.scales} tensor(s), the number of scales, got {len(listed)}"
             )
         for x in listed:
             if not x.is_floating_point():

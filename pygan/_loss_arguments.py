@@ -1,4 +1,4 @@
-"""What the functions of :mod:`pygan.fused_losses` were called with, checked and as the ops take it."""
+"""Arguments of the functions of :mod:`pygan.fused_losses`: checked, and converted to the ops' form."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from pygan._validation import check_bool, describe, number, scales, tensors
 
 
 class Loss(NamedTuple):
-    """What csrc/math/losses.h says of a loss."""
+    """The properties of a loss, from csrc/math/losses.h."""
 
     name: str
     compared: int
@@ -23,17 +23,17 @@ class Loss(NamedTuple):
     probabilities: bool
     """Whether the targets are probabilities."""
     targets: tuple[float, float]
-    """The discriminator's own, of real and of fake logits."""
+    """The discriminator's default targets of real and of fake logits."""
 
     @property
     def undecided(self) -> float:
-        """The logit that decides for neither kind, under the loss's own targets."""
+        """The decision threshold: the logit halfway between the loss's own targets."""
         return sum(self.targets) / 2 if self.d_targets and not self.probabilities else 0.0
 
 
 _TABLE = [Loss._make(row) for row in _ops.losses()]
 LOSSES: tuple[str, ...] = tuple(row.name for row in _TABLE)
-"""The names that ``loss=`` takes."""
+"""The accepted names of ``loss=``."""
 
 _INDEX = {name: index for index, name in enumerate(LOSSES)}
 _REDUCTIONS = {"mean": 0, "sum": 1, "none": 2}
@@ -45,13 +45,13 @@ REAL, FAKE, GENERATOR_FAKE, GENERATOR_REAL = 0, 1, 2, 3
 WASSERSTEIN = _INDEX["wasserstein"]
 
 # The arguments of gan_loss: logits (all of the first argument, then all of the second), roles, loss,
-# label_smoothing, weights, reduction, targets, detach_means. A plain tuple: one with names takes a microsecond of a
-# small loss.
+# label_smoothing, weights, reduction, targets, detach_means. A plain tuple, because creating a NamedTuple costs a
+# microsecond.
 Call: TypeAlias = tuple[
     list[Tensor], list[int], int, float, tuple[float, ...], int, tuple[float, ...], bool
 ]
-REDUCTION = 5  # where it is in a Call
-# What a whole call says beside the logits: loss, label_smoothing, reduction, weights, targets of the first and the
+REDUCTION = 5  # its index in a Call
+# The options of a call: loss, label_smoothing, reduction, weights, targets of the first and the
 # second argument (None: the loss's own), detach_means.
 Options: TypeAlias = tuple[Any, Any, Any, Any, Any, Any, Any]
 
@@ -61,7 +61,7 @@ def compared(index: int) -> int:
 
 
 def means_of(call: Call) -> int:
-    """How many numbers the backward pass needs of the forward pass: kMeans a scale (csrc/math/gan_loss.h)."""
+    """How many means the forward pass saves for the backward pass: kMeans per scale (csrc/math/gan_loss.h)."""
     return 4 * len(call[0]) // 2 if compared(call[2]) == TO_MEAN else 0
 
 
@@ -70,7 +70,7 @@ def info(loss: Any, op: str = "pygan.fused_losses") -> Loss:
 
 
 def discriminator(op: str, real_logits: Any, fake_logits: Any, options: Options) -> Call:
-    """Everything but what the op itself checks: dtypes, devices and sizes."""
+    """Checks everything except dtypes, devices and sizes, which the op checks."""
     real, fake = scales(op, "real_logits", real_logits), scales(op, "fake_logits", fake_logits)
     count = len(fake)
     _check_alike(op, real_logits, fake_logits, real, fake)
@@ -123,7 +123,7 @@ def _call(op: str, logits: list[Tensor], roles: list[int], like: Any, options: O
     check_bool(op, "detach_means", detach_means)
     if detach_means and compared(index) != TO_MEAN:
         raise ValueError(
-            f'{op}: detach_means must be False for loss="{loss}", which compares with no mean, got True'
+            f'{op}: detach_means must be False for loss="{loss}", which uses no means, got True'
         )
     numbers = () if weights is None or isinstance(weights, Tensor) else _weights(op, weights, like)
     return logits, roles, index, smoothing, numbers, reduce, targets, detach_means
@@ -153,9 +153,7 @@ def _targets(
     if generates:
         return (float(first),)
     if first is not None and smoothing != 0.0:
-        raise ValueError(
-            f"{op}: label_smoothing must be 0 where {names[0]} is given, got {smoothing}"
-        )
+        raise ValueError(f"{op}: label_smoothing must be 0 if {names[0]} is given, got {smoothing}")
     own_real, own_fake = loss.targets
     real = own_real - smoothing if first is None else float(first)
     return real, own_fake if second is None else float(second)
@@ -172,15 +170,15 @@ def _check_alike(
 
 
 def factor_of(op: str, weights: Any, logits: Tensor) -> Tensor | None:
-    """The weight of the whole loss where it is a tensor: one number on the logits' device."""
+    """A tensor weight of the whole loss, checked to be 0-d and on the logits' device; None for other weights."""
     if not isinstance(weights, Tensor):
         return None
     if not weights.is_floating_point():
         raise TypeError(f"{op}: weights must be floating, got a tensor of {weights.dtype}")
     if weights.dim() != 0:
         raise ValueError(
-            f"{op}: weights must be 0-d where they are a tensor, got {describe(weights)}; for a weight of each scale "
-            'pass a list of numbers, for one of each sample multiply the terms of reduction="none"'
+            f"{op}: weights must be 0-d if given as a tensor, got {describe(weights)}; for one weight per scale pass "
+            'a list of numbers, for one per sample multiply the terms of reduction="none"'
         )
     if weights.device != logits.device:
         raise ValueError(
@@ -190,7 +188,7 @@ def factor_of(op: str, weights: Any, logits: Tensor) -> Tensor | None:
 
 
 def check(call: Call) -> None:
-    """What gan_loss would refuse, for terms that are made without it."""
+    """Makes gan_loss check a call whose terms are computed without it."""
     logits = [x.detach() for x in call[0]]
     if all(x.device == logits[0].device for x in logits):
         logits = [torch.empty_like(x, device="meta") for x in logits]
@@ -198,7 +196,7 @@ def check(call: Call) -> None:
 
 
 def by_argument(tensors: Sequence[Tensor], like: Any) -> tuple[Any, ...]:
-    """Tensors in the order of a call's logits, as the arguments were: tensors, or lists like `like`."""
+    """Groups tensors in the order of a call's logits by argument: tensors, or lists like `like`."""
     if isinstance(like, Tensor):
         return tuple(tensors)
     scales = len(like)
@@ -208,7 +206,7 @@ def by_argument(tensors: Sequence[Tensor], like: Any) -> tuple[Any, ...]:
 def paired(
     op: str, logits: Sequence[Any], grads: Sequence[Any]
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """The tensors of some of a call's arguments, and their gradients, each checked to be of the other."""
+    """The tensors of some of a call's arguments and their gradients, checked to match."""
     if not 1 <= len(logits) <= len(grads):
         raise ValueError(f"{op}: logits must be 1 to {len(grads)} arguments, got {len(logits)}")
     outputs: list[Tensor] = []
@@ -218,7 +216,7 @@ def paired(
         wanted = [grad] if isinstance(grad, Tensor) else grad
         if isinstance(given, Tensor) != isinstance(grad, Tensor) or len(found) != len(wanted):
             raise ValueError(
-                f"{op}: logits[{i}] must be those of the loss, {describe(grad)}, got {describe(given)}"
+                f"{op}: logits[{i}] must be the loss's logits, {describe(grad)}, got {describe(given)}"
             )
         for k, (x, g) in enumerate(zip(found, wanted)):
             alike = x.shape == g.shape and x.dtype == g.dtype and x.device == g.device
@@ -231,8 +229,8 @@ def paired(
                     f"{_kind(g)}, got {_kind(x)}"
                 )
             raise ValueError(
-                f"{op}: {name} must require a gradient, got a tensor that does not; leave logits out "
-                "of which nothing is learnt, or compute them without torch.no_grad()"
+                f"{op}: {name} must require a gradient, got a tensor that does not; omit logits that need no "
+                "gradient, or compute them without torch.no_grad()"
             )
         outputs += found
         gradients += wanted

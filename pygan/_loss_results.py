@@ -1,4 +1,4 @@
-"""What the functions of :mod:`pygan.fused_losses` return beside the loss."""
+"""What the functions of :mod:`pygan.fused_losses` return in addition to the loss."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Logits: TypeAlias = Tensor | Sequence[Tensor]
 
 
 class LossStats(NamedTuple):
-    """What the loss saw: detached 0-d tensors in the loss's dtype, on the logits' device.
+    """Statistics of the logits: detached 0-d tensors in the loss's dtype, on the logits' device.
 
-    Over all logits of all scales. Those of the real logits are NaN where none were given. Accuracies and
-    sign say how the discriminator decides as the loss has it: by a logit's sign; for ``least_squares``,
-    by the side of the middle between its targets, (1 - label_smoothing) / 2; for the relativistic losses,
-    by the difference to the logit, or the mean, that a logit is compared with. ``wasserstein`` and the
-    relativistic losses leave an offset of the logits undetermined: D(x) and D(G(z)) mean nothing there, and
-    under ``wasserstein`` neither do accuracies and sign.
+    They cover the logits of all scales. Statistics of the real logits are NaN if none were given. Accuracies and
+    signs use the loss's own decision rule: a logit's sign; for ``least_squares``, whether it is above the
+    middle between the targets, (1 - label_smoothing) / 2; for the relativistic losses, the sign of
+    its difference from the logit, or the mean, that it is compared with. ``wasserstein`` and the
+    relativistic losses leave an offset of the logits undetermined, so D(x) and D(G(z)) have no meaning, and
+    for ``wasserstein`` neither do accuracies and signs.
     """
 
     real_logit: Tensor
@@ -31,41 +31,41 @@ class LossStats(NamedTuple):
     fake_logit: Tensor
     """Mean fake logit."""
     d_real: Tensor
-    """Mean D(x), the probability that a real sample is taken for real."""
+    """Mean D(x), the probability that D assigns to a real sample being real."""
     d_fake: Tensor
     """Mean D(G(z))."""
     real_accuracy: Tensor
-    """Share of the real logits that are decided for real (positive, but see above)."""
+    """Fraction of the real logits classified as real (positive, but see above)."""
     fake_accuracy: Tensor
-    """Share of the fake logits that are decided for fake (negative, but see above)."""
+    """Fraction of the fake logits classified as fake (negative, but see above)."""
     real_sign: Tensor
     """Mean sign of the real logits' decisions, the overfitting measure r_t of Karras et al. 2020b (ADA)."""
     jsd_bound: Tensor
-    """Lower bound of the Jensen-Shannon divergence in nats, log 2 - L/2 with L the discriminator's
+    """Lower bound on the Jensen-Shannon divergence in nats, log 2 - L/2 with L the discriminator's
     loss without smoothing (Goodfellow et al. 2014, theorem 1); NaN for the generator, and for losses
     other than non_saturating and minimax."""
     nonfinite: Tensor
     """Number of logits that are NaN or infinite."""
     fake_sign: Tensor
-    """Mean sign of the fake logits' decisions: near -1 where the discriminator sees through all of them."""
+    """Mean sign of the fake logits' decisions: near -1 if the discriminator detects all of them."""
     real_std: Tensor
-    """Standard deviation of the real logits (of all of them: divided by n, not n - 1)."""
+    """Standard deviation of the real logits (divided by n, not n - 1)."""
     fake_std: Tensor
     """Standard deviation of the fake logits."""
 
 
 class LossParts(NamedTuple):
-    """The loss of each side and scale, as people log it: detached, in the loss's dtype, on the logits' device.
+    """The loss of each side and scale, for logging: detached, in the loss's dtype, on the logits' device.
 
-    Without the weights, so that a scale of weight 0 still has its loss; without weights the parts add up to the loss.
-    Of a tensor 0-d; of a list of K scales (K,).
+    Weights are not applied, so that a scale of weight 0 still has a value; without weights, the parts sum to the loss.
+    0-d for a tensor; shape (K,) for a list of K scales.
     """
 
     real: Tensor | None
-    """Of the real logits; None where the loss sees none. Of ``relativistic`` and ``relativistic_hinge``, whose pairs
-    have one loss, the discriminator's stands here and ``fake`` is None."""
+    """The real logits' part; None if the loss does not use them. For ``relativistic`` and ``relativistic_hinge``,
+    whose pairs have a single loss, this is the discriminator's loss, and ``fake`` is None."""
     fake: Tensor | None
-    """Of the fake logits; the generator's loss of such pairs stands here, and ``real`` is None."""
+    """The fake logits' part; for such pairs, this is the generator's loss, and ``real`` is None."""
 
 
 class LossAndGrad(NamedTuple):
@@ -74,27 +74,27 @@ class LossAndGrad(NamedTuple):
     loss: Tensor
     """0-d."""
     grads: tuple[Any, ...]
-    """By each of the logits arguments, in their order: a tensor like it, or a list of tensors."""
+    """The gradient with respect to each logits argument, in order: a tensor like it, or a list of tensors."""
     stats: LossStats | None
-    """None unless asked for."""
+    """None unless requested."""
     parts: LossParts | None = None
-    """None unless asked for."""
+    """None unless requested."""
 
     def backward(self, *logits: Logits, retain_graph: bool = False) -> None:
-        """Hands the gradients to autograd, from the logits on, as ``loss.backward()`` does from a loss.
+        """Runs the backward pass from the logits with these gradients, as ``loss.backward()`` would from the loss.
 
-        It is ``torch.autograd.backward(logits, grads, retain_graph)`` for tensors and lists of them, but goes to
-        autograd's engine directly: for small batches PyTorch's way there takes longer than the engine.
+        Equivalent to ``torch.autograd.backward(logits, grads, retain_graph)`` for tensors and lists of them, but calls
+        autograd's engine directly: for small batches, PyTorch's wrapper takes longer than the engine.
 
         Args:
-            logits: what was given to the function that made this, in the order of :attr:`grads`; those
-                at the end may be left out, as real logits of which nothing is to be learnt.
-            retain_graph: keep the graph behind the logits, for another backward pass through it.
+            logits: the arguments of the function that returned this, in the order of :attr:`grads`; trailing
+                ones may be omitted, such as real logits that need no gradient.
+            retain_graph: keep the graph of the logits, for another backward pass through it.
 
         Raises:
-            ValueError: more logits than gradients; a list where a tensor was given, or of another length;
-                another shape, dtype or device; logits that require no gradient.
-            TypeError: logits that are neither tensors nor lists of them; retain_graph that is no bool.
+            ValueError: more logits than gradients; a list instead of a tensor, or of another length;
+                another shape, dtype or device; logits that do not require a gradient.
+            TypeError: logits that are neither tensors nor lists of them; retain_graph is not a bool.
         """
         op = "pygan.fused_losses.LossAndGrad.backward"
         check_bool(op, "retain_graph", retain_graph)
@@ -103,12 +103,12 @@ class LossAndGrad(NamedTuple):
 
 
 def stats_of(numbers: Tensor) -> LossStats:
-    """The statistics, with which the op's numbers begin."""
+    """The statistics, which come first in the op's numbers."""
     return LossStats(*_ops.scalars(numbers, len(LossStats._fields)))
 
 
 def parts_of(numbers: Tensor, call: arguments.Call, like: Logits) -> LossParts:
-    """The parts, with which the op's numbers end."""
+    """The parts, which come last in the op's numbers."""
     logits, roles, index = call[:3]
     compared = arguments.compared(index)
     count = len(logits) // 2 if compared == arguments.PAIRED else len(logits)
@@ -127,8 +127,8 @@ def parts_of(numbers: Tensor, call: arguments.Call, like: Logits) -> LossParts:
 
 
 def mixable(loss: Tensor, stats: LossStats) -> list[Tensor]:
-    """The loss and numbers of which the whole's are the weighted means of the parts': second moments for standard
-    deviations. In float64, because of a large mean little else is left in float32."""
+    """The loss and the statistics in a form that can be averaged over parts of a batch: standard deviations become
+    second moments. In float64, because a large mean would cancel in float32."""
     loss, *numbers = torch.stack([loss, *stats]).double().unbind()
     wide = LossStats(*numbers)
     second = wide._replace(
@@ -139,7 +139,7 @@ def mixable(loss: Tensor, stats: LossStats) -> list[Tensor]:
 
 
 def mixed(numbers: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, LossStats]:
-    """Loss and statistics of the whole, from the means of mixable ones."""
+    """Loss and statistics of the whole batch, from means of the results of `mixable`."""
     loss, *rest = numbers
     stats = LossStats(*rest)
     stats = stats._replace(

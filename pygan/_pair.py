@@ -16,15 +16,15 @@ __all__ = ["Pair"]
 
 
 class Pair:
-    """A generator and a discriminator, and what is to be known of both.
+    """A generator, a discriminator and the generator's average.
 
     Args:
         g, d: the players.
-        ema: the generator's average, the decay to make one, or None.
+        ema: the generator's average, a decay to create one, or None.
 
     Attributes:
-        g, d: the players, whose networks and optimizers may be replaced.
-        ema: may be replaced too.
+        g, d: the players; their networks and optimizers may be replaced.
+        ema: may also be replaced.
 
     Raises:
         TypeError, ValueError: they do not belong together, or have nothing to train.
@@ -40,7 +40,7 @@ class Pair:
         if isinstance(ema, float):
             if g.units:
                 raise ValueError(
-                    "GANTrainer: ema must be a pygan.EMA where the generator is sharded, made before and "
+                    "GANTrainer: ema must be a pygan.EMA for a sharded generator, created before sharding and "
                     f"sharded like it, got {ema}"
                 )
             self.ema = EMA(g.bare, ema)
@@ -57,11 +57,11 @@ class Pair:
         return self.g.is_parallel or self.d.is_parallel
 
     def prepare(self, verb: str, *trained: Player) -> None:
-        """What every step begins with: that it can train, and networks and optimizers as they are now.
+        """Called at the start of every step: checks that training is possible, and whether anything was replaced.
 
         Raises:
-            RuntimeError: gradients are disabled, or steps left out.
-            TypeError, ValueError: as `check`, or nothing is to be trained.
+            RuntimeError: gradients are disabled, or an optimizer skips its steps.
+            TypeError, ValueError: as for `check`, or there is nothing to train.
         """
         if not torch.is_grad_enabled():
             raise RuntimeError(
@@ -69,7 +69,7 @@ class Pair:
             )
         for player in (self.g, self.d):
             checked.synchronizing(verb, player.optimizer_name, player.optimizer)
-        # Walking the modules at every step costs as much as a small loss.
+        # Only if something changed: walking the modules in every step costs as much as a small loss.
         if self._checked != self._watched():
             self.check()
         for player in trained:
@@ -101,28 +101,28 @@ class Pair:
         self._checked = self._watched()
 
     def look(self) -> None:
-        """Find what is in networks and average as they are now; the next step checks it."""
+        """Update what is known of the current networks and the average; the next step checks them."""
         self._checked = []
         self.g.look()
         self.d.look()
         self._ema_units = [] if self.ema is None else parallel.units("ema", self.ema.module)
 
     def reshard(self) -> None:
-        """Free what sampling has gathered of the average, or else of the generator."""
+        """Free the parameters of the average, or of the generator, that sampling gathered."""
         parallel.reshard(self.g.units if self.ema is None else self._ema_units)
 
     def average(self) -> None:
-        """Move the average on."""
+        """Update the average."""
         if self.ema is not None:
             self.ema.update_parameters(self.g.bare)
 
     def parts(self) -> dict[str, Any]:
-        """Networks and optimizers as they are now, by their names in a state dict."""
+        """The current networks and optimizers, by their names in a state dict."""
         self.look()
         players = (self.g, self.d)
         networks: dict[str, Any] = {player.name: player.bare for player in players}
         return networks | {player.optimizer_name: player.optimizer for player in players}
 
     def _watched(self) -> list[Any]:
-        """What differs where networks, optimizers and average are no longer those that were checked."""
+        """A fingerprint that changes if a network, an optimizer or the average is replaced."""
         return [self.ema, *self.g.watched(), *self.d.watched()]

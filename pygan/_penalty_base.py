@@ -1,4 +1,4 @@
-"""What every penalty of GANTrainer is, and what the trainer does for it: one double backward for all of them."""
+"""The interface of GANTrainer's penalties, and the double backward that they share."""
 
 from __future__ import annotations
 
@@ -16,52 +16,53 @@ __all__ = ["NO_GRADIENT", "Judged", "Penalty", "differentiated", "second_derivat
 
 
 class Judged(NamedTuple):
-    """One side, real or generated, on its way through the discriminator."""
+    """The discriminator's inputs and outputs for one side, real or generated."""
 
     samples: Tensor
-    """(N, ...); requires grad where a penalty asks for it."""
+    """(N, ...); requires grad if a penalty needs it."""
     inputs: Tensor
-    """What the discriminator got: `samples`, augmented and with noise."""
+    """The discriminator's input: `samples`, augmented and with noise."""
     output: Any
-    """What the discriminator returned; None where it was not asked."""
+    """The discriminator's output; None if it was not evaluated."""
     logits: Any
-    """The logits in it: a tensor, or a list of them; None where it was not asked."""
+    """The logits in `output`: a tensor, or a list of tensors; None if it was not evaluated."""
     gradient: Tensor | None = None
-    """(N, elements of a sample), at least float32: the gradient of the sum of the logits by the samples, differentiable
-    in turn, where a penalty asks for it."""
+    """(N, elements of a sample), at least float32: the gradient of the sum of the logits with respect to the samples,
+    itself differentiable; None if no penalty needs it."""
 
 
 class Penalty:
-    """Base class of the penalties. One with ``state_dict`` and ``load_state_dict`` has its state in the trainer's.
+    """Base class of the penalties. If a penalty has ``state_dict`` and ``load_state_dict``, its state becomes part of
+    the trainer's.
 
     Attributes:
-        every: the penalty is computed in every `every`-th discriminator step, and multiplied by `every` ("lazy
-            regularization", Karras et al. 2020a, section 3.1, who also scale Adam's learning rate and betas for it).
+        every: the penalty is computed in every `every`-th discriminator step and multiplied by `every` ("lazy
+            regularization", Karras et al. 2020a, section 3.1, who also rescale Adam's learning rate and betas for it).
     """
 
     every: int = 1
 
     @property
     def differentiates(self) -> frozenset[str]:
-        """Which of "real", "fake" and "probe" need the gradient of their logits: it is in :class:`Judged`, and that of
-        all penalties takes one pass."""
+        """Which of "real", "fake" and "probe" need the gradient of their logits, stored in :class:`Judged`. One pass
+        computes the gradients for all penalties."""
         return frozenset()
 
     @property
     def reads(self) -> frozenset[str]:
-        """Whose of "real" and "fake" logits, or gradients of these, `value` looks at, beside the probe's. (Where the
-        trainer judges the sides separately, a penalty may read one at the most.)"""
+        """Which of the "real" and "fake" logits, or their gradients, `value` uses, besides the probe's. (With
+        ``separate=True``, a penalty may read at most one.)"""
         return frozenset({"real", "fake"})
 
     @property
     def compares(self) -> str | None:
-        """The side, "real" or "fake", whose logits the probe's are compared with: its forward pass is that of the
-        side once more, with the same random numbers and buffers, and leaves no trace in either."""
+        """The side, "real" or "fake", whose logits the probe's are compared with. The probe's forward pass uses the
+        random numbers and buffers of that side's pass, and changes neither."""
         return None
 
     def probe(self, real: Judged, fake: Judged, stream: NoiseStream) -> Tensor | None:
-        """Further inputs (N, ...) at which the discriminator is to be asked, if any; leaves that require a gradient if
-        the penalty differentiates them. It is asked before the discriminator is: real and fake have no logits yet."""
+        """Further inputs (N, ...) for the discriminator, or None; leaves that require a gradient if the penalty
+        differentiates them. Called before the discriminator runs, so real and fake have no logits yet."""
         return None
 
     def value(self, real: Judged, fake: Judged, probe: Judged | None, step: int) -> Tensor:
@@ -70,10 +71,10 @@ class Penalty:
 
 
 NO_GRADIENT = (
-    "GANTrainer: logits, loss and penalties must be differentiable by {}, got one that is not (neither augment, nor a "
-    "network, nor a loss of your own may detach what it is given)"
+    "GANTrainer: logits, loss and penalties must be differentiable with respect to {}, got one that is not (neither "
+    "augment, nor a network, nor a custom loss may detach its inputs)"
 )
-# What torch says where there are none: of single ops, of autograd functions, and of compiled networks.
+# torch's messages for a missing second derivative: of an op, an autograd function, a compiled network.
 _NO_SECOND = re.compile(
     "derivative for|once_differentiable|donated buffers|not currently support double backward"
 )
@@ -82,7 +83,7 @@ _NO_SECOND = re.compile(
 def differentiated(
     penalties: Sequence[Penalty], real: Judged, fake: Judged, probes: Sequence[Judged | None]
 ) -> tuple[Judged, Judged, list[Judged | None]]:
-    """The same with the gradients that the penalties ask for, all from one backward pass.
+    """The arguments with the gradients that the penalties need, computed in one backward pass.
 
     Raises:
         RuntimeError: logits do not depend on their samples.
@@ -106,8 +107,7 @@ def differentiated(
 
 @contextmanager
 def second_derivatives(penalties: Sequence[Penalty]) -> Iterator[None]:
-    """Within it, where the penalties are differentiated, torch's error for an op without a second derivative says what
-    to do."""
+    """Context manager that explains torch's error for an op without a second derivative, if a penalty needs one."""
     try:
         yield
     except RuntimeError as error:
@@ -117,5 +117,5 @@ def second_derivatives(penalties: Sequence[Penalty]) -> Iterator[None]:
         raise RuntimeError(
             f"GANTrainer: the discriminator must have second derivatives for {', '.join(names)}, got: {error} "
             "(R1 and R2 with sigma= need none; scaled_dot_product_attention has them within "
-            "torch.nn.attention.sdpa_kernel(SDPBackend.MATH), a compiled network where it is not compiled)"
+            "torch.nn.attention.sdpa_kernel(SDPBackend.MATH); a compiled network must not be compiled)"
         ) from error

@@ -1,4 +1,4 @@
-"""What the penalties' functions ask of their arguments, and the reduction that they share."""
+"""Argument checks of the penalty functions, and their reduction."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pygan._validation import describe, number, scales
 
 
 def batch(op: str, name: str, samples: Any) -> None:
-    """That the samples are floating, (N, ...), and some."""
+    """Checks that the samples are a non-empty floating-point tensor (N, ...)."""
     if not isinstance(samples, Tensor) or not samples.is_floating_point():
         got = str(samples.dtype) if isinstance(samples, Tensor) else describe(samples)
         raise TypeError(f"{op}: {name} must be a floating tensor, got {got}")
     if samples.dim() == 0 or samples.numel() == 0:
         raise ValueError(
-            f"{op}: {name} must be a batch (N, ...) that is not empty, got {describe(samples)}"
+            f"{op}: {name} must be a non-empty batch (N, ...), got {describe(samples)}"
         )
 
 
 def logits(op: str, name: str, given: Any, n: int, whose: str = "the samples'") -> list[Tensor]:
-    """A tensor or a list of them, with logits for each of n samples."""
+    """Checks a tensor or a list of tensors with logits for each of n samples; returns a list."""
     listed = scales(op, name, given)
     for x in listed:
-        # squeeze() leaves no dimension of a batch of one.
+        # squeeze() turns a batch of one into a 0-d tensor.
         if x.shape[:1] != (n,) and not (n == 1 and x.dim() == 0):
             raise ValueError(
                 f"{op}: {name} must have {whose} first dimension, {n}, got {describe(x)}"

@@ -1,4 +1,4 @@
-"""Player: a network that GANTrainer trains, generator or discriminator, with its optimizer and its wrapping."""
+"""Player: a network that GANTrainer trains, generator or discriminator, with its optimizer and wrappers."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ __all__ = ["Player"]
 
 
 class Player:
-    """One of the two networks of the game.
+    """One of the two networks of a GAN.
 
     Args:
         name: "generator" or "discriminator", for messages.
         network: may be wrapped by DistributedDataParallel or torch.compile, or sharded by `fully_shard`.
-        optimizer: of the network's parameters.
+        optimizer: the optimizer of the network's parameters.
 
     Attributes:
-        network, optimizer: may be replaced; `look` finds what is in them then.
-        optimizer_name: what GANTrainer calls the optimizer.
-        parameters: the network's.
+        network, optimizer: may be replaced; call `look` afterwards.
+        optimizer_name: the name of GANTrainer's argument for the optimizer.
+        parameters: the network's parameters.
         bare: the network without its wrappers.
-        batch_norms: the modules of it that normalize by the batch.
-        units: the modules that `fully_shard` was applied to.
+        batch_norms: its BatchNorm modules.
+        units: the modules to which `fully_shard` was applied.
         is_parallel: whether several processes train the network together.
-        draws: whether the network draws from the device's generator, as dropout does; None: not known.
+        draws: whether the network draws from the device's generator, as dropout does; None if unknown.
     """
 
     def __init__(self, name: str, network: nn.Module, optimizer: Optimizer) -> None:
@@ -43,10 +43,10 @@ class Player:
         self.look()
 
     def look(self) -> None:
-        """Find what is in the network, and under its wrappers, as it is now. At every forward pass it costs 100 µs.
+        """Update the attributes from the current network and its wrappers. Too slow for every forward pass (100 µs).
 
         Raises:
-            TypeError, ValueError: the network is sharded in another way.
+            TypeError, ValueError: the network is sharded in an unsupported way.
         """
         self.parameters = list(self.network.parameters())
         bare = parallel.unwrapped(self.network)
@@ -58,8 +58,8 @@ class Player:
         self.is_parallel = self._wrapper is not None or bool(self.units)
 
     def watched(self) -> list[Any]:
-        """What differs where network, optimizer or what they hold are no longer those that were checked. A layer
-        that was replaced shows by its parameters, which get no gradient any more."""
+        """A fingerprint that changes if the network, the optimizer or their contents are replaced. A replaced layer is
+        detected by its parameters, which no longer get a gradient."""
         watched: list[Any] = [self.network, self.optimizer]
         for group in getattr(self.optimizer, "param_groups", ()):
             watched += map(id, group["params"])
@@ -76,7 +76,7 @@ class Player:
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Within it, the parameters require no gradient."""
+        """Context manager in which the parameters do not require gradients."""
         thawed = [p for p in self.parameters if p.requires_grad]
         try:
             for p in thawed:
@@ -87,23 +87,23 @@ class Player:
                 p.requires_grad_(True)
 
     def no_sync(self, wanted: bool = True) -> AbstractContextManager[None]:
-        """The context of a forward pass whose gradients DistributedDataParallel is not to reduce, if `wanted`."""
+        """Context of a forward pass whose gradients DistributedDataParallel must not reduce, if `wanted`."""
         return parallel.without_sync(self._wrapper, wanted)
 
     def sync_buffers(self) -> None:
-        """Give every process the first one's buffers now."""
+        """Broadcast the first process's buffers to all processes."""
         parallel.sync_buffers(self._wrapper)
 
     def reshard(self) -> None:
-        """Free what forward passes without a backward have gathered."""
+        """Free the parameters gathered by forward passes without a backward pass."""
         parallel.reshard(self.units)
 
     def gathered(self, wanted: bool) -> AbstractContextManager[None]:
-        """Within it, if `wanted`, a backward pass leaves sharded parameters gathered for another one."""
+        """Context in which, if `wanted`, a backward pass keeps sharded parameters gathered for another one."""
         return parallel.gathered_throughout(self.units if wanted else [])
 
     def zero_grad(self) -> None:
-        # What optimizer.zero_grad does, without its 20 µs of records for the profiler.
+        # Like optimizer.zero_grad, without its 20 µs of profiler bookkeeping.
         for group in self.optimizer.param_groups:
             for p in group["params"]:
                 p.grad = None
@@ -114,7 +114,7 @@ class Player:
         scaler: torch.amp.GradScaler | None,
         update_if: Callable[[list[nn.Parameter]], bool] | None,
     ) -> None:
-        """The optimizer's step, unless `update_if` says no, with the gradient clipped to `max_norm`."""
+        """The optimizer's step, with the gradient clipped to `max_norm`; skipped if `update_if` returns False."""
         if update_if is not None and not update_if(self.parameters):
             return
         if scaler is not None and max_norm is not None:
@@ -126,5 +126,5 @@ class Player:
         else:
             scaler.step(self.optimizer)
             scaler.update()
-        # An autocast region around the step, or around many, keeps the casts of the weights as they were before.
+        # An enclosing autocast region would otherwise keep using casts of the old weights.
         torch.clear_autocast_cache()

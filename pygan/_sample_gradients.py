@@ -1,4 +1,4 @@
-"""Gradients of a discriminator's logits by the samples, and what the penalties make of them."""
+"""Gradients of a discriminator's logits with respect to the samples, and the penalties on them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["gradient_penalty", "interpolate", "r1", "r1_and_r2", "r2"]
 
 
 def r1(samples: Tensor, logits: Any, gamma: float, *, reduction: str = "mean") -> Tensor:
-    r"""γ/2 · E‖∇D(x)‖² (Mescheder et al. 2018, eq. 9), for a loop of your own.
+    r"""γ/2 · E‖∇D(x)‖² (Mescheder et al. 2018, eq. 9), for your own training loop.
 
         real = real.requires_grad_()
         real_logits = D(real)
@@ -23,26 +23,26 @@ def r1(samples: Tensor, logits: Any, gamma: float, *, reduction: str = "mean") -
         loss = loss + pygan.penalties.r1(real, real_logits, gamma=10.0)
 
     Args:
-        samples: real samples (N, ...) that require a gradient, as the discriminator got them.
-        logits: what it returned for them: a tensor (N, ...), or a list of such, whose sum for each sample is
-            differentiated.
+        samples: the real samples (N, ...) given to the discriminator; they must require a gradient.
+        logits: the discriminator's logits for them: a tensor (N, ...), or a list of such tensors. Their sum for each
+            sample is differentiated.
         gamma: γ, positive.
-        reduction: "mean", a 0-d tensor; or "none", the penalty of each sample, (N,), as for reports.
+        reduction: "mean", a 0-d tensor; or "none", the penalty of each sample, (N,).
 
     Returns:
-        The penalty, at least float32, differentiable by the discriminator's parameters.
+        The penalty, at least float32, differentiable with respect to the discriminator's parameters.
 
     Raises:
-        TypeError: samples that are no floating tensor; logits that are no tensors; a gamma that is no number.
-        ValueError: samples without a batch, or that require no gradient; logits whose first dimension is not that of
-            the samples, such as their mean; a gamma out of range; an unknown reduction.
+        TypeError: samples is not a floating-point tensor; logits are not tensors; gamma is not a number.
+        ValueError: samples without a batch, or that do not require a gradient; logits whose first dimension is not that
+            of the samples, such as their mean; gamma out of range; an unknown reduction.
         RuntimeError: the logits do not depend on the samples.
     """
     return _zero_centered("pygan.penalties.r1", samples, logits, gamma, reduction)
 
 
 def r2(samples: Tensor, logits: Any, gamma: float, *, reduction: str = "mean") -> Tensor:
-    """:func:`r1` on generated samples, ``fake.detach().requires_grad_()``; for both see :func:`r1_and_r2`."""
+    """:func:`r1` on generated samples, ``fake.detach().requires_grad_()``. For both, see :func:`r1_and_r2`."""
     return _zero_centered("pygan.penalties.r2", samples, logits, gamma, reduction)
 
 
@@ -75,26 +75,26 @@ def r1_and_r2(
     *,
     reduction: str = "mean",
 ) -> Tensor | tuple[Tensor, Tensor]:
-    r"""γ/2 · (E‖∇D(x)‖² + E‖∇D(G(z))‖²), as R3GAN has it (Huang et al. 2024), from one double backward.
+    r"""γ/2 · (E‖∇D(x)‖² + E‖∇D(G(z))‖²), as in R3GAN (Huang et al. 2024), with one double backward.
 
         real, fake = real.requires_grad_(), fake.detach().requires_grad_()
         real_logits, fake_logits = D(torch.cat([real, fake])).chunk(2)
         loss = pygan.fused_losses.discriminator_loss(real_logits, fake_logits, loss="relativistic")
         loss = loss + pygan.penalties.r1_and_r2(real, fake, real_logits, fake_logits, gamma=1.0)
 
-    The logits may be of one forward pass, as here, or of two. In one, a discriminator in which samples see each other
-    (BatchNorm, minibatch standard deviation) has gradients from one side to the other, which are part of the penalty.
+    The logits may come from one forward pass, as here, or from two. In a joint pass, layers that mix samples
+    (BatchNorm, minibatch standard deviation) have gradients from one side to the other, which are part of the penalty.
 
     Args:
-        real, fake: samples (N, ...) and (M, ...), each a tensor of its own that requires a gradient, before they are
-            joined; neither may be computed from the other.
-        real_logits, fake_logits: the discriminator's for them, each as for :func:`r1`.
-        gamma: γ of both, positive.
+        real, fake: samples (N, ...) and (M, ...) before they are joined, two separate tensors that require a gradient;
+            neither may be computed from the other.
+        real_logits, fake_logits: the discriminator's logits for them, each as for :func:`r1`.
+        gamma: γ of both penalties, positive.
         reduction: "mean", the sum of the two means; or "none", the penalties of the real samples (N,) and those of the
             generated ones (M,).
 
     Raises:
-        TypeError, ValueError, RuntimeError: as :func:`r1`.
+        TypeError, ValueError, RuntimeError: as for :func:`r1`.
     """
     op = "pygan.penalties.r1_and_r2"
     if real is fake:
@@ -115,20 +115,20 @@ def gradient_penalty(
     one_sided: bool = False,
     reduction: str = "mean",
 ) -> Tensor:
-    r"""weight · E(‖∇D(x)‖ − target)², one norm for each sample, for a loop of your own.
+    r"""weight · E(‖∇D(x)‖ − target)², with one norm per sample, for your own training loop.
 
         x = pygan.penalties.interpolate(real, fake)
         penalty = pygan.penalties.gradient_penalty(x, D(x))  # WGAN-GP: Gulrajani et al. 2017, eq. 3
 
     Args:
-        samples, logits, reduction: as for :func:`r1`. The samples are between real and generated ones for WGAN-GP, real
-            or generated ones for others, near real ones for DRAGAN (Kodali et al. 2017).
+        samples, logits, reduction: as for :func:`r1`. WGAN-GP uses samples between real and generated ones, DRAGAN
+            (Kodali et al. 2017) samples near real ones, other methods real or generated ones.
         weight: λ, positive.
-        target: the norm that is aimed at, not negative.
-        one_sided: only norms above the target are penalized (Petzka et al. 2018).
+        target: the target norm, non-negative.
+        one_sided: penalize only norms above the target (Petzka et al. 2018).
 
     Raises:
-        TypeError, ValueError, RuntimeError: as :func:`r1`; a target out of range; one_sided that is no bool.
+        TypeError, ValueError, RuntimeError: as for :func:`r1`; target out of range; one_sided is not a bool.
     """
     op = "pygan.penalties.gradient_penalty"
     check_bool(op, "one_sided", one_sided)
@@ -136,7 +136,7 @@ def gradient_penalty(
     weight = checked.positive(op, "weight", weight)
     target = number(op, "target", target)
     if not 0.0 <= target < float("inf"):
-        raise ValueError(f"{op}: target must be finite and not negative, got {target}")
+        raise ValueError(f"{op}: target must be finite and non-negative, got {target}")
     (gradient,) = _checked_gradients(op, {"": (samples, logits)})
     excess = torch.linalg.vector_norm(gradient, dim=1) - target
     if one_sided:
@@ -145,17 +145,18 @@ def gradient_penalty(
 
 
 def interpolate(real: Tensor, fake: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-    """Points drawn uniformly on the lines between pairs of real and generated samples, one share for each sample.
+    """Points drawn uniformly on the lines between pairs of real and generated samples, one point per pair.
 
     Args:
-        real, fake: (N, ...), floating tensors of one shape on one device. Under autocast they may differ in dtype.
-        generator: to draw the shares from; None: PyTorch's default one.
+        real, fake: (N, ...), floating-point tensors of the same shape and device. Under autocast their dtypes may
+            differ.
+        generator: the generator to draw the positions from; None: PyTorch's default one.
 
     Returns:
         A leaf (N, ...) that requires a gradient.
 
     Raises:
-        TypeError: real or fake is no floating tensor.
+        TypeError: real or fake is not a floating-point tensor.
         ValueError: the shapes or devices differ, or there is no batch.
     """
     op = "pygan.penalties.interpolate"
@@ -163,23 +164,23 @@ def interpolate(real: Tensor, fake: Tensor, *, generator: torch.Generator | None
     checked.batch(op, "fake", fake)
     if real.shape != fake.shape:
         raise ValueError(
-            f"{op}: real and fake must have one shape, got {tuple(real.shape)} and {tuple(fake.shape)}"
+            f"{op}: real and fake must have the same shape, got {tuple(real.shape)} and {tuple(fake.shape)}"
         )
     if real.device != fake.device:
         raise ValueError(
-            f"{op}: real and fake must be on one device, got {real.device} and {fake.device}"
+            f"{op}: real and fake must be on the same device, got {real.device} and {fake.device}"
         )
     shape = (len(real), *[1] * (real.dim() - 1))
     share = torch.rand(shape, generator=generator, device=real.device)
     return between(real, fake, share)
 
 
-# --- what the trainer's penalties share -----------------------------------------------------------
+# --- shared with the trainer's penalties ----------------------------------------------------------
 
 
 def gradients_by_sample(logits: Sequence[Any], samples: Sequence[Tensor]) -> list[Tensor | None]:
-    """For each of the samples, which have logits each, (N, elements of a sample), at least float32: the gradient of the
-    sum of all logits by them, differentiable in turn; None where no logits depend on them. One backward pass."""
+    """For each tensor of samples, the gradient of the sum of all logits, (N, elements of a sample), at least float32
+    and itself differentiable; None if no logits depend on the samples. Takes one backward pass."""
     listed = [x for each in logits for x in ([each] if isinstance(each, Tensor) else each)]
     sums = [x.sum() for x in listed if x.requires_grad]
     if not sums:
@@ -192,15 +193,15 @@ def gradients_by_sample(logits: Sequence[Any], samples: Sequence[Tensor]) -> lis
 
 
 def between(real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
-    """A leaf: `share` of the real samples, the rest of the generated ones."""
-    # Under autocast the generated samples may be of lower precision than the real ones.
+    """A leaf: `share` times the real samples plus 1 - `share` times the generated ones."""
+    # Under autocast the generated samples may have lower precision than the real ones.
     dtype = torch.promote_types(real.dtype, fake.dtype)
     a, b = wide(real.detach().to(dtype)), wide(fake.detach().to(dtype))
     return torch.lerp(b, a, share.to(a.dtype)).to(dtype).requires_grad_()
 
 
 def wide(x: Tensor) -> Tensor:
-    """At least float32, in which the squares of an fp16 gradient neither vanish nor overflow."""
+    """x in at least float32, so that the squares of an fp16 gradient neither underflow nor overflow."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -219,14 +220,14 @@ def _zero_centered_of(
 
 
 def _checked_gradients(op: str, sides: dict[str, tuple[Any, Any]]) -> list[Tensor]:
-    """Of samples and logits by their side's name, which is empty where there is one."""
+    """The gradients for (samples, logits) by the side's name, which is empty for a single side."""
     for side, (samples, logits) in sides.items():
         name = side or "samples"
         checked.batch(op, name, samples)
         if not samples.requires_grad:
             raise ValueError(
-                f"{op}: {name} must require a gradient ({name}.requires_grad_()) before the discriminator sees them, "
-                "got some that do not"
+                f"{op}: {name} must require a gradient ({name}.requires_grad_()) before they go through the "
+                "discriminator, got samples that do not"
             )
         if side:
             checked.logits(op, f"{side}_logits", logits, len(samples), f"{side}'s")
@@ -239,8 +240,8 @@ def _checked_gradients(op: str, sides: dict[str, tuple[Any, Any]]) -> list[Tenso
         if gradient is None:
             names = (f"{side}_logits", side) if side else ("logits", "the samples")
             raise RuntimeError(
-                f"{op}: {names[0]} must depend on {names[1]}, got some that do not; compute them from "
-                "that very tensor, not from a copy or a part of it, and not under torch.no_grad()"
+                f"{op}: {names[0]} must depend on {names[1]}, got logits that do not; compute them from "
+                "the same tensor, not from a copy or a part of it, and not under torch.no_grad()"
             )
         found.append(gradient)
     return found

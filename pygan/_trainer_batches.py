@@ -21,15 +21,15 @@ class Share(NamedTuple):
     """A process's part of a batch."""
 
     first: int | None
-    """Index of its first sample; None where one process has the whole batch."""
+    """Index of its first sample; None if one process has the whole batch."""
     weight: float
-    """Of the mean over its samples in the mean over the processes."""
+    """Weight of the mean over its samples in the mean over the processes."""
     total: int
-    """Samples of the whole batch."""
+    """Number of samples of the whole batch."""
 
 
 class Batch(NamedTuple):
-    """What a step of one network is of."""
+    """The data of one network's step."""
 
     n: int
     real: Tensor | None
@@ -47,7 +47,7 @@ class Part(NamedTuple):
     latent: Tensor | None
     labels: Any
     weight: float
-    """Its share of the process's samples."""
+    """Its fraction of the process's samples."""
     first: bool
     last: bool
 
@@ -74,7 +74,7 @@ def one_per_step(given: Tensor | Sequence[Tensor], d_steps: int) -> Sequence[Ten
     dims = [batch.dim() for batch in batches]
     if len(set(dims)) > 1:
         raise ValueError(
-            "GANTrainer.step: real must hold batches of as many dimensions, one for each discriminator step "
+            "GANTrainer.step: real must hold batches with the same number of dimensions, one per discriminator step "
             f"(a batch and its labels are step(x, labels)), got {dims}"
         )
     return batches
@@ -83,18 +83,18 @@ def one_per_step(given: Tensor | Sequence[Tensor], d_steps: int) -> Sequence[Ten
 def labels_per_step(
     given: Any, real: Tensor | Sequence[Tensor], reals: Sequence[Tensor]
 ) -> list[Any]:
-    """The labels of each of the real batches, given as these are: by themselves, or in a sequence."""
+    """The labels of each real batch, given like the batches: directly, or in a sequence."""
     labels = given
     if given is None or isinstance(real, Tensor):
         labels = [given] * len(reals)
     elif not isinstance(given, (list, tuple)):
         raise TypeError(
-            "GANTrainer.step: labels must be a sequence like real, with those of each batch, got "
+            "GANTrainer.step: labels must be a sequence like real, with the labels of each batch, got "
             f"{describe(given)}"
         )
     if len(labels) != len(reals):
         raise ValueError(
-            f"GANTrainer.step: labels must hold those of each of the {len(reals)} batches, got {len(labels)}"
+            f"GANTrainer.step: labels must hold labels for each of the {len(reals)} batches, got {len(labels)}"
         )
     for its_labels, batch in zip(labels, reals, strict=True):
         checked.labels("step", its_labels, len(batch))
@@ -102,7 +102,7 @@ def labels_per_step(
 
 
 def totals_per_step(total: int | Sequence[int] | None, d_steps: int) -> list[int | None]:
-    """The sizes of whole batches, one for each discriminator step."""
+    """The sizes of the whole batches, one per discriminator step."""
     totals: Any = total if isinstance(total, (list, tuple)) else [total] * d_steps
     if len(totals) != d_steps:
         raise ValueError(
@@ -112,14 +112,14 @@ def totals_per_step(total: int | Sequence[int] | None, d_steps: int) -> list[int
 
 
 def share_of(verb: str, n: int, total: int | None, *, is_parallel: bool) -> Share:
-    """The share that n samples are of a batch of `total`."""
+    """The process's share, n samples of a batch of `total`."""
     if total is not None:
         check_int(f"GANTrainer.{verb}", "total", total)
     if is_parallel:
         return Share(*parallel.first_of_share(f"GANTrainer.{verb}", n, total))
     if total not in (None, n):
         raise ValueError(
-            f"GANTrainer.{verb}: total must be the batch's {n} samples where no network is wrapped or "
+            f"GANTrainer.{verb}: total must be the batch's {n} samples if no network is wrapped or "
             f"sharded for several processes, got {total}"
         )
     return Share(None, 1.0, n)
@@ -128,7 +128,7 @@ def share_of(verb: str, n: int, total: int | None, *, is_parallel: bool) -> Shar
 def parts_of(batch: Batch, micro_batches: int) -> Iterator[Part]:
     """The micro-batches of a batch."""
     n, share = batch.n, batch.share
-    # Equally many in all processes: LeCam reduces over them in each part.
+    # The same number of parts in all processes: LeCam reduces over the processes in each part.
     least = n if share.first is None else share.total // torch.distributed.get_world_size()
     parts = max(1, min(micro_batches, least))
     if parts == 1:
@@ -142,7 +142,7 @@ def parts_of(batch: Batch, micro_batches: int) -> Iterator[Part]:
 
 
 def placed(streams: list[NoiseStream], share: Share) -> AbstractContextManager[None]:
-    """Within it, what the streams draw for a sample is what they would draw for it in one process."""
+    """Context manager in which the streams draw for each sample what a single process would draw."""
     return parallel.NOTHING if share.first is None else _beginning_at(streams, share.first)
 
 

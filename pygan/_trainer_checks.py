@@ -1,4 +1,4 @@
-"""What GANTrainer asks of its arguments: each check raises an error that names the argument, and changes nothing."""
+"""Checks of GANTrainer's arguments: each raises an error that names the argument, and changes nothing."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def latent(value: Any) -> None:
     if value is None or callable(value) or (shape and all(is_int(size, 1) for size in shape)):
         return
     raise ValueError(
-        f"{_NAME}: latent must be a positive int, a shape of such, a callable or None, got {value!r}"
+        f"{_NAME}: latent must be a positive int, a shape, a callable or None, got {value!r}"
     )
 
 
 def latent_shape(value: int | Sequence[int]) -> tuple[int, ...]:
-    """Of a single latent."""
+    """The shape of a single latent."""
     return (value,) if isinstance(value, int) else tuple(value)
 
 
 def latents(value: Any, n: int) -> Tensor:
-    """What a callable returned for the n samples of a batch."""
+    """Checks the latents that a callable returned for a batch of n samples."""
     if not isinstance(value, Tensor) or value.dim() == 0 or len(value) != n:
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(
@@ -79,15 +79,13 @@ def loss(value: Any, label_smoothing: float, weights: Any) -> None:
     else:
         if label_smoothing != 0.0:
             raise ValueError(
-                f"{_NAME}: label_smoothing must be 0 for a loss of one's own, got {label_smoothing}"
+                f"{_NAME}: label_smoothing must be 0 for a custom loss, got {label_smoothing}"
             )
         if weights is not None:
-            raise ValueError(
-                f"{_NAME}: weights must be None for a loss of one's own, got {weights}"
-            )
+            raise ValueError(f"{_NAME}: weights must be None for a custom loss, got {weights}")
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"{_NAME}: label_smoothing must be from 0 to 1, got {label_smoothing}")
-    if isinstance(value, str):  # whether the loss has such labels and weights at all, the op says
+    if isinstance(value, str):  # the op checks whether the loss supports the labels and weights
         logits: Any = torch.zeros(1)
         if isinstance(weights, (list, tuple)):
             logits = [logits] * len(weights)
@@ -97,82 +95,82 @@ def loss(value: Any, label_smoothing: float, weights: Any) -> None:
 
 
 def reused(value: Any, d_steps: int, micro_batches: int) -> None:
-    """That generated samples can be used again for the generator's step."""
+    """Checks that generated samples can be reused in the generator's step."""
     check_bool(_NAME, "reuse_fakes", value)
     if value and d_steps != 1:
         raise ValueError(
-            f"{_NAME}: d_steps must be 1 with reuse_fakes, because the generator's step judges the samples of one "
+            f"{_NAME}: d_steps must be 1 with reuse_fakes, because the generator's step uses the samples of one "
             f"discriminator step, got {d_steps}"
         )
     if value and micro_batches != 1:
         raise ValueError(
-            f"{_NAME}: micro_batches must be 1 with reuse_fakes, which keeps what the generator's backward pass needs "
-            f"during the discriminator's step, of all parts, got {micro_batches}"
+            f"{_NAME}: micro_batches must be 1 with reuse_fakes, which keeps the generator's graph for the whole batch "
+            f"during the discriminator's step, got {micro_batches}"
         )
 
 
 def adversarial(weight: Any, start: int, generator_terms: Any) -> None:
-    """The weight of the adversarial loss, and whether there is another one before it starts."""
+    """Checks the adversarial loss's weight, and that there is another loss before it starts."""
     if isinstance(weight, Tensor):
         if weight.requires_grad:
             raise ValueError(
-                f"{_NAME}: adversarial_weight must not require a gradient, which it would not get, got "
+                f"{_NAME}: adversarial_weight must not require a gradient, because it is not trained, got "
                 f"{describe(weight)}"
             )
         if weight.dim() != 0 or not weight.is_floating_point():
             raise ValueError(
-                f"{_NAME}: adversarial_weight must be a 0-d floating tensor, if a tensor, got {describe(weight)}"
+                f"{_NAME}: adversarial_weight must be 0-d and floating-point if it is a tensor, got {describe(weight)}"
             )
     elif isinstance(weight, (Adaptive, DiffusionMixture)):
         raise TypeError(
-            f"{_NAME}: adversarial_weight must be a schedule that follows the number of steps, got "
+            f"{_NAME}: adversarial_weight must be a schedule that depends on the step count alone, got "
             f"{type(weight).__name__}"
         )
     elif callable(weight):  # a schedule too
         pass
     elif not 0 <= number(_NAME, "adversarial_weight", weight) < float("inf"):
         raise ValueError(
-            f"{_NAME}: adversarial_weight must be finite and not negative, got {weight}"
+            f"{_NAME}: adversarial_weight must be finite and non-negative, got {weight}"
         )
     if start > 0 and generator_terms is None:
         raise ValueError(
-            f"{_NAME}: generator_terms must be given with discriminator_start, before which the generator learns from "
-            "them alone, got None"
+            f"{_NAME}: generator_terms must be given with discriminator_start, because they are the generator's only "
+            "loss before it, got None"
         )
 
 
 def judging(
     batch_norms: list[_BatchNorm], loss: Any, penalties: list[Penalty], *, joint: Any, separate: Any
 ) -> None:
-    """That the discriminator can judge real and generated samples in one batch, or each by itself."""
+    """Checks that the discriminator can process real and generated samples jointly, or separately."""
     for name, value in {"joint": joint, "separate": separate}.items():
         check_bool(_NAME, name, value)
     if joint and separate:
         raise ValueError(f"{_NAME}: separate must be False with joint, got True for both")
     if joint and any(norm.training or norm.running_mean is None for norm in batch_norms):
         raise ValueError(
-            f"{_NAME}: joint must be False for a discriminator with BatchNorm, whose statistics of real and generated "
-            "samples together are another algorithm, got True"
+            f"{_NAME}: joint must be False for a discriminator with BatchNorm, because statistics over real and "
+            "generated samples together change the algorithm, got True"
         )
     if not separate:
         return
     if not isinstance(loss, str) or fused_losses.compares(loss):
         raise ValueError(
-            f"{_NAME}: separate must be False for a loss that compares real with generated samples, or is your own, "
-            f"got True with {loss!r}"
+            f"{_NAME}: separate must be False for a custom loss and for a loss that compares real with generated "
+            f"samples, got True with {loss!r}"
         )
     for penalty in penalties:
         needed = {*penalty.differentiates, penalty.compares or "probe"} - {"probe"}
         reads = penalty.reads
         if not isinstance(reads, (set, frozenset)) or not needed <= reads <= {"real", "fake"}:
             raise ValueError(
-                f'{_NAME}: {type(penalty).__name__}.reads must be a set of the sides whose logits it looks at, "real" '
-                f'or "fake", with all that it differentiates or compares, {sorted(needed)}, got {reads!r}'
+                f'{_NAME}: {type(penalty).__name__}.reads must be a set of "real" and "fake", the sides whose logits '
+                f"it uses, and include the sides it differentiates or compares, {sorted(needed)}, got {reads!r}"
             )
     both = [type(penalty).__name__ for penalty in penalties if len(penalty.reads) > 1]
     if both:
         raise ValueError(
-            f"{_NAME}: separate must be False for penalties of both sides' logits, got True with {', '.join(both)}"
+            f"{_NAME}: separate must be False for penalties on both sides' logits, got True with {', '.join(both)}"
         )
 
 
@@ -183,32 +181,32 @@ def pool(value: Any, *, is_parallel: bool) -> None:
         raise TypeError(f"{_NAME}: pool must be a pygan.FakePool or None, got {describe(value)}")
     if is_parallel:
         raise ValueError(
-            f"{_NAME}: pool must be None where several processes train, each of which would have samples of its own "
-            "that no state dict holds, got a FakePool"
+            f"{_NAME}: pool must be None in distributed training, because the state dict would not hold the other "
+            "processes' pools, got a FakePool"
         )
 
 
 def poolable(verb: str, pool: FakePool | None, n: int, micro_batches: int) -> None:
-    """That the pool takes the samples of a batch of n."""
+    """Checks that a batch of n samples fits into the pool."""
     size = -(-n // min(n, micro_batches))
     if pool is not None and size > pool.size:
         raise ValueError(
-            f"{_NAME}.{verb}: pool must have a size of at least {size}, the samples that come at once, got {pool!r}"
+            f"{_NAME}.{verb}: pool must have a size of at least {size}, the number of samples per call, got {pool!r}"
         )
 
 
 def between(name: str, value: float | None, low: float, high: float) -> None:
-    """None, or a number that lies between the two, neither of which it may be."""
+    """Checks that the value is None, or a number strictly between the two."""
     if value is None:
         return
-    # As a float: an int beyond its range would not be less than infinity there.
+    # As a float, because an int beyond float's range still compares as less than infinity.
     if not is_number(value) or not low < number(_NAME, name, value) < high:
         must = "positive and finite" if high == float("inf") else f"between {low:g} and {high:g}"
         raise ValueError(f"{_NAME}: {name} must be a number, {must}, or None, got {value!r}")
 
 
 def average(value: Any) -> None:
-    """A decay, or the average itself."""
+    """Checks a decay, or the average itself."""
     if isinstance(value, AveragedModel):
         return
     if isinstance(value, nn.Module):
@@ -219,12 +217,11 @@ def average(value: Any) -> None:
 
 
 def average_of(value: AveragedModel, parameters: list[nn.Parameter]) -> None:
-    """That it can average them."""
+    """Checks that the average fits the generator's parameters."""
     own, theirs = ([x.shape for x in given] for given in (value.module.parameters(), parameters))
     if own != theirs:
         raise ValueError(
-            f"{_NAME}: ema must be an average of the generator, whose parameters have other shapes, got one of another "
-            "network"
+            f"{_NAME}: ema must be an average of the generator, got one whose parameters have other shapes"
         )
 
 
@@ -290,15 +287,15 @@ def batch(verb: str, name: str, value: Tensor) -> None:
         raise TypeError(f"{_NAME}.{verb}: {name} must be a tensor, got {type(value).__name__}")
     if value.dim() == 0 or value.numel() == 0:
         raise ValueError(
-            f"{_NAME}.{verb}: {name} must be a batch (N, ...) that is not empty, got shape {tuple(value.shape)}"
+            f"{_NAME}.{verb}: {name} must be a non-empty batch (N, ...), got shape {tuple(value.shape)}"
         )
 
 
 def convertible(
     verb: str, real: Tensor, noise: Any, penalties: list[Penalty], augment: Any
 ) -> None:
-    """That a batch of integers, as images are stored, is converted before it meets noise or a penalty: the generated
-    samples are floating, and would be of another range."""
+    """Checks that integer images are converted before noise or a penalty sees them: generated samples are
+    floating-point and have another range."""
     if real.is_floating_point():
         return
     before = [p for p in penalties if "real" in p.differentiates]
@@ -306,45 +303,45 @@ def convertible(
     if before or (after and augment is None):
         cause = "penalties" if penalties else "noise"
         raise TypeError(
-            f"{_NAME}.{verb}: real must be floating, in the generated samples' range, for {cause}, got "
-            f"{real.dtype}; convert it first, as real / 127.5 - 1 does to [-1, 1]"
+            f"{_NAME}.{verb}: real must be floating-point, in the generated samples' range, for {cause}, got "
+            f"{real.dtype}; convert it first, for example to [-1, 1] with real / 127.5 - 1"
         )
 
 
 def synchronizing(verb: str, name: str, value: Optimizer) -> None:
-    """That the optimizer is not one of accelerate's within ``accumulate``, whose steps do nothing but in the last
-    batch."""
+    """Checks that the optimizer is not one of accelerate's within ``accumulate``, which skips steps."""
     if not getattr(getattr(value, "gradient_state", None), "sync_gradients", True):
         raise RuntimeError(
-            f"{_NAME}.{verb}: {name} must make its steps, got one within accelerator.accumulate, where it leaves "
-            "out all but the last; use GANTrainer(micro_batches=) to accumulate gradients"
+            f"{_NAME}.{verb}: {name} must not skip steps, got one within accelerator.accumulate, where it skips "
+            "all but the last; use GANTrainer(micro_batches=) to accumulate gradients"
         )
 
 
 def per_sample(verb: str, name: str, value: Tensor | None, n: int) -> None:
-    """None, or a tensor with a row for each of the n samples."""
+    """Checks that the value is None, or a tensor with a row for each of the n samples."""
     if value is None:
         return
     if not isinstance(value, Tensor):
         raise TypeError(f"{_NAME}.{verb}: {name} must be a tensor, got {type(value).__name__}")
     if value.dim() == 0 or len(value) != n:
         raise ValueError(
-            f"{_NAME}.{verb}: {name} must have the {n} samples' first dimension, got shape {tuple(value.shape)}"
+            f"{_NAME}.{verb}: {name} must have a first dimension of {n}, as the samples, got shape "
+            f"{tuple(value.shape)}"
         )
 
 
 def labels(verb: str, value: Any, n: int) -> None:
-    """None, or a tensor, or a tuple or dict of such, nested, with a row for each of the n samples."""
+    """Checks that the value is None, a tensor, or a nested tuple or dict of tensors, with a row for each sample."""
     if isinstance(value, list):
         raise TypeError(
-            f"{_NAME}.{verb}: labels must be a tensor, or a tuple or dict of tensors, got {describe(value)} (a list "
-            "has the labels of each batch of a list real)"
+            f"{_NAME}.{verb}: labels must be a tensor, or a tuple or dict of tensors, got {describe(value)} (use a "
+            "list for the labels of several batches, if real is a list)"
         )
     for leaf in leaves(value):
         per_sample(verb, "labels", leaf, n)
 
 
 def penalty_values(saved: list[Tensor]) -> None:
-    """Of a state dict: the penalties as they were last computed."""
+    """Checks the penalties' latest values in a state dict."""
     if not all(isinstance(value, Tensor) and value.dim() == 0 for value in saved):
         raise TypeError(f"{_NAME}.load_state_dict: penalties must be 0-d tensors, got {saved!r}")

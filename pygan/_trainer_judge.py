@@ -1,4 +1,4 @@
-"""Judge: the discriminator's side of GANTrainer's steps, from samples to logits and what penalties want of them."""
+"""Judge: the discriminator's part of GANTrainer's steps, from samples to logits and the penalties' inputs."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from pygan.stream import NoiseStream
 __all__ = ["Judge", "Sides", "Turn"]
 
 Sides = dict[str, Any]
-"""What there is of each of the sides "real" and "fake"."""
+"""Something for each of the sides "real" and "fake"."""
 
 
 @dataclass
 class Turn:
-    """What goes backward together."""
+    """The part of the discriminator's step that shares one backward pass."""
 
     names: tuple[str, ...]
-    """The sides that are judged in this turn, of "real" and "fake"."""
+    """The sides with new logits in this turn: "real", "fake" or both."""
     real: Judged
     fake: Judged
     due: list[tuple[int, Penalty]]
     probes: list[Judged | None]
 
     def release(self) -> None:
-        """Keep the logits alone: features are as large as the graph."""
+        """Keep only the logits: features are as large as the graph."""
         self.real, self.fake = (
             x._replace(output=None, gradient=None) for x in (self.real, self.fake)
         )
@@ -44,11 +44,11 @@ class Turn:
 
 
 class Judge:
-    """Shows samples to the discriminator.
+    """Runs the discriminator on samples.
 
     Args:
         player: the discriminator.
-        noise, augment, logits, discriminator_inputs, penalties, joint, separate: as GANTrainer has checked them.
+        noise, augment, logits, discriminator_inputs, penalties, joint, separate: GANTrainer's options, checked.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Judge:
         self.discriminator_inputs, self.joint, self.separate = discriminator_inputs, joint, separate
 
     def one(self, samples: Tensor, labels: Any) -> Judged:
-        """The samples as the discriminator sees them: augmented and with noise."""
+        """Runs the discriminator on one side's samples, augmented and with noise."""
         inputs = self._noisy(self._augmented(samples))
         return Judged(samples, inputs, *self._asked(inputs, labels))
 
@@ -81,9 +81,10 @@ class Judge:
         *,
         last: bool,
     ) -> Iterator[Turn]:
-        """Real and generated samples, judged, and what the penalties that are `due` (with their indices) want to know.
-        Each turn goes backward before the next one is asked for, which releases it, and in the last one both sides have
-        logits. `last` says whether the gradients are complete then."""
+        """Runs the discriminator on real and generated samples, and evaluates the inputs of the penalties that are
+        `due` (with their indices). The caller runs each turn's backward pass before requesting the next turn, which
+        releases the previous one. In the last turn both sides have logits. `last` says whether the gradients are then
+        complete."""
         wanted = {side for _, penalty in due for side in penalty.differentiates}
         leaves = {k: x.detach().requires_grad_() if k in wanted else x for k, x in samples.items()}
         inputs = {k: self._augmented(x) for k, x in leaves.items()}
@@ -121,10 +122,10 @@ class Judge:
         last: bool,
         batch: Tensor | None = None,
     ) -> Turn:
-        """One for each of `passes`, which name the sides that the discriminator gets together; `batch` is both.
+        """One turn, with a forward pass for each of `passes`, which name the sides in it; `batch` holds both sides.
 
-        There are many forward passes to a backward pass. To DistributedDataParallel only the last may announce a
-        reduction, and broadcasting the buffers (BatchNorm's) in between would overwrite what the backward pass needs.
+        Several forward passes share one backward pass. With DistributedDataParallel, only the last pass may trigger the
+        reduction, and broadcasting buffers (BatchNorm's) in between would overwrite what the backward pass needs.
         """
         sides, player, penalties = dict(sides), self._player, [penalty for _, penalty in due]
         moved = [penalty.probe(sides["real"], sides["fake"], stream) for penalty in penalties]
@@ -144,7 +145,7 @@ class Judge:
                     ask_probes()
                 compared = [[i for i, p in enumerate(penalties) if p.compares == k] for k in names]
                 replay = self._replay() if any(compared) else None
-                # The pass itself then starts where these did.
+                # The side's own pass then starts from the same state as these.
                 for pair in zip_longest(*compared):
                     xs = {
                         k: sides[k].inputs if i is None else moved[i] for k, i in zip(names, pair)
@@ -161,8 +162,8 @@ class Judge:
             for k in names:
                 sides[k] = sides[k]._replace(output=found[k].output, logits=found[k].logits)
         if player.units:
-            # fully_shard reduces a layer's gradients last where the backward pass comes through its first forward pass.
-            # Through that of a probe whose gradient is penalized it may not come, and the rest would be lost.
+            # fully_shard finishes reducing a layer's gradients when the backward pass reaches its first forward pass.
+            # It may never reach that of a probe whose gradient is penalized, and the remaining gradients would be lost.
             ask_probes()
         real, fake, probes = differentiated(penalties, sides["real"], sides["fake"], probes)
         return Turn(sum(passes, ()), real, fake, due, probes)
@@ -183,7 +184,7 @@ class Judge:
         return torch.cat([real, fake]) if self.noise is None else self.noise.pair(real, fake)
 
     def _ask(self, inputs: Sides, labels: Sides, batch: Tensor | None = None) -> Sides:
-        """What the discriminator says of one side, or of both in one batch."""
+        """Runs the discriminator on one side, or on both in one batch."""
         if len(inputs) < 2:
             return {k: Judged(x, x, *self._asked(x, labels[k])) for k, x in inputs.items()}
         if batch is None:
@@ -197,7 +198,7 @@ class Judge:
         }
 
     def _asked(self, inputs: Tensor, labels: Any) -> tuple[Any, Any]:
-        """What the discriminator returned, and the logits in it."""
+        """The discriminator's output, and the logits in it."""
         output = self._output(inputs, labels)
         return output, self._logits(output, len(inputs))
 

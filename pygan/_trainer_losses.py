@@ -1,4 +1,4 @@
-"""Losses as GANTrainer takes them, by name or as an object of the user's own, and the backward pass from them."""
+"""GANTrainer's losses, given by name or as a custom object, and their backward pass."""
 
 from __future__ import annotations
 
@@ -21,43 +21,44 @@ NONFINITE = LossStats._fields.index("nonfinite")
 
 
 class LossFunctions(Protocol):
-    """A loss of one's own, for ``GANTrainer(loss=...)``. The module `pygan.fused_losses` is one.
+    """Interface of a custom loss for ``GANTrainer(loss=...)``. The module `pygan.fused_losses` implements it.
 
-    Both get what the discriminator returned, as it is. Statistics and penalties are of the logits alone, which
-    ``GANTrainer(logits=...)`` picks from it if it holds anything else. If the object has a true attribute `compares`,
-    its `generator_loss` also gets, second, what the discriminator returned for real samples, without a graph. If
-    it has ``state_dict`` and ``load_state_dict``, its state is a part of the trainer's.
+    Both functions get the discriminator's unmodified output. Statistics and penalties use only the logits, which
+    ``GANTrainer(logits=...)`` selects if the output contains anything else. If the object has an attribute `compares`
+    that is true, its `generator_loss` gets the discriminator's output for real samples, without a graph, as a second
+    argument. If the object has ``state_dict`` and ``load_state_dict``, its state becomes part of the trainer's.
     """
 
     def discriminator_loss(self, real_output: Any, fake_output: Any, /) -> Tensor:
-        """The discriminator's loss, 0-d, of what it returned for real and for generated samples."""
+        """The discriminator's loss, 0-d, from its outputs for real and for generated samples."""
 
     def generator_loss(self, fake_output: Any, /) -> Tensor:
         """The generator's loss, 0-d."""
 
 
 class Result(NamedTuple):
-    """A loss in front of its backward pass."""
+    """A loss that is ready for its backward pass."""
 
     loss: Tensor | None
-    """Detached; None, as the statistics are, of one side alone."""
+    """Detached; None, like the statistics, for a single side."""
     stats: LossStats | None
     outputs: list[Tensor]
-    """Where the backward pass starts, and the gradients there; None stands for 1."""
+    """The tensors from which the backward pass starts."""
     grads: Sequence[Tensor | None]
+    """The gradients of `outputs`; None means 1."""
 
     def times(self, factor: float | Tensor) -> Result:
-        """The same loss with other gradients, each rounded once."""
+        """The same loss with its gradients multiplied by `factor`, each rounded once."""
         ones = [torch.ones_like(x) if g is None else g for x, g in zip(self.outputs, self.grads)]
         return self._replace(grads=[(wide(g) * factor).to(g.dtype) for g in ones])
 
     def backward(
         self, terms: Sequence[Tensor], weight: float, scaler: torch.amp.GradScaler | None
     ) -> None:
-        """The backward pass of `weight` times the loss and the terms that are added to it, 0-d.
+        """The backward pass of `weight` times the sum of the loss and the 0-d terms.
 
         Raises:
-            RuntimeError: one of them depends on nothing that is trained.
+            RuntimeError: one of them does not depend on any trained parameter.
         """
         outputs = [*self.outputs, *terms]
         grads: list[Tensor | None] = [*self.grads, *[None] * len(terms)]
@@ -77,7 +78,7 @@ class Losses:
 
     Args:
         loss: one of ``pygan.fused_losses.LOSSES``, or :class:`LossFunctions`.
-        label_smoothing, weights: of the named ones.
+        label_smoothing, weights: options of the named losses.
     """
 
     def __init__(
@@ -92,10 +93,10 @@ class Losses:
             compares = fused_losses.compares(loss)
         # The module fused_losses has a function of that name.
         self.compares = not callable(compares) and bool(compares)
-        """Whether the generator's loss needs what the discriminator says of real samples."""
+        """Whether the generator's loss needs the discriminator's output for real samples."""
 
     def discriminator(self, turn: Turn, *, scaled: bool) -> Result:
-        """The discriminator's; `scaled` says whether a GradScaler scales the gradients."""
+        """The discriminator's loss; `scaled` says whether a GradScaler scales the gradients."""
         real, fake = turn.real, turn.fake
         if len(turn.names) < 2:
             return self._of_one(turn, scaled)
@@ -110,7 +111,7 @@ class Losses:
         return Result(result.loss, result.stats, judged, grads)
 
     def numbers(self, real: Judged, fake: Judged) -> tuple[Tensor, LossStats]:
-        """The discriminator's loss and statistics; of a loss of one's own the statistics alone are its."""
+        """The discriminator's loss and statistics; for a custom loss, only the statistics are meaningful."""
         result = self._of_both(_detached(real.logits), _detached(fake.logits))
         assert result.stats is not None
         return result.loss, self._own(result.stats)
@@ -126,7 +127,7 @@ class Losses:
         )
 
     def _of_one(self, turn: Turn, scaled: bool) -> Result:
-        """The part of the loss that is of the side that was judged; nothing if none was."""
+        """The part of the loss for the side in this turn; empty if there is none."""
         options: dict[str, Any] = {"loss": self.loss, "weights": self.weights}
         values = []
         if "real" in turn.names:
@@ -140,8 +141,7 @@ class Losses:
     def generator(
         self, fake: Judged, real: Judged | None, *, scaled: bool, differentiable: bool
     ) -> Result:
-        """The generator's; real samples are for the losses that compare with them. `differentiable` says that
-        `outputs` must be the loss itself."""
+        """The generator's loss; `real` is for losses that compare. `differentiable`: `outputs` is the loss itself."""
         if not isinstance(self.loss, str):
             asked = [fake.output] if real is None else [fake.output, real.output]
             value = self.loss.generator_loss(*asked)
@@ -162,14 +162,14 @@ class Losses:
         return Result(result.loss, result.stats, _listed(fake_logits), _listed(result.grads[0]))
 
     def _own(self, stats: LossStats) -> LossStats:
-        """Of a loss of the user's own: the bound on the divergence is not its."""
+        """The statistics, without the bound on the divergence for a custom loss, to which it does not apply."""
         if isinstance(self.loss, str):
             return stats
         return stats._replace(jsd_bound=torch.full_like(stats.jsd_bound, float("nan")))
 
 
 def combined(numbers: list[tuple[float, Tensor, LossStats]]) -> tuple[Tensor, LossStats]:
-    """Loss and statistics of the whole, from the weights of its micro-batches and their loss and statistics."""
+    """Loss and statistics of the whole batch, from (weight, loss, statistics) of its micro-batches."""
     if len(numbers) == 1:
         return numbers[0][1:]
     table = torch.stack([torch.stack(mixable(loss, stats)) for _, loss, stats in numbers])
@@ -179,8 +179,8 @@ def combined(numbers: list[tuple[float, Tensor, LossStats]]) -> tuple[Tensor, Lo
 
 
 def _scalable(logits: Any, scaled: bool) -> Any:
-    """fp16 logits as fp32 where gradients are scaled: the gradient by each is scaled before it is rounded to fp16, in
-    which that of a mean over many logits underflows."""
+    """fp16 logits as fp32 if gradients are scaled, so that each gradient is scaled before it is rounded to fp16: the
+    gradient of a mean over many logits underflows in fp16."""
     if not scaled or logits is None:
         return logits
     if isinstance(logits, Tensor):

@@ -1,4 +1,4 @@
-"""What GANTrainer asks of what the networks return: each check raises an error that names the cure."""
+"""Checks of the networks' outputs in GANTrainer: each raises an error that says how to fix it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pygan._trees import mapped
 from pygan._validation import describe, is_int
 
 _NAME = "GANTrainer"
-# Ops, as autograd names them, that leave values between 0 and 1 there.
+# Ops, by autograd's names, that keep values between 0 and 1.
 _KEEPS_RANGE = (
     *("View", "UnsafeView", "Reshape", "Squeeze", "Unsqueeze", "ToCopy", "Mean", "Clone"),
     *("SelectBackward", "SliceBackward", "AliasBackward", "Transpose", "TBackward", "Permute"),
@@ -21,11 +21,11 @@ _KEEPS_RANGE = (
 
 
 def samples(output: Any, pick: Callable[[Any], Tensor] | None, n: int) -> Tensor:
-    """The samples in what the generator returned for n latents, or labels."""
+    """The samples in the generator's output for n latents or labels."""
     value = output if pick is None else pick(output)
     who = "generator" if pick is None else "generated"
     if not isinstance(value, Tensor):
-        cure = "" if pick else "; pass generated=, a callable that picks them"
+        cure = "" if pick else "; pass generated=, a callable that selects them"
         raise TypeError(
             f"{_NAME}: {who} must return the samples, a tensor, got {describe(value)}{cure}"
         )
@@ -37,8 +37,8 @@ def samples(output: Any, pick: Callable[[Any], Tensor] | None, n: int) -> Tensor
 
 
 def arguments(name: str, value: Any) -> Any:
-    """The positional arguments of a network, as a function of the user's own returned them."""
-    if not isinstance(value, (tuple, list)):  # a tensor would be taken apart into its samples
+    """Checks the positional arguments of a network that a user's function returned."""
+    if not isinstance(value, (tuple, list)):  # a tensor would be unpacked into its samples
         raise TypeError(
             f"{_NAME}: {name} must return a tuple of the network's arguments, such as (x,), got {describe(value)}"
         )
@@ -46,20 +46,20 @@ def arguments(name: str, value: Any) -> Any:
 
 
 def halves(output: Any, n: int) -> tuple[Any, Any]:
-    """What the discriminator returned for n real and n generated samples in one batch, for each kind."""
+    """Splits the discriminator's output for n real and n generated samples in one batch."""
 
     def half(x: Any, first: int) -> Any:
         if isinstance(x, (int, float, str)):
             return x
-        if not isinstance(x, Tensor):  # in which there may be tensors of both kinds
+        if not isinstance(x, Tensor):  # an object that may contain tensors of both kinds
             raise TypeError(
-                f"{_NAME}: discriminator must return a tensor, or tuples, lists and dicts of such, to judge real and "
-                f"generated samples jointly, got {describe(x)}; pass joint=False"
+                f"{_NAME}: discriminator must return a tensor, or tuples, lists and dicts of tensors, with joint=True, "
+                f"got {describe(x)}; pass joint=False"
             )
         if x.shape[:1] != (2 * n,):
             raise ValueError(
-                f"{_NAME}: discriminator must return tensors whose first dimension is the batch's, {2 * n}, to judge "
-                f"real and generated samples jointly, got shape {tuple(x.shape)}; pass joint=False"
+                f"{_NAME}: discriminator must return tensors whose first dimension is the batch's, {2 * n}, with "
+                f"joint=True, got shape {tuple(x.shape)}; pass joint=False"
             )
         return x[first : first + n]
 
@@ -69,7 +69,7 @@ def halves(output: Any, n: int) -> tuple[Any, Any]:
 def logits(
     output: Any, pick: Callable[[Any], Any] | None, n: int, *, compared: bool
 ) -> Tensor | list[Tensor]:
-    """The logits in what the discriminator returned for n samples. Those that `pick` returned need not be one for each
+    """The logits in the discriminator's output for n samples. Logits selected by `pick` need not have one row per
     sample, unless a penalty compares them sample by sample."""
     found = output if pick is None else pick(output)
     listed = (
@@ -79,10 +79,10 @@ def logits(
     cure = (
         ""
         if pick
-        else "; pass logits=, a callable that picks them, such as lambda output: output[0]"
+        else "; pass logits=, a callable that selects them, such as lambda output: output[0]"
     )
     packs = (
-        "" if pick else " (lambda output: output if one logit is of several samples, as PacGAN's)"
+        "" if pick else " (lambda output: output if a logit covers several samples, as in PacGAN)"
     )
     if not isinstance(found, Tensor) and not listed:
         raise TypeError(
@@ -91,9 +91,9 @@ def logits(
         )
     if pick is not None and not compared:
         return found
-    where = ", where a penalty has sigma" if pick else ""
+    where = ", if a penalty has sigma" if pick else ""
     for x in [found] if isinstance(found, Tensor) else found:
-        # squeeze() leaves no dimension of a batch of one.
+        # squeeze() turns a batch of one into a 0-d tensor.
         if x.shape[:1] != (n,) and not (n == 1 and x.dim() == 0):
             raise ValueError(
                 f"{_NAME}: {who} must return logits whose first dimension is the batch's, {n}{where}, got shape "
@@ -105,30 +105,28 @@ def logits(
 def augmented(
     augment: Callable[[Tensor], Any], samples: Tensor, noise: Any, penalties: Sequence[Any]
 ) -> Tensor:
-    """What `augment` makes of real or generated samples."""
-    # Of inference tensors torch does not count the changes.
+    """The result of `augment` for real or generated samples, checked."""
+    # torch keeps no version counter for inference tensors.
     version = None if samples.is_inference() else samples._version
     value = augment(samples)
     if version is not None and samples._version != version:
         raise ValueError(
-            f"{_NAME}: augment must leave the samples as they are, got one that changes them in place; begin it with "
-            "samples.clone()"
+            f"{_NAME}: augment must not change the samples in place, got one that does; start it with samples.clone()"
         )
     if not isinstance(value, Tensor):
         raise TypeError(f"{_NAME}: augment must return a tensor, got {describe(value)}")
     if (penalties or noise is not None) and not value.is_floating_point():
         raise TypeError(
-            f"{_NAME}: augment must return floating samples for noise and penalties, got {value.dtype}"
+            f"{_NAME}: augment must return floating-point samples for noise and penalties, got {value.dtype}"
         )
     return value
 
 
 def inputs(real: Tensor, fake: Tensor, *, joint: bool) -> None:
-    """That images of both kinds reach the discriminator alike. (Other data may vary in size.)"""
+    """Checks that real and generated images have the same shape. (Other data may vary in size.)"""
     if joint and real.is_floating_point() != fake.is_floating_point():
         raise TypeError(
-            f"{_NAME}: real must be {fake.dtype} like the generated samples, to be judged in one batch with them, got "
-            f"{real.dtype}"
+            f"{_NAME}: real must be {fake.dtype} like the generated samples, with joint=True, got {real.dtype}"
         )
     if (joint or real.dim() == fake.dim() == 4) and real.shape[1:] != fake.shape[1:]:
         raise ValueError(
@@ -138,14 +136,13 @@ def inputs(real: Tensor, fake: Tensor, *, joint: bool) -> None:
 
 
 def end_in_sigmoid(logits: Any, discriminator: nn.Module) -> bool:
-    """Whether logits that have a graph are probabilities: what a sigmoid returned, perhaps reshaped, indexed or
-    averaged."""
+    """Whether logits with a graph are probabilities: a sigmoid's output, possibly reshaped, indexed or averaged."""
     for x in [logits] if isinstance(logits, Tensor) else logits:
         node = x.grad_fn
         while node is not None and node.name().startswith(_KEEPS_RANGE):
             node = node.next_functions[0][0]
         name = "" if node is None else node.name()
-        if name.startswith("CompiledFunction"):  # which hides its ops
+        if name.startswith("CompiledFunction"):  # compiled code hides its ops
             return isinstance(list(discriminator.modules())[-1], nn.Sigmoid)
         if not name.startswith("SigmoidBackward"):
             return False
@@ -155,8 +152,7 @@ def end_in_sigmoid(logits: Any, discriminator: nn.Module) -> bool:
 def latent_error(
     error: RuntimeError | ValueError, generator: nn.Module, latent: Any, n: int
 ) -> RuntimeError | ValueError:
-    """What to raise for a generator's error: where flat latents met a convolution, or a norm before one, one that says
-    so."""
+    """The error to raise for a generator's error: one that explains it if flat latents reached a convolution."""
     convolution = next((m for m in generator.modules() if isinstance(m, _ConvNd)), None)
     flat = f"{n}, {latent}]" in str(error) or "got 2D input" in str(error)
     if convolution is None or not is_int(latent, 1) or not flat:

@@ -1,4 +1,4 @@
-"""Samples: the generator's side of GANTrainer's steps, from latents to samples."""
+"""Samples: the generator's part of GANTrainer's steps, from latents to samples."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ __all__ = ["Generated", "Samples"]
 
 
 class Generated(NamedTuple):
-    """What the generator made."""
+    """The generator's output."""
 
     output: Any
-    """All that it returned."""
+    """Everything it returned."""
     samples: Tensor
-    """The samples in it."""
+    """The samples in `output`."""
 
 
 class Samples:
-    """Draws latents, and makes samples of them.
+    """Draws latents and generates samples from them.
 
     Args:
         player: the generator.
         latent, generator_inputs, generated: as for GANTrainer.
-        stream: of the latents.
+        stream: the stream of the latents.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Samples:
         if self.latent is None:
             return None
         if callable(self.latent):
-            # Of the whole batch in each process: those seeded alike then draw together what one process would.
+            # Every process draws the whole batch, so that identically seeded processes draw what one process would.
             latent = self.latent(share.total)
             first = share.first or 0
             return checked.latents(latent, share.total)[first : first + n]
@@ -69,7 +69,7 @@ class Samples:
             return instance_noise(zeros, 1.0, stream=self.stream, out=zeros)
 
     def made_by(self, network: nn.Module, batch: Batch | Part) -> Generated:
-        """What the generator, or its average, makes of latents and labels."""
+        """Runs the generator, or its average, on latents and labels."""
         try:
             output = network(*self._inputs(batch.latent, batch.labels))
         except (RuntimeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Loading a GANTrainer's parts: all of them, or none."""
+"""Loads the state of a GANTrainer's parts: all of them, or none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["load", "loadable", "stateful"]
 
 
 def stateful(given: dict[str, Any]) -> dict[str, Any]:
-    """Those of the objects that have a state of their own."""
+    """The objects that have ``state_dict`` and ``load_state_dict``."""
     verbs = ("state_dict", "load_state_dict")
     return {
         name: owner
@@ -27,20 +27,20 @@ def stateful(given: dict[str, Any]) -> dict[str, Any]:
 def loadable(
     parts: dict[str, Any], given: dict[str, Any], states: dict[str, Any], penalties: int
 ) -> dict[str, Any]:
-    """The parts that there are states for: all, but perhaps those that the user has `given`.
+    """The parts with a state to load: all of them, except for objects `given` by the user that have no entry.
 
     Raises:
-        KeyError: another part has no state, or there are states of others.
-        TypeError, ValueError: counters or values of the penalties that are none.
+        KeyError: another part has no entry, or there are unknown entries.
+        TypeError, ValueError: invalid counters or values of the penalties.
     """
-    # Before such objects were saved, there was no entry; without a state there is nothing to load.
+    # Older state dicts have no entry for such objects, and an object with an empty state needs none.
     absent = [name for name, x in given.items() if name not in states and not x.state_dict()]
     parts = {name: part for name, part in parts.items() if name not in absent}
     wanted = {*parts, "steps", "d_updates", "penalties"}
     if set(states) != wanted or len(states["penalties"]) != penalties:
         missing, unknown = sorted(wanted - set(states)), sorted(set(states) - wanted)
         raise KeyError(
-            "GANTrainer.load_state_dict: state_dict must be of a trainer with the same parts, got one with "
+            "GANTrainer.load_state_dict: state_dict must be from a trainer with the same parts, got one with "
             f"{len(states.get('penalties', ()))} penalties for {penalties}, "
             f"without {missing}, with {unknown}"
         )
@@ -51,14 +51,14 @@ def loadable(
 
 
 def load(parts: dict[str, Any], states: dict[str, Any], *, is_sharded: bool) -> None:
-    """Load the whole state of each part, of which sharded ones take their share.
+    """Load the full state of each part; sharded parts take their shard of it.
 
     Raises:
-        ValueError: a state is not of its part. All parts are as they were.
+        ValueError: a state does not fit its part. All parts are then unchanged.
     """
     before: dict[str, Any] = {}
     for name, part in parts.items():
-        # An optimizer's tensors are replaced by those that it loads, all others are written to.
+        # An optimizer replaces its tensors when it loads a state; the other parts overwrite theirs.
         own = part.state_dict()
         before[name] = own if isinstance(part, Optimizer) else copy.deepcopy(own)
         try:
@@ -70,13 +70,13 @@ def load(parts: dict[str, Any], states: dict[str, Any], *, is_sharded: bool) -> 
             for loaded, old in before.items():
                 parts[loaded].load_state_dict(old)
             raise ValueError(
-                f"GANTrainer.load_state_dict: the state of {name} must be that of a {type(part).__name__} like this "
+                f"GANTrainer.load_state_dict: the state of {name} must be from a {type(part).__name__} like this "
                 f"trainer's, got another: {error}"
             ) from error
 
 
 def _check_options(optimizer: Optimizer) -> None:
-    """That the loaded groups have the options of the optimizer, which torch misses at the next step only."""
+    """Checks that the loaded groups have the optimizer's options; torch would fail only at the next step."""
     for group in optimizer.param_groups:
         missing = sorted(set(optimizer.defaults) - set(group))
         if missing:

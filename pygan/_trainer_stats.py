@@ -1,4 +1,4 @@
-"""TrainStats and how GANTrainer makes them: means over the processes, and the penalties as they were last computed."""
+"""TrainStats and how GANTrainer computes them: means over the processes, and the latest values of the penalties."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class _Fields(NamedTuple):
     d_loss: Tensor
     """The discriminator's loss; 2 log 2 = 1.386 when it cannot tell real from generated."""
     g_loss: Tensor
-    """The generator's adversarial loss; log 2 = 0.693 there (non-saturating). Neither `adversarial_weight` nor the
-    terms of ``generator_terms`` are in it."""
+    """The generator's adversarial loss; log 2 = 0.693 in that case (non-saturating). Excludes `adversarial_weight` and
+    the terms of ``generator_terms``."""
     real_logit: Tensor
     fake_logit: Tensor
     d_real: Tensor
@@ -31,32 +31,33 @@ class _Fields(NamedTuple):
     d_fake: Tensor
     """D(G(z)) in the discriminator step."""
     d_fake_after: Tensor
-    """D(G(z)) in the generator step, which is against the updated discriminator."""
+    """D(G(z)) in the generator step, with the updated discriminator."""
     real_accuracy: Tensor
-    """Share of the real samples' logits that are decided for real, as :class:`pygan.fused_losses.LossStats` says for
+    """Fraction of the real samples' logits classified as real; :class:`pygan.fused_losses.LossStats` defines this for
     each loss."""
     fake_accuracy: Tensor
-    """Share of the generated samples' logits that are decided for fake."""
+    """Fraction of the generated samples' logits classified as fake."""
     real_sign: Tensor
     """Mean sign of the real samples' decisions; near 1 means an overfitting discriminator (Karras et al. 2020b). It
-    means nothing with wasserstein."""
+    has no meaning with wasserstein."""
     jsd_bound: Tensor
-    """Lower bound of the Jensen-Shannon divergence in nats; stuck at log 2 = 0.693 it teaches nothing."""
+    """Lower bound on the Jensen-Shannon divergence in nats; while it is stuck at log 2 = 0.693, the generator learns
+    nothing."""
     nonfinite: Tensor
     """Logits that were NaN or infinite in the discriminator step."""
     g_nonfinite: Tensor
     """The same in the generator step."""
     penalty: Tensor
-    """The sum of the penalties, each as it was last computed; not part of d_loss."""
+    """The sum of the latest values of the penalties; not part of d_loss."""
 
 
 class TrainStats(_Fields):
-    """What one iteration saw: detached 0-d tensors on the device. ``torch.stack(stats).tolist()`` reads all fields with
-    a single synchronization, :meth:`numbers` the generator's terms too. Means are over the batch; with several
-    discriminator steps, over the last one's. Before ``discriminator_start`` all but the terms are 0.
+    """Statistics of one iteration: detached 0-d tensors on the device. ``torch.stack(stats).tolist()`` reads all fields
+    with a single synchronization, :meth:`numbers` the generator's terms as well. Means are over the batch; with several
+    discriminator steps, over the batch of the last. Before ``discriminator_start``, everything except the terms is 0.
 
     Attributes:
-        terms: what ``generator_terms`` returned, detached, by name.
+        terms: the results of ``generator_terms``, detached, by name.
     """
 
     terms: Mapping[str, Tensor] = MappingProxyType({})
@@ -67,25 +68,25 @@ class TrainStats(_Fields):
         return stats
 
     def numbers(self) -> dict[str, float]:
-        """Fields and terms by their names, read with a single synchronization."""
+        """Fields and terms by name, read with a single synchronization."""
         names = [*self._fields, *self.terms]
         values = torch.stack([x.float() for x in (*self, *self.terms.values())]).tolist()
         return dict(zip(names, values, strict=True))
 
 
-# Those of the statistics that are sums over the batch, not means.
+# The statistics that are sums over the batch, not means.
 _COUNTS = {TrainStats._fields.index(name) for name in ("nonfinite", "g_nonfinite")}
 
 
 class Reports:
-    """What the steps return: statistics of the whole batch, in whichever processes its shares are.
+    """Computes what the steps return: statistics of the whole batch, over all processes that share it.
 
     Args:
-        penalties: how many there are.
-        device: of the discriminator.
+        penalties: number of penalties.
+        device: the discriminator's device.
 
     Attributes:
-        penalties: each as it was last computed, 0-d.
+        penalties: the latest value of each penalty, 0-d.
     """
 
     def __init__(self, penalties: int, device: torch.device) -> None:
@@ -94,17 +95,17 @@ class Reports:
         self._fresh: dict[int, Tensor] = {}
 
     def resize(self, penalties: int) -> None:
-        """Make room for another number of penalties, which a trainer's list may have got."""
+        """Adjust to the current number of penalties, because a trainer's list may change."""
         missing = penalties - len(self.penalties)
         self.penalties += [torch.zeros_like(self._none) for _ in range(missing)]
         del self.penalties[penalties:]
 
     def computed(self, index: int, value: Tensor) -> None:
-        """A penalty was, of this process's share."""
+        """Record a penalty's value on this process's share."""
         self._fresh[index] = value
 
     def nothing(self, device: torch.device) -> tuple[Tensor, LossStats]:
-        """Loss and statistics where the adversarial parts are off."""
+        """Loss and statistics before adversarial training starts: zeros."""
         zero = self._none.to(device)
         return zero, LossStats(*[zero] * len(LossStats._fields))
 
@@ -115,7 +116,7 @@ class Reports:
         terms: dict[str, Tensor],
         share: Share,
     ) -> TrainStats:
-        """From loss and statistics of the last discriminator step and of the generator step, and its terms."""
+        """TrainStats from (loss, statistics) of the last discriminator step and the generator step, and its terms."""
         (d_loss, d), (g_loss, g) = of_d, of_g
         values = [d_loss, g_loss, d.real_logit, d.fake_logit, d.d_real, d.d_fake, g.d_fake]
         values += [d.real_accuracy, d.fake_accuracy, d.real_sign, d.jsd_bound]
@@ -129,7 +130,7 @@ class Reports:
         return stats
 
     def of_phase(self, part: tuple[Tensor, LossStats], share: Share) -> tuple[Tensor, LossStats]:
-        """From loss and statistics of one step of one network."""
+        """(loss, statistics) of one step of one network, over all processes."""
         if share.first is None:
             self._over_processes([], set(), share)
             return part
@@ -137,7 +138,7 @@ class Reports:
         return mixed(numbers, part[1].nonfinite.dtype)
 
     def _over_processes(self, values: list[Tensor], counts: set[int], share: Share) -> list[Tensor]:
-        """The means over the processes, of those at the indices `counts` the sums; and of the penalties, on the way."""
+        """Means over the processes, or sums for the indices in `counts`; also reduces the new penalty values."""
         fresh = list(self._fresh.items())
         computed = [value for _, value in fresh]
         if share.first is not None:
@@ -151,7 +152,7 @@ class Reports:
         return values
 
     def _penalty_sum(self, device: torch.device) -> Tensor:
-        """On the device of the discriminator, which may have been moved since a lazy penalty was last computed."""
+        """The sum, on the discriminator's device, which may have changed since a lazy penalty was last computed."""
         if self._none.device != device:
             self._none = self._none.to(device)
             self.penalties = [value.to(device) for value in self.penalties]

@@ -1,4 +1,4 @@
-"""What the parsers of arguments share: the message says which argument must be what, and what it got."""
+"""Shared argument checks. Messages have the form "op: argument must ..., got ..."."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ def tensors(op: str, argument: str, value: Any) -> list[Tensor]:
 
 
 def scales(op: str, argument: str, value: Any) -> list[Tensor]:
-    """Logits: a tensor, or a list with one for each scale. What a discriminator returns beside them is not taken for
-    further scales: a tuple, as modules return several things, and lists of layers."""
+    """Logits: a tensor, or a list with one tensor per scale. Tuples, in which modules return several results, and lists
+    of layers are refused, so that other outputs of a discriminator are not mistaken for scales."""
     if isinstance(value, tuple):
         raise TypeError(
-            f"{op}: {argument} must be a tensor or a list of tensors, one for each scale, got {describe(value)}; pick "
-            "the logits from what the discriminator returned, or pass a list if all of them are logits"
+            f"{op}: {argument} must be a tensor or a list of tensors, one for each scale, got {describe(value)}; "
+            "select the logits from the discriminator's output, or pass a list if all of them are logits"
         )
     if isinstance(value, list):
         for k, layers in enumerate(value):
             if isinstance(layers, (list, tuple)):
                 raise TypeError(
-                    f"{op}: {argument}[{k}] must be a tensor, the logits of a scale, got {describe(layers)}; pick them "
-                    "from what the discriminator returned: for lists of layers, [layers[-1] for layers in outputs]"
+                    f"{op}: {argument}[{k}] must be a tensor, the logits of a scale, got {describe(layers)}; select "
+                    "them from the discriminator's output: for lists of layers, [layers[-1] for layers in outputs]"
                 )
     return tensors(op, argument, value)
 
 
 def number(op: str, argument: str, value: Any) -> float:
-    """The value as a float, NaN and infinities included; not a bool, a string or a tensor."""
-    if type(value) is float:  # at once: the noise of a small batch takes 10 us
+    """The value as a float, which may be NaN or infinite; bools, strings and tensors are refused."""
+    if type(value) is float:  # fast path: noise for a small batch takes only 10 us
         return value
     if not is_number(value):
         raise TypeError(f"{op}: {argument} must be a number, got {describe(value)}")
@@ -55,8 +55,8 @@ def number(op: str, argument: str, value: Any) -> float:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether it is a real number, NumPy's scalars included, and not a bool."""
-    # float and int first: asking Real about a class takes some microseconds.
+    """Whether it is a real number, including NumPy scalars, but not a bool."""
+    # float and int first: an isinstance check against Real takes some microseconds.
     return isinstance(value, (float, int, Real)) and not isinstance(value, bool)
 
 
@@ -66,7 +66,7 @@ def check_bool(op: str, argument: str, value: object) -> None:
 
 
 def is_int(value: object, least: float = -math.inf) -> TypeGuard[int]:
-    """Whether it is one, not a bool, of at least that."""
+    """Whether it is an int of at least `least`, and not a bool."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 

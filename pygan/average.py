@@ -20,16 +20,16 @@ class EMA(AveragedModel):
     """The exponential moving average of a network's parameters and floating-point buffers.
 
     The values and the state dict are those of torch's
-    ``AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)``, except that buffers of
-    integers or booleans are copied. That class reads its count of updates and moves it between devices in every
-    update, which waits for the GPU and cannot be captured in a CUDA graph; this one does not.
+    ``AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)``, except that integer and
+    boolean buffers are copied. In every update, AveragedModel reads its update count and moves it between devices,
+    which synchronizes with the GPU and cannot be captured in a CUDA graph; this class does not.
 
     Args:
-        network: copied, also one under nn.utils.weight_norm or spectral_norm. It may be sharded later, by
-            ``fully_shard``, if the copy, `module`, is sharded alike.
-        decay: of the average per update, between 0 and 1. The first update copies.
+        network: the network to copy; it may use nn.utils.weight_norm or spectral_norm. It may be sharded later with
+            ``fully_shard`` if the copy, `module`, is sharded the same way.
+        decay: decay of the average per update, between 0 and 1. The first update copies the values.
 
-    It follows the network to another device.
+    The average moves to the network's device.
 
     Raises:
         ValueError: decay is out of range.
@@ -40,19 +40,19 @@ class EMA(AveragedModel):
             raise ValueError(f"pygan.EMA: decay must be a number between 0 and 1, got {decay!r}")
         super().__init__(_without_graphs(network), use_buffers=True)
         self.decay = float(decay)
-        # On the device, so that replays of a captured graph count too.
+        # On the device, so that replays of a captured graph increment it.
         self.n_averaged = self.n_averaged.to(_device(network))
-        # On the host, because only the first update asks for the count.
+        # On the host, because only the first update needs to know whether the count is 0.
         self._empty = True
-        module: Any = self  # the hook has no types in some versions of torch
+        module: Any = self  # the hook is untyped in some versions of torch
         module.register_load_state_dict_post_hook(_loaded)
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Average in the network's values as they are now. Does not synchronize.
+        """Update the average with the network's current values. Does not synchronize.
 
         Raises:
-            RuntimeError: a CUDA graph is being captured, and nothing was averaged before: each replay would copy.
+            RuntimeError: a CUDA graph captures the first update: every replay would copy instead of averaging.
         """
         device = _device(model)
         if self._empty and device.type == "cuda" and torch.cuda.is_current_stream_capturing():
@@ -79,8 +79,8 @@ class EMA(AveragedModel):
 
 
 def _without_graphs(network: nn.Module) -> nn.Module:
-    """The network itself, or a copy of one that keeps tensors with a graph, which torch does not copy: the weights that
-    nn.utils.weight_norm and spectral_norm compute, or activations."""
+    """The network itself, or a copy if it stores tensors with a graph, which deepcopy refuses: the weights computed by
+    nn.utils.weight_norm and spectral_norm, or activations."""
     found: dict[int, Tensor] = {}
     for module in network.modules():
         for value in tree_leaves(vars(module)):
@@ -92,13 +92,13 @@ def _without_graphs(network: nn.Module) -> nn.Module:
 
 
 def _device(network: nn.Module) -> torch.device:
-    """The CPU, if there are neither parameters nor buffers."""
+    """The network's device; the CPU if it has neither parameters nor buffers."""
     tensors = itertools.chain(network.parameters(), network.buffers())
     return next((x.device for x in tensors), torch.device("cpu"))
 
 
 def _tensors(network: nn.Module) -> list[Tensor]:
-    """Parameters and buffers; of sharded ones this process's part, because the list functions do not mix both kinds."""
+    """Parameters and buffers, sharded ones as this process's shard: the foreach functions cannot mix both kinds."""
     return [_local(x.detach()) for x in itertools.chain(network.parameters(), network.buffers())]
 
 
@@ -108,6 +108,6 @@ def _local(x: Any) -> Tensor:
 
 
 def _loaded(average: nn.Module, incompatible_keys: Any) -> None:
-    """The count on the host again. A function, because torch.save of a whole module pickles its hooks."""
+    """Updates the flag on the host. A module-level function, because torch.save of a module pickles its hooks."""
     assert isinstance(average, EMA)
     average._empty = not average.n_averaged.item()

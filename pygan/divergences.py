@@ -1,23 +1,24 @@
-r"""Divergences between two densities p and q: on a grid, of distributions, and bounds on them from a discriminator.
+r"""Divergences between two densities p and q, given on a grid or as distributions, and lower bounds on them from a
+discriminator.
 
     jsd(p, q, dx=0.01)                                            # p, q: values of the densities on a grid
     jsd(Normal(0.0, 0.5), Normal(1.0, 0.5))                       # Estimate(value, standard_error)
-    lower_bounds(real_logits, fake_logits).jsd                    # whatever the discriminator is
+    lower_bounds(real_logits, fake_logits).jsd                    # for any discriminator
 
-With u = log p(x) − log q(x), and all in nats:
+With u = log p(x) − log q(x), all in nats:
 
 =================  =======================================  ========================================
-divergence         by samples of p and of q                 range
+divergence         as an expectation over p and q           range
 =================  =======================================  ========================================
-`kl`               E_p[u]                                   0 to ∞, ∞ where p is and q is not
-`reverse_kl`       E_q[−u], which is KL(q ‖ p)              0 to ∞, ∞ where q is and p is not
+`kl`               E_p[u]                                   0 to ∞; ∞ if q = 0 where p > 0
+`reverse_kl`       E_q[−u], which is KL(q ‖ p)              0 to ∞; ∞ if p = 0 where q > 0
 `jsd`              ½ E_p[log 2 + log σ(u)]                  0 to log 2
                    + ½ E_q[log 2 + log σ(−u)]
 `total_variation`  ½ E_p[(1 − e⁻ᵘ)₊] + ½ E_q[(1 − eᵘ)₊]     0 to 1
 =================  =======================================  ========================================
 
-In a GAN p is the data's and q the generator's. Goodfellow et al. 2014: the optimal discriminator has the logit u, and
-`value_function` there is −2 log 2 + 2 JSD (proposition 1, theorem 1).
+In a GAN, p is the data's density and q the generator's. The optimal discriminator's logit is u, and its
+`value_function` is −2 log 2 + 2 JSD (Goodfellow et al. 2014, proposition 1, theorem 1).
 """
 
 from __future__ import annotations
@@ -49,17 +50,16 @@ __all__ = [
 
 
 class Estimate(NamedTuple):
-    """A number that was computed from samples, or exactly."""
+    """A number estimated from samples, or computed exactly."""
 
     value: Tensor
     """0-d."""
     standard_error: Tensor
-    """0-d; 0 where the value is exact."""
+    """0-d; 0 if the value is exact."""
 
 
 class LowerBounds(NamedTuple):
-    """What a discriminator proves: `kl`, `reverse_kl`, `jsd` and `total_variation` are at least this, up to the
-    standard error."""
+    """Lower bounds on the divergences from a discriminator's logits, up to the standard error."""
 
     kl: Estimate
     reverse_kl: Estimate
@@ -82,23 +82,23 @@ def kl(p: Tensor, q: Tensor, *, dx: float = ...) -> Tensor: ...
 @overload
 def kl(p: Distribution, q: Distribution, *, samples: int = ...) -> Estimate: ...
 def kl(p: Any, q: Any, *, dx: float | None = None, samples: int | None = None) -> Any:
-    """KL(p ‖ q): least by maximum likelihood, if p is the data; it covers every mode of p.
+    """KL(p ‖ q), which maximum likelihood minimizes if p is the data; minimizing it covers every mode of p.
 
     Args:
-        p, q: densities on the same grid, of any shape, not negative, floating point; or two distributions without a
-            batch shape, of the same events.
-        dx: of a grid, the volume of a cell, positive; None: 1, for probabilities. The rest of the space is taken to be
-            empty, and so is a cell whose density has underflowed to 0.
-        samples: of distributions without a closed form, how many are drawn of each, from PyTorch's default generator;
-            None: 100,000.
+        p, q: densities on the same grid, of any shape, non-negative, floating-point; or two distributions over the
+            same events, without a batch shape.
+        dx: for a grid, the volume of a cell, positive; None means 1, for probabilities. The space outside the grid
+            counts as empty, and so does a cell whose density has underflowed to 0.
+        samples: for distributions without a closed form, the number of samples to draw from each, with PyTorch's
+            default generator; None means 100,000.
 
     Returns:
-        Tensor: 0-d, of densities on a grid. Differentiable by them.
-        Estimate: of distributions. Differentiable by their parameters: through the samples where the distribution can
-        (``has_rsample``), by the score function where it cannot.
+        Tensor: for densities on a grid, 0-d and differentiable with respect to them.
+        Estimate: for distributions, differentiable with respect to their parameters: through the samples if the
+        distribution supports it (``has_rsample``), otherwise with the score-function estimator.
 
     Raises:
-        TypeError, ValueError: p and q do not fit together, or are no densities; dx given for distributions, or
+        TypeError, ValueError: p and q do not match, or are not densities; dx given for distributions, or
             samples for a grid.
     """
     return _divergence("kl", _KL, p, q, dx, samples, closed=kl_divergence)
@@ -109,7 +109,8 @@ def reverse_kl(p: Tensor, q: Tensor, *, dx: float = ...) -> Tensor: ...
 @overload
 def reverse_kl(p: Distribution, q: Distribution, *, samples: int = ...) -> Estimate: ...
 def reverse_kl(p: Any, q: Any, *, dx: float | None = None, samples: int | None = None) -> Any:
-    """KL(q ‖ p): where q is and p is not costs most; it may stay on one mode of p. Arguments as for :func:`kl`."""
+    """KL(q ‖ p), which penalizes q most where p is small; minimizing it may cover a single mode of p. Arguments as for
+    :func:`kl`."""
     return _divergence(
         "reverse_kl", _REVERSE_KL, p, q, dx, samples, closed=lambda p, q: kl_divergence(q, p)
     )
@@ -120,8 +121,8 @@ def jsd(p: Tensor, q: Tensor, *, dx: float = ...) -> Tensor: ...
 @overload
 def jsd(p: Distribution, q: Distribution, *, samples: int = ...) -> Estimate: ...
 def jsd(p: Any, q: Any, *, dx: float | None = None, samples: int | None = None) -> Any:
-    """The Jensen-Shannon divergence, ½ KL(p ‖ m) + ½ KL(q ‖ m) with m = (p + q)/2: what the discriminator's loss
-    bounds, and log 2 wherever p and q do not overlap. Arguments as for :func:`kl`."""
+    """The Jensen-Shannon divergence, ½ KL(p ‖ m) + ½ KL(q ‖ m) with m = (p + q)/2. The discriminator's loss bounds it,
+    and it is log 2 if p and q do not overlap. Arguments as for :func:`kl`."""
     return _divergence("jsd", _JSD, p, q, dx, samples)
 
 
@@ -130,7 +131,7 @@ def total_variation(p: Tensor, q: Tensor, *, dx: float = ...) -> Tensor: ...
 @overload
 def total_variation(p: Distribution, q: Distribution, *, samples: int = ...) -> Estimate: ...
 def total_variation(p: Any, q: Any, *, dx: float | None = None, samples: int | None = None) -> Any:
-    """½ ∫ |p − q|: the best discriminator is right on a share ½ + ½ TV of samples. Arguments as for :func:`kl`."""
+    """½ ∫ |p − q|: the best discriminator has an accuracy of ½ + ½ TV. Arguments as for :func:`kl`."""
     return _divergence("total_variation", _TOTAL_VARIATION, p, q, dx, samples, closed=_normals)
 
 
@@ -138,8 +139,8 @@ def optimal_discriminator(p_data: _Given, p_g: _Given) -> Any:
     """D* = p_data / (p_data + p_g) (Goodfellow et al. 2014, proposition 1).
 
     Returns:
-        Tensor: of densities on a grid its *logits* there, log p_data − log p_g; 0 where both are 0.
-        Callable: of distributions the function from samples to logits, which is what a discriminator is here.
+        Tensor: for densities on a grid, its *logits*, log p_data − log p_g; 0 where both are 0.
+        Callable: for distributions, a function from samples to logits, like a discriminator.
     """
     if isinstance(p_data, Distribution):
         return lambda x: _log_ratio(p_data, p_g, x)
@@ -156,15 +157,15 @@ def value_function(
     samples: int | None = None,
 ) -> Any:
     """V(D, G) = E_data[log D(x)] + E_G[log(1 − D(x))] (Goodfellow et al. 2014, eq. 1), which D maximizes: at least
-    −2 log 2 where D is optimal, at most 0. Of samples it is ``-fused_losses.discriminator_loss(...)``.
+    −2 log 2 if D is optimal, at most 0. For samples, use ``-fused_losses.discriminator_loss(...)``.
 
     Args:
-        discriminator: its logits on the grid; of distributions a callable from samples (N, ...) to logits (N,) or
+        discriminator: its logits on the grid; for distributions, a callable from samples (N, ...) to logits (N,) or
             (N, 1).
         p_data, p_g, dx, samples: as for :func:`kl`.
 
     Returns:
-        Tensor of a grid, Estimate of distributions, as for :func:`kl`.
+        Tensor for a grid, Estimate for distributions, as for :func:`kl`.
     """
     if isinstance(p_data, Distribution):
         count = _check_distributions("value_function", p_data, p_g, dx, samples)
@@ -175,14 +176,14 @@ def value_function(
 
 
 def lower_bounds(real_logits: Tensor, fake_logits: Tensor) -> LowerBounds:
-    """What the logits a of a discriminator prove about the two distributions that the samples come from.
+    """Lower bounds on the divergences between the real and the generated distribution from a discriminator's logits a.
 
-    Lower bounds, for any discriminator, tight for the optimal one: JSD by Goodfellow et al. 2014, KL ≥ E_p[a] − E_q[eᵃ]
-    + 1 and the reverse one by Nguyen et al. 2010, TV ≥ (the shares judged right) − 1. They hold in expectation, over
-    samples that the discriminator was *not* trained on; on its own training data it proves nothing.
+    They hold for any discriminator and are tight for the optimal one: JSD after Goodfellow et al. 2014,
+    KL ≥ E_p[a] − E_q[eᵃ] + 1 and the reverse KL after Nguyen et al. 2010, TV ≥ (sum of both accuracies) − 1. They hold
+    in expectation over samples that the discriminator was *not* trained on; its own training data proves nothing.
 
     Args:
-        real_logits, fake_logits: of any shape, one logit for each sample.
+        real_logits, fake_logits: of any shape, one logit per sample.
     """
     for name, logits in (("real_logits", real_logits), ("fake_logits", fake_logits)):
         if not isinstance(logits, Tensor) or not logits.is_floating_point() or logits.numel() < 2:
@@ -220,7 +221,7 @@ def _divergence(
         try:
             value = closed(p, q)
             return Estimate(value, torch.zeros_like(value))
-        except NotImplementedError:  # for these two kinds
+        except NotImplementedError:  # no closed form for this pair
             pass
     return _estimate(sides, p, q, lambda x: _log_ratio(p, q, x), count)
 
@@ -228,12 +229,12 @@ def _divergence(
 def _integral(
     sides: tuple[_Side | None, _Side | None], p: Tensor, q: Tensor, u: Tensor, dx: float
 ) -> Tensor:
-    """∫ p f(u) + q g(−u); nothing where the density is 0, whatever u is there."""
+    """∫ p f(u) + q g(−u); a cell whose density is 0 contributes nothing, whatever its u."""
     total = p.new_zeros(())
     for density, side, ratio in ((p, sides[0], u), (q, sides[1], -u)):
         if side is not None:
             there = density > 0
-            # The inner where is for the gradient, in which 0 times an infinity would be NaN.
+            # The inner where keeps the gradient from multiplying 0 by infinity.
             total = total + (density * side(torch.where(there, ratio, 0.0))).where(there, 0.0).sum()
     return total * dx
 
@@ -276,7 +277,7 @@ def _grid_log_ratio(p: Tensor, q: Tensor) -> Tensor:
 
 
 def _normals(p: Distribution, q: Distribution) -> Tensor:
-    """Total variation of two one-dimensional Gaussians: between the points where the densities cross, one has more."""
+    """Total variation of two one-dimensional Gaussians, from the points where their densities cross."""
     if not (isinstance(p, Normal) and isinstance(q, Normal)):
         raise NotImplementedError
     m, s, n, t = (x.double() for x in (p.loc, p.scale, q.loc, q.scale))
@@ -286,7 +287,7 @@ def _normals(p: Distribution, q: Distribution) -> Tensor:
     a = t**2 - s**2
     b = s**2 * n - t**2 * m
     c = (t * m) ** 2 - (s * n) ** 2 + 2 * (s * t) ** 2 * torch.log(s / t)
-    # Without cancellation where s and t are close, and one of the roots far away.
+    # This form avoids cancellation if s and t are close, so that one root is far away.
     e = -(b + torch.copysign((b * b - a * c).sqrt(), b))
     low, high = (ndtr((x - m) / s) - ndtr((x - n) / t) for x in (e / a, c / e))
     return (high - low).abs().to(p.loc.dtype)

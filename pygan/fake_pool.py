@@ -1,4 +1,4 @@
-"""FakePool: past generated samples, from which the discriminator learns beside the present ones."""
+"""FakePool: past generated samples, so that the discriminator learns from them as well as from new ones."""
 
 from __future__ import annotations
 
@@ -22,39 +22,40 @@ _OP = "pygan.FakePool"
 
 class FakePool:
     """A pool of past generated samples for the discriminator's step (Shrivastava et al. 2017, "Learning from Simulated
-    and Unsupervised Images through Adversarial Training", section 2.3; as CycleGAN and pix2pixHD use it).
+    and Unsupervised Images through Adversarial Training", section 2.3), as used by CycleGAN and pix2pixHD.
 
         pool = pygan.FakePool(50)
-        fake_logits = D(pool(fake))                 # detached, some of them from earlier steps
+        fake_logits = D(pool(fake))                 # detached; some samples are from earlier steps
 
         pool = pygan.FakePool(50)
         past, past_labels = pool(fake, labels)      # for a conditional discriminator
         fake_logits = D(past, past_labels)
 
-    While the pool fills, samples are stored and handed out as they are. Once it is full, each sample is exchanged, with
-    `probability`, for a random one that is stored: that one is handed out, and the sample takes its slot. Within a
-    batch no slot is drawn twice. (Those codes draw one sample after the other, and may hand out what the same batch has
-    just stored; for batches of one sample the two are the same.)
+    While the pool fills, samples are stored and returned unchanged. Once it is full, each sample is exchanged, with
+    the given `probability`, for a randomly chosen stored one, which is returned while the new sample takes its slot. No
+    slot is chosen twice within a batch. (CycleGAN and pix2pixHD process samples one by one and may return a sample that
+    the same batch has just stored; for a batch size of 1 the two are equivalent.)
 
-    Nothing waits for the device, and random numbers come from a stream there, so that a CUDA graph may capture calls of
-    a full pool. The stored samples are on the device of those that come. Where several processes train, each has a
-    pool, with a state, of its own.
+    The pool never synchronizes with the device, and its random numbers come from a stream there, so that a CUDA graph
+    can capture calls of a full pool. The stored samples follow the device of the incoming ones. In distributed
+    training, each process has its own pool and state.
 
     Args:
-        size: how many samples are stored.
-        probability: of an exchange, above 0, up to 1.
-        seed: 64 bit; None draws one from PyTorch's default generator, so that `torch.manual_seed` reproduces a run.
+        size: number of samples to store.
+        probability: probability of an exchange, above 0, up to 1.
+        seed: 64-bit seed; None draws one from PyTorch's default generator, so that `torch.manual_seed` reproduces a
+            run.
 
     Attributes:
         size, probability: as given.
-        stream: the :class:`pygan.NoiseStream` that slots and exchanges are drawn from; a call that only fills draws
-            nothing.
+        stream: the :class:`pygan.NoiseStream` that decides slots and exchanges; a call that only fills the pool draws
+            nothing from it.
 
-    ``len(pool)`` is the number of samples stored. `state_dict()` holds them and the place in the stream; a pool that
-    loads it, also a new one, goes on bit for bit.
+    ``len(pool)`` is the number of samples stored. `state_dict()` holds the samples and the position in the stream; any
+    pool of the same size that loads it continues bit for bit.
 
     Raises:
-        TypeError, ValueError: an argument that is no number, or out of range.
+        TypeError, ValueError: an argument is not a number, or is out of range.
     """
 
     def __init__(
@@ -67,13 +68,13 @@ class FakePool:
         if seed is None:
             seed = int(torch.randint(2**63 - 1, (), dtype=torch.int64))
         self.stream = NoiseStream(seed)
-        # Normals below it are as probable as an exchange.
+        # A normal falls below the threshold with the probability of an exchange.
         normal = statistics.NormalDist()
         self._threshold = (
             float("inf") if self.probability == 1.0 else normal.inv_cdf(self.probability)
         )
-        self._filled = 0  # on the host: it follows from the sizes of the batches alone
-        self._stored: dict[str, Tensor] = {}  # (size, ...), by the place in (fake, labels)
+        self._filled = 0  # on the host: it depends only on the batch sizes
+        self._stored: dict[str, Tensor] = {}  # (size, ...), by the path in (fake, labels)
 
     def __len__(self) -> int:
         return self._filled
@@ -89,25 +90,25 @@ class FakePool:
 
     @torch.no_grad()
     def __call__(self, fake: Tensor, labels: Any = None) -> Any:
-        """As many samples, detached; with labels, samples and the labels that came with each.
+        """N samples, detached; with labels, the samples and the labels that belong to each.
 
         Args:
-            fake: (N, ...), of any dtype; the same shape of a sample, and the same dtype, in every call. N is at most
-                `size`, and may differ from call to call.
-            labels: what belongs to each sample, such as its condition: a tensor (N, ...), or a tree (tuples, lists,
-                dicts) of such. The same tree in every call.
+            fake: (N, ...), of any dtype; the sample shape and the dtype must be the same in every call. N is at most
+                `size` and may vary between calls.
+            labels: data that belongs to each sample, such as its condition: a tensor (N, ...), or a tree (tuples,
+                lists, dicts) of such tensors, with the same structure in every call.
 
         Raises:
-            TypeError: samples or labels that are no tensors, or of another dtype than those stored.
-            ValueError: an empty batch or one larger than the pool; labels for another number of samples; another shape
-                or tree than what is stored, several devices.
-            RuntimeError: a CUDA graph is captured while the pool fills; or as :func:`pygan.instance_noise`.
-            The pool is then as it was.
+            TypeError: samples or labels that are not tensors, or whose dtype differs from the stored ones.
+            ValueError: an empty batch or one larger than the pool; labels for another number of samples; a shape
+                or tree that differs from the stored ones; several devices.
+            RuntimeError: a CUDA graph is captured before the pool is full; or as for :func:`pygan.instance_noise`.
+            After an error the pool is unchanged.
         """
         given, rebuild = _leaves(fake, labels)
         self._check(given)
         n, device = len(fake), fake.device
-        new = min(n, self.size - self._filled)  # those that only fill
+        new = min(n, self.size - self._filled)  # samples that go into empty slots
         if new and device.type == "cuda" and torch.cuda.is_current_stream_capturing():
             raise RuntimeError(
                 f"{_OP}: the pool must be full before a CUDA graph captures it, got {self._filled} samples for "
@@ -136,16 +137,17 @@ class FakePool:
         return rebuild(outputs)
 
     def state_dict(self) -> dict[str, Any]:
-        """A copy of what is stored, and the place in the stream. Waits for the device."""
+        """A copy of the stored samples, and the position in the stream. Synchronizes with the device."""
         stored = {place: x[: self._filled].clone() for place, x in self._stored.items()}
         return {"size": self.size, "stream": self.stream.state_dict(), "stored": stored}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Goes on where ``state_dict`` was taken. Samples of the same kind as those stored are written to their place.
+        """Continues from where ``state_dict`` was saved, reusing the memory of stored samples of the same shape and
+        dtype.
 
         Raises:
-            TypeError, KeyError, ValueError: not what :meth:`state_dict` returns, or of a pool of another size. The pool
-                is then as it was.
+            TypeError, KeyError, ValueError: this is not a result of :meth:`state_dict`, or it is from a pool of another
+                size. The pool is then unchanged.
         """
         filled = _check_state(state_dict, self.size)
         self.stream.load_state_dict(state_dict["stream"])
@@ -158,7 +160,7 @@ class FakePool:
         """n different slots, and whether to exchange each, (n,)."""
         if is_distributed():
             self.stream.rank = torch.distributed.get_rank()
-        # As many in every call, so that those of several processes do not overlap.
+        # The same number of draws in every call, so that those of several processes do not overlap.
         draws = torch.zeros(2, self.size, device=device)
         instance_noise(draws, 1.0, stream=self.stream, out=draws)
         return draws[0].argsort(stable=True)[:n], draws[1, :n] < self._threshold
@@ -166,8 +168,8 @@ class FakePool:
     def _slots_for(
         self, given: Mapping[str, Tensor], device: torch.device | None
     ) -> dict[str, Tensor]:
-        """What is stored, with zeros where there is nothing like what is given. A captured graph holds this memory: it
-        is replaced where it must be on another device only."""
+        """The stored tensors, or zeros for those without a stored tensor of the same shape and dtype. Captured graphs
+        refer to this memory, so it is replaced only if the device changes."""
         slots = {}
         for place, x in given.items():
             stored = self._stored.get(place)
@@ -180,7 +182,7 @@ class FakePool:
         n = len(next(iter(given.values())))
         if not 0 < n <= self.size:
             raise ValueError(
-                f"{_OP}: fake must be a batch of 1 to {self.size} samples, as many as the pool's size, got {n}"
+                f"{_OP}: fake must be a batch of 1 to {self.size} samples, the pool's size, got {n}"
             )
         if self._filled and set(given) != set(self._stored):
             raise ValueError(
@@ -192,11 +194,11 @@ class FakePool:
             stored = self._stored[place]
             if x.dtype != stored.dtype:
                 raise TypeError(
-                    f"{_OP}: {_name(place)} must have the dtype of what is stored, {stored.dtype}, got {x.dtype}"
+                    f"{_OP}: {_name(place)} must have the stored dtype, {stored.dtype}, got {x.dtype}"
                 )
             if x.shape[1:] != stored.shape[1:]:
                 raise ValueError(
-                    f"{_OP}: {_name(place)} must have the shape of what is stored, (N, "
+                    f"{_OP}: {_name(place)} must have the stored shape, (N, "
                     f"{', '.join(map(str, stored.shape[1:]))}), got {tuple(x.shape)}"
                 )
 
@@ -205,7 +207,7 @@ _FAKE = "[0]"
 
 
 def _leaves(fake: Any, labels: Any) -> tuple[dict[str, Tensor], Any]:
-    """The tensors by their places, the samples first, and what makes the same tree of others."""
+    """The tensors by their paths, the samples first, and a function that rebuilds the tree from other tensors."""
     if not isinstance(fake, Tensor) or fake.dim() == 0:
         raise TypeError(f"{_OP}: fake must be a tensor (N, ...), got {describe(fake)}")
     if labels is None:
@@ -219,7 +221,7 @@ def _leaves(fake: Any, labels: Any) -> tuple[dict[str, Tensor], Any]:
             raise TypeError(f"{_OP}: {_name(place)} must be a tensor, got {describe(x)}")
         if x.dim() == 0 or len(x) != len(fake):
             raise ValueError(
-                f"{_OP}: {_name(place)} must have the {len(fake)} samples' first dimension, got {describe(x)}"
+                f"{_OP}: {_name(place)} must have a first dimension of {len(fake)}, as the samples, got {describe(x)}"
             )
         if x.device != fake.device:
             raise ValueError(
@@ -229,7 +231,7 @@ def _leaves(fake: Any, labels: Any) -> tuple[dict[str, Tensor], Any]:
 
 
 def _name(place: str) -> str:
-    """Of an argument, or of a part of one."""
+    """The name of an argument, or of a part of one."""
     return "fake" if place == _FAKE else "labels" + place.removeprefix("[1]")
 
 
@@ -238,7 +240,7 @@ def _tree(places: Mapping[str, Any]) -> str:
 
 
 def _check_state(state: Any, size: int) -> int:
-    """How many samples a state holds."""
+    """Checks a state; returns the number of samples it holds."""
     op = f"{_OP}.load_state_dict"
     if not isinstance(state, Mapping):
         raise TypeError(f"{op}: state_dict must be a dict, got {describe(state)}")
@@ -248,7 +250,7 @@ def _check_state(state: Any, size: int) -> int:
         )
     if state["size"] != size:
         raise ValueError(
-            f"{op}: state_dict must be of a pool of {size} samples, got one of {state['size']!r}"
+            f"{op}: state_dict must be from a pool of size {size}, got one of size {state['size']!r}"
         )
     stored = state["stored"]
     if not isinstance(stored, Mapping) or not all(
@@ -258,6 +260,6 @@ def _check_state(state: Any, size: int) -> int:
     counts = {len(x) for x in stored.values()} or {0}
     if len(counts) > 1 or max(counts) > size or (stored and _FAKE not in stored):
         raise ValueError(
-            f"{op}: stored must hold up to {size} samples and as many of their labels, got {sorted(counts)}"
+            f"{op}: stored must hold at most {size} samples and equally many labels, got {sorted(counts)}"
         )
     return counts.pop()

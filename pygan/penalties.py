@@ -15,12 +15,13 @@ GradientPenalty      weight · mean of (‖∇s(x̂)‖ − 1)², x̂ between th
 LeCam                of logits and averages of their means                   Tseng et al. 2021, section 3.2
 ===================  ======================================================  ==========================
 
-The gradients are by the samples as the loop and the generator hand them over, before augmentation and noise. Those of
-all penalties of a step take one double backward.
+Gradients are taken with respect to the samples before augmentation and noise. All penalties of a step share one double
+backward.
 
-For a loop of your own they are functions: :func:`r1`, :func:`r2`, :func:`r1_and_r2` and :func:`gradient_penalty`, of
-samples and logits; :func:`approximate_r1` and :func:`approximate_r2` by a finite difference. :class:`LeCam` is called
-with the logits there. For generators there are :class:`PathLength` and :func:`adaptive_weight`, which balances losses.
+For your own training loop, use the functions :func:`r1`, :func:`r2`, :func:`r1_and_r2` and :func:`gradient_penalty`
+on samples and logits, or :func:`approximate_r1` and :func:`approximate_r2`, which use a finite difference, and call
+:class:`LeCam` with the logits. For generators, see :class:`PathLength` and :func:`adaptive_weight`, which balances
+losses.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class _Lazy(Penalty):
-    """What R1, R2 and GradientPenalty share."""
+    """Base of R1, R2 and GradientPenalty."""
 
     every: int = field(default=1, kw_only=True)
 
@@ -85,7 +86,7 @@ class _Lazy(Penalty):
 
 @dataclass(frozen=True)
 class _ZeroCentered(_Lazy):
-    """What R1 and R2 share; `side` says on which samples."""
+    """Base of R1 and R2; `side` selects the samples."""
 
     gamma: float | Schedule
     sigma: float | None = field(default=None, kw_only=True)
@@ -96,7 +97,7 @@ class _ZeroCentered(_Lazy):
         super().__post_init__()
         if isinstance(self.gamma, (Adaptive, DiffusionMixture)):
             raise TypeError(
-                f"{type(self).__name__}: gamma must be a number or a schedule that follows the number of steps, "
+                f"{type(self).__name__}: gamma must be a number or a schedule that depends on the step count alone, "
                 f"got {type(self.gamma).__name__}"
             )
         if not isinstance(self.gamma, Schedule):
@@ -106,8 +107,8 @@ class _ZeroCentered(_Lazy):
         check_of(type(self).__name__, self.of)
         if self.of == "logit" and self.sigma is None:
             raise ValueError(
-                f"{type(self).__name__}: of must be sample without sigma, because the gradient is that of the sum of a "
-                "sample's logits, got 'logit'"
+                f"{type(self).__name__}: of must be 'sample' without sigma, because the gradient is taken of the sum "
+                "of a sample's logits, got 'logit'"
             )
 
     @property
@@ -144,27 +145,27 @@ class R1(_ZeroCentered):
     Converge?", eq. 9).
 
     Args:
-        gamma: γ, positive; or a schedule of `pygan.schedules` for it, such as ``Cosine(1.0, 0.1, steps)``, as R3GAN
-            uses one. It is asked for its value after that many iterations, and needs no call of `step()`; a value that
-            is negative or not finite makes the step raise ValueError.
+        gamma: γ, positive; or a schedule from `pygan.schedules`, such as ``Cosine(1.0, 0.1, steps)``, as in R3GAN.
+            The schedule is evaluated at the iteration count and needs no call of `step()`; a negative or non-finite
+            value makes the step raise ValueError.
         every: see :class:`Penalty`.
-        sigma: standard deviation, in units of the discriminator's input, of a finite difference that stands for the
+        sigma: standard deviation, in units of the discriminator's input, of a finite difference that replaces the
             gradient: no double backward, so the discriminator needs no second derivative (Lin et al. 2025, "Diffusion
             Adversarial Post-Training for One-Step Video Generation": their λ is γ/(2σ²), 100 at σ = .01). None: the
-            gradient. The rounding of the logits is divided by it too: in bf16 or fp16 it must be larger.
-        of: with sigma, what is squared where a sample has several logits: "sample", the difference of their sum, as the
-            gradient is that of the sum; or "logit", the difference of each, and the squares are summed over the sample.
+            exact gradient. The logits' rounding error is divided by sigma too, so bf16 and fp16 need a larger one.
+        of: with sigma, which difference to square if a sample has several logits: "sample", the difference of their
+            sum, like the gradient of the sum; or "logit", the difference of each, with squares summed over the sample.
 
-    With sigma the discriminator sees the moved samples in a forward pass that starts as the one it is compared with
-    did: with the same states of torch's generators (the CPU's, that of the discriminator's device, and those that are
-    attributes of its modules), of the noise streams of its modules, and of its buffers. So dropout drops the same in
-    both. After it they are all as if it had not been. What a discriminator draws from elsewhere, such as numpy, must
-    not change between the two, and a sample's logits must depend on this sample alone: with BatchNorm in training mode
-    the estimate is of something else. While a CUDA graph is captured, a discriminator that draws random numbers is
-    refused, and one of which no step before the capture has shown that it does not.
+    With sigma, the discriminator runs on the perturbed samples from the same starting point as the forward pass it is
+    compared with: the same states of torch's generators (the CPU's, its device's, and those that are
+    attributes of its modules), of its modules' noise streams, and of its buffers. Dropout therefore drops the same
+    units in both, and all states are restored afterwards. Random numbers from elsewhere, such as numpy, must
+    not differ between the two passes, and a sample's logits must depend on that sample alone: BatchNorm in training
+    mode makes the estimate wrong. CUDA graph capture refuses a discriminator that draws random numbers, and one that
+    no earlier step has shown to draw none.
 
     Raises:
-        TypeError, ValueError: an argument that is no number, or out of range; an unknown `of`, or "logit" without
+        TypeError, ValueError: an argument is not a number, or is out of range; an unknown `of`, or "logit" without
             sigma.
     """
 
@@ -172,7 +173,7 @@ class R1(_ZeroCentered):
 
 
 class R2(_ZeroCentered):
-    """:class:`R1` on generated samples; R3GAN uses both (Huang et al. 2024), and together they take one double
+    """:class:`R1` on generated samples. R3GAN uses both (Huang et al. 2024); together they take one double
     backward."""
 
     side = "fake"
@@ -180,7 +181,7 @@ class R2(_ZeroCentered):
 
 @dataclass(frozen=True)
 class GradientPenalty(_Lazy):
-    """weight · E(‖∇D(x̂)‖ − 1)², x̂ uniform on the lines between real and generated inputs, one norm for each sample
+    """weight · E(‖∇D(x̂)‖ − 1)², with x̂ uniform on the lines between real and generated inputs and one norm per sample
     (WGAN-GP, Gulrajani et al. 2017, "Improved Training of Wasserstein GANs", eq. 3: weight = 10).
 
     Args:
@@ -188,7 +189,7 @@ class GradientPenalty(_Lazy):
         weight: λ, positive.
 
     Raises:
-        TypeError, ValueError: an argument that is no number, or out of range. A step raises ValueError where real and
+        TypeError, ValueError: an argument is not a number, or is out of range. A step raises ValueError if real and
             generated samples differ in shape.
     """
 
@@ -210,11 +211,11 @@ class GradientPenalty(_Lazy):
         a, b = real.inputs, fake.inputs
         if a.shape != b.shape:
             raise ValueError(
-                "GradientPenalty: real and generated samples must have one shape to be interpolated, got "
+                "GradientPenalty: real and generated samples must have the same shape, got "
                 f"{tuple(a.shape)} and {tuple(b.shape)}"
             )
         z = torch.zeros(len(a), *[1] * (a.dim() - 1), device=a.device)
-        # The stream's normals, made uniform: any number of processes draws the same for a sample.
+        # Uniform numbers from the stream's normals, so that a sample's do not depend on the number of processes.
         return between(a, b, torch.special.ndtr(instance_noise(z, 1.0, stream=stream)))
 
     def value(self, real: Judged, fake: Judged, probe: Judged | None, step: int) -> Tensor:

@@ -1,9 +1,9 @@
-"""The plain-PyTorch truth of every op: slow, short, and readable beside the papers.
+"""Reference implementations of every op in plain PyTorch: slow, short, and close to the papers' notation.
 
-Tests compare the kernels with it, benchmarks race against it, and the documentation quotes it. Nothing here is
-fused or approximated: everything is computed in float64 by PyTorch's own functions and rounded once at the end, so
-the error against the exact value is half a unit in the last place of the result. All functions are differentiable
-(twice) by autograd and work for any shape, strides and device that has float64.
+The tests compare the kernels with them, and the documentation quotes them. Nothing here is
+fused or approximated: everything is computed in float64 with PyTorch's own functions and rounded once at the end, so
+the result is within half a unit in the last place of the exact value. All functions are twice differentiable
+with autograd and work for any shape and strides, on any device that supports float64.
 
 Notation: r and f are the discriminator's logits for real and generated samples, s(t) = log(1 + exp(t)) is softplus,
 D = sigmoid(logit). With L_D = mean s(-r) + mean s(f), the negative of the game's value V(D, G),
@@ -37,13 +37,13 @@ __all__ = [
 
 
 def _softplus(t: Tensor) -> Tensor:
-    # Not F.softplus: it returns t itself above its threshold of 20, wrong by 2e-9, which float64 can see.
-    # logsigmoid is min(0, t) - log1p(exp(-|t|)) and has both derivatives at every t, 0 and +-inf included.
+    # Not F.softplus: above its threshold of 20 it returns t itself, an error of 2e-9, visible in float64.
+    # logsigmoid is min(0, t) - log1p(exp(-|t|)) and has both derivatives at every t, including 0 and +-inf.
     return -F.logsigmoid(-t)
 
 
 class _Targets(NamedTuple):
-    """What logits aim at: a probability, a logit or a margin, as the loss has it."""
+    """The targets of the logits: probabilities, logits or margins, depending on the loss."""
 
     real: float
     fake: float
@@ -51,7 +51,7 @@ class _Targets(NamedTuple):
 
 
 def _cross_entropy(x: Tensor, target: float) -> Tensor:
-    # A term of weight 0 is left out, lest it be infinite and make a NaN.
+    # Skip terms of weight 0: an infinite one would turn into a NaN.
     weighted = ((target, -x), (1.0 - target, x))
     return torch.stack([w * _softplus(t) for w, t in weighted if w]).sum(0)
 
@@ -69,34 +69,34 @@ def _squares(x: Tensor, target: float) -> Tensor:
 
 
 class _Loss(NamedTuple):
-    """One GAN loss, element by element; reductions, scales and weights are common to all."""
+    """The elementwise terms of one GAN loss; all losses share the reductions, scales and weights."""
 
     discriminator: Callable[..., tuple[Tensor, ...]]
-    """(r, f, targets) -> (terms of the real samples, terms of the fakes); of a relativistic loss (r, f, mean) -> the
+    """(r, f, targets) -> (terms of the real samples, terms of the fakes); for a relativistic loss, (r, f, mean) -> the
     same, or the terms of the pairs."""
     generator: Callable[..., tuple[Tensor, ...]] | None = None
-    """(f, targets) -> terms. None: the discriminator's game with the parts exchanged, of relativistic losses."""
+    """(f, targets) -> terms. None for relativistic losses: the discriminator's terms with r and f exchanged."""
     targets: _Targets | None = None
-    """The loss's own, where it has some."""
+    """The loss's default targets, if it has targets."""
     smooths: bool = False
-    """Whether label smoothing can soften them."""
+    """Whether it supports label smoothing."""
 
     @property
     def relativistic(self) -> bool:
-        """Whether a sample is judged against samples of the other kind."""
+        """Whether samples are compared with samples of the other kind."""
         return self.generator is None
 
 
 _TABLE: dict[str, _Loss] = {
-    # Goodfellow et al. 2014, section 3: the generator maximises log D(G(z)).
+    # Goodfellow et al. 2014, section 3: the generator maximizes log D(G(z)).
     "non_saturating": _Loss(
         _classified, lambda f, t: (_cross_entropy(f, t.generator),), _Targets(1, 0), smooths=True
     ),
-    # Goodfellow et al. 2014, equation 1: the generator minimises log(1 - D(G(z))), flat where D(G(z)) is near 0.
+    # Goodfellow et al. 2014, equation 1: the generator minimizes log(1 - D(G(z))), flat where D(G(z)) is near 0.
     "minimax": _Loss(_classified, lambda f, _: (-_softplus(f),), _Targets(1, 0), smooths=True),
-    # Lim and Ye 2017; Miyato et al. 2018: what is right by a margin of 1 teaches nothing more.
+    # Lim and Ye 2017; Miyato et al. 2018: logits beyond the margin of 1 have no gradient.
     "hinge": _Loss(_margins, lambda f, _: (-f,), _Targets(1, -1)),
-    # The generator's with a margin too, as vocoders have it (Défossez et al. 2022, section 3.4).
+    # The generator has a margin too, as in vocoders (Défossez et al. 2022, section 3.4).
     "clipped_hinge": _Loss(_margins, lambda f, t: ((t.generator - f).relu(),), _Targets(1, -1)),
     # Mao et al. 2017: regression on the targets 1 (real) and 0 (fake).
     "least_squares": _Loss(
@@ -105,9 +105,9 @@ _TABLE: dict[str, _Loss] = {
         _Targets(1, 0),
         smooths=True,
     ),
-    # Arjovsky et al. 2017: a critic, not a classifier; something else must keep it Lipschitz.
+    # Arjovsky et al. 2017: a critic, not a classifier; its Lipschitz constraint must come from elsewhere.
     "wasserstein": _Loss(lambda r, f, _: (-r, f), lambda f, _: (-f,)),
-    # Jolicoeur-Martineau 2018: each real sample against the fake one that it is paired with.
+    # Jolicoeur-Martineau 2018: each real sample against the fake sample it is paired with.
     "relativistic": _Loss(lambda r, f, _: (_softplus(-(r - f)),)),
     # The same paper: each sample against the mean of the other kind; gradients flow into the means.
     "relativistic_average": _Loss(
@@ -126,7 +126,7 @@ _TABLE: dict[str, _Loss] = {
 _REDUCE: dict[str, Callable[[Tensor], Tensor]] = {"mean": torch.mean, "sum": torch.sum}
 
 LOSSES: tuple[str, ...] = tuple(_TABLE)
-"""The names that `loss=` takes."""
+"""The accepted names of `loss=`."""
 
 
 def discriminator_loss(
@@ -142,29 +142,29 @@ def discriminator_loss(
     detach_means: bool = False,
     return_stats: bool = False,
 ) -> Any:
-    """The discriminator's loss, to be minimised; the formulas stand in the table above.
+    """The discriminator's loss, to be minimized; see the table of formulas in :mod:`pygan.fused_losses`.
 
     Args:
-        real_logits, fake_logits: floating tensors of any shapes, whose sizes may differ (except under
-            ``relativistic``); or two lists of as many tensors, one per scale, whose losses are added.
+        real_logits, fake_logits: floating-point tensors of any shapes, whose sizes may differ (except for
+            ``relativistic``); or two lists of equal length, one tensor per scale, whose losses are added.
         loss: one of :data:`LOSSES`.
-        label_smoothing: eps in [0, 1]; the real target is 1 - eps (Salimans et al. 2016). The losses without
-            probabilities or labels (hinges, wasserstein, relativistic ones) take 0 only.
-        real_target, fake_target: other targets than the loss's own, as in :mod:`pygan.fused_losses`.
-        reduction: ``"mean"`` or ``"sum"`` (of each tensor by itself; then they are added), or ``"none"``.
+        label_smoothing: eps in [0, 1]; the real target is 1 - eps (Salimans et al. 2016). Must be 0 for the losses
+            without probabilities or labels (hinges, wasserstein, relativistic ones).
+        real_target, fake_target: replace the loss's targets, as in :mod:`pygan.fused_losses`.
+        reduction: ``"mean"`` or ``"sum"`` (of each tensor separately; then they are added), or ``"none"``.
         weights: one finite number, or one per scale, the factor of its loss; None: all 1.
-        detach_means: whether no gradient goes through the means that logits are compared with.
+        detach_means: block gradients through the means that logits are compared with.
         return_stats: also return :class:`pygan.fused_losses.LossStats`, over the logits of all scales.
 
     Returns:
         A 0-d tensor, float64 for float64 logits and float32 otherwise; with ``reduction="none"`` the pair
         (real terms, fake terms) in the shapes of the logits (``relativistic``: one tensor, the terms of the
-        pairs), each a list if lists were given; and the statistics if asked for.
+        pairs), each a list if lists were given; and the statistics if requested.
 
     Raises:
-        ValueError: unknown loss or reduction, smoothing out of range or not for this loss, an empty tensor whose
-            mean is asked for, lists or shapes that do not match, weights that do not fit.
-        TypeError: logits that are not floating tensors of one dtype, weights or smoothing that are no numbers.
+        ValueError: unknown loss or reduction, smoothing out of range or not supported by the loss, the mean of an
+            empty tensor, lists or shapes that do not match, weights of the wrong length.
+        TypeError: logits that are not floating-point tensors of one dtype, weights or smoothing that are not numbers.
     """
     op = "discriminator_loss"
     entry = _entry(op, loss, reduction)
@@ -198,18 +198,18 @@ def generator_loss(
     weights: float | Sequence[float] | None = None,
     return_stats: bool = False,
 ) -> Any:
-    """The generator's loss, to be minimised; the formulas stand in the table above.
+    """The generator's loss, to be minimized; see the table of formulas in :mod:`pygan.fused_losses`.
 
     Args:
-        fake_logits: floating tensor of any shape, or a list of them, one per scale.
-        real_logits: the same for the real samples, for the relativistic losses; the others take None only.
+        fake_logits: floating-point tensor of any shape, or a list of them, one per scale.
+        real_logits: the same for the real samples, for the relativistic losses; must be None for the others.
         loss, reduction, weights, return_stats: as in :func:`discriminator_loss`.
-        target: of the fake logits, for the losses whose generator has one; None: 1.
+        target: target of the fake logits, for the losses whose generator has one; None means 1.
 
     Returns:
-        As :func:`discriminator_loss`; with ``reduction="none"``, terms in the shape of ``fake_logits``, or
-        (fake terms, real terms) for ``relativistic_average``. The statistics of real samples that were not given are
-        NaN, and so is the JSD bound.
+        As for :func:`discriminator_loss`; with ``reduction="none"``, terms in the shape of ``fake_logits``, or
+        (fake terms, real terms) for ``relativistic_average``. Without real logits, their statistics and
+        the JSD bound are NaN.
 
     Raises:
         ValueError, TypeError: as in :func:`discriminator_loss`.
@@ -271,7 +271,7 @@ def _means(detached: bool) -> Callable[[Tensor], Tensor]:
 def _stats(
     loss: str, real: list[Tensor], fake: list[Tensor], bounds: bool, targets: _Targets | None
 ) -> LossStats:
-    """The statistics of all scales together. Comparisons with NaN are false; means carry it on (IEEE)."""
+    """The statistics of all scales together. Comparisons with NaN are false; means propagate it (IEEE)."""
     decided = [
         torch.cat([t.detach().flatten() for t in kind]) if kind else fake[0].new_empty(0)
         for kind in _decided(loss, real, fake, targets)
@@ -280,7 +280,7 @@ def _stats(
     f = torch.cat([t.detach().flatten() for t in fake])
     r = torch.cat([t.detach().flatten() for t in real]) if real else f[:0]  # whose means are NaN
     nan = f.new_tensor(math.nan)
-    # From the unsmoothed loss whatever was optimised: a smoothed one is not -V and bounds nothing.
+    # Always from the unsmoothed loss: a smoothed one is not -V and gives no bound.
     value = _softplus(-r).mean() + _softplus(f).mean()
     return LossStats(
         real_logit=r.mean(),
@@ -301,8 +301,8 @@ def _stats(
 def _decided(
     loss: str, real: list[Tensor], fake: list[Tensor], targets: _Targets | None
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """What is positive where the discriminator takes a real (a fake) sample for real, negative where for generated: the
-    logits from half way between the targets, and of losses that compare, the differences that these see."""
+    """The decision values of the real and the fake logits, positive if D decides for real: logits relative to the
+    middle between the targets, or the differences that a relativistic loss uses."""
     if loss in ("relativistic", "relativistic_hinge"):
         differences = [r - f for r, f in zip(real, fake, strict=True)]
         return differences, [-d for d in differences]
@@ -330,7 +330,7 @@ def feature_matching(
     weights: Sequence[float] | None = None,
     relative: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """The sum of the maps' distances, and the distance of each map (maps,), of flat lists of maps."""
+    """The sum of the maps' distances, and the distance of each map, shape (maps,), for flat lists of maps."""
     values = []
     for f, r in zip(fake, real, strict=True):
         d = f.double() - r.double()

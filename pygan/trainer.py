@@ -1,11 +1,11 @@
-"""GANTrainer: the two steps of the GAN algorithm over the user's own networks and optimisers. It owns no loop.
+"""GANTrainer: the two steps of the GAN algorithm for your own networks and optimizers. You write the training loop.
 
     trainer = pygan.GANTrainer(G, D, g_optimizer, d_optimizer, latent=128)
     for real in loader:
         stats = trainer.step(real.to(device))
 
 One `step` is an iteration of algorithm 1 of Goodfellow et al. 2014: k discriminator steps, then one generator step.
-Nothing in it waits for the device; reading the statistics does, so read them when they are wanted.
+It never synchronizes with the device; reading the statistics does, so read them only when needed.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ __all__ = ["GANTrainer", "GeneratorStep", "LossFunctions", "TrainStats"]
 
 
 def _of(owner: str, name: str) -> Any:
-    """An attribute of the trainer that is one of what it is composed of."""
+    """A property of the trainer that forwards to one of its components."""
     owner_of = attrgetter(owner)
 
     def replace(trainer: GANTrainer, value: Any) -> None:
@@ -64,7 +64,7 @@ def _of(owner: str, name: str) -> Any:
     return property(attrgetter(f"{owner}.{name}"), replace)
 
 
-# Objects of the user's own, which may have a state.
+# Arguments that may be objects of the user's with a state_dict.
 _GIVEN = [
     *("loss", "latent", "logits", "generator_terms", "adversarial_weight", "pool"),
     *("generator_inputs", "discriminator_inputs", "generated", "augment"),
@@ -76,103 +76,105 @@ class GANTrainer:
 
     Args:
         generator: module from latents (N, ...) to samples (N, ...).
-        discriminator: module from samples to logits (N, ...), or to a list of such, one for each scale; of one that
-            returns anything else, or logits of several samples each, `logits` picks them. Both may be wrapped by
-            DistributedDataParallel (each by itself), sharded by torch.distributed.fsdp.fully_shard, or wrapped by
-            torch.compile (a compiled discriminator has no second derivatives: of R1, R2 and GradientPenalty only R1
-            and R2 with sigma work).
+        discriminator: module from samples to logits (N, ...), or to a list of logits, one tensor per scale. If it
+            returns anything else, or logits that each cover several samples, see `logits`. Both networks may be
+            wrapped by DistributedDataParallel (separately), sharded by torch.distributed.fsdp.fully_shard, or compiled
+            with torch.compile (a compiled discriminator has no second derivatives, so R1 and R2 need sigma and
+            GradientPenalty does not work).
         g_optimizer, d_optimizer: each holds all trainable parameters of its network and none of the other's.
             Add new or unfrozen parameters with ``optimizer.add_param_group``.
-        latent: an int for standard normal latents of shape (N, latent) in the dtype and on the device of the
-            generator's parameters; or a shape, such as (100, 1, 1), for those of shape (N, 100, 1, 1); or a callable
-            ``batch_size -> Tensor`` whose first dimension is batch_size. Where several processes share a batch, the
-            callable is called in each with the size of the whole batch, and the process takes its share of the result:
-            seeded alike, they draw what one process would. None: the generator gets the labels alone, as pix2pix's gets
-            the image that it is to translate.
+        latent: an int for standard normal latents of shape (N, latent) with the dtype and device of the
+            generator's parameters; a shape such as (100, 1, 1) for latents of shape (N, 100, 1, 1); or a callable
+            ``batch_size -> Tensor`` whose first dimension is batch_size. If several processes share a batch, each one
+            calls it with the size of the whole batch and takes its share of the result, so identically seeded
+            processes draw what one process would. None: the generator gets only the labels, like pix2pix's, which
+            gets the image to translate.
         loss: one of ``pygan.fused_losses.LOSSES``, or a :class:`LossFunctions`.
-        logits: ``output -> logits``, for a discriminator that returns more than logits: picks the tensor or the list of
-            tensors from what it returned, as ``lambda output: output[0]`` does. The loss, the statistics and the
-            penalties use these alone; a loss of your own gets all that was returned. What it returns need not have the
-            batch's first dimension, as PacGAN's logits of packs of samples: pass ``lambda output: output`` for them.
-            (R1 and R2 with sigma compare sample by sample, and refuse such. The other penalties take the gradient by
-            each sample, not by each pack.)
+        logits: ``output -> logits``, for a discriminator that returns more than logits: selects the tensor or the list
+            of tensors from the output, for example ``lambda output: output[0]``. The loss, the statistics and the
+            penalties see only these; a custom loss gets the whole output. The result need not have the
+            batch's first dimension: for PacGAN, whose logits cover packs of samples, pass ``lambda output: output``.
+            (R1 and R2 with sigma compare sample by sample and refuse such logits. The other penalties take the
+            gradient with respect to each sample, not each pack.)
         label_smoothing: one-sided, for the real samples, in [0, 1].
-        weights: of the scales, a list of numbers, one for each tensor that the discriminator returns, by which to
-            multiply its loss in both steps; or a number for all. (For a loss of your own, it does that itself.)
-        generator_terms: ``GeneratorStep -> dict``, further losses of the generator by name, 0-d and with their graph,
-            which are added to the adversarial one: reconstruction, perceptual, feature matching, path length, each
-            times its weight. :class:`GeneratorStep` says what there is to compute them from. The statistics have each.
-        adversarial_weight: by what the adversarial loss is multiplied in the generator's step: a number, a schedule of
-            `pygan.schedules` (its value after that many iterations), a 0-d tensor, or ``GeneratorStep -> 0-d tensor``,
-            as :func:`pygan.penalties.adaptive_weight` makes one of two gradients.
-        discriminator_start: iterations before the adversarial parts begin. Until then the discriminator is neither
-            asked nor trained, and the generator learns from ``generator_terms`` alone.
+        weights: a list of numbers, one for each tensor (scale) that the discriminator returns, that multiply its loss
+            in both steps; or a single number. (A custom loss applies its own weights.)
+        generator_terms: ``GeneratorStep -> dict`` of further generator losses by name, 0-d and with their graph,
+            which are added to the adversarial loss: reconstruction, perceptual, feature matching, path length, each
+            already multiplied by its weight. See :class:`GeneratorStep` for the inputs. The statistics report each.
+        adversarial_weight: factor of the adversarial loss in the generator's step: a number, a schedule from
+            `pygan.schedules` (evaluated at the iteration count), a 0-d tensor, or ``GeneratorStep -> 0-d tensor``,
+            for example with :func:`pygan.penalties.adaptive_weight`.
+        discriminator_start: number of iterations before adversarial training starts. Until then the discriminator is
+            neither evaluated nor trained, and the generator learns only from ``generator_terms``.
         d_steps: k, the discriminator steps per generator step, at least 1.
-        reuse_fakes: make the generated samples once an iteration, as the examples of DCGAN, pix2pix, HiFi-GAN and
-            VQGAN do: the discriminator learns from them, then the generator's step judges the same ones by the updated
-            discriminator, with noise and augmentation of their own. It saves a forward pass of the generator, whose
-            BatchNorm counts once, and takes the memory of its graph during the discriminator's step. Such a step is
-            whole: the two phases cannot be called by themselves. False: fresh samples for each phase, as in the paper.
-        joint: judge real and generated samples in one batch in the discriminator's step, one forward and one backward
-            pass in place of two. What looks at a batch as a whole, such as a minibatch standard deviation, then sees
-            both kinds together; BatchNorm in training mode is refused.
-        separate: run the discriminator's step backward for the real samples before it judges the generated ones: the
-            same gradients, with the activations of one side in memory at a time. Not for losses and penalties that look
-            at the logits of both sides.
-        pool: a :class:`pygan.FakePool`, from which the discriminator's step takes past samples in exchange for present
-            ones, with their labels. In one process only, because a state dict is that of one.
-        noise: :class:`pygan.InstanceNoise`, put before the discriminator on real and generated samples alike, fresh
-            at every use; or a schedule or a standard deviation, to make one of. The loop anneals it:
-            ``trainer.noise.step(stats.real_sign)`` (what the adaptive schedules follow).
-        penalties: of the discriminator, from `pygan.penalties`: one or a sequence of them.
-        micro_batches: parts into which every batch is split, forward and backward one after the other, to need less
-            memory; their gradients add up to those of the whole. (Not for what looks at the batch as a whole, which
-            then sees a part: BatchNorm, ``relativistic_average``, LeCam.)
+        reuse_fakes: generate samples once per iteration, as the examples of DCGAN, pix2pix, HiFi-GAN and
+            VQGAN do: the discriminator learns from them, and the generator's step then evaluates the same samples with
+            the updated discriminator and fresh noise and augmentation. This saves a forward pass of the generator (its
+            BatchNorm statistics update once) but keeps its graph in memory during the discriminator's step. The two
+            phases then cannot be called separately. False: new samples for each phase, as in the paper.
+        joint: pass real and generated samples to the discriminator as one batch in its step, with one forward and one
+            backward pass instead of two. Layers that look at the whole batch, such as a minibatch standard deviation,
+            then see both kinds together; BatchNorm in training mode is refused.
+        separate: in the discriminator's step, run the backward pass for the real samples before the forward pass for
+            the generated ones: the same gradients, with only one side's activations in memory at a time. Not for losses
+            and penalties that look at the logits of both sides.
+        pool: a :class:`pygan.FakePool`, which replaces some generated samples in the discriminator's step, with their
+            labels, by past ones. Single process only, because a state dict holds one process's pool.
+        noise: :class:`pygan.InstanceNoise`, applied to real and generated samples before the discriminator, fresh
+            at every use; or a schedule or a standard deviation from which to make one. Anneal it in your loop with
+            ``trainer.noise.step(stats.real_sign)`` (the adaptive schedules respond to real_sign).
+        penalties: one discriminator penalty from `pygan.penalties`, or a sequence of them.
+        micro_batches: number of parts to split each batch into, to save memory. Each part has its own forward and
+            backward pass, and the gradients add up to those of the whole batch. (Batch-dependent parts see
+            only their micro-batch: BatchNorm, ``relativistic_average``, LeCam.)
         max_grad_norm: the norm to which each network's gradient is clipped (Pascanu et al. 2013), or None.
         ema: decay, between 0 and 1, of an exponential moving average of the generator's parameters and buffers
             (:class:`pygan.EMA`), updated after each generator step; or an average of your own, a `pygan.EMA` or
-            another AveragedModel of torch's, whose own update waits for the device in every step; None: no average.
-        seed: of the latents and of what the penalties draw, 64 bit; None draws one from PyTorch's default generator.
-        generator_inputs: ``(latent, labels) -> tuple`` of the generator's positional arguments. Default: those of the
-            two that there are.
-        discriminator_inputs: ``(samples, labels) -> tuple`` of the discriminator's, in the same way:
-            ``lambda x, labels: (x,)`` for one that gets no labels, ``lambda x, labels: (torch.cat([labels, x], 1),)``
+            another AveragedModel from torch, whose own update synchronizes in every step; None: no average.
+        seed: 64-bit seed of the latents and the penalties' random numbers; None draws one from PyTorch's default
+            generator.
+        generator_inputs: ``(latent, labels) -> tuple`` of the generator's positional arguments. Default: whichever of
+            the two are present.
+        discriminator_inputs: ``(samples, labels) -> tuple`` of the discriminator's positional arguments, likewise:
+            ``lambda x, labels: (x,)`` if it takes no labels, ``lambda x, labels: (torch.cat([labels, x], 1),)``
             for pix2pix's.
-        generated: ``output -> samples``, for a generator that returns more than the samples: picks the tensor (N, ...)
-            from what it returned. :class:`GeneratorStep` has all of it.
-        augment: ``samples -> samples``, differentiable, applied to real and generated samples before the noise; not in
-            place. It may also convert real samples that are stored as integers, which noise and penalties need as
-            floating ones (but R1 without sigma needs them before it).
-        scaler: a ``torch.amp.GradScaler`` that scales the gradients of both networks, for fp16. With it, each update
-            waits for the device unless its optimizer is fused (``torch.optim.Adam(..., fused=True)``): to skip an
-            update that overflowed, GradScaler asks the device, and a fused optimizer skips it there.
+        generated: ``output -> samples``, for a generator that returns more than the samples: selects the tensor
+            (N, ...) from the output. :class:`GeneratorStep` has the whole output.
+        augment: ``samples -> samples``, differentiable and not in place, applied to real and generated samples before
+            the noise. It may also convert real samples stored as integers, because noise and penalties need
+            floating-point ones (R1 without sigma needs them before the augmentation).
+        scaler: a ``torch.amp.GradScaler`` that scales the gradients of both networks, for fp16. To skip an update that
+            overflowed, GradScaler synchronizes with the device in every update, unless the optimizer is fused
+            (``torch.optim.Adam(..., fused=True)``): a fused optimizer skips it on the device.
 
     Attributes:
-        steps, d_updates: generator steps, which is iterations, and discriminator steps done.
-        ema: the average, a :class:`pygan.EMA` or the AveragedModel that was given, or None.
+        steps, d_updates: number of generator steps (iterations) and discriminator steps done.
+        ema: the average, a :class:`pygan.EMA` or the given AveragedModel, or None.
         stream: the :class:`pygan.NoiseStream` of latents and penalties.
         generator, discriminator, g_optimizer, d_optimizer: may be replaced between steps, a network together with its
-            optimizer. The next step checks that they belong together. The average goes on from what it is, which must
-            fit the generator; replace `ema` too where it should begin anew.
-        ends_in_sigmoid: whether the logits were found to be probabilities, which the losses but least_squares must not
-            get; None before a generator step.
-        real, fake: the last real batch, and the samples of the last generator step, detached; None before.
+            optimizer. The next step checks that they belong together. The average continues from its current
+            values, which must fit the generator; replace `ema` too to start a new one.
+        ends_in_sigmoid: whether the logits were found to be probabilities, which only least_squares
+            accepts; None before the first generator step.
+        real, fake: the last real batch, and the samples of the last generator step, detached; None before the first.
 
     Raises:
-        TypeError, ValueError: an argument that is not as described. The steps raise them for empty batches, a wrong
-            number of them, integers where noise or penalties need floating samples, wrong latents, and networks and
-            optimizers that no longer belong together; then nothing has been changed: no parameter, no optimizer
-            state, no noise drawn. (What is wrong with what a network or `augment` returns is found after the noise
-            has been drawn, and before anything is trained on it.)
-        RuntimeError: a step under ``torch.no_grad``; or within ``accelerator.accumulate``, where prepared optimizers
-            leave their steps out; or no gradient reaches the network that is trained, as where `augment` detaches.
+        TypeError, ValueError: an invalid argument. The steps raise them for empty batches, a wrong
+            number of batches, integer samples if noise or penalties need floating-point ones, invalid latents, and
+            networks and optimizers that no longer belong together; nothing has changed then: no parameter, no optimizer
+            state, no noise drawn. (An invalid result of a network or of `augment` is detected after the noise
+            has been drawn, but before any training on it.)
+        RuntimeError: a step under ``torch.no_grad``; a step within ``accelerator.accumulate``, where prepared
+            optimizers skip their steps; or no gradient reaches the network being trained, for example because `augment`
+            detaches.
 
-    During each phase the parameters of the other network do not require gradients, whatever happens in it, and get
-    their own flags back afterwards. Gradients are zeroed to None before each backward pass, and those of the last
-    phases are left in place for whoever wants to look at them.
+    During each phase the other network's parameters do not require gradients; their flags are restored afterwards, even
+    after an error. Gradients are set to None before each backward pass; the gradients of the last phases remain
+    available for inspection.
 
-    Where a network is wrapped by DistributedDataParallel or sharded, each process passes its share of the batch, and
-    the statistics are those of the whole, on every process. With the same `seed` in all of them, a sample gets the
+    If a network is wrapped by DistributedDataParallel or sharded, each process passes its share of the batch, and
+    every process gets the statistics of the whole batch. If all processes use the same `seed`, a sample gets the
     latents and the noise that it would get in one process.
     """
 
@@ -198,7 +200,7 @@ class GANTrainer:
     label_smoothing: float = _of("_losses", "label_smoothing")
     weights: float | Sequence[float] | None = _of("_losses", "weights")
     update_if: Callable[[list[nn.Parameter]], bool] | None = None
-    """Asked before each update, with the parameters and their gradients; False leaves the update out."""
+    """Called before each update with the parameters, which hold their gradients; False skips the update."""
 
     def __init__(
         self,
@@ -259,7 +261,7 @@ class GANTrainer:
         noise = checked.noise(noise, seed, d.device)
         if seed is None:
             seed = int(torch.randint(2**63 - 1, (), dtype=torch.int64))
-        # Another seed than that of a noise module made here, whose normals must not be those of the latents.
+        # Not the seed of a noise module made here: its normals must differ from the latents.
         stream = NoiseStream((seed + 1) % 2**64, device=g.device)
         self._samples = Samples(g, latent, generator_inputs, generated, stream)
         self._judge = Judge(
@@ -291,11 +293,11 @@ class GANTrainer:
 
         Args:
             real: a batch (N, ...) of real samples; with ``d_steps`` > 1, a sequence of that many batches.
-            labels: for conditional networks: a tensor (N, ...), or a tuple or dict of such, nested; where `real` is a
-                sequence, a sequence of those of its batches. The second argument of both networks, unless
-                ``generator_inputs`` or ``discriminator_inputs`` says otherwise. Generated samples get the labels of the
+            labels: for conditional networks: a tensor (N, ...), or a nested tuple or dict of tensors; if `real` is a
+                sequence, a sequence with the labels of each batch. The second argument of both networks, unless
+                ``generator_inputs`` or ``discriminator_inputs`` changes that. Generated samples get the labels of the
                 real ones.
-            total: samples of a batch in all processes together, where they do not have equally many: the first
+            total: number of samples of a batch in all processes together, needed if their shares are unequal: the first
                 processes have one more (``torch.tensor_split``). A number, or a sequence like `real`.
         """
         if self._captured is not None:
@@ -307,7 +309,7 @@ class GANTrainer:
         all_labels = batches.labels_per_step(labels, real, reals)
         totals = batches.totals_per_step(total, self.d_steps)
         shares = [self._share("step", len(x), t) for x, t in zip(reals, totals, strict=True)]
-        # All latents first: a callable that returns a wrong batch size is caught before anything has been trained.
+        # All latents first, so that a callable with a wrong batch size is caught before any training.
         rounds = [
             self._batch("step", len(x), x, y, share)
             for x, y, share in zip(reals, all_labels, shares, strict=True)
@@ -323,33 +325,33 @@ class GANTrainer:
         return self._reports.of_iteration(of_d, of_g, terms, last.share)
 
     def capture(self, real: Tensor | Sequence[Tensor], labels: Any = None) -> bool:
-        """Make the coming calls of `step` replay the whole iteration as CUDA graphs, of which there is one for each set
-        of penalties that are due together. What is left of a small network's step is the GPU's own time.
+        """Make later calls of `step` replay the whole iteration as CUDA graphs, one for each set of penalties that
+        are due together. For small networks this removes the launch overhead.
 
-        Warms up, captures, and puts everything back: nothing has been trained. Statistics, `fake` and what is trained
-        are those of eager steps, and stay valid. What the host moves between the steps reaches the replays: learning
-        rates (rounded to float32 where they are numbers), noise, schedules of penalties, states that are loaded. Python
-        code of networks and functions runs at the capture only.
+        Warms up, captures, and restores everything: no training takes place. Statistics, `fake` and the trained
+        parameters are those of eager steps, and remain valid. Replays see the changes that the host makes between
+        steps: learning rates (rounded to float32 if they are numbers), noise, schedules of penalties, loaded states.
+        The Python code of networks and functions runs only during capture.
 
-        A batch of another size, as the last one of an epoch, makes an eager step; so does the first step where there
-        is no optimizer state or average yet, and each until the pool is full. Call it again after what it holds has
-        been replaced: networks, layers, parameter groups, options of optimizers or trainer. A step raises RuntimeError
-        until then, or until `release`; for a batch that differs in more than its size, ValueError. Graphs of an earlier
-        call are freed first.
+        A step runs eagerly if its batch has another size, such as the last batch of an epoch, if there is no optimizer
+        state or average yet, or until the pool is full. Call capture again after replacing networks, layers, parameter
+        groups, or options of the optimizers or the trainer. Until then, or until `release`, a step raises RuntimeError;
+        it raises ValueError for a batch that differs in more than its size. The graphs of an earlier call are freed
+        first.
 
         Args:
-            real, labels: a batch as for `step`, on the networks' device. It is not trained on.
+            real, labels: a batch as for `step`, on the networks' device. It is not used for training.
 
         Returns:
-            Whether steps are captured. On the CPU there is nothing to capture: False, and steps are as before.
+            Whether steps are captured. On the CPU there is nothing to capture: returns False and changes nothing.
 
         Raises:
             TypeError, ValueError: as for `step`.
             RuntimeError: something in the step cannot be captured or would be frozen in the graph: an optimizer without
-                ``capturable=True`` (SGD: ``fused=True``), several processes, an average of another class than
-                `pygan.EMA`, a scaler without fused optimizers, `update_if`, something that waits for the device, a
-                number of the host that changes from step to step, a tensor that is not changed in place. Everything is
-                as it was before; after an error of CUDA itself, in the capture, a process may be unusable.
+                ``capturable=True`` (SGD: ``fused=True``), several processes, an average that is not a
+                `pygan.EMA`, a scaler without fused optimizers, `update_if`, a host synchronization, a
+                host number that changes between steps, a tensor that is not updated in place. Everything is
+                restored; only after an error in CUDA itself during capture may the process be unusable.
         """
         self._pair.prepare("capture", self._pair.g, self._pair.d)
         reals = batches.one_per_step(real, self.d_steps)
@@ -366,7 +368,7 @@ class GANTrainer:
         return True
 
     def release(self) -> None:
-        """Make eager steps from now on, and free the graphs of `capture`."""
+        """Return to eager steps, and free the graphs made by `capture`."""
         self._captured = None
 
     def discriminator_step(
@@ -389,10 +391,10 @@ class GANTrainer:
         *,
         total: int | None = None,
     ) -> tuple[Tensor, LossStats]:
-        """Update the generator once, on `batch_size` samples: (loss, statistics), the adversarial ones.
+        """Update the generator once, on `batch_size` samples; returns the adversarial (loss, statistics).
 
-        `real`, a batch (N, ...) of real samples, is for the losses that compare with it, as the relativistic ones do,
-        and for ``generator_terms``; for the pairing losses and for most terms N is batch_size.
+        `real`, a batch (N, ...) of real samples, is for ``generator_terms`` and for losses that compare with it, such
+        as the relativistic ones; for the pairing losses and most terms, N must be batch_size.
         """
         self._check_separable("generator_step")
         self._pair.prepare("generator_step", self._pair.g)
@@ -409,7 +411,7 @@ class GANTrainer:
             )
         if real is not None:
             self._check_real("generator_step", real)
-            if self.micro_batches > 1:  # which have as many of both
+            if self.micro_batches > 1:  # each part has equally many real and generated samples
                 checked.per_sample("generator_step", "real", real, batch_size)
         checked.labels("generator_step", labels, batch_size)
         share = self._share("generator_step", batch_size, total)
@@ -420,13 +422,13 @@ class GANTrainer:
     def _train_discriminator(
         self, batch: Batch, made: Generated | None = None
     ) -> tuple[Tensor, LossStats]:
-        """On fresh samples, or on those that were made."""
+        """Trains on new samples, or on the given `made` ones."""
         G, D = self._pair.g, self._pair.d
         assert batch.real is not None
         self.real = batch.real.detach()
         if self._is_off():
             return self._reports.nothing(D.device)
-        self._penalty_values()  # as many as there are by now
+        self._penalty_values()  # resizes the list if penalties were added or removed
         due = [(i, p) for i, p in enumerate(self.penalties) if self.d_updates % p.every == 0]
         sums: dict[int, Any] = dict.fromkeys((i for i, _ in due), 0.0)
         numbers, graded = [], False
@@ -436,7 +438,7 @@ class GANTrainer:
                 with D.gathered(bool(due)), second_derivatives([p for _, p in due]):
                     turns = self._judge.turns(samples, labels, due, self.stream, last=part.last)
                     for turn in turns:
-                        # Before the penalties, some of which have a state: an error here leaves it as it is.
+                        # Before the penalties, some of which have a state: an error here must leave it unchanged.
                         result = self._losses.discriminator(turn, scaled=self.scaler is not None)
                         terms = []
                         for k, (i, penalty) in enumerate(turn.due):
@@ -475,7 +477,7 @@ class GANTrainer:
     def _train_generator(
         self, batch: Batch, made: Generated | None = None
     ) -> tuple[tuple[Tensor, LossStats], dict[str, Tensor]]:
-        """On fresh samples, or on those that were made: loss and statistics, and the terms."""
+        """Trains on new samples, or on the given `made` ones: (loss, statistics), and the terms."""
         G, D = self._pair.g, self._pair.d
         numbers, fakes = [], []
         terms: dict[str, Any] = {}
@@ -516,12 +518,12 @@ class GANTrainer:
         return result
 
     def _penalty_values(self) -> list[Tensor]:
-        """Each of the penalties that there are now, as it was last computed."""
+        """The most recently computed value of each current penalty."""
         self._reports.resize(len(self.penalties))
         return self._reports.penalties
 
     def _is_off(self) -> bool:
-        """Whether the adversarial parts are, for now."""
+        """Whether adversarial training has not started yet (`discriminator_start`)."""
         return self.steps < self.discriminator_start
 
     @torch.no_grad()
@@ -530,7 +532,7 @@ class GANTrainer:
 
         Args:
             labels: for conditional networks, as for `step`.
-            latent: what to make them of, (n, ...); drawn as for training, from `stream`, if not given.
+            latent: the generator's input, (n, ...); by default drawn from `stream`, as in training.
         """
         check_int("GANTrainer.sample", "n", n)
         checked.labels("sample", labels, n)
@@ -549,7 +551,7 @@ class GANTrainer:
             network.eval()
             return self._samples.made_by(network, batch).samples
         finally:
-            # Casts without a graph, which an autocast region keeps, would leave the next step without gradients.
+            # An enclosing autocast region caches the casts made here without a graph, which have no gradients.
             torch.clear_autocast_cache()
             self._pair.reshard()
             for module in training:  # not network.train(): some may be meant to stay in eval mode
@@ -557,17 +559,17 @@ class GANTrainer:
 
     @property
     def is_sharded(self) -> bool:
-        """Whether fully_shard was applied to a network; then every process must call `sample` and `state_dict`."""
+        """Whether a network was sharded by fully_shard; every process must then call `sample` and `state_dict`."""
         return self._pair.is_sharded
 
     def state_dict(self) -> dict[str, Any]:
         """Networks (without the wrappers of DistributedDataParallel, DataParallel and torch.compile), average,
-        optimisers, noise, random stream and counters, for ``torch.save``; a run continues from it bit for bit. Waits
-        for the device. Penalties, and objects that were given as `loss`, `latent`, `logits`, `generator_terms`,
-        `adversarial_weight`, `pool`, `generator_inputs`, `discriminator_inputs`, `generated` or `augment`, are in it if
-        they have ``state_dict`` and ``load_state_dict``.
+        optimizers, noise, random stream and counters, for ``torch.save``; a run continues from it bit for bit.
+        Synchronizes with the device. Penalties, and objects given as `loss`, `latent`, `logits`, `generator_terms`,
+        `adversarial_weight`, `pool`, `generator_inputs`, `discriminator_inputs`, `generated` or `augment`, are included
+        if they have ``state_dict`` and ``load_state_dict``.
 
-        Of sharded networks everything is whole and on the CPU, as it would be of one process; all must call this.
+        For sharded networks, every process must call this, and gets the full unsharded state on the CPU.
         """
         parts = {name: part.state_dict() for name, part in self._parts().items()}
         if self.is_sharded:
@@ -577,13 +579,13 @@ class GANTrainer:
         return {**parts, **counts}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continues where `state_dict` was taken, by a trainer with the same networks and options.
+        """Continues from where `state_dict` was saved, by a trainer with the same networks and options.
 
         Raises:
-            KeyError: it has parts that this trainer has not (an average, noise, a scaler), or lacks some.
-            TypeError, ValueError: a part is of another network or optimizer, or no state at all. In each case nothing
-                has been changed. (Kinds of optimizers are told apart by their options alone: Adam's state is refused
-                by SGD, and taken by AdamW.)
+            KeyError: it has parts that this trainer lacks (an average, noise, a scaler), or the other way round.
+            TypeError, ValueError: a part belongs to another network or optimizer, or is not a state. In every case
+                nothing has changed. (Optimizers are recognized only by their options: SGD refuses Adam's state, but
+                AdamW accepts it.)
         """
         saved, penalties = state_dict, self._penalty_values()
         parts = states.loadable(self._parts(), self._stateful(), saved, len(penalties))
@@ -593,7 +595,7 @@ class GANTrainer:
             value.copy_(its)
 
     def _parts(self) -> dict[str, Any]:
-        """What has a state_dict of its own."""
+        """The components that have a state_dict."""
         return {
             **self._pair.parts(),
             "stream": self.stream,
@@ -604,7 +606,7 @@ class GANTrainer:
         }
 
     def _stateful(self) -> dict[str, Any]:
-        """What was given to the trainer that has a state of its own."""
+        """The objects given to the trainer that have a state_dict."""
         given = {name: getattr(self, name) for name in _GIVEN}
         given.update((f"penalty {i}", penalty) for i, penalty in enumerate(self.penalties))
         return states.stateful(given)
@@ -612,8 +614,8 @@ class GANTrainer:
     def _check_separable(self, verb: str) -> None:
         if self.reuse_fakes:
             raise RuntimeError(
-                f"GANTrainer.{verb}: reuse_fakes must be False, because both phases share their samples, got True; "
-                "call step"
+                f"GANTrainer.{verb}: reuse_fakes must be False, because it shares samples between both phases, got "
+                "True; call step"
             )
 
     def _check_real(self, verb: str, real: Tensor) -> None:
@@ -621,18 +623,18 @@ class GANTrainer:
         checked.convertible(verb, real, self.noise, self.penalties, self.augment)
 
     def _check_judged(self, verb: str, real: Tensor) -> None:
-        """What the discriminator's step needs, whatever was replaced since the last one."""
+        """Check the inputs of the discriminator's step again, because anything may have been replaced."""
         self._check_real(verb, real)
         norms = self._pair.d.batch_norms
         checked.judging(norms, self.loss, self.penalties, joint=self.joint, separate=self.separate)
         checked.poolable(verb, self.pool, len(real), self.micro_batches)
 
     def _batch(self, verb: str, n: int, real: Tensor | None, labels: Any, share: Share) -> Batch:
-        """With latents that are drawn for it."""
+        """A batch with newly drawn latents."""
         if self.latent is None and labels is None:
             raise ValueError(
-                f"GANTrainer.{verb}: labels, of which the generator makes its samples, must be given for latent=None, "
-                "got None"
+                f"GANTrainer.{verb}: labels must be given for latent=None, because they are the generator's only "
+                "input, got None"
             )
         return self._samples.batch(n, real, labels, share)
 

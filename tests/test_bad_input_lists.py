@@ -60,8 +60,8 @@ LIST_CASES = {
         lambda **kw: generator_loss([F, [F, F]], **kw),
         TypeError,
         G
-        + "fake_logits[1] must be a tensor, the logits of a scale, got a list of length 2; pick them from what the "
-        "discriminator returned: for lists of layers, [layers[-1] for layers in outputs]",
+        + "fake_logits[1] must be a tensor, the logits of a scale, got a list of length 2; select them from the "
+        "discriminator's output: for lists of layers, [layers[-1] for layers in outputs]",
     ),
     "a tuple in a list": (
         lambda **kw: discriminator_loss([(R, R)], [(F, F)], **kw),
@@ -72,8 +72,8 @@ LIST_CASES = {
         lambda **kw: discriminator_loss((R, R), (F, F), **kw),
         TypeError,
         D
-        + "real_logits must be a tensor or a list of tensors, one for each scale, got a tuple of length 2; pick the "
-        "logits from what the discriminator returned, or pass a list if all of them are logits",
+        + "real_logits must be a tensor or a list of tensors, one for each scale, got a tuple of length 2; select the "
+        "logits from the discriminator's output, or pass a list if all of them are logits",
     ),
     "a generator of tensors": (
         lambda **kw: generator_loss((x for x in [F]), **kw),
@@ -202,8 +202,8 @@ LIST_CASES = {
         lambda **kw: generator_loss([F, F], weights=torch.ones(2), **kw),
         ValueError,
         G
-        + "weights must be 0-d where they are a tensor, got a tensor of shape (2,); for a weight of each scale pass "
-        "a list of numbers, for one of each sample multiply the terms of ",
+        + "weights must be 0-d if given as a tensor, got a tensor of shape (2,); for one weight per scale pass "
+        "a list of numbers, for one per sample multiply the terms of ",
     ),
 }
 LIST_CASES |= {

@@ -86,7 +86,7 @@ def of(*shapes, grad=True):
         (
             [of(3)],
             ValueError,
-            "logits[0] must be those of the loss, a tensor of shape (3,), got a list",
+            "logits[0] must be the loss's logits, a tensor of shape (3,), got a list",
         ),
         ((2.5,), TypeError, "logits[0] must be a tensor or a list of tensors, got float"),
         (
@@ -124,7 +124,7 @@ def test_backward(logits, error, message):
 @pytest.mark.parametrize(
     ("lists", "message"),
     [
-        ((of(3), of(3, 2)), "logits[0] must be those of the loss, a list of length 2, got a list"),
+        ((of(3), of(3, 2)), "logits[0] must be the loss's logits, a list of length 2, got a list"),
         (
             (of(3, 1), of(3, 2)),
             "logits[0][1] must have the shape, dtype and device of its gradient, (2,), ",
@@ -132,7 +132,7 @@ def test_backward(logits, error, message):
         ((of(3, 2), of(3, 2, grad=False)), "logits[1][0] must require a gradient"),
         (
             (torch.zeros(3),),
-            "logits[0] must be those of the loss, a list of length 2, got a tensor",
+            "logits[0] must be the loss's logits, a list of length 2, got a tensor",
         ),
     ],
 )

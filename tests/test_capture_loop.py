@@ -301,5 +301,5 @@ def test_on_the_cpu_there_is_nothing_to_capture():
     assert trainer._captured is None
     trainer.step(batch(0))
     trainer.release()
-    with pytest.raises(ValueError, match="real must be a batch"):
+    with pytest.raises(ValueError, match="real must be a non-empty batch"):
         trainer.capture(batch(0, 0))

@@ -318,20 +318,20 @@ WRONG = {
     "large": (
         lambda pool: pool(torch.zeros(5, 2), torch.zeros(5)),
         ValueError,
-        "fake must be a batch of 1 to 4 samples, as many as the pool's size, got 5",
+        "fake must be a batch of 1 to 4 samples, the pool's size, got 5",
     ),
     "dtype": (
         lambda pool: pool(X.double(), X),
         TypeError,
-        "fake must have the dtype of what is stored, torch.float32, got torch.float64",
+        "fake must have the stored dtype, torch.float32, got torch.float64",
     ),
-    "dtype of labels": (lambda pool: pool(X, X.long()), TypeError, "labels must have the dtype"),
+    "dtype of labels": (lambda pool: pool(X, X.long()), TypeError, "labels must have the stored dtype"),
     "shape": (
         lambda pool: pool(X[:, :1], X),
         ValueError,
-        "fake must have the shape of what is stored, (N, 2), got (3, 1)",
+        "fake must have the stored shape, (N, 2), got (3, 1)",
     ),
-    "shape of labels": (lambda pool: pool(X, X[:, 0]), ValueError, "labels must have the shape"),
+    "shape of labels": (lambda pool: pool(X, X[:, 0]), ValueError, "labels must have the stored shape"),
     "no labels": (lambda pool: pool(X), ValueError, "labels must be the same tree", "got None"),
     "other labels": (
         lambda pool: pool(X, {"a": X, "b": [X]}),
@@ -343,7 +343,7 @@ WRONG = {
     "labels, fewer": (
         lambda pool: pool(X, {"a": X[:2]}),
         ValueError,
-        "labels['a'] must have the 3 samples' first dimension, got a tensor of shape (2, 2)",
+        "labels['a'] must have a first dimension of 3, as the samples, got a tensor of shape (2, 2)",
     ),
     "labels, device": (
         lambda pool: pool(X, X.to("meta")),
@@ -372,7 +372,7 @@ STATES = {
     "size": (
         {"size": 5, "stream": STREAM, "stored": {}},
         ValueError,
-        "state_dict must be of a pool of 4 samples, got one of 5",
+        "state_dict must be from a pool of size 4, got one of size 5",
     ),
     "stored": (
         {"size": 4, "stream": STREAM, "stored": {"[0]": 3}},
@@ -382,12 +382,12 @@ STATES = {
     "too many": (
         {"size": 4, "stream": STREAM, "stored": {"[0]": torch.zeros(5, 2)}},
         ValueError,
-        "stored must hold up to 4 samples and as many of their labels, got [5]",
+        "stored must hold at most 4 samples and equally many labels, got [5]",
     ),
     "uneven": (
         {"size": 4, "stream": STREAM, "stored": {"[0]": X, "[1]": X[:2]}},
         ValueError,
-        "stored must hold up to 4 samples and as many of their labels, got [2, 3]",
+        "stored must hold at most 4 samples and equally many labels, got [2, 3]",
     ),
     "labels alone": (
         {"size": 4, "stream": STREAM, "stored": {"[1]": X}},

@@ -353,7 +353,7 @@ BAD = {
         ([A, A], [A, A]),
         {"weights": [1.0]},
         ValueError,
-        "weights must be a number, or one for each of the 2 entries",
+        "weights must be a number, or a list with one for each of the 2 entries",
     ),
 }
 

@@ -46,7 +46,7 @@ def test_the_signature_and_help_have_every_option_with_its_default():
     text = pydoc.plain(pydoc.render_doc(pygan.fit))
     assert "log_every: 'int' = 50" in text and "d_steps: 'int' = 1" in text
     for page in (text, pydoc.plain(pydoc.render_doc(FitOptions))):
-        assert "    log_every: Steps between lines of metrics, which is when" in page
+        assert "    log_every: Steps between lines of metrics; logging" in page
 
 
 def test_the_keywords_of_type_checkers_are_what_the_script_writes(tmp_path):

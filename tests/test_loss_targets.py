@@ -268,7 +268,7 @@ REFUSED = {
     "both ways to say one thing": (
         lambda: discriminator_loss(R, R, label_smoothing=0.1, real_target=0.9),
         ValueError,
-        D + "label_smoothing must be 0 where real_target is given, got 0.1",
+        D + "label_smoothing must be 0 if real_target is given, got 0.1",
     ),
     "the generator of hinge": (
         lambda: generator_loss(R, loss="hinge", target=1.0),
@@ -288,8 +288,7 @@ REFUSED = {
     "means where there are none": (
         lambda: discriminator_loss(R, R, detach_means=True),
         ValueError,
-        D
-        + 'detach_means must be False for loss="non_saturating", which compares with no mean, got True',
+        D + 'detach_means must be False for loss="non_saturating", which uses no means, got True',
     ),
     "means of terms where there are none": (
         lambda: discriminator_loss(R, R, detach_means=True, reduction="none"),

@@ -216,7 +216,7 @@ def test_a_state_of_other_options_is_refused(name):
     trainer = trainer_for(ring, 0)
     state = Monitor(trainer, every=3, window=20).state_dict()
     other = {"every": 3, "window": 20, name: 30}
-    with raises(ValueError, f"Monitor.load_state_dict: {name} must be what it was,", "got 30"):
+    with raises(ValueError, f"Monitor.load_state_dict: {name} must be the saved value,", "got 30"):
         Monitor(trainer, **other).load_state_dict(state)
 
 
@@ -312,7 +312,7 @@ def test_arguments_are_checked(options, error, message, got):
 
 def test_update_takes_the_trainers_statistics():
     with raises(
-        TypeError, "Monitor.update: stats must be what GANTrainer.step returns", "got dict"
+        TypeError, "Monitor.update: stats must be the result of GANTrainer.step", "got dict"
     ):
         Monitor(trainer_for(ring, 0)).update({})
 

@@ -88,7 +88,7 @@ def test_a_discriminator_that_ends_in_a_sigmoid(form, loss):
     )
     found, _ = watch(trainer, ring, 0, 70)
     assert states(found) == ["sigmoid_output"]
-    assert "Take the sigmoid off" in found[0].remedy
+    assert "Remove the sigmoid" in found[0].remedy
     assert 0.0 < found[0].numbers["fake_logit"] < 1.0
 
 

@@ -252,7 +252,7 @@ def test_interpolation_needs_one_shape(shape):
     generated = (shape[0], 3, 6)
     with raises(
         ValueError,
-        "GradientPenalty: real and generated samples must have one shape to be interpolated, got "
+        "GradientPenalty: real and generated samples must have the same shape, got "
         f"{shape} and {generated}",
     ):
         trainer.step(torch.randn(shape))

@@ -254,11 +254,11 @@ def test_a_batch_of_one_may_have_a_0_d_logit():
 
 CALLS = [
     (lambda D, x: approximate_r1(lambda x: x, x, gamma=1.0, sigma=1.0), TypeError,
-     "approximate_r1: discriminator must be an nn.Module, whose buffers and streams can be found, got function"),
+     "approximate_r1: discriminator must be an nn.Module, because its buffers and streams are restored, got function"),
     (lambda D, x: approximate_r2(D, x.int(), gamma=1.0, sigma=1.0), TypeError,
      "approximate_r2: samples must be a floating tensor, got torch.int32"),
     (lambda D, x: approximate_r1(D, x[0, 0], gamma=1.0, sigma=1.0), ValueError,
-     "approximate_r1: samples must be a batch (N, ...) that is not empty"),
+     "approximate_r1: samples must be a non-empty batch (N, ...)"),
     (lambda D, x: approximate_r1(D, x, gamma=0.0, sigma=1.0), ValueError,
      "approximate_r1: gamma must be positive and finite, got 0.0"),
     (lambda D, x: approximate_r1(D, x, gamma=1.0, sigma=float("inf")), ValueError,
@@ -292,7 +292,7 @@ def test_the_classes_refuse_single_logits_of_an_exact_gradient():
     for side in (R1, R2):
         name = side.__name__
         with raises(
-            ValueError, f"{name}: of must be sample without sigma, because the gradient is"
+            ValueError, f"{name}: of must be 'sample' without sigma, because the gradient is"
         ):
             side(1.0, of="logit")
         with raises(ValueError, f"{name}: of must be sample or logit, got 'mean'"):

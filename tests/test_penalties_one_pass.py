@@ -204,9 +204,9 @@ def test_bad_input_of_r1_and_r2():
     with raises(ValueError, f"{op}: real and fake must be two tensors, got the same one twice"):
         r1_and_r2(real, real, D(real), D(real), 1.0)
     # Parts of the joined samples are not what the discriminator got.
-    with raises(RuntimeError, f"{op}: real_logits must depend on real, got some that do not"):
+    with raises(RuntimeError, f"{op}: real_logits must depend on real, got logits that do not"):
         r1_and_r2(*both.chunk(2), *logits.chunk(2), 1.0)
-    with raises(RuntimeError, f"{op}: fake_logits must depend on fake, got some that do not"):
+    with raises(RuntimeError, f"{op}: fake_logits must depend on fake, got logits that do not"):
         r1_and_r2(real, fake, D(real), D(fake.detach()), 1.0)
     with raises(ValueError, f"{op}: reduction must be mean or none, got 'sum'"):
         r1_and_r2(real, fake, *logits.chunk(2), 1.0, reduction="sum")

@@ -133,11 +133,11 @@ X, Z = torch.zeros(3, 1, 2, 2), torch.zeros(3, 4)
         (lambda: PathLength(decay=1.0), ValueError, "decay must be from 0 to below 1, got 1.0"),
         (lambda: PathLength()(X.byte(), Z), TypeError, "images must be a floating tensor, got torch.uint8"),
         (lambda: PathLength()(X, [Z]), TypeError, "latents must be a floating tensor, got a list"),
-        (lambda: PathLength()(X, Z[:2]), ValueError, "latents must be as many as images, 3, got 2"),
+        (lambda: PathLength()(X, Z[:2]), ValueError, "latents must have as many samples as images, 3, got 2"),
         (lambda: PathLength()(X, Z), ValueError, "latents must require a gradient (latents.requires_grad_())"),
         (lambda: PathLength()(X, Z.clone().requires_grad_()), RuntimeError, "images must depend on latents"),
         (lambda: PathLength()(X.clone().requires_grad_(), Z.clone().requires_grad_()), RuntimeError,
-         "images must depend on latents, got some that do not; compute them from that very tensor"),
+         "images must depend on latents, got images that do not; compute them from the same tensor"),
     ],
 )  # fmt: skip
 def test_bad_input(call, error, message):

@@ -42,7 +42,7 @@ def test_points_are_in_the_units_of_the_data(tmp_path):
 
 def test_networks_of_ones_own_are_passed(tmp_path):
     result = run(tmp_path, **FULL, config=(config := {"data": {"scale": 0.5}}))
-    with raises(ValueError, "pygan.load_generator: generator must be given for a run of pygan.fit"):
+    with raises(ValueError, "pygan.load_generator: generator must be given, built as for the run"):
         pygan.load_generator(tmp_path)
     G = pygan.load_generator(tmp_path, generator=networks(9)[0])
     assert (G.latent_shape, G.sample_shape, G.step, G.config) == ((4,), (6,), 12, config)
@@ -82,7 +82,7 @@ def test_a_checkpoint_without_the_shape_of_its_samples_is_refused(tmp_path):
     state = checkpoint.load(path)
     del state["samples"]
     checkpoint.save(path, state)
-    with raises(CheckpointError, "", "does not say of what shape its samples are; resume"):
+    with raises(CheckpointError, "", "does not contain the shape of its samples; resume"):
         pygan.load_generator(path)
 
 
@@ -128,7 +128,9 @@ def test_a_conditional_generator_takes_labels(tmp_path):
     parts = [G.sample(3, labels, seed=1, batch_size=size) for size in (2, 3)]
     torch.testing.assert_close(*parts)
     message = "pygan.TrainedGenerator.sample: labels must be a tensor"
-    with raises(ValueError, message, "of the 3 samples' labels, as torch.arange(3) % 3, got none"):
+    with raises(
+        ValueError, message, "of the 3 samples' labels, such as torch.arange(3) % 3, got none"
+    ):
         G.sample(3)
     with raises(TypeError, message, "got a list of length 3"):
         G.sample(3, [0, 1, 2])
@@ -152,5 +154,5 @@ def test_what_sample_cannot_honor_is_refused(tmp_path):
     run(tmp_path / "b", latent=lambda n: torch.rand(n, 4))
     G = pygan.load_generator(tmp_path / "b", generator=networks()[0])
     assert G.latent_shape is None and G(torch.rand(2, 4)).shape == (2, 6)
-    with raises(ValueError, op + "the run must have had normal latents"):
+    with raises(ValueError, op + "the run must have used normal latents"):
         G.sample(2)

@@ -210,9 +210,7 @@ def test_integers_are_not_made_floating_to_join_a_batch():
 def test_a_joint_discriminator_must_return_the_batch():
     trainer = setup(joint=True, logits=lambda output: output)
     trainer.discriminator.register_forward_hook(lambda _, __, out: out.reshape(4, 4))  # PacGAN's
-    with pytest.raises(
-        ValueError, match="16, to judge real and generated samples jointly, got shape"
-    ):
+    with pytest.raises(ValueError, match="16, with joint=True, got shape"):
         trainer.step(torch.randn(8, 6))
 
 
@@ -230,12 +228,12 @@ class Both(Penalty):
         (
             dict(separate=True, loss="relativistic"),
             ValueError,
-            "separate must be False for a loss th",
+            "separate must be False for a custom loss and for a loss th",
         ),
         (
             dict(separate=True, loss=fused_losses),
             ValueError,
-            "separate must be False for a loss that",
+            "separate must be False for a custom loss and for a loss that",
         ),
         (
             dict(separate=True, penalties=LeCam(0.1)),
@@ -331,7 +329,9 @@ def test_objects_that_may_hold_both_kinds_are_refused_jointly():
 
     trainer, *_ = pairs(Returns(6, 1), logits=lambda output: output.logits, joint=True)
     before = everything(trainer)
-    with pytest.raises(TypeError, match=r"tuples, lists and dicts of such, .* jointly, got Output"):
+    with pytest.raises(
+        TypeError, match=r"tuples, lists and dicts of tensors, with joint=True, got Output"
+    ):
         trainer.step(torch.randn(8, 6, dtype=torch.float64))
     assert_same(everything(trainer)[0][1:], before[0][1:])
     trainer.joint = False

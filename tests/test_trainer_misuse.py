@@ -21,7 +21,7 @@ def optimizer_of(*modules):
     [
         (dict(d_steps=0), ValueError, "d_steps must be an int of at least 1, got 0"),
         (dict(d_steps=1.5), ValueError, "d_steps must be an int of at least 1, got 1.5"),
-        (dict(latent=0), ValueError, "latent must be a positive int, a shape of such, .*, got 0"),
+        (dict(latent=0), ValueError, "latent must be a positive int, a shape, .*, got 0"),
         (
             dict(loss="hing"),
             ValueError,
@@ -99,8 +99,18 @@ REAL = torch.randn(8, 6)
 @pytest.mark.parametrize(
     ("options", "use", "error", "message"),
     [
-        ({}, lambda t: t.step(REAL[:0]), ValueError, r"real must be a batch .* got shape \(0, 6\)"),
-        ({}, lambda t: t.step(REAL.sum()), ValueError, r"real must be a batch .* got shape \(\)"),
+        (
+            {},
+            lambda t: t.step(REAL[:0]),
+            ValueError,
+            r"real must be a non-empty batch .* got shape \(0, 6\)",
+        ),
+        (
+            {},
+            lambda t: t.step(REAL.sum()),
+            ValueError,
+            r"real must be a non-empty batch .* got shape \(\)",
+        ),
         ({}, lambda t: t.step((REAL, REAL)), ValueError, r"one batch for each of the 1 .* got 2"),
         ({}, lambda t: t.step((REAL, 3)), ValueError, r"one batch for each of the 1 .* got 2"),
         ({}, lambda t: t.step([3]), TypeError, "real must be a tensor, got int"),
@@ -115,7 +125,7 @@ REAL = torch.randn(8, 6)
             dict(d_steps=2),
             lambda t: t.step((REAL, REAL[:0])),
             ValueError,
-            r"real must be a batch .* got shape \(0, 6\)",
+            r"real must be a non-empty batch .* got shape \(0, 6\)",
         ),
         # The last of the latents is wrong: still nothing has been trained.
         (
@@ -142,10 +152,15 @@ REAL = torch.randn(8, 6)
             dict(loss="relativistic_average"),
             lambda t: t.generator_step(8, REAL[:0]),
             ValueError,
-            r"real must be a batch .* got shape \(0, 6\)",
+            r"real must be a non-empty batch .* got shape \(0, 6\)",
         ),
         ({}, lambda t: t.discriminator_step([REAL]), TypeError, "real must be a tensor, got list"),
-        ({}, lambda t: t.step(REAL, REAL[:3]), ValueError, "labels must have the 8 samples' first"),
+        (
+            {},
+            lambda t: t.step(REAL, REAL[:3]),
+            ValueError,
+            "labels must have a first dimension of 8",
+        ),
         ({}, lambda t: t.step(REAL, 3), TypeError, "labels must be a tensor, got int"),
         (
             {},
@@ -161,7 +176,7 @@ REAL = torch.randn(8, 6)
             {},
             lambda t: t.sample(4, latent=torch.zeros(8, 4)),
             ValueError,
-            r"sample: latent must have the 4 samples' first dimension, got shape \(8, 4\)",
+            r"sample: latent must have a first dimension of 4, as the samples, got shape \(8, 4\)",
         ),
         ({}, lambda t: t.sample(4, latent=[0.0]), TypeError, "latent must be a tensor, got list"),
         (
@@ -175,7 +190,7 @@ REAL = torch.randn(8, 6)
             dict(d_steps=2),
             lambda t: t.step([REAL, torch.zeros(8).long()]),
             ValueError,
-            r"real must hold batches of as many dimensions.* step\(x, labels\)\), got \[2, 1\]",
+            r"real must hold batches with the same number of dimensions.* step\(x, labels\)\), got \[2, 1\]",
         ),
         (
             {},
@@ -232,7 +247,7 @@ def test_integers_beside_generated_samples_are_refused(options, cause):
         ("discriminator_step", lambda: trainer.discriminator_step(BYTES.long())),
         ("generator_step", lambda: trainer.generator_step(8, BYTES)),
     ):
-        message = f"GANTrainer.{verb}: real must be floating, in the generated samples' range"
+        message = f"GANTrainer.{verb}: real must be floating-point, in the generated samples' range"
         with raises(TypeError, message, f"for {cause}, got torch.", "real / 127.5 - 1"):
             use()
     assert_same(everything(trainer), before)
@@ -248,7 +263,7 @@ def test_augment_may_convert_integers(penalty):
     options["noise"] = pygan.InstanceNoise(Constant(0.1), seed=1)
     assert_same(trainer.step(BYTES), setup(**options).step(convert(BYTES)))
     trainer = setup(augment=lambda x: x, **options)
-    with raises(TypeError, "GANTrainer: augment must return floating samples for noise"):
+    with raises(TypeError, "GANTrainer: augment must return floating-point samples for noise"):
         trainer.step(BYTES)
     trainer = setup(augment=lambda x: None)
     with raises(TypeError, "GANTrainer: augment must return a tensor, got NoneType"):
@@ -271,7 +286,7 @@ def test_a_step_within_accelerators_accumulate_is_refused():
             lambda: trainer.discriminator_step(REAL),
             lambda: trainer.generator_step(8),
         ):
-            message = "g_optimizer must make its steps, got one within accelerator.accumulate"
+            message = "g_optimizer must not skip steps, got one within accelerator.accumulate"
             with accelerator.accumulate(G, D):
                 assert not accelerator.sync_gradients
                 with pytest.raises(
@@ -298,11 +313,11 @@ def test_an_augmentation_that_is_not_differentiable_is_named(name, penalties):
     """In the generator's phase, or where a penalty differentiates by the samples."""
     trainer = setup(augment=AUGMENTS[name], penalties=penalties)
     before = everything(trainer)[0][1:]  # BatchNorm of the generator has seen samples
-    message = "GANTrainer: logits, loss and penalties must be differentiable by "
-    with raises(RuntimeError, message, "neither augment, nor a network, nor a loss"):
+    message = "GANTrainer: logits, loss and penalties must be differentiable with respect to "
+    with raises(RuntimeError, message, "neither augment, nor a network, nor a custom loss"):
         trainer.generator_step(8)
     assert_same(everything(trainer)[0][1:], before)
-    with raises(RuntimeError, message, "neither augment, nor a network, nor a loss"):
+    with raises(RuntimeError, message, "neither augment, nor a network, nor a custom loss"):
         trainer.step(REAL)
 
 
@@ -312,7 +327,9 @@ def test_an_augmentation_in_place_is_refused(loss):
     trainer = setup(augment=lambda x: x.mul_(2), loss=loss)
     before = everything(trainer)[0][1:]  # BatchNorm of the generator has seen samples
     for real in (REAL.clone(), REAL.clone()[:4]):
-        with raises(ValueError, "GANTrainer: augment must leave the samples as they are, got one"):
+        with raises(
+            ValueError, "GANTrainer: augment must not change the samples in place, got one"
+        ):
             trainer.step(real)
     assert_same(everything(trainer)[0][1:], before)
     trainer = setup(augment=lambda x: x.clone().mul_(2), loss=loss)

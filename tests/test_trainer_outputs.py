@@ -106,7 +106,7 @@ def test_what_is_no_logits_is_refused_and_nothing_trained(form, pick, error, mes
     trainer = trainer_of(WithClasses(form), logits=pick, loss=loss)
     before = everything(trainer)
     pieces = ["GANTrainer: " + message, "got"]
-    pieces += [] if pick else ["pass logits=, a callable that picks them"]
+    pieces += [] if pick else ["pass logits=, a callable that selects them"]
     for use in (lambda: trainer.step(torch.randn(8, 6)), lambda: trainer.generator_step(8)):
         with raises(error, *pieces):
             use()
@@ -181,14 +181,12 @@ def test_logits_of_packs_of_samples_equal_a_plain_loop(penalty, micro_batches):
 def test_logits_of_packs_are_not_compared_sample_by_sample():
     G = nn.Linear(4, 6)
     message = "discriminator must return logits whose first dimension is the batch's, 8, got shape"
-    with raises(ValueError, "GANTrainer: " + message, "lambda output: output if one logit is of"):
+    with raises(ValueError, "GANTrainer: " + message, "lambda output: output if a logit covers"):
         trainer_of(Packs(), G).step(torch.randn(8, 6))
     for penalty in (R1(1.0, sigma=0.1), R2(1.0, sigma=0.1, every=2)):
         trainer = trainer_of(Packs(), G, logits=lambda out: out, penalties=penalty)
         before = everything(trainer)[0]
-        message = (
-            "logits must return logits whose first dimension is the batch's, 8, where a penalty"
-        )
+        message = "logits must return logits whose first dimension is the batch's, 8, if a penalty"
         with raises(ValueError, "GANTrainer: " + message, "has sigma, got shape (2, 1)"):
             trainer.step(torch.randn(8, 6))
         assert_same(everything(trainer)[0], before)
@@ -217,12 +215,12 @@ class Returns(nn.Module):
         (
             lambda x: (x, x),
             TypeError,
-            "got a tuple of length 2; pass generated=, a callable that picks them",
+            "got a tuple of length 2; pass generated=, a callable that selects them",
         ),
         (
             lambda x: {"image": x},
             TypeError,
-            "got dict; pass generated=, a callable that picks them",
+            "got dict; pass generated=, a callable that selects them",
         ),
         (lambda x: x[1:], ValueError, "got shape (7, 6)"),
         (lambda x: x.mean(), ValueError, "got shape ()"),
@@ -285,7 +283,7 @@ def test_latents_of_no_shape_are_refused(latent):
     G, D = networks()
     with raises(
         ValueError,
-        "GANTrainer: latent must be a positive int, a shape of such, a callable or None, got",
+        "GANTrainer: latent must be a positive int, a shape, a callable or None, got",
     ):
         trainer_of(D, G, latent=latent)
 
@@ -306,7 +304,7 @@ def test_images_of_another_shape_than_the_real_ones_are_refused():
         assert_same(D.state_dict(), before)
     real = torch.randn(8, 16)  # what a discriminator that flattens may well take
     trainer_of(flat, G, latent=(5, 1, 1), penalties=[R1(1.0), R2(1.0)]).step(real)
-    with raises(ValueError, "GradientPenalty: real and generated samples must have one shape"):
+    with raises(ValueError, "GradientPenalty: real and generated samples must have the same shape"):
         trainer_of(flat, G, latent=(5, 1, 1), penalties=GradientPenalty()).step(real)
 
 

@@ -148,7 +148,9 @@ def test_the_average_goes_on_with_a_replaced_generator():
 
 
 def test_an_average_of_another_network_is_refused():
-    message = "GANTrainer: ema must be an average of the generator, whose parameters have other"
+    message = (
+        "GANTrainer: ema must be an average of the generator, got one whose parameters have other"
+    )
     with raises(ValueError, message):
         setup(ema=pygan.EMA(nn.Linear(4, 6), 0.5))
     trainer = setup(ema=0.5)

@@ -66,7 +66,11 @@ def test_reused_fakes_get_noise_of_their_own_in_each_phase():
         (dict(reuse_fakes=1), TypeError, "reuse_fakes must be a bool, got int"),
         (dict(reuse_fakes=True, d_steps=2), ValueError, "d_steps must be 1 with reuse_fakes, .* 2"),
         (dict(reuse_fakes=True, micro_batches=3), ValueError, "micro_batches must be 1 with reu"),
-        (dict(loss=fused_losses, weights=2.0), ValueError, "weights must be None for a loss of on"),
+        (
+            dict(loss=fused_losses, weights=2.0),
+            ValueError,
+            "weights must be None for a custom loss",
+        ),
         (dict(weights=torch.ones(2)), TypeError, "weights must be a number, a list of numbers"),
         (dict(weights=[]), ValueError, "must"),
         (dict(weights=[1.0, float("nan")]), ValueError, r"weights\[1\] must be finite"),

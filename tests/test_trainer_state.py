@@ -133,7 +133,7 @@ def test_a_state_of_another_part_is_refused_whole(name):
     state = copy.deepcopy(first.state_dict())
     FOREIGN[name](state)
     before = saved(trainer)
-    with raises(ValueError, f"GANTrainer.load_state_dict: the state of {name} must be that of a"):
+    with raises(ValueError, f"GANTrainer.load_state_dict: the state of {name} must be from a"):
         trainer.load_state_dict(state)
     assert_same(saved(trainer), before)
     train(trainer, torch.randn(1, 2, 8, 6))
@@ -179,7 +179,7 @@ def test_a_state_of_another_kind_of_optimizer_is_refused(saves, loads):
     trainer.step(torch.randn(8, 6))
     before = saved(trainer)
     message = (
-        f"GANTrainer.load_state_dict: the state of g_optimizer must be that of a {loads.__name__}"
+        f"GANTrainer.load_state_dict: the state of g_optimizer must be from a {loads.__name__}"
     )
     with raises(ValueError, message, "its groups lack"):
         trainer.load_state_dict(first.state_dict())

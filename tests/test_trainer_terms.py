@@ -323,7 +323,7 @@ def test_terms_that_are_none_are_refused(terms, kind, message):
         (
             dict(adversarial_weight=-1.0),
             ValueError,
-            "adversarial_weight must be finite and not neg",
+            "adversarial_weight must be finite and non-neg",
         ),
         (
             dict(adversarial_weight=float("nan")),
@@ -331,12 +331,12 @@ def test_terms_that_are_none_are_refused(terms, kind, message):
             "adversarial_weight must be finite and",
         ),
         (dict(adversarial_weight="big"), TypeError, "adversarial_weight must be a number"),
-        (dict(adversarial_weight=torch.ones(2)), ValueError, "adversarial_weight must be a 0-d"),
-        (dict(adversarial_weight=torch.tensor(1)), ValueError, "adversarial_weight must be a 0-d"),
+        (dict(adversarial_weight=torch.ones(2)), ValueError, "adversarial_weight must be 0-d"),
+        (dict(adversarial_weight=torch.tensor(1)), ValueError, "adversarial_weight must be 0-d"),
         (
             dict(adversarial_weight=Adaptive(0.0, 1.0, steps=9)),
             TypeError,
-            "that follows the number",
+            "that depends on the step count",
         ),
     ],
 )
@@ -381,7 +381,7 @@ def test_micro_batches_of_a_generator_step_hold_as_many_real_samples(n):
     trainer.generator_step(8, torch.randn(n, 6))
     trainer.micro_batches = 3
     before = everything(trainer)
-    with pytest.raises(ValueError, match="generator_step: real must have the 8 samples' first"):
+    with pytest.raises(ValueError, match="generator_step: real must have a first dimension of 8"):
         trainer.generator_step(8, torch.randn(n, 6))
     assert_same(everything(trainer), before)
 

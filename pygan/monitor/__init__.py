@@ -1,4 +1,4 @@
-"""The monitor: reads a trainer's statistics, names what is wrong with its evidence, and proposes what to do.
+"""The monitor: detects problems in a trainer's statistics, gives the evidence, and proposes a remedy.
 
     monitor = pygan.Monitor(trainer)
     for real in loader:
@@ -6,7 +6,7 @@
         for diagnosis in monitor.update(stats):
             print(diagnosis)
 
-docs/monitor.md has the rules, their thresholds, and how far healthy runs stay away from them.
+docs/monitor.md lists the rules, their thresholds, and the margins of healthy runs.
 """
 
 from pygan.monitor.core import Monitor

@@ -1,4 +1,4 @@
-"""Monitor: takes a reading at every `every`-th step, and looks at it once it has arrived."""
+"""Monitor: takes a reading every `every` steps, and evaluates it once it has arrived on the host."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MENDED_BY_NOISE = (State.SUPPORTS_DISJOINT, State.DISCRIMINATOR_WON)
 
 
 class Monitor:
-    """Names the state of a trainer's training, with the evidence, and proposes a remedy.
+    """Detects problems in a trainer's training, gives the evidence, and proposes a remedy.
 
         monitor = pygan.Monitor(trainer)
         for real in loader:
@@ -32,35 +32,35 @@ class Monitor:
             for diagnosis in monitor.update(stats):
                 print(diagnosis)
 
-    At every `every`-th step it reads the statistics of the steps since, the norms of gradients and parameters, and how
-    varied the generated and the real samples are (of the last batches, the first 64 samples of each); the other steps
-    cost it a few microseconds. On CUDA the reading is copied to pinned memory behind an event, and looked at in the
-    first `update` that finds it there: nothing ever waits, and a diagnosis may come some steps late. It carries the
-    step that it is of. Elsewhere a reading is looked at at once.
+    Every `every` steps, it reads the statistics of these steps, the norms of gradients and parameters, and the
+    diversity of the generated and the real samples (the first 64 of the last batches); other steps
+    cost a few microseconds. On CUDA, the reading is copied to pinned memory behind an event, and evaluated in the
+    first `update` after it has arrived, so the monitor never synchronizes, and a diagnosis may come some steps late. It
+    records the step that it applies to. On other devices, readings are evaluated immediately.
 
-    A state is reported when it is entered, and again only after it was left. The rules look at means over `window`
-    readings, so the first diagnosis (but for non-finite values) comes after every * window steps at the earliest. Rules
+    A state is reported when it is entered, and again only after it has been left. The rules use means over `window`
+    readings, so the first diagnosis (except for non-finite values) comes after at least every * window steps. Rules
     that have no meaning for the trainer's loss are off: see docs/monitor.md.
 
     Args:
-        trainer: its `step` makes the statistics.
+        trainer: the trainer whose `step` returns the statistics.
         every: steps per reading, at least 1.
-        window: readings per window, at least 16. The slowest oscillation that is found has a period of
-            every * window steps, the quickest one of 5 * every.
-        noise: :class:`pygan.InstanceNoise` to give the trainer, if it has none, as soon as the supports are found to be
-            disjoint or the discriminator to have won. So that every run and every process begins with it at the same
-            step, each reading is then looked at exactly when the next is taken, and waited for if need be.
+        window: readings per window, at least 16. Detectable oscillations have periods from 5 * every to
+            every * window steps.
+        noise: :class:`pygan.InstanceNoise` to give the trainer, if it has none, as soon as the monitor finds disjoint
+            supports or a discriminator that has won. Each reading is then evaluated exactly when the next is taken,
+            with a synchronization if necessary, so that the noise starts at the same step in every run and process.
         on_diagnosis: called with each diagnosis, before `update` returns it.
 
     Attributes:
-        states: those that hold, as of the newest reading that was looked at: a dict from :class:`State` to the
-            diagnosis with which it was entered.
+        states: the current states, as of the newest evaluated reading: a dict from :class:`State` to the
+            diagnosis with which the state was entered.
 
-    Where processes share the training, the statistics are those of all of them, but the samples are the process's own,
-    and so are the norms of sharded parameters: diagnoses can differ in what depends on these.
+    With several processes, the statistics cover all of them, but the samples and the norms of sharded parameters are
+    the process's own, so diagnoses that depend on these can differ.
 
     Raises:
-        TypeError, ValueError: an argument that is not as described.
+        TypeError, ValueError: an invalid argument.
     """
 
     def __init__(
@@ -98,16 +98,16 @@ class Monitor:
         self._coming: deque[Transfer | Reading] = deque()
 
     def update(self, stats: TrainStats) -> list[Diagnosis]:
-        """Take in what one step of the trainer returned; to be called after each step, before the next.
+        """Process the statistics of one step; call it after each step, before the next.
 
         Returns:
-            The states that were entered, as far as the readings have arrived; usually none.
+            The states entered, from the readings that have arrived; usually none.
         """
         if not isinstance(stats, TrainStats):
             raise TypeError(
-                f"Monitor.update: stats must be what GANTrainer.step returns, got {type(stats).__name__}"
+                f"Monitor.update: stats must be the result of GANTrainer.step, got {type(stats).__name__}"
             )
-        if self.trainer.steps <= self.trainer.discriminator_start:  # nothing adversarial happened
+        if self.trainer.steps <= self.trainer.discriminator_start:  # no adversarial training yet
             return []
         self._block.append((self.trainer.steps, stats))
         due = len(self._block) >= self.every
@@ -125,7 +125,7 @@ class Monitor:
         return found
 
     def state_dict(self) -> dict[str, Any]:
-        """All that later diagnoses depend on, as tensors, numbers and strings. Waits for the device."""
+        """Everything that later diagnoses depend on, as tensors, numbers and strings. Synchronizes with the device."""
         return {
             "every": self.every,
             "window": self._window.state_dict(),
@@ -139,11 +139,11 @@ class Monitor:
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue where `state_dict` was taken. Before the trainer's own: it gives the trainer the noise that the
-        monitor had given it, whose state the trainer then loads.
+        """Continue from where `state_dict` was saved. Call it before the trainer's load_state_dict: it restores noise
+        that the monitor had given to the trainer, which then loads the noise's state.
 
         Raises:
-            ValueError: `every`, `window` or `noise` are others than when it was taken.
+            ValueError: `every`, `window` or `noise` differs from when it was saved.
         """
         window = state_dict["window"]
         for name, mine, saved in (
@@ -152,11 +152,11 @@ class Monitor:
         ):
             if mine != saved:
                 raise ValueError(
-                    f"Monitor.load_state_dict: {name} must be what it was, {saved}, got {mine}"
+                    f"Monitor.load_state_dict: {name} must be the saved value, {saved}, got {mine}"
                 )
         if state_dict["noise_applied"] and self.noise is None:
             raise ValueError(
-                "Monitor.load_state_dict: noise must be given, as it was to the monitor that applied it, got None"
+                "Monitor.load_state_dict: noise must be given, because the saved monitor had applied it, got None"
             )
         self._window.load_state_dict(window)
         self._coming = deque(Reading(**reading) for reading in state_dict["coming"])
@@ -171,10 +171,10 @@ class Monitor:
             self.trainer.noise = self.noise
 
     def _look(self, reading: Reading) -> list[Diagnosis]:
-        """The states that are entered with this reading."""
+        """The states entered with this reading."""
         broken = nonfinite.find(reading)
         if broken is not None:
-            # The other states stay as they were: their measures mean nothing now.
+            # The other states stay unchanged, because their measures have no meaning now.
             return self._enter(broken)
         self.states.pop(State.NON_FINITE, None)
         self._window.add(reading)
@@ -201,7 +201,7 @@ class Monitor:
             self.trainer.noise = self.noise.to(next(self.trainer.discriminator.parameters()).device)
             diagnosis = replace(
                 diagnosis,
-                action=f"the trainer has instance noise from now on ({self.noise.schedule}).",
+                action=f"instance noise was added to the trainer ({self.noise.schedule}).",
             )
         self.states[state] = diagnosis
         return [diagnosis]

@@ -1,10 +1,10 @@
-"""Non-finite values: at which step they were first seen, and in which network they began.
+"""Non-finite values: the step at which they first appeared, and the network in which they began.
 
-The statistics of one step tell, because its phases follow each other: the discriminator judges real, then generated
-samples; it is updated; it judges generated samples again; the generator is updated.
+The statistics of one step show this, because its phases have an order: the discriminator processes real, then generated
+samples; it is updated; it processes generated samples again; the generator is updated.
 
 =====================  ==========================  =============================================
-real samples' logits   generated samples' logits   so it began in
+real samples' logits   generated samples' logits   origin
 =====================  ==========================  =============================================
 not finite             finite                      the data (or the discriminator's answer to it)
 finite                 not finite                  the generator, updated in the step before
@@ -13,8 +13,8 @@ finite                 finite, then not finite     the discriminator, updated in
 finite                 finite                      the network whose parameters are not finite
 =====================  ==========================  =============================================
 
-Of several discriminator steps the statistics are the last one's: bad data in an earlier one looks like a discriminator
-that broke.
+With several discriminator steps, the statistics are those of the last: bad data in an earlier step looks like a broken
+discriminator.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ def _diagnosis(reading: Reading, step: int, row: list[float]) -> Diagnosis:
     else:
         origin = "generator" if names[0].startswith("G.") else "discriminator"
         seen = "All logits were finite, but parameters are not."
-    # Where they are in both networks, those first that were so first: bad data breaks the discriminator.
+    # If both networks have them, list the network of origin first; bad data breaks the discriminator first.
     first = "G." if origin == "generator" else "D."
     names = sorted(names, key=lambda name: not name.startswith(first))
     named = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
     looked = reading.steps[-1]
-    held = f"{named or 'No parameter'} held such values at step {looked}."
+    held = f"{named or 'No parameter'} had such values at step {looked}."
     return Diagnosis(
         State.NON_FINITE,
         step,

@@ -1,4 +1,4 @@
-"""Oscillation: a steady period in a series of equally spaced readings."""
+"""Oscillation: detects a steady period in a series of equally spaced readings."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ import numpy.typing as npt
 __all__ = ["Swing", "swing"]
 
 SHORTEST = 4
-"""Readings in the shortest period that is looked for; the longest is a third of the series."""
+"""The shortest period to look for, in readings; the longest is a third of the series."""
 
 
 class Swing(NamedTuple):
     period: float
     """In readings."""
     strength: float
-    """How clearly periodic, up to about 1: the least of the autocorrelation at one period, at two, and its negative
-    in the trough between."""
+    """How clearly periodic the series is, up to about 1: the minimum of the autocorrelation at one period, at two, and
+    its negative in the trough between."""
     amplitude: float
-    """Of a sine with the series' standard deviation."""
+    """The amplitude of a sine with the series' standard deviation."""
     lasting: float
     """Standard deviation in the last third of the series over that in the first."""
 
 
 def swing(series: npt.NDArray[np.float64]) -> Swing | None:
-    """The period of a series, after its linear trend; None if its autocorrelation has no peak of the kind."""
+    """The period of a series without its linear trend; None if its autocorrelation has no suitable peak."""
     n = len(series)
     time = np.arange(n, dtype=np.float64) - (n - 1) / 2
     x = series - series.mean()
     x = x - time * (time @ x) / (time @ time)
     power = x @ x / n
-    # Rounding of a constant is no swing.
+    # Rounding errors of a constant are not an oscillation.
     if not power > (1e-6 * np.abs(series).max()) ** 2:
         return None
     spectrum = np.fft.rfft(x, 2 * n)
@@ -49,7 +49,7 @@ def swing(series: npt.NDArray[np.float64]) -> Swing | None:
     ]
     if not peaks:
         return None
-    # The multiples of the period are peaks too, and higher where they are nearer to a whole number of readings.
+    # Multiples of the period are peaks too, and higher if they are closer to a whole number of readings.
     highest = max(acf[k] for k in peaks)
     lag = next(k for k in peaks if acf[k] >= 0.75 * highest)
     left, top, right = acf[lag - 1 : lag + 2]

@@ -1,4 +1,4 @@
-"""A reading: what the monitor takes from the device at every `every`-th step, in one copy that nothing waits for."""
+"""A reading: the monitor's data from the device, taken every `every` steps in one asynchronous copy."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["COLUMNS", "Reading", "Transfer"]
 STATS = TrainStats._fields
 MEASURES = ("g_grad", "g_param", "d_grad", "d_param", "real_number", "fake_number", "energy")
 COLUMNS = (*STATS, *MEASURES)
-"""What is kept of a reading: the means of the statistics over its steps, then the norms of gradients and parameters,
+"""The columns stored for a reading: the means of the statistics over its steps, the norms of gradients and parameters,
 and the three numbers of diversity.py."""
 
 
 class Reading(NamedTuple):
-    """On the host, and so it has arrived: what a Transfer becomes."""
+    """A reading on the host: the result of a Transfer."""
 
     steps: list[int]
     stats: list[list[float]]
-    """A row for each of the steps."""
+    """One row per step."""
     measures: list[float]
     nonfinite_parameters: list[str]
     """Names of the parameters whose norm is not finite, the generator's first."""
@@ -45,9 +45,9 @@ class Reading(NamedTuple):
 
 
 class Transfer:
-    """A reading on its way from the device: the work is queued when this is made, and `ready` says when it is done.
+    """A reading in transfer from the device: the constructor queues the work, and `ready` says when it is done.
 
-    On CUDA the numbers are copied to pinned memory, with an event behind the copy. Elsewhere they are there at once.
+    On CUDA, the numbers are copied to pinned memory, followed by an event. On other devices they are available at once.
     """
 
     def __init__(self, block: Sequence[tuple[int, TrainStats]], trainer: GANTrainer) -> None:
@@ -82,7 +82,7 @@ class Transfer:
         return self._event is None or self._event.query()  # type: ignore[no-untyped-call]
 
     def read(self) -> Reading:
-        """The numbers; waits for them if they are not ready."""
+        """The numbers; synchronizes if they are not ready."""
         if self._event is not None:
             self._event.synchronize()
         values = self._values.tolist()
@@ -104,7 +104,7 @@ class Transfer:
 
 
 def _norms(tensors: Sequence[Any]) -> list[Tensor]:
-    """Of each tensor, in one launch; of the part of a sharded one that is here."""
+    """The norm of each tensor, or of the local shard of a sharded one, in one launch."""
     local = [t.to_local() if hasattr(t, "to_local") else t for t in tensors]
     if not local:
         return []

@@ -1,8 +1,8 @@
-"""The rules: each looks at a window of readings, and says what it sees if that is the state it is about.
+"""The rules: each checks a window of readings for one state, and returns the evidence if it finds the state.
 
-A rule's thresholds to stay in a state (`held`) are looser than those to enter it, so that a measure at the threshold
-is one diagnosis and not many. Comparisons with NaN are false: what cannot be measured is not found.
-docs/monitor.md has the margins that healthy runs keep.
+A rule's thresholds for staying in a state (`held`) are looser than those for entering it, so that a measure near the
+threshold gives one diagnosis instead of many. Comparisons with NaN are false, so unmeasurable states are not found.
+docs/monitor.md lists the margins of healthy runs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["RULES", "Finding"]
 
 LOG2 = math.log(2.0)
 EARLIER = WINDOWS - 1
-"""Windows ago: what a slow training is compared with, before it is said to stand still."""
+"""How many windows back to compare, before a slow training counts as stalled."""
 
 
 class Finding(NamedTuple):
@@ -32,12 +32,12 @@ class Finding(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """What the rules ask of a loss that has targets or compares; a critic's logits have neither middle nor unit."""
+    """Properties of a loss that the rules need; a critic's logits have neither a middle nor a unit."""
 
     chance: float
-    """The discriminator's loss when it cannot tell; NaN for a critic's and for a loss of the user's own."""
+    """The discriminator's loss when it cannot tell; NaN for a critic's loss and for a custom loss."""
     by_sign: bool
-    """Whether it decides by the sign of a logit."""
+    """Whether a logit's sign decides."""
     bounds_jsd: bool
 
 
@@ -59,8 +59,8 @@ def supports_disjoint(window: Window, held: bool) -> Finding | None:
         return None
     d_loss = window.mean("d_loss")
     return Finding(
-        f"The bound of the Jensen-Shannon divergence was {bound:.4f} on the mean over {window.steps} steps, of at "
-        f"most log 2 = {LOG2:.4f}, and the discriminator's loss {d_loss:.2g}.",
+        f"The bound on the Jensen-Shannon divergence averaged {bound:.4f} over {window.steps} steps, with a maximum of "
+        f"log 2 = {LOG2:.4f}, and the discriminator's loss {d_loss:.2g}.",
         {"jsd_bound": bound, "d_loss": d_loss},
     )
 
@@ -73,8 +73,8 @@ def discriminator_won(window: Window, held: bool) -> Finding | None:
         return None
     gradient = float(window.series("g_grad", window.size).mean())
     return Finding(
-        f"{separated.evidence} The generator's gradient has vanished: its norm was {gradient:.2g}, and times the norm "
-        f"of the parameters {sensitivity:.2g}, after {peak:.2g} at its height.",
+        f"{separated.evidence} The generator's gradient has vanished: its norm was {gradient:.2g}; multiplied by the "
+        f"norm of the parameters, {sensitivity:.2g}, down from a peak of {peak:.2g}.",
         {**separated.numbers, "g_grad": gradient, "sensitivity": sensitivity, "peak": peak},
     )
 
@@ -94,19 +94,18 @@ def _separated(window: Window, held: bool) -> Finding | None:
     if not d_loss <= (0.06 if held else 0.02) * known.chance:
         return None
     return Finding(
-        f"The discriminator's loss was {d_loss:.2g} over {window.steps} steps, where one that guesses has "
-        f"{known.chance:.3f}.",
+        f"The discriminator's loss was {d_loss:.2g} over {window.steps} steps; guessing gives {known.chance:.3f}.",
         {"d_loss": d_loss},
     )
 
 
 def sigmoid_output(window: Window, held: bool) -> Finding | None:
-    # Least squares takes probabilities too, and a loss of the user's own may.
+    # Least squares also accepts probabilities, and a custom loss may.
     if not window.ends_in_sigmoid or window.loss in ("least_squares", ""):
         return None
     real, fake = window.mean("real_logit"), window.mean("fake_logit")
     return Finding(
-        f"The discriminator ends in a sigmoid, and its probabilities are taken for logits: their means were {real:.3f} "
+        f"The discriminator ends in a sigmoid, and its probabilities are used as logits: their means were {real:.3f} "
         f"(real) and {fake:.3f} (generated) over {window.steps} steps, and none can be negative.",
         {"real_logit": real, "fake_logit": fake},
     )
@@ -115,10 +114,10 @@ def sigmoid_output(window: Window, held: bool) -> Finding | None:
 def discriminator_blind(window: Window, held: bool) -> Finding | None:
     if sigmoid_output(
         window, held
-    ):  # whose discriminator sees little too, but is not to be strengthened
+    ):  # its discriminator looks blind too, but strengthening it is not the remedy
         return None
     energy, before = window.mean("energy"), window.mean("energy", windows_ago=EARLIER)
-    # That it falls shows that the generator is taught: slowly, but taught.
+    # A falling energy distance shows that the generator is learning, even if slowly.
     if not (energy > (0.13 if held else 0.2) and energy > (0.75 if held else 0.9) * before):
         return None
     gap = window.mean("real_logit") - window.mean("fake_logit")
@@ -136,13 +135,13 @@ def discriminator_blind(window: Window, held: bool) -> Finding | None:
         typical = 2.0 * math.acosh(math.exp(min(300.0, max(0.0, gap / 4.0 - bound))))
         loss = 2.0 * (LOG2 - bound)
         return Finding(
-            f"{differ}, but not to the discriminator: without smoothing its loss was {loss:.3f} "
-            f"(2 log 2 = 1.386 where D = 1/2), a typical logit {typical:.2g}, and the mean logits {gap:.2g} apart.",
+            f"{differ}, but the discriminator does not see it: without smoothing its loss was {loss:.3f} "
+            f"(2 log 2 = 1.386 at D = 1/2), a typical logit {typical:.2g}, and the mean logits {gap:.2g} apart.",
             {**numbers, "loss": loss, "typical_logit": typical},
         )
     if not math.isnan(known.chance) and gap < (0.1 if held else 0.05):
         return Finding(
-            f"{differ}, but not to the discriminator, to which the mean logits are {gap:.2g} apart.",
+            f"{differ}, but the discriminator does not see it: its mean logits are {gap:.2g} apart.",
             numbers,
         )
     return None
@@ -153,19 +152,19 @@ def generator_saturated(window: Window, held: bool) -> Finding | None:
     if window.loss != "minimax" or not after < (0.1 if held else 0.05):
         return None
     return Finding(
-        f"D(G(z)) was {after:.2g} on the mean over {window.steps} steps, and so the minimax loss's gradient by the "
-        f"logits, where the non-saturating loss has {1.0 - after:.2f}.",
+        f"D(G(z)) averaged {after:.2g} over {window.steps} steps, which is also the minimax loss's gradient with "
+        f"respect to the logits; the non-saturating loss has {1.0 - after:.2f}.",
         {"d_fake": after},
     )
 
 
 def oscillation(window: Window, held: bool) -> Finding | None:
-    # Swings on the way to the data pass; those on which nothing comes closer stay.
+    # Swings while approaching the data are transient; those without progress persist.
     energy, before = window.mean("energy"), window.mean("energy", windows_ago=EARLIER)
     closer = math.isfinite(energy) and not (before < 0.05 or energy > 0.9 * before)
     if closer and not held:
         return None
-    # The longer series finds the longer periods. Each must have been seen a window ago too: a transient may swing.
+    # The longer series finds longer periods. Each must also have been present a window ago, to exclude transients.
     for windows in (2, 3):
         length = windows * window.size
         found, earlier = (_swing(window, length, ago, held) for ago in (0, window.size))
@@ -174,8 +173,8 @@ def oscillation(window: Window, held: bool) -> Finding | None:
         spacing = window.spacing(length)
         return Finding(
             f"The mean logits of real and generated samples swing by ±{found.amplitude:.2g} with a period of "
-            f"{found.period * spacing:.0f} steps, and the swings do not decay (strength {found.strength:.2f}; the "
-            f"last third of {length * spacing:.0f} steps has {found.lasting:.2f} of the first's).",
+            f"{found.period * spacing:.0f} steps, and the swings do not decay (strength {found.strength:.2f}; over "
+            f"{length * spacing:.0f} steps, the last third's amplitude is {found.lasting:.2f} times the first's).",
             {
                 "period": found.period * spacing,
                 "amplitude": found.amplitude,
@@ -194,7 +193,7 @@ def _swing(window: Window, length: int, before: int, held: bool) -> Swing | None
     found = swing(gap)
     if found is None:
         return None
-    # A logit's unit is the loss's (sigmoid, margin, labels), but for a critic, whose swings are measured on its mean.
+    # The loss defines a logit's unit (sigmoid, margin, labels), except for a critic, where it is relative to the mean.
     unit = 1.0 if not math.isnan(_known(window.loss).chance) else 5.0 * abs(float(gap.mean()))
     factor = 0.7 if held else 1.0
     clear = (
@@ -216,14 +215,14 @@ def mode_collapse(window: Window, held: bool) -> Finding | None:
         return None
     real, fake = window.mean("real_number"), window.mean("fake_number")
     return Finding(
-        f"The generated samples of a batch are as varied as {fake:.1f} different ones, real ones as {real:.1f}: a "
-        f"share of {diversity:.2f} over {window.steps} steps, after {best:.2f} at best.",
+        f"The generated samples of a batch are as diverse as {fake:.1f} distinct samples, real ones as {real:.1f}: a "
+        f"ratio of {diversity:.2f} over {window.steps} steps, down from {best:.2f} at best.",
         {"fake_number": fake, "real_number": real, "diversity": diversity, "best": best},
     )
 
 
 def _stands_still(window: Window) -> bool:
-    """Neither has the diversity risen lately, nor have the distributions come closer."""
+    """Whether neither the diversity has risen nor the distributions have come closer recently."""
     energy, before = window.mean("energy"), window.mean("energy", windows_ago=EARLIER)
     risen = window.diversity() > 1.2 * window.diversity(windows_ago=EARLIER)
     return energy > 0.2 and energy > 0.9 * before and not risen

@@ -1,4 +1,4 @@
-"""The readings that the rules look at: the newest few windows of them, and what is remembered of all."""
+"""The readings that the rules use: the most recent windows, and the extremes of all windows."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["Window"]
 Values = npt.NDArray[np.float64]
 
 WINDOWS = 4
-"""So many windows of readings are at hand, once there have been so many; room is made for one more."""
+"""How many windows of readings are kept; the buffer has room for one more."""
 
 
 class Window:
-    """The last `size` readings, in steps and by column, and the windows before.
+    """The last `size` readings, by step and column, and the windows before them.
 
     Attributes:
-        loss: its name; "" for one of the user's own.
-        ends_in_sigmoid: whether the discriminator does.
-        count: readings that are kept, at most 5 * size.
-        best_diversity: the highest mean over a window of the generated samples' number over the real ones', at most 1.
-        peak_sensitivity: the highest median, over a window, of the generator's sensitivity.
+        loss: the loss's name; "" for a custom loss.
+        ends_in_sigmoid: whether the discriminator ends in a sigmoid.
+        count: number of readings kept, at most 5 * size.
+        best_diversity: the highest diversity of any window, at most 1.
+        peak_sensitivity: the highest sensitivity of any window.
     """
 
     def __init__(self, size: int, loss: Any) -> None:
@@ -45,17 +45,17 @@ class Window:
 
     @property
     def step(self) -> int:
-        """The newest reading's."""
+        """The newest reading's step."""
         return int(self._steps[self.count - 1])
 
     @property
     def steps(self) -> int:
-        """Iterations that the window spans."""
+        """Number of iterations that the window spans."""
         return round(self.size * self.spacing(self.size))
 
     def add(self, reading: Reading) -> None:
         if self.count == len(self._rows):
-            # A window is dropped at once, so that the rest is not moved at every reading.
+            # Drop a whole window, so that not every reading has to shift the buffer.
             self.count -= self.size
             for kept in (self._rows, self._steps):
                 kept[: self.count] = kept[self.size :].copy()
@@ -72,14 +72,14 @@ class Window:
         return self._rows[end - length : end, COLUMNS.index(column)]
 
     def mean(self, column: str, *, windows_ago: int = 0) -> float:
-        """Over a window; NaN where there are no readings so long ago, or less than half of them hold a number."""
+        """The mean over a window; NaN if there are no readings that old, or less than half of them are finite."""
         before = windows_ago * self.size
         if self.count < before + self.size:
             return math.nan
         return _mean(self.series(column, self.size, before))
 
     def diversity(self, *, windows_ago: int = 0) -> float:
-        """Effective number of different generated samples over that of real ones, the mean over a window."""
+        """Mean over a window of the ratio of effectively distinct generated samples to real ones."""
         before = windows_ago * self.size
         if self.count < before + self.size:
             return math.nan
@@ -89,18 +89,18 @@ class Window:
         return _mean(fake / real)
 
     def sensitivity(self) -> float:
-        """Norm of the generator's gradient times the norm of its parameters, the median over the window.
+        """Median over the window of the norm of the generator's gradient times the norm of its parameters.
 
-        What its loss would change by, to first order, if the parameters moved by their own norm along the gradient:
-        in units of the loss, and the same however the parameters are scaled. Gradients that are not finite, as a
-        gradient scaler meets on its way, do not count.
+        To first order, this is how much the loss would change if the parameters moved by their own norm along the
+        gradient: it is in units of the loss, and independent of the scale of the parameters. Non-finite gradients,
+        which a GradScaler produces while it adapts, do not count.
         """
         products = self.series("g_grad", self.size) * self.series("g_param", self.size)
         finite = products[np.isfinite(products)]
         return float(np.median(finite)) if len(finite) else math.nan
 
     def spacing(self, length: int) -> float:
-        """Iterations from one of the last `length` readings to the next."""
+        """Number of iterations between consecutive readings, averaged over the last `length`."""
         first, last = self._steps[self.count - length], self._steps[self.count - 1]
         return float(last - first) / (length - 1)
 
@@ -128,5 +128,5 @@ def _mean(values: Values) -> float:
 
 
 def _number(value: float) -> float:
-    """0 for NaN: what cannot be measured is no maximum."""
+    """0 for NaN, so that an unmeasurable value is not a maximum."""
     return 0.0 if math.isnan(value) else value

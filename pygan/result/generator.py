@@ -1,4 +1,4 @@
-"""load_generator: the generator of a run, from its checkpoint alone."""
+"""load_generator: loads a run's generator from its checkpoint alone."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ __all__ = ["TrainedGenerator", "load_generator"]
 class TrainedGenerator(nn.Module):
     """A run's generator, in eval mode: from latents (N, *latent_shape) to samples (N, *sample_shape).
 
-    Made by :func:`load_generator`.
+    Returned by :func:`load_generator`.
 
     Attributes:
         module: the network itself.
-        latent_shape: of one latent, standard normal; None where the run had none, or a function that drew them.
-        sample_shape: of one sample.
+        latent_shape: shape of one standard normal latent; None if the run used no latents, or a function to draw them.
+        sample_shape: shape of one sample.
         conditional: whether `forward` takes labels as a second argument.
-        classes: what the labels 0, 1, ... are called, as far as the configuration says: its "classes", or [data] labels
-            of a run of `pygan train`; None where it does not.
-        averaged: whether the weights are those of the average.
-        config: the run's configuration; of a run of :func:`pygan.fit` the `config` that it was given.
-        step: of the checkpoint.
-        scale: by which the network's points are divided, so that samples are in the units of the data: [data] scale of
-            a run of `pygan train` on points; otherwise 1.
+        classes: the names of the labels 0, 1, ...: "classes" of the configuration, or [data] labels of a `pygan train`
+            run; None if the configuration does not name them.
+        averaged: whether the weights are the average's.
+        config: the run's configuration; for a run of :func:`pygan.fit`, its `config` argument.
+        step: the checkpoint's step.
+        scale: divisor that converts the network's points to the units of the data: [data] scale of a
+            `pygan train` run on points; otherwise 1.
     """
 
     def __init__(self, module: nn.Module, state: Mapping[str, Any], *, averaged: bool) -> None:
@@ -56,7 +56,7 @@ class TrainedGenerator(nn.Module):
         self.eval()
 
     def forward(self, latent: Tensor | None, labels: Tensor | None = None) -> Tensor:
-        """Samples (N, *sample_shape) of latents and, where it is `conditional`, labels (N,)."""
+        """Samples (N, *sample_shape) from latents and, if `conditional`, labels (N,)."""
         if latent is None:
             samples = self.module(labels)
         else:
@@ -73,22 +73,22 @@ class TrainedGenerator(nn.Module):
         truncation: float = 1.0,
         batch_size: int = 64,
     ) -> Tensor:
-        """n samples (n, *sample_shape), on the device of the parameters.
+        """n samples (n, *sample_shape), on the parameters' device.
 
         The latents are ``truncation * pygan.instance_noise(zeros, 1.0, stream=pygan.NoiseStream(seed))`` with zeros
-        (n, *latent_shape) of the parameters' dtype: the same bits on every device and for every batch size, and those
-        of fewer samples are the first of those of more.
+        (n, *latent_shape) in the parameters' dtype: the same bits on every device and for every batch size, and a
+        smaller n gives the first latents of a larger one.
 
         Args:
-            labels: (n,), of a conditional generator.
+            labels: (n,), for a conditional generator.
             seed: 0 to 2**64 - 1.
-            truncation: psi, by which each latent is multiplied: an interpolation toward the mean latent, 0, as
-                StyleGAN's truncation is toward the mean of its w. (BigGAN draws large values again instead.) Below 1
-                samples are more alike, and usually better one by one; 1 is the distribution that was trained.
-            batch_size: samples that are generated at a time.
+            truncation: psi, the factor of each latent: an interpolation toward the mean latent, 0, like
+                StyleGAN's truncation toward the mean of its w. (BigGAN resamples large values instead.) Below 1,
+                samples are less diverse and usually individually better; 1 is the distribution that was trained.
+            batch_size: number of samples to generate at a time.
 
         Raises:
-            TypeError, ValueError: an argument that is not as described, or the run's latents were drawn by a function.
+            TypeError, ValueError: an invalid argument, or the run's latents were drawn by a function.
         """
         check_int("pygan.TrainedGenerator.sample", "n", n)
         check_int("pygan.TrainedGenerator.sample", "batch_size", batch_size)
@@ -98,20 +98,20 @@ class TrainedGenerator(nn.Module):
     def batches(
         self, n: int, labels: Tensor | None, seed: int, truncation: float, batch_size: int
     ) -> Iterator[Tensor]:
-        """What `sample` puts together."""
+        """The batches that `sample` concatenates."""
         op = "pygan.TrainedGenerator.sample"
         shape = self.latent_shape
         if shape is None:
             raise ValueError(
-                f"{op}: the run must have had normal latents, got one whose latents are None or a function; call the "
-                "generator with latents of your own"
+                f"{op}: the run must have used normal latents, got one whose latents are None or a function; call the "
+                "generator with your own latents"
             )
         psi = number(op, "truncation", truncation)
         if not (math.isfinite(psi) and psi >= 0):
             raise ValueError(f"{op}: truncation must be finite and at least 0, got {truncation}")
         if self.conditional != (labels is not None):
             must = (
-                f"be a tensor of the {n} samples' labels, as torch.arange({n}) % {len(self.classes or '0')},"
+                f"be a tensor of the {n} samples' labels, such as torch.arange({n}) % {len(self.classes or '0')},"
                 if self.conditional
                 else "be None for this run,"
             )
@@ -125,7 +125,7 @@ class TrainedGenerator(nn.Module):
         like = next(self.parameters())
         for first in range(0, n, batch_size):
             some = min(batch_size, n - first)
-            # On the CPU, where the op is on every machine.
+            # On the CPU, because every build of the op supports it.
             latent = torch.zeros(some, *shape, dtype=like.dtype)
             stream = NoiseStream(seed, offset=first * math.prod(shape))
             latent = instance_noise(latent, 1.0, stream=stream, out=latent).mul_(psi)
@@ -155,18 +155,18 @@ def load_generator(
     A checkpoint is read with ``weights_only=True``, which runs no code of the file's.
 
     Args:
-        path: the folder of a run, of which the newest checkpoint is taken, or a checkpoint.
-        generator: for a run of :func:`pygan.fit` with networks of your own, the module as it was built for the run;
-            it gets the weights. A run of `pygan train` holds the configuration to build it from.
-        average: take the average's weights if the run has one; False: those that were trained.
+        path: a run's folder, whose newest checkpoint is used, or a checkpoint.
+        generator: for a run of :func:`pygan.fit` with your own networks, a module built as for the run, into which the
+            weights are loaded. Not needed for a run of `pygan train`, which stores the configuration.
+        average: load the average's weights if the run has one; False: the trained weights.
 
     Returns:
         :class:`TrainedGenerator`.
 
     Raises:
-        pygan.checkpoint.CheckpointError: there is no checkpoint, or it cannot be used.
-        TypeError, ValueError: `generator` is missing or no module, or the weights are of another network; the message
-            names the parameters. `generator` is as it was.
+        pygan.checkpoint.CheckpointError: there is no usable checkpoint.
+        TypeError, ValueError: `generator` is missing or not a module, or the weights belong to another network; the
+            message names the parameters. `generator` is unchanged.
     """
     if generator is not None and not isinstance(generator, nn.Module):
         kind = type(generator).__name__
@@ -176,7 +176,7 @@ def load_generator(
     shape = state.get("samples", {}).get("shape")
     if shape is None:
         raise CheckpointError(
-            file, "does not say of what shape its samples are; resume the run for one more step"
+            file, "does not contain the shape of its samples; resume the run for one more step"
         )
     saved = state["trainer"]
     averaged = average and "ema" in saved
@@ -192,7 +192,7 @@ def load_generator(
 
 
 def _model(config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """[model] of a configuration of `pygan train`; None of any other."""
+    """[model] of a `pygan train` configuration; None for any other."""
     model, data = config.get("model"), config.get("data")
     if not isinstance(model, dict) or not isinstance(data, dict):
         return None
@@ -203,20 +203,20 @@ def _classes(config: Mapping[str, Any]) -> tuple[str, ...] | None:
     """The names of the classes."""
     data = config.get("data")
     labels = data.get("labels") if isinstance(data, dict) else None
-    if labels is True:  # of the digits
+    if labels is True:  # the digits' labels
         return tuple("0123456789")
     names = config.get("classes", labels)
     return tuple(map(str, names)) if isinstance(names, list) else None
 
 
 def _built(state: Mapping[str, Any], shape: Sequence[int]) -> nn.Module:
-    """The generator of a run of `pygan train`, untrained."""
+    """The untrained generator of a `pygan train` run."""
     config = state.get("config", {})
     arguments = _model(config)
     if arguments is None:
         raise ValueError(
-            "pygan.load_generator: generator must be given for a run of pygan.fit with networks of your own, as it was "
-            "built for the run, got None"
+            "pygan.load_generator: generator must be given, built as for the run, for a run of pygan.fit with your own "
+            "networks, got None"
         )
     architecture = ARCHITECTURES[arguments.pop("architecture")]
     if state["samples"]["conditional"]:

@@ -1,19 +1,19 @@
-"""How the standard deviation of the instance noise moves over training.
+"""Schedules: how the standard deviation of the instance noise changes over training.
 
     sigma = pygan.schedules.Linear(0.5, 0.0, steps=10_000)
     noise = pygan.InstanceNoise(sigma).to(device)
     for real in loader:
         stats = trainer.step(real)
-        noise.step(stats.real_sign)  # or sigma.step(...); the loop owns the clock, as with a learning-rate scheduler
+        noise.step(stats.real_sign)  # or sigma.step(...); call it in your loop, like a learning-rate scheduler
 
-`Constant`, `Linear`, `Cosine`, `Exponential` and `Step` follow the number of steps. `Adaptive` and `DiffusionMixture`
-follow the discriminator: they need the statistic that `step` is given here, which the others ignore.
+`Constant`, `Linear`, `Cosine`, `Exponential` and `Step` depend on the step count. `Adaptive` and `DiffusionMixture`
+respond to the discriminator: they need the statistic passed to `step` here, which the others ignore.
 
 A schedule is a module whose 0-d float32 buffer `sigma` holds the current value on the device. `step()` overwrites it in
-place: nothing is read back, so nothing waits for the GPU, and because compiled code sees a tensor and not a Python
-float, it is not compiled again when the value changes.
+place, without a host synchronization. Compiled code sees a tensor instead of a Python float, so it does not recompile
+when the value changes.
 
-To write another one, derive from Schedule and define `value(count)`. docs/schedules.md says which one is for what.
+To write your own, derive from Schedule and define `value(count)`. docs/schedules.md explains which one to choose.
 """
 
 from pygan.schedules.adaptive import Adaptive

@@ -1,4 +1,4 @@
-"""The schedules that follow the discriminator, and the first of them: ADA's rule for sigma."""
+"""Schedules that respond to the discriminator: their base class, and ADA's rule for sigma."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pygan.schedules.base import Schedule, checked, checked_steps
 
 
 class Feedback(Schedule):
-    """Base class: a position that each step moves up where the discriminator overfits, and down where it does not.
+    """Base class: a position that each step moves up if the discriminator overfits, and down if it does not.
 
-    The measure is r_t, the mean sign of the logits of real samples (Karras et al. 2020b, equation 1), or of what the
-    loss decides by (:class:`pygan.fused_losses.LossStats`): 1 where all of them look real to the discriminator, 0 where
-    it cannot tell. Not with wasserstein, which leaves an offset of the logits undetermined.
+    The measure is r_t, the mean sign of the logits of real samples (Karras et al. 2020b, equation 1), or of the loss's
+    own decision value (:class:`pygan.fused_losses.LossStats`): 1 if all real samples look real to the discriminator, 0
+    if it cannot tell. Not for wasserstein, which leaves an offset of the logits undetermined.
 
     A step moves the position by ``sign(r_t - target) * (high - low) / steps`` and clamps it to [low, high].
 
-    For the losses non_saturating, minimax and hinge. Under least_squares a discriminator that cannot tell answers 1/2,
-    and r_t is 1 whatever it learns; under wasserstein and the relativistic losses only differences of logits count.
+    For the losses non_saturating, minimax and hinge. With least_squares, an undecided discriminator outputs 1/2, so
+    r_t is 1 whatever it learns; with wasserstein and the relativistic losses, only differences of logits matter.
 
     Attributes:
-        position: 0-d buffer, in `state_dict()`. In float64, so that steps far below its last float32 digit count.
+        position: 0-d buffer, in `state_dict()`. In float64, so that steps below float32's resolution still count.
     """
 
     position: Tensor
@@ -41,18 +41,18 @@ class Feedback(Schedule):
         self.register_buffer("position", torch.tensor(start, dtype=torch.float64))
 
     def step(self, real_sign: Tensor | None = None) -> None:
-        """Move towards the target. Does not synchronize.
+        """Move the position toward the target. Does not synchronize.
 
-        One call is one measurement. ADA averages the measure over 4 minibatches: for that, call this every 4th
-        iteration, with the mean of the 4. Processes that share a batch average it among them first, or each goes its
-        own way; GANTrainer's statistics are averaged.
+        One call is one measurement. ADA averages the measure over 4 minibatches: to do so, call this every 4th
+        iteration, with the mean of the 4. Processes that share a batch must average it among themselves first, or
+        their schedules diverge; GANTrainer's statistics are already averaged.
 
         Args:
-            real_sign: 0-d floating tensor on the schedule's device: `real_sign` of the statistics that
-                :mod:`pygan.fused_losses` and :class:`pygan.GANTrainer` return. NaN leaves the position where it is.
+            real_sign: 0-d floating-point tensor on the schedule's device: `real_sign` of the statistics from
+                :mod:`pygan.fused_losses` or :class:`pygan.GANTrainer`. NaN leaves the position unchanged.
 
         Raises:
-            TypeError: no tensor, or not a floating one.
+            TypeError: not a floating-point tensor.
             ValueError: not 0-d, or on another device.
         """
         direction = torch.sign(self._checked_sign(real_sign) - self.target)  # of NaN: 0
@@ -69,7 +69,7 @@ class Feedback(Schedule):
         raise NotImplementedError
 
     def set_extra_state(self, state: dict[str, int]) -> None:
-        self.position.clamp_(self.low, self.high)  # saved under other limits
+        self.position.clamp_(self.low, self.high)  # it may have been saved with other limits
         super().set_extra_state(state)
 
     def _checked_sign(self, real_sign: Tensor | None) -> Tensor:
@@ -91,21 +91,21 @@ class Feedback(Schedule):
 class Adaptive(Feedback):
     """ADA's rule for sigma (Karras et al. 2020b, "Training GANs with Limited Data", section 3).
 
-    More noise where the discriminator overfits, less where it does not (with any loss but wasserstein):
+    More noise if the discriminator overfits, less if it does not (for any loss except wasserstein):
     ``sigma += sign(real_sign - target) * (high - low) / steps``, clamped to [low, high].
 
         noise = pygan.InstanceNoise(pygan.schedules.Adaptive(0.0, 0.5, steps=8_000))
         noise.step(stats.real_sign)
 
-    The paper's controls the probability p of an augmentation, which gets from 0 to 1 within 500,000 images at the
-    fastest: ``p += sign(r_t - target) * (batch * interval) / (kimg * 1000)``. That is
+    The paper controls the probability p of an augmentation, which takes at least 500,000 images from 0 to 1:
+    ``p += sign(r_t - target) * (batch * interval) / (kimg * 1000)``. This corresponds to
     ``steps = kimg * 1000 / (batch * interval)``, about 7,800 for batches of 64 and a step in every iteration.
 
     Args:
         low, high: limits of sigma, non-negative, low < high.
-        steps: number of calls of `step` from one limit to the other at the fastest, at least 1.
-        start: the first sigma, from low to high; None (ADA's choice) stands for `low`.
-        target: the real_sign to hold, between -1 and 1.
+        steps: minimum number of calls of `step` from one limit to the other, at least 1.
+        start: the first sigma, from low to high; None (ADA's choice) means `low`.
+        target: the real_sign to maintain, between -1 and 1.
 
     Attributes:
         position: sigma in float64.

@@ -1,4 +1,4 @@
-"""What all schedules share: the buffer `sigma`, the count of steps, and what .half() and a resume do to them."""
+"""Base class of the schedules: the `sigma` buffer, the step count, and how .half() and resuming affect them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class Schedule(nn.Module):
     """Base class: a value that depends on the number of steps taken.
 
     Args:
-        sigma: the first value; None stands for `value(0)`.
+        sigma: the first value; None means `value(0)`.
 
     Attributes:
         sigma: 0-d float32 buffer, the current value (in units of the data). `module.half()` leaves it in float32.
-        count: steps taken so far. It is what `state_dict()` holds; sigma is recomputed from it.
+        count: steps taken so far. `state_dict()` holds only the count; sigma is recomputed from it.
 
     Raises:
-        ValueError: `value` returned something else than a finite non-negative number. Then sigma and count are
-            unchanged. (Below zero, the noise of a ramp that was not stopped would grow again.)
-        NotImplementedError: a schedule of your own does not define `value`.
+        ValueError: `value` did not return a finite non-negative number. sigma and count are then
+            unchanged. (If a ramp continued below zero, the noise would grow again.)
+        NotImplementedError: a custom schedule does not define `value`.
     """
 
     sigma: Tensor
@@ -40,23 +40,23 @@ class Schedule(nn.Module):
         """The standard deviation after `count` steps: a finite non-negative number."""
         name = type(self).__name__
         raise NotImplementedError(
-            f"{name}: value(count) must be defined by a schedule of your own, got none"
+            f"{name}: value(count) must be defined by a custom schedule, got none"
         )
 
     def step(self, real_sign: Tensor | None = None) -> None:
-        """Move on by one step. Does not synchronise. To be called outside of compiled code, which sees only sigma.
+        """Advance by one step. Does not synchronize. Call it outside compiled code, which only reads sigma.
 
         Args:
-            real_sign: mean sign of the logits of real samples, for the schedules that follow the discriminator. Those
-                that follow the count ignore it, so that a loop can hand it to any schedule.
+            real_sign: mean sign of the logits of real samples, for the schedules that respond to the discriminator.
+                The others ignore it, so that a loop can pass it to any schedule.
         """
         self._move_to(self.count + 1)
 
     def draw(self, x: Tensor, stream: NoiseStream) -> Tensor:
-        """The standard deviation for one call on the batch x (N, ...): 0-d, or one for each sample, shape (N,).
+        """The standard deviation for one call on the batch x (N, ...): 0-d, or one per sample, shape (N,).
 
-        What is random in it is drawn at the stream's position, and does not move the stream on: the noise that is
-        drawn next does.
+        Random values are drawn at the stream's current position without advancing it; drawing the noise
+        afterwards advances it.
         """
         return self.sigma
 
@@ -67,7 +67,7 @@ class Schedule(nn.Module):
         self.sigma.fill_(value)
 
     def checked_value(self, count: int) -> float:
-        """What `value` returned, if it can be a standard deviation or a weight."""
+        """The result of `value`, checked to be a standard deviation or a weight."""
         return checked(type(self).__name__, f"value({count})", self.value(count))
 
     def get_extra_state(self) -> dict[str, int]:
@@ -80,7 +80,7 @@ class Schedule(nn.Module):
                 f"{name}: extra state must be a dict with the key count, got {describe(state)}"
             )
         check_int(name, "count", state["count"], least=0)
-        # load_state_dict leaves this state for the end, when the buffers are loaded.
+        # load_state_dict calls this last, when the buffers are already loaded.
         self._move_to(state["count"])
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Schedule:
@@ -88,14 +88,14 @@ class Schedule(nn.Module):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, buffer in kept.items():
             moved = self._buffers[name]
-            # .half() and friends are meant for weights.
+            # .half() and the like are meant for weights.
             if buffer is not None and moved is not None and moved.dtype != buffer.dtype:
                 self._buffers[name] = buffer.to(moved.device)
         return self
 
 
 def checked(name: str, argument: str, value: float) -> float:
-    """The argument of the schedule `name`, if it can be a standard deviation."""
+    """An argument of the schedule `name`, checked to be a standard deviation."""
     if not is_number(value) or not 0.0 <= value <= torch.finfo(torch.float32).max:
         raise ValueError(f"{name}: {argument} must be a finite non-negative number, got {value!r}")
     return float(value)

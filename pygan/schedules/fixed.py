@@ -1,4 +1,4 @@
-"""The schedules that are functions of the number of steps."""
+"""Schedules that depend only on the step count."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pygan.schedules.base import Schedule, checked, checked_steps
 
 
 class Constant(Schedule):
-    """The same `sigma` always.
+    """A constant `sigma`.
 
     Raises:
-        ValueError: sigma negative or not finite.
+        ValueError: sigma is negative or not finite.
     """
 
     def __init__(self, sigma: float) -> None:
@@ -29,7 +29,7 @@ class Constant(Schedule):
 
 
 class _Ramp(Schedule):
-    """From `start` to `end` in `steps` steps, and `end` from then on."""
+    """From `start` to `end` in `steps` steps, then `end`."""
 
     def __init__(self, start: float, end: float, steps: int) -> None:
         name = type(self).__name__
@@ -39,12 +39,12 @@ class _Ramp(Schedule):
 
     def value(self, count: int) -> float:
         if count >= self.steps:
-            return self.end  # exactly, whatever the interpolation would round to
+            return self.end  # exactly, without rounding by the interpolation
         weight = self.weight(count / self.steps)
         return weight * self.start + (1.0 - weight) * self.end
 
     def weight(self, t: float) -> float:
-        """Share of `start` at time t in [0, 1)."""
+        """Weight of `start` at time t in [0, 1)."""
         raise NotImplementedError
 
     def extra_repr(self) -> str:
@@ -80,7 +80,7 @@ class Exponential(Schedule):
     Args:
         start: the first standard deviation, non-negative.
         gamma: factor per step, in (0, 1). To halve sigma every h steps: ``0.5 ** (1 / h)``.
-        end: where the decay stops, from 0 to `start`. At 0 it goes on until nothing is left.
+        end: the lower limit of the decay, from 0 to `start`. With 0, sigma decays until it underflows.
 
     Raises:
         ValueError: a value out of range.
@@ -108,17 +108,17 @@ class Exponential(Schedule):
 class Step(Schedule):
     """Piecewise constant: `values[0]`, then `values[k]` from the k-th milestone on.
 
-    The milestones are those of ``torch.optim``'s ``MultiStepLR``: counts of `step()`, and the value changes with
-    the step that reaches one. The values are given, not made by a factor, because 0 is one that people want.
+    Milestones work as in ``torch.optim``'s ``MultiStepLR``: counts of `step()`; the value changes with
+    the step that reaches one. The values are explicit instead of a factor, because 0 is a common last value.
 
         Step([0.5, 0.2, 0.0], milestones=[10_000, 20_000])
 
     Args:
-        values: standard deviations, one more than there are milestones.
+        values: standard deviations, one more than the milestones.
         milestones: increasing positive integers.
 
     Raises:
-        TypeError: values or milestones are no sequence.
+        TypeError: values or milestones is not a sequence.
         ValueError: a value out of range, milestones that do not increase, or a wrong number of values.
     """
 
@@ -132,7 +132,7 @@ class Step(Schedule):
             raise ValueError(f"Step: milestones must increase, got {list(milestones)!r}")
         if len(self.values) != len(self.milestones) + 1:
             raise ValueError(
-                "Step: values must be one more than the milestones (the first holds before them), "
+                "Step: values must be one more than the milestones (the first applies before them), "
                 f"got {len(self.values)} values and {len(self.milestones)} milestone(s)"
             )
         super().__init__()

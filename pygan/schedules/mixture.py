@@ -1,4 +1,4 @@
-"""Diffusion-GAN's mixture: each sample gets a noise level of its own, from a set that grows with the adaptive rule."""
+"""Diffusion-GAN's mixture: each sample gets its own noise level, from a set that grows with the adaptive rule."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from pygan.schedules.adaptive import Feedback
 from pygan.schedules.base import checked, checked_steps
 from pygan.stream import NoiseStream
 
-# Where in the stream the levels are drawn: further out than the elements of any tensor.
+# Stream offset at which the levels are drawn, beyond the elements of any tensor.
 _LEVELS = 1 << 62
 
 
 class DiffusionMixture(Feedback):
-    """A standard deviation for each sample, from the first T levels of a diffusion (Wang et al. 2022, "Diffusion-GAN",
+    """A standard deviation per sample, drawn from the first T levels of a diffusion (Wang et al. 2022, "Diffusion-GAN",
     section 3).
 
-    Level t = 1 ... t_max adds noise as t steps of a DDPM with a linear beta schedule do:
-    ``sigma_t = noise_std * sqrt((1 - abar_t) / abar_t)``, abar_t the product of the 1 - beta up to t. A sample is left
-    clean with probability `clean`; else its t is drawn from 1 ... T, all alike or in proportion to t ("priority").
-    `step(real_sign)` moves T by ``sign(real_sign - target) * (t_max - t_min) / steps``, between t_min and t_max; as for
-    :class:`Adaptive`, not with wasserstein.
+    Level t = 1 ... t_max adds the noise of t steps of a DDPM with a linear beta schedule:
+    ``sigma_t = noise_std * sqrt((1 - abar_t) / abar_t)``, abar_t the product of the 1 - beta up to t. A sample stays
+    clean with probability `clean`; otherwise its t is drawn from 1 ... T, uniformly or in proportion to t ("priority").
+    `step(real_sign)` moves T by ``sign(real_sign - target) * (t_max - t_min) / steps``, between t_min and t_max; like
+    :class:`Adaptive`, it does not work with wasserstein.
 
-    What differs from the paper:
+    Differences from the paper and the authors' code:
 
-    * There, the discriminator gets ``sqrt(abar_t) x + sqrt(1 - abar_t) noise_std z``. Here x is not scaled, which is
-      the same up to the scale of the input. So sigma_t has no bound: with the defaults it is 0.17 at t = 500, 0.60 at
-      700 and 7.9 at 1,000.
-    * There, the discriminator sees t. For one that is to see sigma, call ``sigma = schedule.draw(x, stream)`` and
+    * In the paper, the discriminator gets ``sqrt(abar_t) x + sqrt(1 - abar_t) noise_std z``. Here x is not scaled,
+      which is equivalent up to the scale of the input. sigma_t is therefore unbounded: with the defaults it is 0.17 at
+      t = 500, 0.60 at 700 and 7.9 at 1,000.
+    * In the paper, the discriminator sees t. To let it see sigma, call ``sigma = schedule.draw(x, stream)`` and
       ``pygan.instance_noise(x, sigma, stream=stream)`` instead of InstanceNoise.
-    * The authors' code spreads the betas anew over every T. Here level t is the same noise always, and the set grows.
-    * It also draws 32 levels at each change of T and uses these until the next. Here each sample draws its own.
+    * The authors' code redistributes the betas for every T. Here level t always has the same noise, and the set grows.
+    * Their code draws 32 levels when T changes and uses them until the next change. Here each sample draws its own.
 
     Args:
-        steps: number of calls of `step` from t_min to t_max at the fastest, at least 1. The 100,000 images of the
+        steps: minimum number of calls of `step` from t_min to t_max, at least 1. For the 100,000 images of the
             authors' code: ``100_000 / (batch * interval)``.
-        t_min, t_max: limits of T, the number of levels that are drawn from; positive integers, t_min < t_max.
+        t_min, t_max: limits of T, the number of levels to draw from; positive integers, t_min < t_max.
         beta_start, beta_end: the first and the last beta, in (0, 1) (Ho et al. 2020, section 4).
-        noise_std: what each sigma is multiplied by, in units of the data; positive.
-        clean: share of the samples that get no noise, in [0, 1).
+        noise_std: factor of every sigma, in units of the data; positive.
+        clean: fraction of the samples that get no noise, in [0, 1).
         distribution: "priority" or "uniform".
-        target: the real_sign to hold, between -1 and 1.
+        target: the real_sign to maintain, between -1 and 1.
 
     Attributes:
-        sigma: 0-d float32 buffer, sigma_T: the largest that may be drawn now.
+        sigma: 0-d float32 buffer, sigma_T: the largest value that can currently be drawn.
         levels: float32 buffer (t_max + 1,), sigma_t at index t, 0 at index 0.
         position: T before rounding.
 
-    The levels are drawn from the noise stream of the call (see :meth:`Schedule.draw`): on the device, the same for the
-    same seed and step, anew for each call. Processes that share a batch, each with the offset of its first element,
-    draw what one process would.
+    The levels are drawn on the device from the noise stream of the call (see :meth:`Schedule.draw`): new ones for each
+    call, and the same ones for the same seed and step. Processes that share a batch, each with the offset of its first
+    element, draw what one process would.
 
     Raises:
         ValueError: a value out of range.
@@ -101,14 +101,14 @@ class DiffusionMixture(Feedback):
 
     @property
     def T(self) -> Tensor:
-        """The number of levels that are drawn from: 0-d int64 tensor, on the device."""
+        """The number of levels to draw from: 0-d int64 tensor, on the device."""
         return self.position.round().long()
 
     def draw(self, x: Tensor, stream: NoiseStream) -> Tensor:
         """sigma for each sample of x (N, ...): shape (N,), float32.
 
         Raises:
-            ValueError: x has no dimension of samples, or is on another device than the schedule.
+            ValueError: x has no sample dimension, or is not on the schedule's device.
         """
         if x.dim() == 0:
             raise ValueError("DiffusionMixture: x must be a batch (N, ...), got a 0-d tensor")
@@ -119,20 +119,20 @@ class DiffusionMixture(Feedback):
         return self.levels[self._t(self._uniform(x, stream))]
 
     def _uniform(self, x: Tensor, stream: NoiseStream) -> Tensor:
-        """N uniform numbers in [0, 1], the same on every device: only exactly rounded operations lead to them."""
+        """N uniform numbers in [0, 1], the same on every device: they use only exactly rounded operations."""
         n = x.shape[0]
-        first = stream.offset_of(x) // max(x.numel() // max(n, 1), 1)  # sample of the stream
+        first = stream.offset_of(x) // max(x.numel() // max(n, 1), 1)  # index of the first sample
         zeros = torch.zeros(n, 4, dtype=torch.float32, device=x.device)
         offset = _LEVELS + 4 * first
         z = _ops.instance_noise_at(zeros, None, 1.0, None, stream.state, offset, 1.0, 0.0, None)
         # A sum of two squared normals is an exponential variate a, and a / (a + b) of two such is uniform.
         a, b = z.square().view(n, 2, 2).sum(-1).unbind(-1)
-        return a / (a + b).clamp_min(1e-30)  # 0 where both are
+        return a / (a + b).clamp_min(1e-30)  # 0 if both are 0
 
     def _t(self, u: Tensor) -> Tensor:
-        """The levels, by inversion of their distribution function: int64, from 0 to T, of u's shape."""
+        """The levels, by inverse transform sampling: int64, from 0 to T, in u's shape."""
         T = self.position.round()
-        # A product, because CUDA makes one of a division by a number, and the CPU does not.
+        # A product, because CUDA turns a division by a number into one, and the CPU does not.
         v = ((u - self.clean) * (1.0 / (1.0 - self.clean))).clamp_min(0.0)
         if self.distribution == "uniform":
             t = (v * T).floor() + 1.0

@@ -1,4 +1,4 @@
-"""Callback: what `fit` calls between its steps."""
+"""Callback: hooks that `fit` calls between its steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Callback", "check_callbacks", "load_states", "states"]
 
 
 class Callback:
-    """Base class of what ``pygan.fit(callbacks=[...])`` calls; each method does nothing unless it is overridden.
+    """Base class of the callbacks of ``pygan.fit(callbacks=[...])``; each method does nothing unless overridden.
 
         class Best(pygan.Callback):
             best = float("inf")
@@ -21,30 +21,30 @@ class Callback:
                     self.best = metrics["fid"]
                     torch.save(trainer.ema.state_dict(), "best.pt")
 
-    Callbacks are called in the order of the list, and what they raise ends the run. One that has `state_dict` and
-    `load_state_dict` has its state in the checkpoints.
+    Callbacks are called in the order of the list, and an exception in one ends the run. If a callback has `state_dict`
+    and `load_state_dict`, its state is saved in the checkpoints.
     """
 
     def on_step(self, trainer: GANTrainer, step: int, stats: TrainStats) -> None:
-        """After each iteration, schedules included, in every process: `step` iterations are done. `stats` are tensors
-        on the device; reading them waits for it."""
+        """Called in every process after each iteration, including its schedules, when `step` iterations are done.
+        `stats` are tensors on the device; reading them synchronizes."""
 
     def on_checkpoint(self, trainer: GANTrainer, step: int, path: Path) -> None:
-        """After a checkpoint has been written to the disk, in the main process alone."""
+        """Called in the main process after a checkpoint has been written to disk."""
 
     def on_evaluate(self, trainer: GANTrainer, step: int, metrics: dict[str, float]) -> None:
-        """After `evaluate`, in the main process alone: `metrics` is the line that has just been logged, statistics and
-        evaluation. Comes after the checkpoint of the same step."""
+        """Called in the main process after `evaluate`, and after the checkpoint of the same step. `metrics` is the line
+        just logged, with statistics and evaluation."""
 
 
 _HOOKS = ("on_step", "on_checkpoint", "on_evaluate")
 
 
 def check_callbacks(callbacks: Any) -> None:
-    """That each is a Callback, and has no method that would never be called.
+    """Checks that each is a Callback without methods that would never be called.
 
     Raises:
-        TypeError: one is something else, or has a method ``on_...`` of another name.
+        TypeError: one is something else, or has an unknown ``on_...`` method.
     """
     if not isinstance(callbacks, (list, tuple)):
         raise TypeError(
@@ -67,19 +67,19 @@ def check_callbacks(callbacks: Any) -> None:
 
 
 def states(callbacks: Iterable[Callback]) -> dict[str, Any]:
-    """Those of the callbacks that have one, by name."""
+    """The states of the callbacks that have one, by name."""
     return {name: one.state_dict() for name, one in _stateful(callbacks).items()}
 
 
 def load_states(callbacks: Iterable[Callback], saved: dict[str, Any]) -> None:
-    """The reverse; a callback whose state was not saved begins anew."""
+    """Loads the result of `states`; a callback whose state was not saved starts fresh."""
     for name, one in _stateful(callbacks).items():
         if name in saved:
             one.load_state_dict(saved[name])
 
 
 def _stateful(callbacks: Iterable[Callback]) -> dict[str, Any]:
-    """By the name of the class, and a number where there are several of it."""
+    """The callbacks with a state, by class name, numbered if a class occurs several times."""
     found: dict[str, Any] = {}
     for one in callbacks:
         if hasattr(one, "state_dict") and hasattr(one, "load_state_dict"):

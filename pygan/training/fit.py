@@ -1,4 +1,4 @@
-"""pygan.fit: a training loop with all that a long run needs, around GANTrainer."""
+"""pygan.fit: a complete training loop around GANTrainer, for long runs."""
 
 from __future__ import annotations
 
@@ -37,26 +37,27 @@ __all__ = ["FitResult", "fit"]
 
 @dataclass(frozen=True)
 class FitResult:
-    """What `fit` did."""
+    """The result of `fit`."""
 
     trainer: GANTrainer
-    """With the trained networks; where there are several processes, wrapped by DistributedDataParallel, or sharded."""
+    """The trainer with the trained networks, which are wrapped by DistributedDataParallel or sharded if there are
+    several processes."""
     steps: int
-    """Iterations done, those before a resume included."""
+    """Iterations done, including those before a resume."""
     metrics: dict[str, float]
-    """The last line of metrics, for whichever step it was; empty in other than the main process."""
+    """The last line of metrics, whichever step it belongs to; empty except in the main process."""
     checkpoint: Path | None
     """The last checkpoint."""
     stopped_by: str | None
-    """"SIGTERM" or "SIGINT", if one ended the run early."""
+    """"SIGTERM" or "SIGINT" if a signal ended the run early."""
     first_step: int
-    """Iterations that had been done before this call."""
+    """Iterations done before this call."""
     seconds: float
-    """What the iterations of this call took, with all that was logged and saved meanwhile."""
+    """Duration of this call's iterations, including logging and saving."""
 
     @property
     def exit_code(self) -> int:
-        """For a command: 0, or 128 + the number of the signal, by convention."""
+        """Exit code for a command: 0, or 128 + the signal's number, by convention."""
         return 0 if self.stopped_by is None else 128 + signal.Signals[self.stopped_by]
 
 
@@ -75,54 +76,53 @@ def fit(
     d_optimizer: Optimizer,
     **options: Unpack[FitKeywords],
 ) -> FitResult:
-    """Train a GAN: the loop around :class:`pygan.GANTrainer`, on Hugging Face accelerate.
+    """Train a GAN: a complete loop around :class:`pygan.GANTrainer`, based on Hugging Face accelerate.
 
         result = pygan.fit(G, D, images, g_optimizer=g_optimizer, d_optimizer=d_optimizer, latent=128,
                            steps=50_000, batch_size=64, out="runs/1", seed=0, noise=0.1, ema=0.999)
 
-    Started as ``python script.py`` it uses one GPU, or the CPU; by ``torchrun --nproc-per-node 2 script.py`` or
-    ``accelerate launch`` several processes, with each network in a DistributedDataParallel of its own, or sharded. They
-    draw together the batches, latents and noise that one process would.
+    With ``python script.py`` it uses one GPU, or the CPU; with ``torchrun --nproc-per-node 2 script.py`` or
+    ``accelerate launch``, several processes, and each network is wrapped by its own DistributedDataParallel, or
+    sharded. Together they draw the batches, latents and noise that one process would draw.
 
     Args:
         generator, discriminator: the networks themselves, unwrapped. They are moved to the device and trained in
             place.
-        data: samples (N, ...), a tensor or a numpy array; or a pair of such, samples and labels; or a map-style Dataset
-            that yields samples, or pairs of sample and label. Each epoch is a permutation of it. What a Dataset draws
-            from torch's, numpy's or Python's global generators is seeded for (seed, epoch, index).
-            An IterableDataset yields the same, in an order of its own. A DataLoader is read as it is: its batches,
-            sampler, collate_fn and workers; what it draws, from a generator of its own too, is seeded for (seed, epoch,
-            batch), and each process reads all of it and takes its share of each batch. Resumed runs read what has been
-            read of the epoch once more, or begin at the place where the object has ``state_dict`` and
-            ``load_state_dict``.
-            Samples may be arrays (float64 becomes torch's default dtype) and in Datasets PIL images, gray or RGB, which
-            become float32 in [-1, 1], (channels, height, width). For dicts see `data_keys`.
+        data: samples (N, ...), a tensor or a numpy array; a pair of these, samples and labels; or a map-style Dataset
+            that yields samples, or pairs of sample and label. Each epoch is a permutation of the data. Random numbers
+            that a Dataset draws from torch's, numpy's or Python's global generators are seeded by (seed, epoch, index).
+            An IterableDataset yields the same items in its own order. A DataLoader is used unchanged, with its batches,
+            sampler, collate_fn and workers; its random numbers, also those of its own generator, are seeded by (seed,
+            epoch, batch), and each process reads all of it and takes its share of each batch. A resumed run rereads
+            the part of the epoch that was already read, unless the object has ``state_dict`` and ``load_state_dict``.
+            Samples may be arrays (float64 becomes torch's default dtype) and, in Datasets, gray or RGB PIL images,
+            which become float32 in [-1, 1], (channels, height, width). For dicts see `data_keys`.
         g_optimizer, d_optimizer: as for GANTrainer.
-        **options: those of :class:`pygan.FitOptions`, of which `steps` and `out` must be given, and `batch_size` unless
-            data is a DataLoader; and those of :class:`pygan.GANTrainer`: latent, loss, noise, penalties, ema, d_steps,
-            ... (The scaler is made for ``mixed_precision="fp16"``.)
+        **options: the options of :class:`pygan.FitOptions`, where `steps` and `out` are required, as is `batch_size`
+            unless data is a DataLoader; and those of :class:`pygan.GANTrainer`: latent, loss, noise, penalties, ema,
+            d_steps, ... (The scaler is created by ``mixed_precision="fp16"``.)
 
-    SIGTERM and SIGINT finish the step under way, write a checkpoint and return (several processes: at the next step
-    that is logged). In a single process a second signal acts as if there were no `fit`.
+    On SIGTERM and SIGINT, fit finishes the current step, writes a checkpoint and returns (with several processes: at
+    the next logged step). In a single process, a second signal has its default effect.
 
     Returns:
         FitResult: the trainer, the steps done, the last metrics, the checkpoint, and what stopped the run.
 
     Raises:
-        TypeError, ValueError: an argument that is not as described, or not as in the checkpoint that is resumed (see
-            `allow_changes`), or that no checkpoint can hold; or networks that are not those of `init_from`. Nothing has
+        TypeError, ValueError: an invalid argument; one that differs from the checkpoint being resumed (see
+            `allow_changes`) or that a checkpoint cannot hold; networks that do not match `init_from`. Nothing has
             been written.
-        FileExistsError: `out` holds the checkpoints of a run that is not resumed.
-        BlockingIOError: another run is writing into `out`; the message names its process.
+        FileExistsError: `out` contains the checkpoints of a run that is not being resumed.
+        BlockingIOError: another run is writing to `out`; the message names its process.
         NotADirectoryError: `out` is a file.
         FloatingPointError: the weights are not finite (see `nonfinite`); the message names the last checkpoint.
-        OSError: the disk is full, or another reason not to be able to write a file, which it names. The checkpoints
-            that were there are still there.
-        pygan.checkpoint.CheckpointError: there is no usable checkpoint where one was asked for, or it does not fit
-            the networks; these are as they were.
-        RuntimeError: another process has ended; the message names the last checkpoint. Or accelerate was told to
-            share the work by something else than DistributedDataParallel.
-        ImportError: something is missing that ``pip install ".[train]"`` installs.
+        OSError: a file, named in the message, cannot be written, for example because the disk is full. Existing
+            checkpoints are kept.
+        pygan.checkpoint.CheckpointError: the requested checkpoint is missing or unusable, or does not fit
+            the networks, which are unchanged.
+        RuntimeError: another process has ended; the message names the last checkpoint. Or accelerate is configured
+            to use something other than DistributedDataParallel.
+        ImportError: a package is missing that ``pip install ".[train]"`` installs.
     """
     own, of_trainer = split(options)
     check_networks(generator=generator, discriminator=discriminator)
@@ -137,7 +137,7 @@ def fit(
         return GANTrainer(networks[0], networks[1], g_optimizer, d_optimizer, **of_trainer, **more)
 
     check_lr_schedulers(own.lr_schedulers, own.steps, g_optimizer, d_optimizer)
-    unused = trainer((generator, discriminator), seed=0)  # for what is wrong with its options
+    unused = trainer((generator, discriminator), seed=0)  # checks its options
     processes = Processes(own.accelerator, own.mixed_precision)
     sharded = own.sharded and processes.world > 1
     if own.capture and processes.world > 1:

@@ -1,4 +1,4 @@
-"""The options of `pygan.fit`: the one list of them, checked before anything is built."""
+"""The options of `pygan.fit`: the single list of them, checked before anything is built."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ __all__ = ["FitOptions", "SupportsUpdate"]
 
 
 class SupportsUpdate(Protocol):
-    """What may take the place of a Monitor."""
+    """Interface of a replacement for Monitor."""
 
     def update(self, stats: TrainStats, /) -> Any:
-        """A list of what there is to say after a step."""
+        """A list of messages after a step."""
 
 
 @with_field_texts
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
-    """The options of :func:`pygan.fit` itself, beside those that it passes to GANTrainer.
+    """The options of :func:`pygan.fit` itself, in addition to those that it passes to GANTrainer.
 
-    `fit` takes each of them as a keyword; `pygan train` takes them from [train] in its file and from ``--set``, as far
-    as a file can hold their values. An object of them is for scripts that change some from run to run:
+    `fit` takes each of them as a keyword; `pygan train` takes those whose values a file can hold from [train] in its
+    file and from ``--set``. Use a FitOptions object in scripts that vary some options from run to run:
 
         from dataclasses import replace
 
@@ -43,113 +43,112 @@ class FitOptions:
         pygan.fit(G, D, images, g_optimizer=g_optimizer, d_optimizer=d_optimizer, latent=128, **vars(again))
 
     Raises:
-        TypeError, ValueError: an option that is not as described.
+        TypeError, ValueError: an invalid option.
     """
 
     steps: int
-    """Iterations of the whole run, those before a resume included."""
+    """Iterations of the whole run, including those before a resume."""
     out: str | os.PathLike[str]
     """Folder for metrics.jsonl, samples-XXXXXXXX.png, reals.png, checkpoints/step-XXXXXXXX.pt and TensorBoard's
     events."""
     batch_size: int | None = None
-    """Samples per discriminator step, of all processes together. None: that of the DataLoader; all other data need
-    one."""
+    """Samples per discriminator step, in all processes together. None: the DataLoader's batch size; required for other
+    data."""
     lr_schedulers: Sequence[Any] = ()
-    """Of torch.optim.lr_scheduler, for `g_optimizer` and `d_optimizer`, stepped after each iteration."""
+    """Schedulers from torch.optim.lr_scheduler for `g_optimizer` and `d_optimizer`, stepped after each iteration."""
     mixed_precision: str | None = None
     """"bf16" or "fp16" runs the networks under autocast ("fp16" with a GradScaler, on GPUs only), "no" does not. None:
-    what ``accelerate launch`` was told, else "no"."""
+    the setting of ``accelerate launch``, or "no"."""
     sharded: bool = False
-    """Several processes share out parameters, gradients and optimizer states, by torch's fully_shard (FSDP2, on CPUs
-    since torch 2.7), in place of keeping a copy each. Checkpoints are whole, and any number of processes continues from
-    them. The result's networks are sharded; ``result.trainer.state_dict()``, called in every process, has their
+    """Shard parameters, gradients and optimizer states across processes with torch's fully_shard (FSDP2, on CPUs since
+    torch 2.7), instead of keeping a copy in each. Checkpoints are unsharded; any number of processes can resume from
+    them. The result's networks are sharded; call ``result.trainer.state_dict()`` in every process for their full
     weights. `evaluate` and `preview` are called in every process."""
     capture: bool = False
-    """Replay each iteration as CUDA graphs, as :meth:`pygan.GANTrainer.capture` describes it, which asks for optimizers
-    with ``capturable=True``. In one process, and not with ``nonfinite="skip"``. On the CPU there is nothing to capture,
-    and steps are as without it."""
+    """Replay each iteration as CUDA graphs, see :meth:`pygan.GANTrainer.capture`; needs optimizers with
+    ``capturable=True`` and a single process, and excludes ``nonfinite="skip"``. On the CPU it has no effect, because
+    there is nothing to capture."""
     seed: int | None = None
-    """Of the order of the data, the latents, the noise made here and the samples, from 0 to 2**64 - 1. None draws one
-    from PyTorch's default generator. (The weights are the caller's: ``torch.manual_seed``.)"""
+    """Seed of the data order, the latents, the noise created here and the samples, from 0 to 2**64 - 1. None draws one
+    from PyTorch's default generator. (To seed the weights, call ``torch.manual_seed``.)"""
     workers: int = 0
-    """Processes that read a Dataset or an IterableDataset; 0 reads in this one. (A DataLoader has its own num_workers.)
-    The first item is read in this one in any case: files that
-    must not be shared with forked workers (h5py, lmdb) are opened in `__getitem__` by each process."""
+    """Worker processes that read a Dataset or an IterableDataset; 0 reads in this process. (A DataLoader has its own
+    num_workers.) The first item is always read in this process: open files that must not be shared with forked workers
+    (h5py, lmdb) in `__getitem__`, once per process."""
     drop_last: bool = True
-    """Leave out what remains of an epoch after its whole batches; of a DataLoader too."""
+    """Drop the incomplete last batch of each epoch, also with a DataLoader."""
     data_keys: str | Sequence[str] | None = None
-    """Where the data are dicts: the key of the samples, or the keys of samples and labels."""
+    """If the data are dicts: the key of the samples, or the keys of samples and labels."""
     conditional: bool = True
-    """Pass on the labels, where the data have any, to both networks."""
+    """Pass the labels, if the data have any, to both networks."""
     log_every: int = 50
-    """Steps between lines of metrics, which is when the device is waited for."""
+    """Steps between lines of metrics; logging synchronizes with the device."""
     checkpoint_every: int | None = 1000
-    """Steps between checkpoints, each before the evaluation of its step; None: only at the end, and at SIGTERM and
-    SIGINT."""
+    """Steps between checkpoints, each written before the evaluation of its step; None: only at the end and at SIGTERM
+    and SIGINT."""
     keep: int | None = 3
-    """How many checkpoints are kept; None: all."""
+    """Number of checkpoints to keep; None: all."""
     resume: str | os.PathLike[str] | None = None
-    """"auto" continues the run in `out` from its newest usable checkpoint, or begins where there is none; a path
-    continues from that one. With the same arguments, the result has the same bits as if the run had never been
-    interrupted. Without it a folder with checkpoints is refused. Checkpoints whose weights are not finite are not
-    usable."""
+    """"auto" continues the run in `out` from its newest usable checkpoint, or starts a new run if there is none; a path
+    continues from that checkpoint. With the same arguments, the result is bitwise the same as without the
+    interruption. Without `resume`, a folder that contains checkpoints is refused. Checkpoints with non-finite weights
+    are not usable."""
     init_from: str | os.PathLike[str] | None = None
-    """Another run's folder, or one of its checkpoints: the new run begins with its networks, and its average where both
-    have one. All else begins anew: optimizers, schedules, noise, the count of steps. Networks that differ in any
-    parameter are refused, with the names. A run that is resumed began earlier, and takes nothing."""
+    """Another run's folder, or one of its checkpoints: the new run starts from its networks, and from its average if
+    both have one. Everything else starts fresh: optimizers, schedules, noise, step count. Networks whose parameters
+    differ are refused, with their names. Ignored when a run is resumed, because it was applied at the start."""
     allow_changes: bool = False
-    """Resume with settings that are not those of the checkpoint: the new ones are used, and each change is printed.
-    Learning rates are then what the new optimizers and `lr_schedulers` would have at that step. False: settings that
-    shape the training (those of the optimizers, `lr_schedulers`, batches, data size, seed, loss, noise, penalties,
-    average, precision, ...) must be those of the checkpoint."""
+    """Resume with settings that differ from the checkpoint's: the new ones are used, and each change is printed.
+    Learning rates are then those that the new optimizers and `lr_schedulers` would have at that step. False: settings
+    that shape the training (optimizers, `lr_schedulers`, batches, data size, seed, loss, noise, penalties,
+    average, precision, ...) must match the checkpoint."""
     nonfinite: str = "stop"
-    """What to do when parameters, optimizer states or the average are found not to be finite, which is looked for at
-    each step that is logged or saved; such values are never saved. "stop" raises an error. "skip" leaves out each
-    update whose gradients are not finite, which the metrics count as `skipped`: it waits for the device in every update
-    (unless there is a GradScaler, which leaves them out itself, uncounted), and stops where that did not help, or where
-    100 updates of a network in a row were left out. "rollback" takes weights and optimizers back from the last
-    checkpoint, while the count of steps, the data's order, noise and latents go on; when 3 rollbacks between two
-    checkpoints have not helped, it stops."""
+    """What to do about non-finite parameters, optimizer states or averages, which are checked at each step that is
+    logged or saved, and never saved. "stop" raises an error. "skip" skips each update whose gradients are not finite,
+    counted in the metrics as `skipped`. It synchronizes with the device in every update (except with a GradScaler,
+    which skips them itself, uncounted), and stops if skipping does not help, or after 100 skipped updates of a network
+    in a row. "rollback" restores weights and optimizers from the last checkpoint, while the step count, the data order,
+    noise and latents continue; it stops after 3 unsuccessful rollbacks between two checkpoints."""
     sample_every: int | None = 1000
-    """Steps between sample grids, of the same latents throughout; None: none. There are more at first: at steps 0, 100,
-    200 and 500. They are drawn from the average once it has forgotten the weights that it began with, but for 5 %, and
-    from the generator itself before; a line above the grid says which."""
+    """Steps between sample grids, always from the same latents; None: no grids. Additional grids at steps 0, 100, 200
+    and 500. Samples come from the average once the initial weights account for less than 5 % of it, and from the
+    generator before that; a line above the grid says which."""
     samples: int = 64
     """Samples in a grid."""
     preview: Callable[[Tensor], Any] | None = None
-    """From samples, on the device, to a picture (H, W, C) of uint8, which is written as it is. Default: a grid of
-    images (N, C, H, W) or (N, H, W) with values in [-1, 1] and 1 or 3 channels, of those that fit in 4096 x 4096
-    pixels, small ones enlarged, and once a grid of real ones; of images with other channels none, which is said, and of
-    other data, such as audio (N, C, T), none."""
+    """Function from samples, on the device, to a uint8 picture (H, W, C), which is saved unchanged. Default: a grid of
+    images (N, C, H, W) or (N, H, W) with values in [-1, 1] and 1 or 3 channels, as many as fit in 4096 x 4096
+    pixels, small ones enlarged, and once a grid of real ones. No grid for images with other channels (with a message),
+    or for other data, such as audio (N, C, T)."""
     evaluate: Callable[[Callable[[int], Tensor]], dict[str, float]] | None = None
-    """Called with a function ``n -> samples`` (fresh ones, from the averaged generator if there is one), returns a dict
-    of numbers, which go into the metrics. Called in the main process alone."""
+    """Called with a function ``n -> samples`` (new ones, from the averaged generator if there is one); returns a dict
+    of numbers, which are added to the metrics. Called only in the main process."""
     evaluate_every: int | None = 1000
-    """Steps between calls of `evaluate`, and one at the end; None: only that."""
+    """Steps between calls of `evaluate`, which is also called at the end; None: only at the end."""
     callbacks: Sequence[Callback] = ()
     """A list of :class:`pygan.Callback`, whose methods are called after steps, checkpoints and evaluations."""
     monitor: bool | Callable[[GANTrainer], Any] | SupportsUpdate = True
-    """True for a :class:`pygan.Monitor`, False for none; for one with options a callable that is given the trainer,
-    like ``partial(pygan.Monitor, noise=...)``; or any object with ``update(stats)`` that returns a list. What it says
-    is printed, and goes into the metrics. A Monitor with another `every` or `window` than in the checkpoint (see
-    `allow_changes`) collects its readings anew."""
+    """True for a :class:`pygan.Monitor`, False for none; a callable that gets the trainer, such as
+    ``partial(pygan.Monitor, noise=...)``; or any object with ``update(stats)`` that returns a list. Its diagnoses are
+    printed and added to the metrics. A Monitor whose `every` or `window` differs from the checkpoint's (see
+    `allow_changes`) discards its earlier readings."""
     progress: bool | None = None
-    """True: a progress bar; False: none; None: a bar where standard error is a terminal, and where standard output is
-    none, or there is no bar, a line there every 10 to 60 seconds. Unless False, the time of a step is told after the
-    first ten, for which the device is waited for twice."""
+    """True: a progress bar; False: no progress output; None: a bar if standard error is a terminal, and a line on
+    standard output every 10 to 60 seconds if that is not a terminal or there is no bar. Unless False, the time per step
+    is printed after the first ten steps, which takes two synchronizations with the device."""
     tensorboard: bool = True
     """Write events for TensorBoard."""
     log_with: str | Sequence[Any] | None = None
-    """Trackers of accelerate's that get the metrics besides: "wandb", "mlflow", ..., an
-    ``accelerate.tracking.GeneralTracker``, or a list of such. The project is called as the folder `out`; "wandb" and
-    "swanlab" get the sample grids too. An accelerator whose ``init_trackers`` has been called needs no `log_with`: its
-    trackers get the metrics, and are left open at the end. What a resumed run repeats reaches a tracker twice."""
+    """accelerate trackers that also get the metrics: "wandb", "mlflow", ..., an
+    ``accelerate.tracking.GeneralTracker``, or a list of these. The project is named after the folder `out`; "wandb" and
+    "swanlab" get the sample grids too. If your accelerator's ``init_trackers`` has been called, you need no `log_with`:
+    its trackers get the metrics, and stay open at the end. Steps that a resumed run repeats are tracked twice."""
     config: dict[str, Any] | None = None
-    """Kept in the checkpoints: plain data. Two tables of it are read: "data", a dict that describes the data, must be
-    that of the checkpoint when a run is resumed (see `allow_changes`), and "classes", a list, names the labels 0, 1,
+    """Plain data to store in the checkpoints. Two entries have a meaning: "data", a dict that describes the data, must
+    match the checkpoint when a run is resumed (see `allow_changes`), and "classes", a list, names the labels 0, 1,
     ... for :func:`pygan.load_generator`."""
     accelerator: Any = None
-    """An ``accelerate.Accelerator`` to use instead of one made here."""
+    """An ``accelerate.Accelerator`` to use instead of a new one."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -180,7 +179,7 @@ class FitOptions:
             )
         if self.capture and self.nonfinite == "skip":
             raise ValueError(
-                'pygan.fit: capture must be False with nonfinite="skip", which asks the host in each update, got True'
+                'pygan.fit: capture must be False with nonfinite="skip", which synchronizes in each update, got True'
             )
         if self.nonfinite not in POLICIES:
             raise ValueError(
@@ -221,7 +220,7 @@ class FitOptions:
             )
         if self.init_from is not None and self.resume not in (None, "auto"):
             raise ValueError(
-                "pygan.fit: init_from must be None where resume is a checkpoint, which has networks of its own, got "
+                "pygan.fit: init_from must be None if resume is a checkpoint, which has its own networks, got "
                 f"{os.fspath(self.init_from)!r}"
             )
         if not (self.resume is None or isinstance(self.resume, (str, os.PathLike))):
