@@ -61,9 +61,9 @@ SETTINGS = {
     ),
     "stacked-mnist": Setting(
         "stacked-mnist",
-        24_000,
+        16_000,
         "",
-        *(0.5, 0.02, 1.0, 4),
+        *(0.5, 0.02, 0.3, 4),
         _published(
             "PacGAN's table 2",
             ("DCGAN", "99.0", "3.40"),

