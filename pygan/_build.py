@@ -1,7 +1,7 @@
-"""What this build is made of and what it runs on: checked when this is imported, reported by build_info().
+"""The build and its environment: checked on import, reported by build_info().
 
-`pygan._ops`, and with it every module that calls the extension, imports `_C` from here: it ends with the same messages
-where the __init__.py of another project has taken the place of this package's, and imports nothing.
+`pygan._ops`, and with it every module that calls the extension, imports `_C` from here, so that the same messages
+appear if another project's __init__.py has replaced this package's, and imports nothing.
 """
 
 import json
@@ -19,8 +19,8 @@ _REINSTALL = "reinstall it with `pip install --no-cache-dir --force-reinstall --
 
 
 def _check_package(folder: Path) -> None:
-    """PyPI's other `pygan` installs into the same folder: who came last owns __init__.py, and whoever is uninstalled
-    takes it away.
+    """PyPI's other `pygan` installs into the same folder: __init__.py belongs to whichever was installed last, and
+    uninstalling either one removes it.
 
     Raises:
         ImportError: pygan/__init__.py is not this project's.
@@ -77,7 +77,7 @@ except ImportError as error:
 
 
 def build_info() -> dict[str, Any]:
-    """What this build is and what it runs on. Nothing is initialized or synchronized on a GPU.
+    """The build and the backends that run. Does not initialize or synchronize a GPU.
 
     Returns:
         A dict with

@@ -1,4 +1,4 @@
-"""CapturedSteps: whole iterations of a GANTrainer as CUDA graphs, one for each set of penalties that are due."""
+"""CapturedSteps: whole iterations of a GANTrainer as CUDA graphs, one for each set of penalties due together."""
 
 from __future__ import annotations
 
@@ -41,26 +41,26 @@ class _Graph:
     ends_in_sigmoid: bool | None
 
     def show_gradients(self) -> None:
-        """Have the parameters refer to the gradients that a replay leaves behind."""
+        """Point the parameters' .grad to the gradients that a replay has written."""
         for grads in self.grads:
-            # Where one does, all do.
+            # If one does, all do.
             if any(p.grad is not grad for p, grad in grads[:1]):
                 for p, grad in grads:
                     p.grad = grad
 
 
 class CapturedSteps:
-    """Captures the iteration on batches like the given one, and makes the trainer's iterations from then on.
+    """Captures the iteration for batches like the given one, and then runs the trainer's iterations.
 
     Args:
-        trainer: a GANTrainer, whose `step` makes an eager one while its `_captured` is None. (Its class imports this
+        trainer: a GANTrainer, whose `step` runs eagerly while its `_captured` is None. (Its class imports this
             module.)
         real, labels: as for its `step`.
-        graphs: how to capture, as :class:`pygan._capture_cuda.CudaGraphs`.
+        graphs: captures functions, like :class:`pygan._capture_cuda.CudaGraphs`.
 
     Raises:
         RuntimeError: something in the iteration cannot be captured, or would be frozen.
-        TypeError, ValueError: the batch cannot be copied. The trainer is as it was.
+        TypeError, ValueError: the batch cannot be copied. The trainer is unchanged.
     """
 
     def __init__(self, trainer: Any, real: Any, labels: Any, graphs: Any) -> None:
@@ -117,7 +117,7 @@ class CapturedSteps:
 
     @contextmanager
     def _standing_in(self) -> Iterator[None]:
-        """Within it, tensors stand for numbers of the host that move."""
+        """Context manager in which tensors replace host numbers that change between steps."""
         with ExitStack() as stack:
             stack.enter_context(self._numbers.standing_in())
             for optimizer in self._optimizers:
@@ -133,7 +133,7 @@ class CapturedSteps:
 
     @torch.no_grad()
     def _settle(self) -> None:
-        """The penalties as they were last computed, into the tensors that graphs read and write."""
+        """Copy the penalties' latest values into the tensors that the graphs read and write."""
         penalties = self._trainer._reports.penalties
         for i, mine in enumerate(self._penalties):
             if penalties[i] is not mine:
@@ -141,7 +141,7 @@ class CapturedSteps:
                 penalties[i] = mine
 
     def _audit(self, place: Place, known: set[int]) -> None:
-        """Compare steps of a phase, in which nothing but the counts should differ."""
+        """Compare steps of a phase, which should differ only in their counts."""
         first = audit = Audit(self._device)
         with self._making.without_sync():
             for its in places_of(self._trainer, place):
@@ -166,7 +166,7 @@ class CapturedSteps:
 
     def _captured(self, place: Place) -> _Graph:
         trainer = self._trainer
-        # Casts that an autocast region keeps must be made in the graph, and not be used after it.
+        # Casts cached by an autocast region must be computed in the graph, and must not be used after it.
         torch.clear_autocast_cache()
         replay, (stats, fake) = self._making.capture(
             lambda: (PackedStats(self._iterate(place)), trainer.fake)
@@ -223,16 +223,16 @@ class CapturedSteps:
         trainer.ends_in_sigmoid = graph.ends_in_sigmoid
         graph.show_gradients()
         for player in self._players:
-            # As its step does, for the schedulers of the learning rate, which warn otherwise.
+            # As the optimizer's step does; otherwise learning-rate schedulers warn.
             player.optimizer._opt_called = True
         torch.clear_autocast_cache()  # as an update does
         return graph.stats.copied()
 
     def _check_batch(self, leaves: list[Any], tree: Any) -> bool:
-        """Whether a batch is as large as the captured one.
+        """Whether a batch has the size of the captured one.
 
         Raises:
-            ValueError: it differs in more.
+            ValueError: it differs in something other than its size.
         """
         if tree != self._tree:
             raise ValueError(
@@ -249,8 +249,8 @@ class CapturedSteps:
         return same_size
 
     def _is_ready(self, phase: Any) -> bool:
-        """Whether all is there that the phase's graph holds. Before the first step, averages and states of optimizers
-        are not: these make them in ways of their own."""
+        """Whether everything that the phase's graph refers to exists. Averages and optimizer states do not exist before
+        the first step, which creates them in its own way."""
         ema = self._trainer.ema
         if isinstance(ema, EMA) and ema._empty:
             return False
@@ -259,10 +259,10 @@ class CapturedSteps:
         return all([holder.take_over() for holder in self._holders])
 
     def _check_unchanged(self) -> None:
-        """That nothing has been replaced that the graphs hold.
+        """Checks that nothing that the graphs refer to has been replaced.
 
         Raises:
-            RuntimeError: something has.
+            RuntimeError: something has been replaced.
         """
         checked.unasked("GANTrainer.step", self._trainer)
         changed = self._watch.changed()
@@ -295,7 +295,7 @@ def _layout(x: Tensor) -> list[int]:
 
 
 def _like(x: Tensor) -> Tensor:
-    """A copy with the same strides, if no element stands for several."""
+    """A copy with the same strides, unless elements overlap."""
     if 0 in _layout(x):
         return x.clone()
     mine = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device)

@@ -1,7 +1,7 @@
-"""Audit: a look at every op of a step, for what a CUDA graph of it could not do, or would repeat as it was.
+"""Audit: checks every op of a step for things that a CUDA graph cannot do, or would freeze.
 
-A graph repeats kernels with the arguments of the capture: the same memory, the same numbers of the host. So two steps
-are compared, op by op. What differs between them is what the graph would get wrong.
+A graph repeats kernels with the arguments of the capture: the same memory, the same host numbers. Two steps are
+therefore compared op by op: whatever differs between them is what the graph would get wrong.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _MUST = "GANTrainer.capture: a step must"
 
 
 class Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no annotations
-    """Runs what is within it, and raises where the replay of a captured graph would not do the same.
+    """Dispatch mode that raises if the replay of a captured graph would differ from the code that runs in it.
 
     Args:
-        device: on which everything has to happen.
+        device: the device on which everything must run.
         like: the audit of an earlier step of the same kind, to compare with.
 
     Attributes:
-        written: the storages of tensors from before the step that it has written to.
+        written: the storages that existed before the step and that it has written to.
 
     Raises:
-        RuntimeError: an op reads a value back, runs on another device or draws from a generator of its own; or the step
-            differs from the earlier one in its ops, in a number of the host, or in the memory that it begins with.
+        RuntimeError: an op reads a value back, runs on another device or draws from its own generator; or the step
+            differs from the earlier one in its ops, in a host number, or in the memory that it starts with.
     """
 
     def __init__(self, device: torch.device, like: Audit | None = None) -> None:
@@ -44,7 +44,9 @@ class Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no
         self._device, self._like = device, like
         self._calls: list[tuple[Any, list[Any], list[Any]]] = []
         self._made: set[int] = set()
-        self._kept: list[Tensor] = []  # what was there before, or its memory could be taken for new
+        self._kept: list[
+            Tensor
+        ] = []  # kept alive, so that its memory cannot be reused and taken for new
         self.written: set[int] = set()
 
     def __torch_dispatch__(
@@ -60,7 +62,7 @@ class Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no
         made = [x for x in tree_leaves(out) if isinstance(x, Tensor)]
         written = list(map(storage_of, _written(func, args, kwargs)))
         if func is _aten.lift_fresh.default:
-            self._made.update(map(storage_of, given))  # by its value, which is compared
+            self._made.update(map(storage_of, given))  # recorded by its value, which is compared
         self._check_devices(func, given, made, written)
         self._check_generators(func, numbers)
         if reads(func, args, kwargs):
@@ -86,7 +88,7 @@ class Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no
                 )
 
     def _place(self, x: Tensor) -> tuple[Any, ...]:
-        """Where a tensor is: of those from before the step the memory, of all the layout."""
+        """A tensor's layout, and its memory if it existed before the step."""
         key = storage_of(x)
         memory = None if key in self._made else key
         return x.shape, x.stride(), x.dtype, x.storage_offset(), memory
@@ -111,7 +113,7 @@ class Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no
         off = [x for x in given + made if x.device != self._device]
         if not off:
             return
-        # A 0-d tensor of the CPU that the step makes is an argument of a kernel, a number. One from before may change.
+        # A 0-d CPU tensor created in the step is a kernel argument, a number. An earlier one may change.
         passes = all(
             x.device.type == "cpu" and x.numel() <= 1 and self._is_made(x, made) for x in off
         )
@@ -163,7 +165,7 @@ def storage_of(x: Tensor) -> int:
 
 
 def reads(func: Any, args: Any, kwargs: Any) -> bool:
-    """Whether this call would wait for a GPU because the host needs a value, or a size that depends on values."""
+    """Whether this call would synchronize because the host needs a value, or a size that depends on values."""
     packet = func.overloadpacket
     if packet in _INDEXING:
         masks = [i for i in args[1] if i is not None and i.dtype in (torch.bool, torch.uint8)]
@@ -175,7 +177,7 @@ def reads(func: Any, args: Any, kwargs: Any) -> bool:
 
 
 def _written(func: Any, args: Any, kwargs: dict[str, Any]) -> list[Tensor]:
-    """The tensors that the call says to write to."""
+    """The tensors that the call writes to, according to its schema."""
     given = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
     changed = [
         given.get(a.name)

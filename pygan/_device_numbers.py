@@ -1,7 +1,7 @@
-"""Numbers that the host moves from step to step, as tensors of the device while a step is captured as a CUDA graph.
+"""Host numbers that change between steps, as device tensors while a step is captured as a CUDA graph.
 
-A replay repeats numbers of the host as they were at the capture; what is in a tensor it reads anew. Eager steps use
-numbers: reading a tensor takes as long as a small kernel.
+A replay repeats host numbers with their values at capture time, but reads tensors anew. Eager steps use
+plain numbers, because reading a tensor takes as long as a small kernel.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _standing_in: DeviceNumbers | None = None
 
 
 def scheduled(schedule: Schedule, steps: Any, like: Tensor) -> float | Tensor:
-    """The schedule's value after `steps` iterations: a number, or while a step is captured a tensor of `like`'s dtype.
+    """The schedule's value after `steps` iterations: a number, or during capture a tensor of `like`'s dtype.
 
     Raises:
         ValueError: it is negative or not finite.

@@ -1,4 +1,4 @@
-"""The check of samples and features that are given as a matrix, (n, d)."""
+"""The check of samples and features given as a matrix, (n, d)."""
 
 from __future__ import annotations
 

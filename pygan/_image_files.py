@@ -1,4 +1,4 @@
-"""The files of an ImageFolder: which are images, in which subfolder each lies, and which formats Pillow reads."""
+"""The files of an ImageFolder: which are images, their subfolders, and the formats that Pillow reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ImageFolder: the images of a folder as a Dataset, those that cannot be read left out or replaced."""
+"""ImageFolder: a folder of images as a Dataset, with unreadable images skipped or replaced."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What the functions of :mod:`pygan.fused_losses` do once their arguments are checked: call the op, and hand out its
-results."""
+"""Calls of the ops for the functions of :mod:`pygan.fused_losses`, after the argument checks, and their results."""
 
 from __future__ import annotations
 
@@ -110,7 +109,7 @@ def _unreduced(
     terms = _terms(call, factor, like)
     if not return_stats:
         return terms
-    # A sum, which is defined for empty logits too.
+    # A sum, because it is also defined for empty logits.
     logits, roles, index, smoothing, weights, _, targets, detach_means = call
     logits = [x.detach() for x in logits]
     summed = (logits, roles, index, smoothing, weights, arguments.SUM, targets, detach_means)
@@ -118,7 +117,7 @@ def _unreduced(
 
 
 def _terms(call: arguments.Call, factor: Tensor | None, like: Logits) -> Any:
-    # Differences and means as autograd knows them; the form of the loss is the kernel's.
+    # Autograd handles differences and means; the kernel computes the form of the loss.
     logits, roles, index, smoothing, weights, _, targets, detach_means = call
     scales = 1 if isinstance(like, Tensor) else len(like)
     compared = arguments.compared(index)

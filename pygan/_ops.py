@@ -1,8 +1,8 @@
-"""What Python calls of the extension, and whether it does so under torch.compile.
+"""The only interface from Python to the extension, including the check for torch.compile.
 
-Each op is bound once: looking an overload up costs a microsecond a call. Dynamo can trace the registered ops alone;
-eager code calls those for small tensors directly, with all their arguments, because the dispatcher takes longer to
-box their lists than they take to compute.
+Each op is bound once, because looking up an overload costs a microsecond per call. Dynamo can trace only the registered
+ops; eager code calls the extension directly, with all arguments, because for small tensors the dispatcher takes longer
+to box the lists than the ops take to compute.
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ def instance_noise_out_directly(*args: Any, out: list[Tensor]) -> None:
 def backward(
     outputs: list[Tensor], grads: Sequence[Tensor | None], retain_graph: bool = False
 ) -> None:
-    """torch.autograd.backward, from Python's thread straight to the engine."""
+    """torch.autograd.backward, calling the engine directly."""
     (torch.autograd.backward if is_compiling() else _C.backward)(outputs, grads, retain_graph)
 
 
 def scalars(numbers: Tensor, count: int) -> tuple[Tensor, ...]:
-    """The first ones of a vector, as 0-d views."""
+    """The first elements of a vector, as 0-d views."""
     return tuple(numbers[:count].unbind() if is_compiling() else _C.scalars(numbers, count))

@@ -1,4 +1,4 @@
-"""What training in several processes needs: networks under DistributedDataParallel, sharded by torch's `fully_shard`
+"""Support for several processes: networks under DistributedDataParallel, sharded by torch's `fully_shard`
 (FSDP2), or compiled, and the processes' shares of a batch."""
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def is_distributed() -> bool:
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """The network itself, out of the wrappers of torch.compile, DistributedDataParallel and nn.DataParallel."""
+    """The network itself, without the wrappers of torch.compile, DistributedDataParallel and nn.DataParallel."""
     module = _without_compile(module)
     if isinstance(module, (DistributedDataParallel, nn.DataParallel)):
         module = module.module
@@ -43,22 +43,22 @@ def _without_compile(module: nn.Module) -> nn.Module:
 def without_sync(
     wrapper: DistributedDataParallel | None, wanted: bool = True
 ) -> AbstractContextManager[None]:
-    """The context of a forward pass whose gradients are not to be reduced, if `wanted`."""
+    """Context of a forward pass whose gradients must not be reduced, if `wanted`."""
     return NOTHING if wrapper is None or not wanted else wrapper.no_sync()
 
 
 def sync_buffers(wrapper: DistributedDataParallel | None) -> None:
-    """Give every process the first one's buffers now, where the wrapper would do so in its next forward pass."""
+    """Broadcast the first process's buffers now, if the wrapper would do so in its next forward pass."""
     if wrapper is not None and wrapper.will_sync_module_buffers():  # type: ignore[no-untyped-call]
         wrapper._sync_buffers()  # type: ignore[no-untyped-call]  # torch has no annotations
 
 
 def first_of_share(op: str, n: int, total: int | None) -> tuple[int, float, int]:
-    """Of a batch that the processes share: the index of this one's first sample; what to multiply the mean over its n
-    samples by, so that the mean over the processes is that of the whole batch; and the size of the whole batch.
+    """For a batch shared by the processes: the index of this process's first sample; the factor for the mean over its n
+    samples that makes the mean over the processes that of the whole batch; and the size of the whole batch.
 
-    Shares are contiguous in the order of the ranks, by torch.tensor_split's rule: the first total % world of them
-    have one sample more than the others. total is None where all have n.
+    Shares are contiguous and ordered by rank, as in torch.tensor_split: the first total % world of them
+    have one sample more than the others. total is None if all have n.
     """
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     if total is None:
@@ -84,11 +84,11 @@ def summed(values: list[Tensor], factors: list[float]) -> list[Tensor]:
 
 
 def units(name: str, network: nn.Module) -> list[Any]:
-    """The modules in a network that fully_shard was applied to; none in most.
+    """The modules of a network to which fully_shard was applied; usually none.
 
     Raises:
-        TypeError: FSDP1 is around it.
-        ValueError: a part of it is sharded, and it is not.
+        TypeError: the network is wrapped by FSDP1.
+        ValueError: a part of the network is sharded, but not the network itself.
     """
     # Importing it takes a second; whoever has such a module has imported it.
     fsdp = sys.modules.get("torch.distributed.fsdp")
@@ -110,13 +110,13 @@ def units(name: str, network: nn.Module) -> list[Any]:
 
 
 def reshard(units: list[Any]) -> None:
-    """Free what forward passes without a backward have gathered: the parameters are the shards again."""
+    """Free the parameters gathered by forward passes without a backward pass, so that only the shards remain."""
     for unit in units:
         unit.reshard()
 
 
 def gathered_throughout(units: list[Any]) -> AbstractContextManager[None]:
-    """Within it, a backward pass leaves the parameters gathered for another one through the same graph."""
+    """Context in which a backward pass keeps the parameters gathered for another one through the same graph."""
     return _kept(units) if units else NOTHING
 
 
@@ -133,7 +133,7 @@ def _kept(units: list[Any]) -> Iterator[None]:
 
 
 def whole(state: Any) -> Any:
-    """A state dict with whole tensors, on the CPU, in place of shards. Every process has to take part."""
+    """A state dict with full tensors on the CPU instead of shards. Every process must call this."""
     if isinstance(state, dict):
         return {key: whole(value) for key, value in state.items()}
     if isinstance(state, (list, tuple)):
@@ -142,7 +142,7 @@ def whole(state: Any) -> Any:
 
 
 def shared_out(state: dict[str, Any], owner: Any) -> dict[str, Any]:
-    """A whole state dict, sharded as its owner is: a module or an optimizer."""
+    """A full state dict, sharded like its owner, a module or an optimizer."""
     if isinstance(owner, nn.Module):
         result = owner.state_dict()  # which also says of what version its modules are
         own = dict(result)
@@ -166,7 +166,7 @@ def _like(shard: Any, value: Any) -> Any:
         return value
     from torch.distributed.tensor import distribute_tensor
 
-    # Every process has the whole tensor: nothing is sent.
+    # Every process has the full tensor, so nothing is sent.
     return distribute_tensor(
         value.to(shard.device), shard.device_mesh, shard.placements, src_data_rank=None
     )

@@ -1,4 +1,4 @@
-"""What :mod:`pygan.reference` does not take, and says so before anything is computed."""
+"""Argument checks of :mod:`pygan.reference`, made before anything is computed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def scales_of(op: str, loss: str, reduction: str, **logits: Any) -> list[list[Te
 def targets_of(
     op: str, loss: str, own: Any, real: float | None, fake: float | None, smoothing: float
 ) -> Any:
-    """The loss's own targets, but for those that are given and for label smoothing."""
+    """The loss's own targets, replaced by given ones and changed by label smoothing."""
     if own is None:
         if real is not None or fake is not None:
             raise ValueError(f"{op}: targets must be None for loss={loss!r}, which has none")

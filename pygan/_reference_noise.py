@@ -1,4 +1,4 @@
-"""Instance noise in plain PyTorch: what :mod:`pygan.reference` shows of it."""
+"""Instance noise in plain PyTorch, for :mod:`pygan.reference`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exponential moving averages of means, kept on the device: what LeCam and the path length compare with."""
+"""Exponential moving averages of means, kept on the device, for LeCam and the path length."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pygan._validation import check_int, number
 
 
 class RunningMeans(nn.Module):
-    """Averages that each call in training mode moves on, and none in eval mode.
+    """Averages that each call in training mode updates, and no call in eval mode.
 
     Args:
         op: for messages.
-        shape: of the averages.
-        decay: from 0 to 1, exclusive of 1.
-        start: in this many first calls the averages are the means of the call itself.
+        shape: shape of the averages.
+        decay: from 0 to below 1.
+        start: for this many first calls, the averages are the means of the call itself.
     """
 
     averages: Tensor
@@ -48,7 +48,7 @@ class RunningMeans(nn.Module):
             moved = torch.lerp(means, self.averages, self.decay)
             if self.start > 0:
                 moved = torch.where(started, moved, means)
-            # An infinite mean, as of an overflow that a GradScaler skips, would stay in the averages for ever.
+            # An infinite mean, as from an overflow that a GradScaler skips, would stay in the averages forever.
             finite = moved.isfinite()
             self.averages.copy_(torch.where(finite, moved, self.averages))
             self.calls.add_(finite.all())

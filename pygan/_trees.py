@@ -1,4 +1,4 @@
-"""What networks take beside samples, and what they return: a tensor, or tuples, lists and dicts of such, nested."""
+"""Nested tuples, lists and dicts of tensors, as networks take and return them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["leaves", "mapped"]
 
 
 def leaves(tree: Any) -> list[Any]:
-    """All that is in the tree and is no tuple, list or dict, in order; nothing for None."""
+    """The leaves of the tree in order: everything that is not a tuple, list or dict; nothing for None."""
     if tree is None:
         return []
     if isinstance(tree, Mapping):
@@ -21,7 +21,7 @@ def leaves(tree: Any) -> list[Any]:
 
 
 def mapped(function: Callable[..., Any], *trees: Any) -> Any:
-    """A tree like the first, each leaf of which is the function of those in its place; None where there is none."""
+    """A tree like the first, with the function applied to corresponding leaves; None stays None."""
     first: Any = trees[0]
     kind = type(first)
     if first is None:

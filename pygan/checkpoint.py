@@ -1,12 +1,12 @@
-"""Checkpoints: files that are whole or absent, hold tensors and plain data alone, and say why they cannot be read.
+"""Checkpoints: written atomically, limited to tensors and plain data, and with clear errors for unusable files.
 
     pygan.checkpoint.save("run/step-00001000.pt", {"trainer": trainer.state_dict(), "step": 1000})
     state = pygan.checkpoint.load("run/step-00001000.pt")
     path = pygan.checkpoint.latest("run")
 
-A checkpoint is what ``torch.save`` writes, so that ``torch.load`` reads it too. `save` writes it beside its place and
-renames it when all of it is on the disk: whoever is killed meanwhile leaves the old file, or none. `load` compares
-the file with the checksum that it ends with and unpickles with ``weights_only=True``, which runs no code of the file's.
+A checkpoint uses the format of ``torch.save``, so ``torch.load`` can read it too. `save` writes a temporary file and
+renames it once it is completely on disk: a process killed in between leaves the old file, or none. `load` verifies
+the checksum at the end of the file and unpickles with ``weights_only=True``, which runs no code from the file.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _PLAIN = (bool, int, float, str, type(None), torch.dtype, torch.device, torch.Si
 
 
 class CheckpointError(RuntimeError):
-    """A file that is no usable checkpoint.
+    """The file is not a usable checkpoint.
 
     Attributes:
         path: the file.
-        reason: what is wrong with it.
-        previous: the newest usable checkpoint of its folder from an earlier step, or None.
+        reason: why it cannot be used.
+        previous: the newest usable checkpoint in its folder from an earlier step, or None.
     """
 
     def __init__(self, path: Path, reason: str, previous: Path | None = None) -> None:
@@ -48,45 +48,45 @@ class CheckpointError(RuntimeError):
         offer = f"; the previous usable checkpoint is {previous}" if previous else ""
         super().__init__(f"pygan.checkpoint.load: {path} {reason}{offer}")
 
-    def __reduce__(self) -> tuple[Any, ...]:  # an exception pickles its message alone
+    def __reduce__(self) -> tuple[Any, ...]:  # by default an exception pickles only its message
         return CheckpointError, (self.path, self.reason, self.previous)
 
 
 def save(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
-    """Write a checkpoint; `path` is afterwards the whole new file, whatever happens meanwhile the old one.
+    """Write a checkpoint atomically: `path` is either the complete new file or, after a failure, the old one.
 
     Args:
-        path: of the file, in a folder that exists. `latest` finds those named step-<number>.pt.
-        state: a dict of tensors, numbers, strings, None, and lists, tuples and dicts of them.
+        path: the file to write, in an existing folder. `latest` finds files named step-<number>.pt.
+        state: a dict of tensors, numbers, strings, None, and lists, tuples and dicts of these.
 
     Raises:
-        TypeError: something in `state` is of another type, which `load` would refuse. Nothing has been written.
-        OSError: the file cannot be written, as on a full disk; its `filename` is `path`. What was written of it is
-            gone, and an older file of this name is still there.
+        TypeError: `state` contains another type, which `load` would refuse. Nothing has been written.
+        OSError: the file cannot be written, for example on a full disk; its `filename` is `path`. The incomplete file
+            has been removed, and an older file of this name is kept.
     """
     path = Path(path)
     if not isinstance(state, dict):
         raise TypeError(f"pygan.checkpoint.save: state must be a dict, got {type(state).__name__}")
     check_plain(state, "state")
     content = {"format": _FORMAT, "version": _VERSION, "torch": str(torch.__version__)}
-    # One name for all attempts: a killed one's leftover is overwritten by the next.
+    # The same name for all attempts, so that the next one overwrites the leftover of a killed process.
     unfinished = path.with_name(f".{path.name}.tmp")
     with writing(path):
         try:
             with open(unfinished, "wb") as file:
                 summed = _Summed(file)
                 _save({**content, "state": state}, summed)
-                # Over the last field of a zip file, the length of its comment.
+                # Overwrite the last field of the zip file, the length of its comment.
                 file.seek(-2, os.SEEK_END)
                 file.write(_trailer(summed.crc))
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(unfinished, path)
         except BaseException:
-            with suppress(OSError):  # of which the first is to be seen
+            with suppress(OSError):  # the first error is the one to raise
                 unfinished.unlink(missing_ok=True)
             raise
-        # The rename is on the disk when the folder is.
+        # Syncing the folder makes the rename durable.
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -96,7 +96,7 @@ def save(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Within it, the OSErrors of a full disk and the like name the file that could not be written."""
+    """Context manager in which an OSError, such as a full disk, names the file that could not be written."""
     try:
         yield
     except OSError as error:
@@ -109,17 +109,17 @@ def _save(content: dict[str, Any], file: _Summed) -> None:
     try:
         torch.save(content, cast(BinaryIO, file))
     except Exception:
-        if file.error is not None:  # instead of what torch makes of it: "unexpected pos"
+        if file.error is not None:  # instead of torch's message for it, "unexpected pos"
             raise file.error from None
         raise
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The state that `save` was given, its tensors on the CPU.
+    """The state that was saved, with its tensors on the CPU.
 
     Raises:
-        CheckpointError: the file is missing, no regular file, truncated, damaged, not a checkpoint of pygan's or of
-            another version of the format. It offers the newest usable checkpoint of the same folder from before.
+        CheckpointError: the file is missing, not a regular file, truncated, damaged, not a pygan checkpoint, or in
+            another version of the format. The error names the newest usable earlier checkpoint in the same folder.
     """
     path = Path(path)
     try:
@@ -130,13 +130,13 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def latest(folder: str | os.PathLike[str]) -> Path | None:
-    """The checkpoint step-<number>.pt of the highest number in a folder, unread; None if there is none."""
+    """The path of the checkpoint step-<number>.pt with the highest number in a folder, or None. Does not read it."""
     paths = numbered(folder)
     return paths[-1] if paths else None
 
 
 def numbered(folder: str | os.PathLike[str], *, before: Path | None = None) -> list[Path]:
-    """The checkpoints step-<number>.pt of a folder, by number, up to `before`, which is left out."""
+    """The checkpoints step-<number>.pt in a folder, sorted by number; with `before`, only the earlier ones."""
     if not os.path.isdir(folder):
         return []
     paths = [path for path in Path(folder).iterdir() if _NAME.fullmatch(path.name)]
@@ -171,14 +171,14 @@ def read(path: Path) -> dict[str, Any]:
         raise
     except OSError as error:
         raise CheckpointError(path, f"cannot be read: {error}") from error
-    except Exception as error:  # zipfile and pickle raise nearly anything over foreign bytes
+    except Exception as error:  # zipfile and pickle can raise almost anything for arbitrary bytes
         lines = str(error).splitlines() or [repr(error)]
-        # torch's advice to load what it refuses comes first, and what it has refused later.
+        # torch's message starts with advice; the object that it refused comes later.
         why = next((line for line in lines if "GLOBAL" in line or "Error: " in line), lines[0])
         raise CheckpointError(path, f"is no checkpoint of pygan's: {why.strip()}") from error
     if damage:
         raise CheckpointError(path, damage)
-    # By the types: a tensor compares with anything, and not to a bool.
+    # Check types first: comparing a tensor with anything gives a tensor, not a bool.
     kind = content.get("format") if isinstance(content, dict) else None
     if content is None or type(kind) is not str or kind != _FORMAT:
         raise CheckpointError(path, "is no checkpoint of pygan's: it holds something else")
@@ -196,11 +196,11 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _damage(path: Path) -> str | None:
-    """What is wrong with the file's bytes, of which torch.load compares no checksum."""
+    """The damage to the file's bytes, if any: torch.load does not verify a checksum."""
     trailer = len(_trailer(0))
     if not stat.S_ISREG(
         os.stat(path).st_mode
-    ):  # to open a pipe would wait for whoever writes to it
+    ):  # opening a pipe would block until something writes to it
         return "cannot be read: it is no regular file"
     with open(path, "rb") as file:
         start, size = file.read(4), file.seek(0, os.SEEK_END)
@@ -222,7 +222,7 @@ def _damage(path: Path) -> str | None:
 
 
 class _Summed:
-    """A file for torch.save that sums up what goes through it."""
+    """A file for torch.save that computes a checksum of the data written to it."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.crc = file, 0
@@ -241,19 +241,19 @@ class _Summed:
 
 
 def _trailer(crc: int) -> bytes:
-    """The end of a checkpoint: the checksum of all that torch.save wrote, as the comment of the zip file that it is.
+    """The end of a checkpoint: the checksum of everything that torch.save wrote, as the comment of the zip archive.
 
-    The archive's own checksums cover the tensors, but not its directory, where one wrong bit can leave a tensor unread.
+    The archive's own checksums cover the tensors but not its directory, where one wrong bit can leave a tensor unread.
     """
     comment = b"pygan crc32 %08x" % crc
     return len(comment).to_bytes(2, "little") + comment
 
 
 def check_plain(value: Any, name: str) -> None:
-    """Raise a TypeError for what `save` does not take."""
-    # By the type itself: a subclass, like numpy's float64 or an enum, is pickled by its own name, and refused.
+    """Raises a TypeError for data that `save` does not accept."""
+    # The exact type: a subclass, such as numpy's float64 or an enum, is pickled by its own name, and refused on load.
     kind = type(value)
-    if kind in (dict, OrderedDict, Counter):  # MultiStepLR's milestones are counted
+    if kind in (dict, OrderedDict, Counter):  # MultiStepLR's milestones are a Counter
         for key, item in value.items():
             if type(key) not in _PLAIN:
                 raise TypeError(

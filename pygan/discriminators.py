@@ -1,4 +1,4 @@
-"""Discriminators: several discriminators as one, which returns a list of what each returned."""
+"""Discriminators: combines several discriminators into one module that returns a list of their outputs."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ __all__ = ["Discriminators"]
 
 
 class Discriminators(nn.Module):
-    """Several discriminators, which all judge the same samples, as one module.
+    """Combines several discriminators of the same samples into one module.
 
-        coarse = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(3, 1, 4))   # at half the resolution, as one of pix2pixHD's
+        coarse = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(3, 1, 4))   # half the resolution, as in pix2pixHD
         D = pygan.Discriminators(Discriminator(), coarse)
         d_optimizer = torch.optim.Adam(D.parameters())
         trainer = pygan.GANTrainer(G, D, g_optimizer, d_optimizer, latent=128, weights=[1.0, 0.5])
 
-    Each tensor of logits that one returns is a scale for the losses. Of those that return more, as HiFi-GAN's two
-    (MPD, MSD) do, `logits=` of the trainer picks them: for ``(logits, features)`` of each,
+    If each module returns a tensor of logits, these are the scales of the losses. If they return more, as HiFi-GAN's
+    two (MPD, MSD) do, select the logits with the trainer's `logits=`: for ``(logits, features)`` from each,
     ``logits=lambda outputs: [output[0] for output in outputs]``.
 
-    ``len(D)``, ``D[0]`` and ``for d in D`` give the modules; their names in a state dict are those of a list, "0.",
-    "1." and so on. (It is no ``nn.ModuleList``, because `fully_shard` refuses to shard one as a whole.)
+    ``len(D)``, ``D[0]`` and ``for d in D`` access the modules; their names in a state dict are "0.", "1." and so on, as
+    in a list. (This is not an ``nn.ModuleList``, because `fully_shard` refuses to shard one as a whole.)
 
     Args:
-        modules: at least one.
+        modules: at least one module.
 
     Raises:
-        TypeError: one is no module.
-        ValueError: there is none, or one is there twice.
+        TypeError: an argument is not a module.
+        ValueError: there are no modules, or one occurs twice.
     """
 
     def __init__(self, *modules: nn.Module) -> None:
@@ -48,7 +48,7 @@ class Discriminators(nn.Module):
             self.add_module(str(k), module)
 
     def forward(self, *inputs: Any, **kwargs: Any) -> list[Any]:
-        """What each module returned for the same arguments."""
+        """A list of each module's output for the same arguments."""
         return [module(*inputs, **kwargs) for module in self.children()]
 
     def __len__(self) -> int:

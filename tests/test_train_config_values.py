@@ -60,7 +60,7 @@ REFUSED = [
     *(
         (
             f"[noise]\nschedule = 'Cosine'\nstart = 1\nend = 0\nuntil = {until}",
-            "[noise] until must be a share of the run, above 0 and at most 1, got",
+            "[noise] until must be a fraction of the run, above 0 and at most 1, got",
         )
         for until in ("-3", "0", "1.5", "'a'", "true", "[1]")
     ),

@@ -89,8 +89,8 @@ def main():
     torch.set_num_threads(1)
     it = page.Page(
         "A GAN learns the ring",
-        "D learns to tell the data from G's samples, G follows D's gradient, and at the end G makes the data and D can "
-        "only say ½ to either.",
+        "D learns to distinguish the data from G's samples, G follows D's gradient, and at the end G reproduces the "
+        "data and D outputs ½ for both.",
         source="Goodfellow et al. 2014, algorithm 1, figure 1 and proposition 2",
     )
     trainer = side_by_side(gamma=pygan.schedules.r1_for_sigma(0.5))
@@ -120,27 +120,28 @@ def main():
         )
     apart = torch.stack([real - fake for _, (_, _, real, fake) in frames])
     it.check(
-        "on the way D told them apart: the difference of the means was ten times that at the end, in each run",
-        f"{page.spread(apart.amax(0))} at its greatest, {page.spread(apart[-1], 4)} at the end",
+        "during training D distinguished them: the difference of the means was ten times that at the end, in each run",
+        f"{page.spread(apart.amax(0))} at its maximum, {page.spread(apart[-1], 4)} at the end",
         (apart.amax(0) > 10 * apart[-1].abs()).all(),
     )
     it.check(
-        "at the end D(x) is within .05 of ½ in the whole square, where there are no data too",
+        "at the end D(x) is within .05 of ½ in the whole square, even where there are no data",
         f"from {page.spread(field.amin(1))} to {page.spread(field.amax(1))}",
         ((field - 0.5).abs() < 0.05).all(),
         expected=False,
     )
     it.show_animation(
         draw(frames, RING.sample(200)),
-        f"The first of the {RUNS} runs: at the end D is white, which is ½, where the data and G's samples are.",
+        f"The first of the {RUNS} runs: at the end D is white (½) where the data and G's samples are.",
     )
     it.write(
-        text=f"{RUNS} runs, {STEPS} steps of Adam at rates that fall to 0, batches of {POINTS}, hidden layers 64, 64, "
+        text=f"{RUNS} runs, {STEPS} steps of Adam with learning rates that decay to 0, batches of {POINTS}, hidden "
+        "layers 64, 64, "
         "non-saturating loss, R1 with γ = ⅛. High quality: within 3 standard deviations (0.05) of a mode.",
         not_shown=[
-            "The published ring, with modes of 0.01: docs/mode-coverage.md has it, of larger networks and more steps.",
-            "That D(x) = ½ means success: a D that lags behind a collapsed G says so too (mode_collapse.md).",
-            "That it needs no R1, or any will do: in a trial with γ = .01, 2 of 10 runs ended without all modes.",
+            "The published ring, with modes of 0.01: see docs/mode-coverage.md, with larger networks and more steps.",
+            "That D(x) = ½ means success: a D that lags behind a collapsed G also outputs ½ (mode_collapse.md).",
+            "That R1 is unnecessary, or that any γ works: in a trial with γ = .01, 2 of 10 runs lost modes.",
         ],
     )
 

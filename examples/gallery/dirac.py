@@ -62,8 +62,8 @@ def formula(gamma):
 def main():
     it = page.Page(
         "Dirac-GAN: noise and R1 are the same damping",
-        "One data point at 0, one generated at θ, D(x) = ψx. Without regularisation (θ, ψ) orbits the equilibrium and "
-        "never arrives. Instance noise of standard deviation σ and R1 of weight γ = σ²/2 damp it alike, with "
+        "One data point at 0, one generated at θ, D(x) = ψx. Without regularization, (θ, ψ) orbits the equilibrium "
+        "and never converges. Instance noise of standard deviation σ and R1 of weight γ = σ²/2 damp it equally, with "
         "eigenvalues −γ/2 ± √(γ²/4 − ¼).",
         source="Mescheder et al. 2018, sections 2 and 3; Roth et al. 2017",
     )
@@ -76,7 +76,7 @@ def main():
     free = orbit("none", 0.0, 0, time=60.0)
     radii = free.norm(dim=1)
     it.check(
-        "without either, the orbit's radius after 4.8 turns is that of the start, within 2 %",
+        "without either, the orbit's radius is unchanged after 4.8 turns, within 2 %",
         f"{(radii[-1] / radii[0]).item():.4f} of it",
         abs(radii[-1] / radii[0] - 1) < 0.02,
     )
@@ -136,11 +136,11 @@ def draw(it, found, free):
     )
     it.write(
         text=f"Plain gradient steps of {RATE}, minimax loss, {SAMPLES} samples of noise a step; the eigenvalues are "
-        "those of the linear map that fits an orbit's steps best.",
+        "those of the linear map with the best fit to an orbit's steps.",
         not_shown=[
-            "What happens far from the equilibrium, where the dynamics are not linear.",
+            "The behavior far from the equilibrium, where the dynamics are nonlinear.",
             "Adam, or large steps, which add dynamics of their own.",
-            "Real networks, where noise and R1 agree to first order in σ² only (`pygan.schedules.r1_for_sigma`).",
+            "Real networks, where noise and R1 agree only to first order in σ² (`pygan.schedules.r1_for_sigma`).",
         ],
     )
 

@@ -83,8 +83,8 @@ def play(seed):
 def main():
     it = page.Page(
         "The two-player game: what the discriminator knows",
-        "For a fixed G the best D is D* = p_data / (p_data + p_G), and V(D*, G) = −2 log 2 + 2 JSD. As G learns, V "
-        "goes to −2 log 2; and for any D, log 2 + V/2 = log 2 − L_D/2 is a lower bound of the JSD.",
+        "For a fixed G, the best D is D* = p_data / (p_data + p_G), and V(D*, G) = −2 log 2 + 2 JSD. As G learns, V "
+        "approaches −2 log 2; for any D, log 2 + V/2 = log 2 − L_D/2 is a lower bound on the JSD.",
         source="Goodfellow et al. 2014, proposition 1 and theorem 1",
     )
     played = it.over(play, range(SEEDS))
@@ -92,7 +92,7 @@ def main():
     for i, step in enumerate(MOMENTS):
         before, after = ([distance(m[i][n], m[i][0]) for _, m in played] for n in (1, 2))
         it.check(
-            f"step {step}: 300 more steps with G held still bring D nearer to D*, mean distance < .02, in every run",
+            f"step {step}: 300 more steps with G fixed bring D closer to D*, mean distance < .02, in every run",
             f"from {page.spread(before)} to {page.spread(after)}",
             max(after) < 0.02 and all(b < a for a, b in zip(before, after)),
         )
@@ -132,16 +132,16 @@ def main():
     last.axhline(FLOOR, color="black", ls=":", label="−2 log 2")
     last.set(title="the value function", xlabel="generator steps", ylabel="V, nats")
     last.legend(frameon=False, fontsize=9)
-    it.show(figure, "D follows D*, in the end to ½; and V, below right, falls to −2 log 2.")
+    it.show(figure, "D follows D*, finally to ½; V, bottom right, falls to −2 log 2.")
     it.write(
-        text="The generator is an increasing function of one normal number, so that its density, D* and the JSD are "
-        f"known. Non-saturating loss, Adam at {RATE}, k = {K}, {BATCH} samples a batch, D with two hidden layers of "
-        "64. The densities are those of one run; the curves are the median, least and most of all.",
+        text="The generator is an increasing function of one normal number, so its density, D* and the JSD are known "
+        f"exactly. Non-saturating loss, Adam at {RATE}, k = {K}, {BATCH} samples a batch, D with two hidden layers of "
+        "64. The densities are those of one run; the curves are the median, minimum and maximum of all runs.",
         not_shown=[
-            "That V near −2 log 2 means a good generator: at step 0 it is near it too, because D knows nothing yet.",
-            "That a batch's bound is below the JSD: where D is good, sampling error often puts it above.",
-            "A D that judges samples it was trained on (here every batch is new), or more than one dimension.",
-            "That training must arrive: with modes farther apart (±1.2) this generator can stay on one of the two.",
+            "That V near −2 log 2 means a good generator: it is also near it at step 0, because D knows nothing yet.",
+            "That a batch's bound is below the JSD: if D is good, sampling error often puts it above.",
+            "A D evaluated on samples it was trained on (here every batch is new), or more than one dimension.",
+            "That training must converge: with modes farther apart (±1.2), this generator can stay on one of the two.",
         ],
     )
 

@@ -24,9 +24,9 @@ HEAD = """# Gallery
 
 <!-- Made by examples/gallery/index.py from the pages that it lists; do not edit. -->
 
-The theory, run. Each page makes a claim from the literature, says which numbers came out and whether they bear it out,
-and what was not shown. The script that is named at its end wrote the page, picture and numbers included; `make gallery`
-runs them all. What trained generators make is on the page of [samples](../samples.md).
+The theory in numbers. Each page takes a claim from the literature, gives the measured numbers, says whether they
+support the claim, and lists what was not shown. The script named at its end generated the page, including picture and
+numbers; `make gallery` runs them all. For samples of trained generators, see [samples](../samples.md).
 """
 
 

@@ -74,8 +74,8 @@ def fit(by_likelihood):
 def main():
     it = page.Page(
         "Maximum likelihood is a KL divergence",
-        "The mean log-likelihood of samples and KL(p_data ‖ p_G) add up to minus the entropy of the data, whatever the "
-        "parameters of p_G are: what maximises the one minimises the other, up to sampling error.",
+        "The mean log-likelihood of samples and KL(p_data ‖ p_G) add up to minus the entropy of the data, for any "
+        "parameters of p_G: maximizing one minimizes the other, up to sampling error.",
         source="Bishop 2006, section 1.6.1; Akaike 1974; local optima: Jin et al. 2016",
     )
     ((parameters, kl, likelihood, fresh, error), left), by_kl = it.over(fit, [True, False])
@@ -116,10 +116,10 @@ def main():
     draw(it, parameters, likelihood, -ENTROPY - kl, stuck)
     it.write(
         not_shown=[
-            "That those still stuck are at local maxima: they may be on long plateaus.",
-            "How often fits get stuck elsewhere: with Adam and other data and starts, of the same kind, 20 of 100 did.",
-            "Collapse onto one sample, where the likelihood has no bound (Bishop 2006, section 9.2.1).",
-            "Anything about a G without a density: for one, neither of the two curves can be computed.",
+            "That fits that are still stuck are at local maxima: they may be on long plateaus.",
+            "How often fits get stuck in general: with Adam and other data and starts of the same kind, 20 of 100 did.",
+            "Collapse onto one sample, where the likelihood is unbounded (Bishop 2006, section 9.2.1).",
+            "Anything about a G without a density: neither curve can be computed for it.",
         ],
     )
 

@@ -67,8 +67,8 @@ def main():
     torch.set_num_threads(1)
     it = page.Page(
         "Mode collapse",
-        "Least KL(data ‖ G) covers every mode and blurs; least KL(G ‖ data) takes one and stays. GANs lose modes too, "
-        "with samples that look right and a D that notices nothing; noise or R1 mends it.",
+        "Minimizing KL(data ‖ G) covers every mode and blurs; minimizing KL(G ‖ data) finds one mode and stays "
+        "there. GANs lose modes too, with plausible samples and a D that does not notice; noise or R1 prevents it.",
         source="Bishop 2006, section 10.1.2; Goodfellow 2016, sections 3.2.5 and 5.1.1; Lin et al. 2018, section 4",
     )
     forward, reverse = fit(kl), fit(reverse_kl)
@@ -106,7 +106,7 @@ def main():
     for name in ("β₁ = 0.9", "quick G"):
         runs, bound = found[name]
         it.check(
-            f"{name}: D notices nothing: its bound of the JSD is under a tenth of that of the shares of the modes",
+            f"{name}: D does not notice: its bound on the JSD is less than a tenth of the JSD of the modes' shares",
             f"{bound:.4f} against {mean(runs[3])}",
             bound < runs[3].mean() / 10,
             expected=name == "quick G",
@@ -136,17 +136,18 @@ def draw(it, forward, reverse, found):
     )
     it.show(
         figure,
-        "Left: one Gaussian fitted to two modes. Right: modes that a GAN covers, a point for each run.",
+        "Left: one Gaussian fitted to two modes. Right: modes that a GAN covers, one point per run.",
     )
     it.write(
         text=f"The ring: 8 modes of standard deviation 0.05, {STEPS} steps of Adam, batches of {POINTS}, hidden layers "
         "64, 64, non-saturating loss. Plain: β₁ = 0.5, both rates .001. Made to collapse by momentum, β₁ = 0.9, or "
-        "by a quick G, with a rate of .002 and D's .0002. Noise: σ = 0.5 → 0. R1: γ = ⅛. 2,500 samples.",
+        "by a fast G, with a learning rate of .002 and D's .0002. Noise: σ = 0.5 → 0. R1: γ = ⅛. 2,500 samples.",
         not_shown=[
-            "That the direction of KL is why GANs lose modes: the loss is the same in runs that lose none and seven.",
-            "Collapse late in training. Here few samples of any run are of high quality; PacGAN's 6.3 modes had 98 %.",
-            "What noise or R1 do at another σ or γ, or in more time: one value of each was tried.",
-            "What `pygan train` does: with its networks the published ring loses no mode (docs/mode-coverage.md).",
+            "That the direction of KL is why GANs lose modes: the loss is the same in runs that lose none or seven.",
+            "Collapse late in training. In all runs here, few samples are of high quality; PacGAN's 6.3 modes had 98 "
+            "%.",
+            "The effect of noise or R1 with another σ or γ, or more steps: one value of each was tried.",
+            "`pygan train`: with its networks, the published ring loses no mode (docs/mode-coverage.md).",
         ],
     )
 

@@ -83,8 +83,8 @@ def train(k):
 def main():
     it = page.Page(
         "The moving maximum: how far the generator may go",
-        "A step of G lowers V at the D of before it. After a big step another D is the maximiser, and the maximum of "
-        "V, which is what should fall, may have risen. More steps of D for one of G allow larger ones.",
+        "A step of G lowers V at the current D. After a large step, another D maximizes V, and the maximum of V, "
+        "which should fall, may have risen. More steps of D per step of G allow larger steps.",
         source="Goodfellow et al. 2014, algorithm 1 and proposition 2",
     )
     stds, sizes = 2.0 ** torch.tensor([0, -1, -0.5, 0.5, 1]), 2.0 ** torch.linspace(-10, 8, 73)
@@ -134,13 +134,13 @@ def main():
     figure.colorbar(drawn, label="JSD in the end, nats")
     it.show(figure, f"Left: one step of G from N(2, 1). Right: the JSD after {STEPS} steps of G.")
     it.write(
-        text="Data N(0, 1), G is m + s z, plain gradient steps. Left, and for k = ∞: D* itself, integrated. Else: Adam "
-        f"at .01, one hidden layer of {WIDTH}, {BATCH} samples a batch, cells are means of {SEEDS} runs (standard "
-        f"errors to {final.std(2).max() / SEEDS**0.5:.2f}). A run allows the step sizes, from 1/16 on, up to which "
-        f"it ends below a JSD of {ARRIVED}.",
+        text="Data N(0, 1), G is m + s z, plain gradient steps. Left, and for k = ∞: D* itself, integrated. Otherwise: "
+        f"Adam at .01, one hidden layer of {WIDTH}, {BATCH} samples a batch, cells are means of {SEEDS} runs (standard "
+        f"errors to {final.std(2).max() / SEEDS**0.5:.2f}). A run allows the step sizes from 1/16 up to the largest "
+        f"at which it ends below a JSD of {ARRIVED}.",
         not_shown=[
-            "That k should be large: a generator step at k = 16 costs about eight times as much as at k = 1.",
-            "Why D* allows no more than k = 4 does: that a D which lags behind damps the overshoot is a guess.",
+            "That k should be large: a generator step with k = 16 costs about eight times as much as with k = 1.",
+            "Why D* allows no larger steps than k = 4: perhaps a lagging D damps the overshoot, but this is a guess.",
             "Adam for G, which bounds its steps; other rates of D; generators of more than two parameters.",
         ],
     )

@@ -63,15 +63,16 @@ def preferred(logits, pairs):
 def main():
     it = page.Page(
         "Pixel loss is blind",
-        "A longer stroke and a stray pixel may have the same squared error to a digit; a discriminator tells them "
-        "apart, if its opponent errs so. Trained on squared error a network generates worse digits than in a GAN.",
+        "A longer stroke and a stray pixel may have the same squared error to a digit; a discriminator distinguishes "
+        "them if its opponent makes such errors. A network trained on squared error generates worse digits than in a "
+        "GAN.",
         source="Wang and Bovik 2009; Larsen et al. 2016, section 1; Goodfellow et al. 2014",
     )
     train, test, _ = baselines.split_digits()
     made = {m: it.over(baselines.generate, [m] * SEEDS, range(SEEDS)) for m in baselines.MODELS}
     (beside, alone), ink = surroundings(train), (train > 0).flatten(1)
     it.check(
-        "in real digits ink has ink on a side, in 98 % of the cases, and nothing but paper around it in none",
+        "in real digits, 98 % of ink pixels have ink on a side, and none have only paper around them",
         f"{ink[beside].sum() / ink.sum():.1%} and {ink[alone].sum()} of {ink.sum()} pixels",
         ink[beside].sum() >= 0.98 * ink.sum() and not ink[alone].any(),
     )
@@ -112,14 +113,17 @@ def main():
     it.write(
         text="A pixel of paper becomes ink: *plausible* beside ink, *stray* with paper on all eight sides. How many "
         f"digits have ink at a place decides {preferred(often.expand(len(test), 64), pairs):.0%} of all pairs; in the "
-        "*harder* ones it is no fewer at the stray place. *Spoilt*: one pixel of paper, any, is ink. mlp and dcgan, of "
+        "*harder* ones, it is no fewer at the stray place. *Spoilt*: any one pixel of paper becomes ink. mlp and "
+        "dcgan, of "
         "`pygan.training.models`, have two hidden layers and one convolution.",
         not_shown=[
-            "That the discriminator in a GAN sees such errors: it learns where the GAN's samples and the data differ.",
-            f"The best of each model: nothing was tuned, and after {baselines.STEPS} steps VAE and GAN still improve.",
-            "That samples are new, or that sureness is quality: it is nearness to digits, by one classifier.",
-            "Distances without bias: 1,000 real digits to 797 others are not at 0. Pixels' covariance favours the "
-            "auto-encoder, whose codes are drawn from a Gaussian that was fitted to those of digits.",
+            "That a GAN's discriminator sees such errors: it learns where the GAN's samples and the data differ.",
+            f"The best version of each model: nothing was tuned, and after {baselines.STEPS} steps VAE and GAN still "
+            "improve.",
+            "That samples are new, or that confidence is quality: it is closeness to digits according to one "
+            "classifier.",
+            "Unbiased distances: the distance of 1,000 real digits to 797 others is not 0. The pixels' covariance "
+            "favors the auto-encoder, whose codes are drawn from a Gaussian fitted to the digits' codes.",
         ],
     )
 
@@ -142,7 +146,8 @@ def draw(it, test, made, places, D):
         each.set_title(title, fontsize=8)
     it.show(
         figure,
-        "Left: digits, two errors of equal MSE in each, and D by ten dcgans. Right: the first eight samples of each.",
+        "Left: digits, two errors of equal MSE in each, and the verdict of ten dcgan discriminators. Right: the "
+        "first eight samples of each.",
     )
 
 

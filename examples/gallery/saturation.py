@@ -70,9 +70,10 @@ def functions():
 def main():
     it = page.Page(
         "Saturating against non-saturating",
-        "E[log(1 − D(G(z)))], the generator's part of the game, has the gradient −σ(a) by the logit a, which vanishes "
-        "where D rejects the samples, and there training begins. E[−log D(G(z))] has the same fixed point and the "
-        "gradient −σ(−a), which is −1 there. So from a bad start the first hardly moves, and the second does.",
+        "E[log(1 − D(G(z)))], the generator's part of the game, has the gradient −σ(a) with respect to the logit a, "
+        "which vanishes when D rejects the samples, as at the start of training. E[−log D(G(z))] has the same fixed "
+        "point, and its gradient −σ(−a) is −1 in that case. From a bad start, the first therefore hardly moves, but "
+        "the second does.",
         source="Goodfellow et al. 2014, section 3",
     )
     a, rows = functions()
@@ -86,7 +87,7 @@ def main():
         found.setdefault((o, loss), []).append(result)
     norms = {loss: [norm for _, _, norm in found["SGD", loss]] for loss in LOSSES}
     it.check(
-        "at the start minimax's gradient is a hundredth of the other, or less, in every run",
+        "at the start, minimax's gradient is at most a hundredth of the other, in every run",
         f"{page.spread(norms['minimax'], 5)} against {page.spread(norms['non_saturating'], 2)}; D(G(z)) is "
         f"{page.spread([d for _, d, _ in found['SGD', 'minimax']], 5)}",
         all(m < n / 100 for m, n in zip(*norms.values(), strict=True)),
@@ -96,7 +97,7 @@ def main():
         told = "; ".join(f"{loss}: {summary(each)}" for loss, each in times.items())
         slow, fast = (statistics.median(each) for each in times.values())
         it.check(
-            f"{optimizer}: to a JSD below .05 minimax takes twice as many steps, or does not get there ({STEPS} steps)",
+            f"{optimizer}: minimax takes twice as many steps to a JSD below .05, or does not reach it ({STEPS} steps)",
             told,
             slow >= 2 * fast and fast <= STEPS,
             expected=optimizer == "SGD",  # Adam turns the order round
@@ -137,16 +138,17 @@ def draw(it, a, rows, found):
     axes[0, 0].legend(frameon=False)
     it.show(
         figure,
-        "Above: the losses and their gradients. Below: the JSD from a bad start, median and range of 10 runs.",
+        "Top: the losses and their gradients. Bottom: the JSD from a bad start, median and range of 10 runs.",
     )
     it.write(
         text=f"Data N(0, 1), G's samples N({START:g}, 1) at first, D (two hidden layers of 32) {WARM} steps ahead, "
-        f"batches of {BATCH}. Both losses get the same seeds. Adam (β₁ = .9) divides a gradient by its own size: there "
-        "minimax's being small costs nothing, and the other's, large at first, is then divided by what it was.",
+        f"batches of {BATCH}. Both losses get the same seeds. Adam (β₁ = .9) divides a gradient by its own magnitude: "
+        "minimax's small gradient costs nothing there, and the other's, large at first, is then divided by its "
+        "earlier magnitude.",
         not_shown=[
-            "Other starts and rates: one of each. With a D that is not ahead there is less to see.",
-            "That minimax cannot work, or is better with Adam: in trials the order turned with the rate and β₁.",
-            "What a generator that is not one-dimensional does; JSD is exact here because its density is known.",
+            "Other starts and rates: one of each. If D is not ahead, the difference is smaller.",
+            "That minimax cannot work, or is better with Adam: in trials, the order depended on the rate and β₁.",
+            "Generators that are not one-dimensional; the JSD is exact here because the density is known.",
         ],
     )
 

@@ -78,8 +78,8 @@ def play(options):
 def main():
     it = page.Page(
         "JSD stuck at log 2",
-        "Where two distributions do not overlap, their JSD is log 2 and its gradient nothing, and of few samples a "
-        "strong D says log 2 even if they do. Noise on D's inputs, annealed, or a weaker D mends it.",
+        "If two distributions do not overlap, their JSD is log 2 and its gradient vanishes; with few samples, a "
+        "strong D finds log 2 even if they overlap. Annealed noise on D's inputs, or a weaker D, fixes this.",
         source="Arjovsky and Bottou 2017, theorems 2.1 and 2.4, section 3; Sønderby et al. 2017",
     )
     for sigma, oracle in ((0.05, 0.693), (0.25, 0.633), (0.5, 0.337), (2.0, 0.030)):
@@ -88,7 +88,7 @@ def main():
         it.check(claim, f"{value:.4f}, derivative {slope:.2g}", abs(value - oracle) < 6e-4)
     curves = torch.tensor([(s, *exact(s)) for s in torch.logspace(-1.3, 0.5, 60).tolist()]).T
     best, ends = curves[2].argmax(), curves[2, [0, -1]]
-    claim = "its derivative by the distance is greatest in between, five times that at .05 and at 3.2 or more"
+    claim = "its derivative by the distance is largest in between, at least five times that at .05 and at 3.2"
     numbers = f"{curves[2, best]:.2f} at σ = {curves[0, best]:.2f}; {ends[0]:.0e}, {ends[1]:.2f}"
     it.check(claim, numbers, curves[2, best] > 5 * ends.max())
     truth = [exact((1 + sigma**2) ** 0.5)[0] for sigma, _ in JUDGES.values()]
@@ -106,13 +106,13 @@ def main():
         reach = (distance[-1] < 0.5).sum()
         claim, holds = "6 runs or more reach the circle (p = .01 against none, Fisher)", reach >= 6
         if name in ("no noise", "σ = 0.05"):
-            claim = "no run gets nearer by a tenth, and D's bound is log 2 within .001"
+            claim = "no run gets closer by a tenth, and D's bound is log 2 within .001"
             holds = abs(bound - math.log(2)) < 1e-3 and (distance[-1] > 0.9 * distance[0]).all()
         numbers = f"{reach} of {RUNS}; distance {page.spread(distance[-1], 2)}, share covered {mean(covered[-1])}"
         it.check(f"{name}: {claim}", numbers, holds, expected=name != "D of 8 + 8 units")
     constant, annealed = (games[name][0][0, -1] for name in ("σ = 0.5", "σ = 0.5 → 0"))
     gain = (constant - annealed)[(constant < 0.5) & (annealed < 0.5)]
-    claim = "annealed noise ends nearer than constant, in the runs that either brings there, by 3 standard errors"
+    claim = "annealed noise ends closer than constant, in runs that reach the circle with both, by 3 standard errors"
     it.check(claim, f"by {mean(gain)}", gain.mean() > 3 * gain.std() / len(gain) ** 0.5)
     draw(it, curves, games)
 
@@ -132,15 +132,18 @@ def draw(it, curves, games):
     right.set(xlabel="step", ylabel="distance of G's samples from the data", ylim=(0.05, 30))
     left.legend(frameon=False)
     right.legend(frameon=False, ncols=2)
-    it.show(figure, "Left: exactly. Right: the game, with median and quartiles of 10 runs.")
+    it.show(figure, "Left: exact values. Right: the game, with median and quartiles of 10 runs.")
     it.write(
-        text="Training samples: 128 each of N(0, I) and N(e₁, I) in 32 dimensions, for 300 steps of Adam, the noise "
-        "fresh at each. The game: data on a circle of radius 1, 3 from G's first samples; 500 steps of D alone, then "
-        f"{STEPS} of both; minimax loss; plain gradient steps of .05 for G, Adam for D. Rows say what differs.",
+        text="Training samples: 128 each of N(0, I) and N(e₁, I) in 32 dimensions, for 300 steps of Adam, with fresh "
+        "noise at each. The game: data on a circle of radius 1, 3 from G's first samples; 500 steps of D alone, "
+        "then "
+        f"{STEPS} of both; minimax loss; plain gradient steps of .05 for G, Adam for D. Rows name the differences.",
         not_shown=[
-            "That GANs get stuck in practice: the non-saturating loss, Adam for G or a D not ahead avoid it here.",
-            "That noise is safe: with either kind one run of ten was thrown far off, and a narrow D threw off all.",
-            "That noise lets D know more: none with noise proved much on fresh samples, the linear D a little.",
+            "That GANs get stuck in practice: the non-saturating loss, Adam for G, or a D that is not ahead avoids "
+            "it here.",
+            "That noise is safe: with either kind, one run of ten diverged, and with a narrow D all did.",
+            "That noise helps D generalize: with noise, no D had much of a bound on fresh samples, the linear D a "
+            "little.",
             "Other step sizes, σ, γ and distances: one value of each was run.",
         ],
     )

@@ -1,4 +1,4 @@
-"""What a training run leaves: its generator, samples, files for other programs, and numbers that judge it."""
+"""The results of a training run: its generator, samples, exported files, and evaluation."""
 
 from pygan.result.generator import TrainedGenerator, load_generator
 

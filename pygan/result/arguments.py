@@ -1,4 +1,4 @@
-"""The arguments that `pygan sample`, `export` and `eval` share, and what becomes of them."""
+"""The shared arguments of `pygan sample`, `export` and `eval`."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def labels_of(generator: TrainedGenerator, label: str | None, n: int) -> Tensor 
     classes = generator.classes
     if not generator.conditional:
         if label is not None:
-            raise ValueError(f"--class must not be given for a run without classes, got {label!r}")
+            raise ValueError(f"--class must be omitted for a run without classes, got {label!r}")
         return None
     if label is None:
         if classes is None:

@@ -1,4 +1,4 @@
-"""`pygan eval`: what a run's generator makes, against data.
+"""`pygan eval`: compares a run's generated samples with data.
 
 pygan eval runs/ring
 pygan eval runs/photos --data held-out/ --n 2000 --out scores.json

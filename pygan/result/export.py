@@ -1,4 +1,4 @@
-"""`pygan export`: a run's generator as a file for other programs, checked by running what was written.
+"""`pygan export`: exports a run's generator to a file, and checks it by running the file.
 
 pygan export runs/photos --out generator.onnx
 pygan export runs/photos --format torch.export --out generator.pt2

@@ -1,4 +1,4 @@
-"""The features by which `pygan eval` compares samples: of Inception where it is there, or such as need no download."""
+"""The features with which `pygan eval` compares samples: Inception's if installed, or features without a download."""
 
 from __future__ import annotations
 

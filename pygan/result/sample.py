@@ -1,4 +1,4 @@
-"""`pygan sample`: samples of a run as pictures, as an array, or as one picture of all.
+"""`pygan sample`: samples of a run as pictures, as an array, or as a single picture.
 
 pygan sample runs/photos --n 1000 --out samples/
 pygan sample runs/photos --n 1000 --out samples.npz --seed 1
@@ -108,7 +108,7 @@ def _write_grid(out: Path, batches: Iterator[Tensor], generator: TrainedGenerato
         preview = _preview(generator)
         if preview is None:
             raise ValueError(
-                f"--out must end in .npz for samples of shape {shape}, which are no pictures, got {out}"
+                f"--out must end in .npz for samples of shape {shape}, which are not pictures, got {out}"
             )
         picture = preview(torch.cat([batch.cpu() for batch in batches]) * generator.scale)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Training runs: ``pygan.fit`` and what it consists of."""
+"""Training runs: ``pygan.fit`` and its components."""
 
 from pygan.training.fit import FitResult, fit
 from pygan.training.options import FitOptions

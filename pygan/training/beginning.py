@@ -1,4 +1,4 @@
-"""Where a run of `fit` begins: at step 0, or at the checkpoint that is found."""
+"""The starting point of a `fit` run: step 0, or a checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of what `pygan.fit` is given beside its options, and of what the callables among them return."""
+"""Checks of the arguments of `pygan.fit` other than its options, and of the results of callables."""
 
 from __future__ import annotations
 

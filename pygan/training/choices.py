@@ -1,4 +1,4 @@
-"""What `pygan train` chooses by the images and the machine: the size of the samples, and the number of threads."""
+"""The choices of `pygan train` based on the images and the machine: sample size and number of threads."""
 
 from __future__ import annotations
 

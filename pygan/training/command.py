@@ -1,4 +1,4 @@
-"""`pygan train`: a whole run from the command line.
+"""`pygan train`: a complete training run from the command line.
 
 pygan train --data ring
 pygan train --data photos/ --config run.toml --out runs/photos

@@ -1,4 +1,4 @@
-"""The objects that tables of a configuration stand for: a class by its name, and its arguments."""
+"""The objects described by configuration tables: a class name and its arguments."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def schedule_of(where: str, table: Mapping[str, Any], steps: int) -> Schedule:
             raise ConfigError(f"{where} until must be left out {why}, got {shown(until)}")
         if type(until) not in (int, float) or not 0 < until <= 1:
             raise ConfigError(
-                f"{where} until must be a share of the run, above 0 and at most 1, got {shown(until)}"
+                f"{where} until must be a fraction of the run, above 0 and at most 1, got {shown(until)}"
             )
     if takes_steps:
         share = 1.0 if until is None else until

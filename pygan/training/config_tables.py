@@ -1,4 +1,4 @@
-"""The tables of a configuration: what they hold, what they stand for, and what is checked in them."""
+"""The tables of a configuration: their contents, meaning and checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The check of [train], by what checks the arguments of `pygan.fit` and GANTrainer themselves."""
+"""The check of [train], with the argument checks of `pygan.fit` and GANTrainer."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What `fit` feeds to the trainer: batches of tensors or of a Dataset, in the sampler's order, on the device. (What has
-an order of its own is in streams.py.)"""
+"""The batches that `fit` gives the trainer, from tensors or a Dataset, in the sampler's order, on the device. (For
+data with their own order, see streams.py.)"""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Data:
             self.dtype.is_floating_point or self.dtype.is_complex or converts
         ):
             raise TypeError(
-                "pygan.fit: data must hold floating samples in the range of the generated ones, got "
+                "pygan.fit: data must hold floating-point samples in the range of the generated ones, got "
                 f"{self.dtype}; convert them, 8-bit images by x / 127.5 - 1, or pass augment=, which may"
             )
         has_latent = options.get("latent") is not None

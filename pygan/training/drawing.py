@@ -1,4 +1,4 @@
-"""Pictures for people, made with Pillow alone: captions of sample grids, points with axes, digits as ink on paper."""
+"""Pictures drawn with Pillow: captions of sample grids, points with axes, digits as ink on paper."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The packages of the extras, imported when they are needed."""
+"""The optional packages, imported on demand."""
 
 from __future__ import annotations
 

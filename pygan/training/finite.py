@@ -1,4 +1,4 @@
-"""Where values that are not finite are in the state of a trainer."""
+"""Finds non-finite values in a trainer's state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the items and batches of the user's data may be: tensors, arrays and PIL images, pairs of them, and dicts."""
+"""Conversion of the user's items and batches: tensors, arrays and PIL images, pairs of them, and dicts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def parts(item: Any, keys: Keys, *, conditional: bool) -> list[Any]:
         found = [item[name] for name in names]
     elif keys is not None:
         raise TypeError(
-            f"pygan.fit: data_keys must be None where the data are no dicts, got {keys!r} for {_kind(item)}"
+            f"pygan.fit: data_keys must be None if the data are not dicts, got {keys!r} for {_kind(item)}"
         )
     elif isinstance(item, (tuple, list)) and item:
         found = list(item)

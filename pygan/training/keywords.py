@@ -1,4 +1,4 @@
-"""The keywords of `pygan.fit`: FitOptions' fields, and what GANTrainer takes beside networks and optimizers.
+"""The keywords of `pygan.fit`: FitOptions' fields, and GANTrainer's options.
 
 Both are read from where they are declared. `_keywords.pyi`, for type checkers, is written from here.
 """

@@ -1,4 +1,4 @@
-"""Where the numbers and pictures of a run go: metrics.jsonl, TensorBoard, PNG files, and the screen."""
+"""The outputs of a run: metrics.jsonl, TensorBoard, PNG files, and the screen."""
 
 from __future__ import annotations
 

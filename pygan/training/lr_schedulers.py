@@ -1,4 +1,4 @@
-"""The schedulers of learning rates that `pygan.fit` is given, checked before anything is built."""
+"""Checks of the learning-rate schedulers of `pygan.fit`, before anything is built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `fit` does about weights that are no longer finite: stop, leave updates out, or roll back."""
+"""The response of `fit` to non-finite weights: stop, skip updates, or roll back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The processes of a run, by Hugging Face accelerate: device, wrapping, precision, and what they tell each other."""
+"""The processes of a run, through Hugging Face accelerate: device, wrappers, precision, and communication."""
 
 from __future__ import annotations
 

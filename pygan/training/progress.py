@@ -1,4 +1,4 @@
-"""How far a run is: a progress bar where there is a terminal, and a line every so often where there is none."""
+"""Progress output: a bar on a terminal, or a line at intervals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The global random generators of a process: kept in checkpoints, and lent out without leaving a trace."""
+"""The global random generators of a process: saved in checkpoints, and used temporarily without side effects."""
 
 from __future__ import annotations
 

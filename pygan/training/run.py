@@ -1,4 +1,4 @@
-"""The loop of `fit`: step after step, with what is to be logged, shown and saved in between."""
+"""The loop of `fit`: steps, with logging, sample grids and checkpoints in between."""
 
 from __future__ import annotations
 

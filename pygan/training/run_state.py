@@ -1,4 +1,4 @@
-"""RunState: what a run of `fit` is made of and how far it has come, which a checkpoint saves and restores."""
+"""RunState: the components and the progress of a `fit` run, which a checkpoint saves and restores."""
 
 from __future__ import annotations
 

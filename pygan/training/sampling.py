@@ -1,4 +1,4 @@
-"""Samples for looking at: drawn so that training goes on as if they had not been."""
+"""Samples for inspection, drawn without affecting the training."""
 
 from __future__ import annotations
 

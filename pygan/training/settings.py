@@ -1,4 +1,4 @@
-"""The settings that shape a training: kept in checkpoints, and compared when a run is resumed."""
+"""The settings that shape a training, saved in checkpoints and compared when a run is resumed."""
 
 from __future__ import annotations
 

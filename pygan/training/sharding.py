@@ -1,4 +1,4 @@
-"""Networks sharded over the processes of a run, by torch's fully_shard (FSDP2), in place of DistributedDataParallel."""
+"""Networks sharded across processes with torch's fully_shard (FSDP2), instead of DistributedDataParallel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: noted while a step is under way, to be acted on when it is done."""
+"""SIGTERM and SIGINT: recorded during a step, and handled after it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a checkpoint of a run holds, and how a run continues from it."""
+"""The contents of a run's checkpoint, and resuming from it."""
 
 from __future__ import annotations
 

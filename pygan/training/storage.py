@@ -1,4 +1,4 @@
-"""The checkpoints of a run: where they lie, which to resume from, how many are kept."""
+"""The checkpoints of a run: their location, the one to resume from, and how many to keep."""
 
 from __future__ import annotations
 

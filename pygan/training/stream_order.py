@@ -1,4 +1,4 @@
-"""StreamOrder: how far a run has come in data that have an order of their own, and how it comes there again."""
+"""StreamOrder: a run's position in data with their own order, and how to return to it."""
 
 from __future__ import annotations
 

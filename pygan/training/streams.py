@@ -1,4 +1,4 @@
-"""Data that have an order of their own: a DataLoader as it is, or an IterableDataset, of which `fit` makes batches."""
+"""Data with their own order: a DataLoader, or an IterableDataset, which `fit` batches."""
 
 from __future__ import annotations
 

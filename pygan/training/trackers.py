@@ -1,4 +1,4 @@
-"""Experiment trackers, by accelerate: Weights & Biases, MLflow, and what else it knows."""
+"""Experiment trackers through accelerate: Weights & Biases, MLflow and others."""
 
 from __future__ import annotations
 

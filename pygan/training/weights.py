@@ -1,4 +1,4 @@
-"""The weights of another run: whether they fit a network, and a run that begins with them."""
+"""Weights from another run: checking them against a network, and starting a run from them."""
 
 from __future__ import annotations
 
