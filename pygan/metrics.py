@@ -2,11 +2,10 @@
 and coverage of features.
 
     pygan.metrics.mode_coverage(points, pygan.datasets.RING)        # (modes, high_quality, reverse_kl)
-    pygan.metrics.StackedMNIST()(trainer.sample(26_000))            # (modes, reverse_kl, sure)
+    pygan.metrics.StackedDigits()(trainer.sample(26_000))           # (modes, reverse_kl, sure)
     pygan.metrics.frechet_distance(real_features, fake_features)
     pygan.metrics.precision_recall(real_features, fake_features)    # (precision, recall)
     pygan.metrics.coverage(real_features, fake_features)
-    pygan.metrics.MNISTClassifier().features(images)                # of handwritten digits
 
 All return plain numbers and wait for the device. Divergences are in nats.
 """
