@@ -73,7 +73,7 @@ def inputs(section, dtype):
         n.t = 0.2
     else:
         n.t = torch.rand((4, 1, 1, 1), generator=draw).to(dtype)
-    if section == "Labels and weights of each sample":
+    if section == "Per-sample labels and weights":
         n.w = torch.tensor([0.5, 0.0, 2.0, 1.0], dtype=dtype)
     n.step, n.n = 3, 2
     n.last_layer = leaf(5, 12)
