@@ -90,7 +90,7 @@ def test_a_class_is_a_number_where_they_have_no_names(monkeypatch, tmp_path, cap
     [
         (["digits", "--out", "x.jpg"], "--out must be a folder, or end in .npz or .png, got x.jpg"),
         (["ring", "--out", "x"], "--out must end in .npz for samples of shape (2,), of which a"),
-        (["digits", "--out", "x.npz", "--class", "3"], "--class must not be given for a run witho"),
+        (["digits", "--out", "x.npz", "--class", "3"], "--class must be omitted for a run witho"),
         (["digits", "--out", "x.npz", "--truncation", "-1"], "truncation must be finite and at le"),
         (["digits", "--out", "x.npz", "--checkpoint", "9"], "does not exist; steps that do: 2"),
         (["digits", "--out", "x.png", "--n", "900000"], "--n must be at most 167281, which one p"),

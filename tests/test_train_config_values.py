@@ -103,7 +103,7 @@ REFUSED = [
     ("[[penalties]]\nname = 'R1'\ngamma = {}", "[[penalties]] gamma schedule must be one of "),
     (
         "[[penalties]]\nname = 'R1'\ngamma = {schedule = 'Linear', start = 1, end = 0, until = 'a'}",
-        "[[penalties]] gamma until must be a share of the run",
+        "[[penalties]] gamma until must be a fraction of the run",
     ),
     ("[data]\nname = 5", "[data] name must be a string, got 5"),
     # Sizes that no memory holds, and numbers that no machine does.
