@@ -54,6 +54,13 @@ def accelerated_on(device):
     forget()
 
 
+def forget_accelerator():
+    """An Accelerator leaves its precision to every later one of the process."""
+    if state := sys.modules.get("accelerate.state"):
+        state.AcceleratorState._reset_state(reset_partial_state=True)
+        state.GradientState._reset_state()
+
+
 def math_type(*dtypes):
     """What the kernels compute in."""
     return torch.float64 if torch.float64 in dtypes else torch.float32

@@ -9,7 +9,7 @@ import shlex
 
 import pytest
 import torch
-from helpers import accelerated_on
+from helpers import accelerated_on, forget_accelerator
 from helpers_docs import MODULES, PAGES, ROOT, blocks, examples, given, surroundings
 
 import pygan
@@ -24,6 +24,7 @@ def here(tmp_path, monkeypatch, restore):
     surroundings(tmp_path, monkeypatch)
     with accelerated_on("cpu"):  # where the pages' networks and data are
         yield tmp_path
+    forget_accelerator()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
-from helpers import accelerated_on, raises
+from helpers import accelerated_on, forget_accelerator, raises
 from helpers_fit import metrics, picture, run, start_ranks
 from helpers_sync import NoSync
 
@@ -196,6 +196,7 @@ def test_trackers_of_an_accelerator_are_left_open(tmp_path):
         run(tmp_path, accelerator=accelerator)
     assert tracker.lines == metrics(tmp_path)
     assert tracker.finished == 0 and tracker.config == {"a": 1}
+    forget_accelerator()
 
 
 @pytest.mark.parametrize(

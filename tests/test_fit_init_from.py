@@ -82,7 +82,7 @@ def test_what_init_from_cannot_be(tmp_path, first):
         run(tmp_path / "a", init_from=tmp_path / "none")
     with raises(TypeError, "pygan.fit: init_from must be a path or None, got int"):
         run(tmp_path / "a", init_from=3)
-    with raises(ValueError, "pygan.fit: init_from must be None where resume is a checkpoint"):
+    with raises(ValueError, "pygan.fit: init_from must be None if resume is a checkpoint"):
         run(tmp_path / "a", init_from=first, resume=checkpoint.latest(first / "checkpoints"))
     assert not (tmp_path / "a").exists()
 

@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
-from helpers import accelerated_on
+from helpers import accelerated_on, forget_accelerator
 from helpers_docs import ROOT, blocks, given, shortened
 
 import pygan
@@ -39,6 +39,7 @@ def here(tmp_path, monkeypatch, restore):
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     with accelerated_on("cpu"):
         yield tmp_path
+    forget_accelerator()
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda block: f"line {block.line}")
