@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from helpers import DEVICES, accelerated_on, raises
+from helpers import DEVICES, accelerated_on, forget_accelerator, raises
 from helpers_fit import (
     FULL,
     Augmented,
@@ -25,6 +25,11 @@ from torch.utils.data import TensorDataset
 import pygan
 from pygan import checkpoint
 from pygan.training.sampler import BatchSampler
+
+
+@pytest.fixture(autouse=True)
+def no_accelerator_of_another_file():
+    forget_accelerator()
 
 
 def on_cpu(state):
