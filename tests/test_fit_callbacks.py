@@ -62,6 +62,50 @@ def test_the_state_of_a_callback_is_resumed(tmp_path):
     run(tmp_path, steps=9, resume="auto", **EVALUATE)  # without any
 
 
+class Best(pygan.Callback):
+    """Keeps the best value, as the class's docstring does, and what was saved."""
+
+    def __init__(self):
+        self.state = {"best": 9.0, "evaluated": [], "saved": []}
+
+    def on_checkpoint(self, trainer, step, path):
+        assert path.exists()
+        self.state["saved"].append(step)
+
+    def on_evaluate(self, trainer, step, metrics):
+        self.state["best"] = min(self.state["best"], metrics["quality"])
+        self.state["evaluated"].append(step)
+
+    def state_dict(self):
+        return {key: list(x) if isinstance(x, list) else x for key, x in self.state.items()}
+
+    def load_state_dict(self, state):
+        self.state = state
+
+
+@pytest.mark.parametrize("every", [2, 4, None])
+def test_a_resumed_callback_knows_the_evaluation_of_its_checkpoint(tmp_path, every):
+    """The checkpoint is written before the evaluation of its step."""
+    options = {
+        "evaluate": lambda sample: {"quality": values.pop(0)},
+        "evaluate_every": every,
+        "checkpoint_every": 2,
+    }
+    values = [1.0] + 5 * [5.0]
+    run(tmp_path, steps=4, callbacks=[Best()], **options)
+    resumed = Best()
+    run(tmp_path, steps=8, callbacks=[resumed], resume="auto", **options)
+    evaluated = [n for n in (2, 4, 6, 8) if n % (every or 4) == 0]
+    assert resumed.state == {"best": 1.0, "evaluated": evaluated, "saved": [2, 4, 6, 8]}
+
+
+def test_a_callback_is_not_told_of_an_evaluation_that_was_not_made(tmp_path):
+    run(tmp_path, steps=4, callbacks=[Best()])
+    resumed = Best()
+    run(tmp_path, steps=8, callbacks=[resumed], resume="auto", **EVALUATE)
+    assert resumed.state["evaluated"] == [8]
+
+
 def test_a_step_with_callbacks_does_not_wait_for_the_device(tmp_path, monkeypatch):
     seen = []
 

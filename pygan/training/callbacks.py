@@ -8,7 +8,7 @@ from typing import Any
 
 from pygan.trainer import GANTrainer, TrainStats
 
-__all__ = ["Callback", "check_callbacks", "load_states", "states"]
+__all__ = ["Callback", "check_callbacks", "load_states", "stateful", "states"]
 
 
 class Callback:
@@ -22,7 +22,8 @@ class Callback:
                     torch.save(trainer.ema.state_dict(), "best.pt")
 
     Callbacks are called in the order of the list, and an exception in one ends the run. If a callback has `state_dict`
-    and `load_state_dict`, its state is saved in the checkpoints.
+    and `load_state_dict`, its state is saved in the checkpoints, before `on_checkpoint` and `on_evaluate` of the same
+    step are called; a resumed run begins by repeating these calls.
     """
 
     def on_step(self, trainer: GANTrainer, step: int, stats: TrainStats) -> None:
@@ -68,17 +69,17 @@ def check_callbacks(callbacks: Any) -> None:
 
 def states(callbacks: Iterable[Callback]) -> dict[str, Any]:
     """The states of the callbacks that have one, by name."""
-    return {name: one.state_dict() for name, one in _stateful(callbacks).items()}
+    return {name: one.state_dict() for name, one in stateful(callbacks).items()}
 
 
 def load_states(callbacks: Iterable[Callback], saved: dict[str, Any]) -> None:
     """Loads the result of `states`; a callback whose state was not saved starts fresh."""
-    for name, one in _stateful(callbacks).items():
+    for name, one in stateful(callbacks).items():
         if name in saved:
             one.load_state_dict(saved[name])
 
 
-def _stateful(callbacks: Iterable[Callback]) -> dict[str, Any]:
+def stateful(callbacks: Iterable[Callback]) -> dict[str, Any]:
     """The callbacks with a state, by class name, numbered if a class occurs several times."""
     found: dict[str, Any] = {}
     for one in callbacks:

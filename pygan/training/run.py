@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import closing, suppress
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from pygan import checkpoint
 from pygan.trainer import GANTrainer, TrainStats
 from pygan.training.beginning import Beginning
+from pygan.training.callbacks import Callback, stateful
 from pygan.training.checks import checked_evaluation
 from pygan.training.data import Data, Loaded
 from pygan.training.lock import RunLock
@@ -143,6 +144,7 @@ class Run:
             return line, not picture.exists()
 
         line, picture = self.processes.from_main(missing)
+        self._call_again(log, evaluated=not line)
         if not line:
             self.state.numbers = None
         shows = log is not None and self.options.sample_every is not None
@@ -151,6 +153,17 @@ class Run:
             if reals is not None:
                 log.reals(reals)
         self._report(log, picture=picture and self._pictures())
+
+    def _call_again(self, log: Log | None, *, evaluated: bool) -> None:
+        """Repeat the calls that followed the checkpoint's step, for the callbacks with a state: it was saved before
+        them. `evaluated`: that of on_evaluate too, if the step was evaluated."""
+        if log is None or not self.storage.resumed:
+            return
+        callbacks = stateful(self.options.callbacks).values()
+        self._tell_saved(callbacks)
+        # Statistics alone: `evaluate` was not due then.
+        if evaluated and self.metrics.keys() > {"step", *(self.state.numbers or self.metrics)}:
+            self._tell_evaluated(callbacks)
 
     def _loop(self, signals: StopSignals, log: Log | None) -> None:
         options = self.options
@@ -281,8 +294,7 @@ class Run:
                 self.state.numbers = {**self.state.numbers, **checked_evaluation(found)}
             self._log_numbers(log)
             if log is not None and self._evaluates():
-                for callback in self.options.callbacks:
-                    callback.on_evaluate(self.trainer, self.state.step, dict(self.metrics))
+                self._tell_evaluated(self.options.callbacks)
         if picture and (log is not None or self.trainer.is_sharded):
             grid = self.state.sampling.picture(
                 self.options.preview, None if log is None else log.say, step=self.state.step
@@ -317,8 +329,15 @@ class Run:
         if log is not None:
             log.sync()  # or the checkpoint could be there, and the metrics before it not
             self.storage.save(self.state.step, state)
-            for callback in self.options.callbacks:
-                callback.on_checkpoint(
-                    self.trainer, self.state.step, self.storage.path(self.state.step)
-                )
+            self._tell_saved(self.options.callbacks)
         self.storage.last = self.storage.path(self.state.step)
+
+    def _tell_saved(self, callbacks: Iterable[Callback]) -> None:
+        for callback in callbacks:
+            callback.on_checkpoint(
+                self.trainer, self.state.step, self.storage.path(self.state.step)
+            )
+
+    def _tell_evaluated(self, callbacks: Iterable[Callback]) -> None:
+        for callback in callbacks:
+            callback.on_evaluate(self.trainer, self.state.step, dict(self.metrics))
