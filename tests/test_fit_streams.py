@@ -19,6 +19,7 @@ from helpers_fit import (
     start_ranks,
 )
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     IterableDataset,
     RandomSampler,
@@ -68,6 +69,35 @@ def loader(workers=0, **options):
     return DataLoader(Augmented(30), batch_size=8, shuffle=True, num_workers=workers, **options)
 
 
+def batch_sampler():
+    """As people write it: the generator belongs to the sampler inside."""
+    dataset = Augmented(30)
+    inner = RandomSampler(dataset, generator=torch.Generator().manual_seed(3))
+    return DataLoader(dataset, batch_sampler=BatchSampler(inner, 8, drop_last=True))
+
+
+class Miscounting(DataLoader):
+    """As torchdata's StatefulDataLoader: without a state of the dataset, its own says how many batches to pass over,
+    and counts those twice that it has passed over."""
+
+    passed_over = count = 0
+
+    def __iter__(self):
+        batches, self.count = super().__iter__(), 2 * self.passed_over
+        for _ in range(self.passed_over):
+            next(batches)
+        self.passed_over = 0
+        for batch in batches:
+            self.count += 1
+            yield batch
+
+    def state_dict(self):
+        return {"count": self.count}
+
+    def load_state_dict(self, state):
+        self.passed_over = state["count"]
+
+
 SOURCES = {
     "DataLoader": (loader, {}),
     "DataLoader, whole epochs": (lambda: loader(drop_last=True), {}),
@@ -81,6 +111,8 @@ SOURCES = {
         ),
         {},
     ),
+    "DataLoader with a batch sampler": (batch_sampler, {"batch_size": 8}),
+    "DataLoader with a state, of an IterableDataset": (lambda: Miscounting(Numbers(40), 8), {}),
     "DataLoader of an IterableDataset": (lambda: DataLoader(Numbers(), 8), {"drop_last": False}),
     "IterableDataset": (Numbers, {"batch_size": 8}),
     "IterableDataset, rest": (Numbers, {"batch_size": 8, "drop_last": False}),

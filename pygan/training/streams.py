@@ -88,7 +88,11 @@ class Stream(Data):
         self.size = 0 if is_iterable else len(dataset)
         # Each worker has what remains of its part.
         self._rests = max(1, loader.num_workers) if is_iterable else 1
-        self._stateful = loader if _is_stateful(loader) else None
+        # torchdata's loader passes over the batches of an IterableDataset without a state itself, and miscounts them
+        # from the second time on.
+        self._stateful = None
+        if _is_stateful(loader) and (not is_iterable or _is_stateful(dataset)):
+            self._stateful = loader
         # (Where workers read it, the copy in this process stays where it was.)
         if is_iterable and loader.num_workers == 0 and _is_stateful(dataset):
             self._stateful = dataset
@@ -204,7 +208,10 @@ class Stream(Data):
     def _iterator(self, order: StreamOrder) -> Iterator[Any]:
         """A new one for the epoch, of which all that draws is seeded."""
         loader = self._loader
-        owners = (loader.sampler, loader.batch_sampler, loader.dataset, loader)
+        inner = getattr(
+            loader.batch_sampler, "sampler", None
+        )  # that of a batch_sampler of the user's
+        owners = (loader.sampler, inner, loader.batch_sampler, loader.dataset, loader)
         for owner in owners:
             if callable(getattr(owner, "set_epoch", None)):
                 owner.set_epoch(order.epoch)
