@@ -95,6 +95,14 @@ FORMS = {
     "items": (Items([(torch.from_numpy(x), y) for x, y in PAIRS]), None),
     "items of arrays": (Items(PAIRS), None),
     "items of float64": (Items([(x.astype(np.float64), np.int64(y)) for x, y in PAIRS]), None),
+    "items of arrays and labels without dimensions": (
+        Items([(x, np.array(int(y))) for x, y in PAIRS]),
+        None,
+    ),
+    "arrays of the other byte order": (
+        (X.numpy().astype(X.numpy().dtype.newbyteorder("S")), Y.numpy().astype(">i8")),
+        None,
+    ),
     "dicts": (Items([{"x": x, "y": y, "more": "?"} for x, y in PAIRS]), ("x", "y")),
     "dicts of tensors": (Items([{"y": Y[i], "x": X[i]} for i in range(8)]), ["x", "y"]),
 }
@@ -111,6 +119,12 @@ def test_every_form_of_the_same_data_is_the_same_batch(form):
     for one in samples_alone:
         real, labels = first_batch(one)
         assert torch.equal(real, X) and labels is None
+
+
+@pytest.mark.parametrize("form", [lambda x: x, lambda x: (X, x[:, 0]), lambda x: Items(list(x))])
+def test_arrays_with_a_mask_are_refused(form):
+    with raises(ValueError, "pygan.fit: data must, if arrays, not be masked ones, got numpy.ma"):
+        Data(form(np.ma.masked_less(X.numpy(), 0)))
 
 
 def test_an_archive_of_arrays_is_taken_by_key():

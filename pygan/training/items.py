@@ -55,12 +55,19 @@ def as_tensor(value: Any) -> Any:
 
     Raises:
         TypeError: an array of what is no number.
-        ValueError: an image of another mode than L or RGB.
+        ValueError: a masked array, or an image of another mode than L or RGB.
     """
+    if isinstance(value, np.ma.MaskedArray):
+        raise ValueError(
+            "pygan.fit: data must, if arrays, not be masked ones, got numpy.ma.MaskedArray, whose mask would be lost; "
+            "array.filled(value) makes plain ones"
+        )
     if isinstance(value, np.ndarray):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it is read-only: nothing is written to it
-            tensor = torch.from_numpy(np.ascontiguousarray(value))
+            # (ascontiguousarray would give a label of no dimensions one.)
+            array = np.asarray(value, value.dtype.newbyteorder("="), order="C")
+            tensor = torch.from_numpy(array)
         return tensor.to(torch.get_default_dtype()) if tensor.dtype == torch.float64 else tensor
     if type(value).__module__.startswith("PIL."):
         if value.mode not in ("L", "RGB"):
