@@ -295,6 +295,18 @@ def test_other_data_are_refused_on_resume(tmp_path):
     assert result.steps == 12
 
 
+@pytest.mark.parametrize(
+    "other", [DataLoader(TensorDataset(data()), 5), DataLoader(TensorDataset(data(21)), 10)]
+)
+def test_other_batches_begin_with_an_epoch(tmp_path, other):
+    """The place in the checkpoint is a number of batches, here more than there are, or a place between them."""
+    run(tmp_path, source=DataLoader(TensorDataset(data()), 3), batch_size=None, steps=8)
+    options = {"resume": "auto", "allow_changes": True, "batch_size": None, "steps": 10}
+    seen = seen_by(other, tmp_path, **options)
+    whole = [x for (x,) in other]
+    assert_equal(seen, whole[:2])
+
+
 def in_ranks(out, report, make, **options):
     """A run of plain networks; what it raised goes into a file."""
     G, D = plain_networks()

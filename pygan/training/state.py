@@ -157,6 +157,10 @@ def _with_new_settings(run: RunState, state: State, changed: dict[str, Any]) -> 
         trainer["noise"] = saved["noise"]  # which the monitor gave it, and will again
     if "seed" in options:
         trainer["stream"] = fresh["stream"]
+    if options & {"data", "batch_size"} and state.get("stream") is not None:
+        # So many batches of the others are no place in these.
+        epoch = state["stream"]["epoch"] + 1
+        state = {**state, "stream": {"epoch": epoch, "batch": 0, "state": None}}
     schedulers = state["lr_schedulers"]
     if options & _RATES:
         schedulers = [scheduler.state_dict() for scheduler in run.options.lr_schedulers]
