@@ -30,7 +30,7 @@ def precision_recall(real: Tensor, fake: Tensor, *, k: int = 3) -> PrecisionReca
 
     The manifold of a set is estimated by the balls around each of its features, with the distance to the k-th nearest
     other one as radius; the border belongs to a ball (their equations 1 to 3). Distances are Euclidean, in float64,
-    and 0 for equal features. The time is that of n² + m² + 2 n m of them.
+    and 0 below 3e-7 of the features' distance from the real ones' median. The time is that of n² + m² + 2 n m of them.
 
     Args:
         real, fake: features (n, d) and (m, d), any real dtype, more than k of each. The paper takes 50,000 of
@@ -72,7 +72,7 @@ def _matrices(
     check_int(name, "k", k)
     a = matrix(name, "real", real, rows=k + 1, finite=True)
     b = matrix(name, "fake", fake, rows=least_fake, columns=a.shape[1], finite=True)
-    middle = a.mean(0)  # where the cancellation is least
+    middle = a.median(0).values  # where the cancellation is least; one outlier can move the mean
     return a - middle, b.to(a.device) - middle
 
 

@@ -35,6 +35,18 @@ def test_coverage_is_its_definition(seed, n, m, d, k, far):
     assert metrics.coverage(real, fake, k=k) == by_loops(real, fake, k)
 
 
+@pytest.mark.parametrize("far", [1e7, 1e9, 1e12])
+def test_an_outlier_does_not_round_the_other_distances_away(far):
+    """Nor is it the origin of the coordinates in which they are computed."""
+    generator = torch.Generator().manual_seed(0)
+    real = torch.randn(100, 5, generator=generator, dtype=torch.float64)
+    real = torch.cat([real, torch.full((1, 5), far, dtype=torch.float64)])
+    fake = torch.randn(80, 5, generator=generator, dtype=torch.float64) + 2
+    assert metrics.coverage(real, fake) == by_loops(real, fake, 5)
+    recall = metrics.precision_recall(real, fake).recall
+    assert recall == metrics.precision_recall(real[:-1], fake).recall * 100 / 101
+
+
 def test_coverage_of_perfect_samples_is_its_expectation():
     """1 - (n - 1)...(n - k) / (2 n - 1)...(2 n - k), whatever the distribution, as in the paper."""
     n, k = 500, 5

@@ -211,7 +211,13 @@ class Stream(Data):
         inner = getattr(
             loader.batch_sampler, "sampler", None
         )  # that of a batch_sampler of the user's
-        owners = (loader.sampler, inner, loader.batch_sampler, loader.dataset, loader)
+        owners: tuple[Any, ...] = (
+            loader.sampler,
+            inner,
+            loader.batch_sampler,
+            loader.dataset,
+            loader,
+        )
         for owner in owners:
             if callable(getattr(owner, "set_epoch", None)):
                 owner.set_epoch(order.epoch)
