@@ -243,6 +243,21 @@ def test_trackers_of_an_accelerator_are_left_open(tmp_path):
     forget_accelerator()
 
 
+def test_trackers_of_an_accelerator_get_each_line_once_or_the_run_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("accelerate.tracking._available_trackers", ["wandb"])
+    tracker = Tracker()
+    with accelerated_on("cpu"):
+        accelerator = Accelerator(log_with=[tracker])
+        with raises(ValueError, "pygan.fit: accelerator must have its trackers initialized, by"):
+            run(tmp_path / "a", accelerator=accelerator)
+        accelerator.init_trackers("own")
+        for log_with in (tracker, "wandb"):
+            with raises(ValueError, "pygan.fit: log_with must have no tracker that the accelerato"):
+                run(tmp_path / "a", accelerator=accelerator, log_with=log_with)
+    assert not (tmp_path / "a").exists() and not tracker.lines
+    forget_accelerator()
+
+
 @pytest.mark.parametrize(
     ("log_with", "error", "message"),
     [

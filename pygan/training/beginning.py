@@ -11,6 +11,7 @@ from pygan.training.options import FitOptions
 from pygan.training.processes import Processes
 from pygan.training.settings import Settings, changes, told
 from pygan.training.storage import Storage
+from pygan.training.trackers import check_initialized
 from pygan.training.weights import OtherRun
 
 __all__ = ["Beginning", "begin"]
@@ -42,7 +43,8 @@ def begin(
     """Find the checkpoint, in the main process, and tell all.
 
     Raises:
-        ValueError: the checkpoint is of a run with other settings, or the processes were given different arguments.
+        ValueError: the checkpoint is of a run with other settings, or the processes were given different arguments, or
+            a tracker would get no metrics, or get them twice.
         BlockingIOError: another run is writing into the folder.
         NotADirectoryError: `out` is a file.
         CheckpointError: there is no usable checkpoint to resume, or to begin with the networks of.
@@ -56,6 +58,7 @@ def begin(
             raise ValueError(f"pygan.fit: {told(differ, f'process {rank}')}")
 
     def find() -> tuple[Beginning, Any]:
+        check_initialized(processes.accelerator, options.log_with)
         if options.folder.is_dir():
             lock.acquire()
         elif options.folder.exists():

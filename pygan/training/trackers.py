@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pygan.training.extras import extra
 
-__all__ = ["Trackers", "check_trackers"]
+__all__ = ["Trackers", "check_initialized", "check_trackers"]
 
 
 def check_trackers(log_with: Any) -> list[Any]:
@@ -44,6 +44,27 @@ def check_trackers(log_with: Any) -> list[Any]:
                 f"pygan.fit: log_with must be a tracker whose package is installed, got {one!r}"
             )
     return chosen
+
+
+def check_initialized(accelerator: Any, log_with: Any) -> None:
+    """Checks that each tracker gets the metrics, and gets them once. For the main process: accelerate initializes
+    trackers in this one alone.
+
+    Raises:
+        ValueError: the accelerator's trackers have not been initialized, or `log_with` has one that has been.
+    """
+    named = [one if isinstance(one, str) else one.name for one in accelerator.log_with]
+    if named and not accelerator.trackers:
+        raise ValueError(
+            "pygan.fit: accelerator must have its trackers initialized, by accelerator.init_trackers(...), got "
+            f"log_with={', '.join(map(str, named))} alone; or pass log_with= to fit instead"
+        )
+    for one in check_trackers(log_with):
+        if any(one is other or one == other.name for other in accelerator.trackers):
+            raise ValueError(
+                "pygan.fit: log_with must have no tracker that the accelerator has initialized, which gets the metrics "
+                f"already, got {one if isinstance(one, str) else one.name!r}"
+            )
 
 
 class Trackers:
