@@ -14,21 +14,7 @@ import pygan
 from pygan import _C, _mnist_classifier
 
 # That a failed assertion in a helper shows its values too.
-pytest.register_assert_rewrite(
-    *("helpers", "helpers_capture", "helpers_compile", "helpers_cuda", "helpers_fit"),
-    "helpers_losses",
-    *(
-        "helpers_monitor",
-        "helpers_noise",
-        "helpers_porting",
-        "helpers_quality",
-        "helpers_result",
-        "helpers_schedules",
-        "helpers_sync",
-        "helpers_trainer",
-        "helpers_truth",
-    ),
-)
+pytest.register_assert_rewrite("helpers")
 
 
 @pytest.fixture
@@ -127,7 +113,7 @@ def pytest_terminal_summary(terminalreporter, config):
 
 @pytest.fixture
 def one_thread():
-    """As the processes have that helpers_fit.start starts: the bits of torch's sums depend on it."""
+    """As the processes have that helpers.fit.start starts: the bits of torch's sums depend on it."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -137,7 +123,7 @@ def one_thread():
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory):
     """Runs of `pygan train`, of two steps, by the names of their data."""
-    from helpers_result import trained
+    from helpers.result import trained
 
     out = tmp_path_factory.mktemp("runs")
     for name in ("ring", "digits"):
@@ -149,7 +135,7 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
     """A run on a folder of pictures, and the folder."""
-    from helpers_result import pictures, trained
+    from helpers.result import pictures, trained
 
     out = tmp_path_factory.mktemp("photos")
     folder = pictures(out / "data", 12, 16)
@@ -161,7 +147,7 @@ def photos(tmp_path_factory):
 @pytest.fixture
 def animals(monkeypatch):
     """A conditional generator in the place of the one that a command loads."""
-    from helpers_result import conditional
+    from helpers.result import conditional
 
     from pygan.result import arguments
 

@@ -4,7 +4,7 @@
 //
 // Two groups at a time (but for fp64) share the generator's key schedule and the loop's own
 // instructions, and are twice the bytes on the way (sm_90: 38 instructions an element in fp32, see
-// tests/test_machine_code.py).
+// tests/ops/test_machine_code.py).
 #pragma once
 
 #include "cuda/reduce.cuh"

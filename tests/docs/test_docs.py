@@ -1,0 +1,90 @@
+"""The documentation says nothing that does not run: its code, its commands, and the files that it names.
+
+A page's blocks run one after the other in one namespace, which begins with helpers.docs.given().
+"""
+
+import importlib
+import re
+import shlex
+
+import pytest
+import torch
+from helpers import ROOT, accelerated_on, forget_accelerator
+from helpers.docs import MODULES, PAGES, blocks, examples, given, surroundings
+
+import pygan
+from pygan import __main__ as command
+
+TEXTS = {page: page.read_text("utf-8") for page in PAGES}
+IDS = {page: str(page.relative_to(ROOT)) for page in [*PAGES, *MODULES]}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, restore):
+    surroundings(tmp_path, monkeypatch)
+    with accelerated_on("cpu"):  # where the pages' networks and data are
+        yield tmp_path
+    forget_accelerator()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+# test_frameworks.py runs the blocks of that page, each by itself and where its packages are.
+RUN = [p for p in PAGES if "```" in TEXTS[p] and p.name != "frameworks.md"]
+
+
+@pytest.mark.parametrize("page", RUN, ids=IDS.get)
+def test_code(page, here):
+    names = given()
+    for block in blocks(page):
+        # What has no language is output or commands.
+        assert block.language in ("python", "toml", "")
+        if block.language == "python":
+            block.run(page, names)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param(m, marks=[pytest.mark.slow] if m.stem == "metrics" else [], id=IDS[m])
+        for m in MODULES
+        if any(examples(m))
+    ],
+)
+def test_examples_of_docstrings(module, here):
+    name = ".".join(module.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    names = given() | {k: v for k, v in vars(importlib.import_module(name)).items() if k[0] != "_"}
+    for block in examples(module):
+        block.run(f"<docstring of {name}>", names)
+
+
+COMMAND = re.compile(
+    r"\bpygan (train -[^`#\n]*|info\b|bench -[^`#\n]*|(?:sample|eval|export) runs/[^`#\n]*)"
+)
+COMMANDS = sorted({match for text in TEXTS.values() for match in COMMAND.findall(text)})
+
+
+@pytest.mark.parametrize("arguments", COMMANDS)
+def test_commands(arguments, here, capsys):
+    toml = [b.code for b in blocks(ROOT / "docs" / "training.md") if b.language == "toml"]
+    (here / "run.toml").write_text("".join(toml))
+    argv, info = shlex.split(arguments), pygan.build_info()
+    if "--static" in argv and not info["cuda"]:
+        pytest.skip(info["cuda_reason"])
+    if ".onnx" in arguments:
+        pytest.importorskip("onnxscript")
+    shorter = {"train": ["--print-config"], "bench": ["--quick", "--seconds", "0"]}
+    assert command.main(argv + shorter.get(argv[0], [])) == 0
+
+
+FILE = re.compile(
+    r"(?<![\w./])(?:\.\./)*((?:benchmarks|csrc|docs|examples|pygan|tests|tools)/[\w./-]+\.\w+)"
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS.get)
+def test_files_and_targets_exist(page):
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
+    assert [name for name in FILE.findall(TEXTS[page]) if not (ROOT / name).exists()] == []
+    made = re.findall(r"`make ([\w-]+)|^make ([\w-]+)", TEXTS[page], re.M)
+    assert [a or b for a, b in made if (a or b) not in targets] == []
