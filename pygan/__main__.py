@@ -14,13 +14,16 @@ from collections.abc import Sequence
 from pygan._build import build_info
 
 _COMMANDS = {
-    "train": "pygan.training.command",
-    "sample": "pygan.result.sample",
-    "eval": "pygan.result.evaluate",
-    "export": "pygan.result.export",
-    "bench": "pygan.bench.command",
+    "train": ("pygan.training.command", "train a GAN"),
+    "sample": ("pygan.result.sample", "draw samples from a trained generator"),
+    "eval": ("pygan.result.evaluate", "judge a trained generator"),
+    "export": ("pygan.result.export", "write a trained generator for other programs"),
+    "bench": (
+        "pygan.bench.command",
+        "time the fused ops against PyTorch and against plain copies on this machine",
+    ),
 }
-"""The module whose `add_parser` adds each command."""
+"""For each command, the module whose `add_arguments` completes its parser, and what the list of commands says."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,19 +53,15 @@ def _run(argv: Sequence[str] | None) -> int:
     info = commands.add_parser("info", help="what was built, what runs, and why (the default)")
     info.set_defaults(run=report)
     parser.set_defaults(run=report, prepare=None)
-    for module in _modules(sys.argv[1:] if argv is None else argv):
-        importlib.import_module(module).add_parser(commands)
+    given = sys.argv[1:] if argv is None else argv
+    for name, (module, text) in _COMMANDS.items():
+        command = commands.add_parser(name, help=text)
+        if list(given[:1]) == [name]:  # to import the others would take seconds
+            importlib.import_module(module).add_arguments(command)
     arguments = parser.parse_args(argv)
     if argv is None and arguments.prepare is not None:
         arguments.prepare(arguments)
     return int(arguments.run(arguments))
-
-
-def _modules(argv: Sequence[str]) -> list[str]:
-    """The module of the given command, or all of them to list the commands: each one takes time to import."""
-    if not argv or argv[0] == "info":
-        return []
-    return [_COMMANDS[argv[0]]] if argv[0] in _COMMANDS else list(_COMMANDS.values())
 
 
 def report(arguments: argparse.Namespace) -> int:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import pygan
-from pygan.bench import cases, machine, ops, plots, report, scaling, static, steps
+from pygan.bench import cases, machine, ops, plots, report, scaling, steps
 
-__all__ = ["add_parser", "bind_threads", "run"]
+__all__ = ["add_arguments", "bind_threads", "run"]
 
 DTYPES = {
     "fp32": torch.float32,
@@ -26,22 +25,17 @@ QUICK_OPS = ("*_loss[[]non_saturating]", "instance_noise", "instance_noise(out=)
 QUICK_SIZES = (1 << 6, 1 << 12, 1 << 16, 1 << 20)
 
 
-def add_parser(commands: Any) -> None:
-    """Adds the command to those of `python -m pygan`."""
-    parser = commands.add_parser(
-        "bench",
-        help="time the fused ops against PyTorch and against plain copies on this machine",
-        description="Time every op against the plain PyTorch expression, torch.compile of it and reference calls "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Completes the parser of the command."""
+    parser.description = (
+        "Time every op against the plain PyTorch expression, torch.compile of it and reference calls "
         "that only copy, draw or dispatch, and whole training steps; write the table, JSON, CSV and plots. Ratios "
-        "mean more than times, and only those of one run.",
+        "mean more than times, and only those of one run."
     )
     add = parser.add_argument
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--steps", action="store_true", help="only whole training steps")
     what.add_argument("--scaling", action="store_true", help="only time against N, to 2^28")
-    what.add_argument(
-        "--static", action="store_true", help="only what the CUDA kernels' machine code predicts"
-    )
     add("--quick", action="store_true", help="under a minute: few ops, fp32, no torch.compile")
     add("--ops", nargs="+", metavar="PATTERN", default=["*"], help='as in "generator_loss*"')
     add("--sizes", nargs="+", type=_size, metavar="N", help="logits of each kind, or elements")
@@ -76,7 +70,7 @@ def _size(text: str) -> int:
 
 def bind_threads(arguments: argparse.Namespace) -> None:
     """Starts the program anew where it is to time a CPU and its threads are not bound to processors."""
-    if not arguments.static and _device(arguments).type == "cpu":
+    if _device(arguments).type == "cpu":
         machine.bind_threads()
 
 
@@ -111,12 +105,10 @@ def _run(a: argparse.Namespace) -> None:
     result: dict[str, Any] = {"about": machine.about(a.device)}
     for key, value in result["about"].items():
         print(f"{key:9} {value}")
-    if not a.static and a.device.type == "cpu" and os.getloadavg()[0] > 0.5:
+    if a.device.type == "cpu" and os.getloadavg()[0] > 0.5:
         print("The machine is busy: timings will be noisy.")
     rows: list[ops.Row] = []
-    if a.static:
-        _static(result)
-    elif a.scaling:
+    if a.scaling:
         points = list(scaling.measure(a.device, greatest=_greatest(a), seconds=a.seconds))
         print("\n" + "\n".join(report.fit_line(fit) for fit in scaling.fits(points)))
         result["scaling"] = [point.flat() for point in points]
@@ -126,8 +118,7 @@ def _run(a: argparse.Namespace) -> None:
             result["ops"] = [row.flat() for row in rows]
         if not rows or a.ops == ["*"] or a.quick or a.profile:
             result["steps"] = _steps(a)
-    names = {"static": a.static, "scaling": a.scaling, "steps": a.steps}
-    name = next((name for name, chosen in names.items() if chosen), "bench")
+    name = "scaling" if a.scaling else "steps" if a.steps else "bench"
     written = report.write(a.out, name, result)
     if a.profile:
         written += steps.write_traces(a.out, a.device)
@@ -181,19 +172,3 @@ def _steps(a: argparse.Namespace) -> list[dict[str, Any]]:
     for line in report.steps_cells(flat):
         table.line(line)
     return flat
-
-
-def _static(result: dict[str, Any]) -> None:
-    info = pygan.build_info()
-    if not info["cuda"]:
-        raise ValueError(f"--static reads the CUDA kernels of this build; {info['cuda_reason']}")
-    rows = static.rows()
-    print("\n" + static.table(rows) + "\n\nAssumptions:")
-    print("\n".join(f"* {line}" for line in static.ASSUMPTIONS))
-    flat = []
-    for row in map(asdict, rows):
-        for kind in ("instructions", "clocks"):
-            row |= {f"{kind}_{pipe}": number for pipe, number in row.pop(kind).items()}
-        flat.append(row)
-    keys = dict.fromkeys(key for row in flat for key in row)
-    result["static"] = [{key: row.get(key, 0) for key in keys} for row in flat]

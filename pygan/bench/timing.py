@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from torch._C._profiler import _ExtraFields_Allocation
 from torch.profiler import ProfilerActivity, profile
 
 __all__ = ["Timing", "interleaved", "peak_memory", "samples", "summary", "synchronize"]
@@ -113,7 +112,7 @@ def peak_memory(call: Call, buffers: Callable[[], Sequence[Any]], device: torch.
 def _allocations(events: Any) -> Iterator[tuple[int, int]]:
     """(when, bytes) of each; negative where they are given back."""
     for event in events:
-        if isinstance(event.extra_fields, _ExtraFields_Allocation):
+        if hasattr(event.extra_fields, "alloc_size"):
             yield event.start_time_ns, event.extra_fields.alloc_size
         yield from _allocations(event.children)
 

@@ -23,20 +23,18 @@ from pygan.result.generator import TrainedGenerator
 from pygan.training.config import ConfigError, DataTable
 from pygan.training.sources import compared, source
 
-__all__ = ["add_parser"]
+__all__ = ["add_arguments"]
 
 _MOST = 5000
 _LEAST = 6  # of which each has five others
 
 
-def add_parser(commands: Any) -> None:
-    """Adds the command to those of `python -m pygan`."""
-    parser = commands.add_parser(
-        "eval",
-        help="judge a trained generator",
-        description="Fréchet distance, improved precision and recall (Kynkäänniemi et al. 2019, k = 3), and coverage "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Completes the parser of the command."""
+    parser.description = (
+        "Fréchet distance, improved precision and recall (Kynkäänniemi et al. 2019, k = 3), and coverage "
         "(Naeem et al. 2020, k = 5), of features of generated samples and of data; of data whose modes are known, "
-        "those that are covered. Figures compare only where n and the features are the same.",
+        "those that are covered. Figures compare only where n and the features are the same."
     )
     shared.add_run(parser)
     add = parser.add_argument

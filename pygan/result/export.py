@@ -22,7 +22,7 @@ from pygan.result.generator import TrainedGenerator
 from pygan.stream import NoiseStream
 from pygan.training.extras import extra
 
-__all__ = ["add_parser"]
+__all__ = ["add_arguments"]
 
 _SUFFIXES = {"torch.export": ".pt2", "onnx": ".onnx"}
 _SIZES = (1, 2, 5)  # of the batches that the file is checked with
@@ -30,14 +30,12 @@ _TOLERANCE = 1e-4  # relative to the largest value of the samples
 Inputs = tuple[Tensor, ...]
 
 
-def add_parser(commands: Any) -> None:
-    """Adds the command to those of `python -m pygan`."""
-    parser = commands.add_parser(
-        "export",
-        help="write a trained generator for other programs",
-        description="Write the generator of a run as a file of torch.export (.pt2, for torch.export.load) or as ONNX "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Completes the parser of the command."""
+    parser.description = (
+        "Write the generator of a run as a file of torch.export (.pt2, for torch.export.load) or as ONNX "
         "(.onnx), for batches of any size: from latents, and labels of a conditional run, to samples. What was written "
-        "is loaded and run, and must agree with the generator.",
+        "is loaded and run, and must agree with the generator."
     )
     shared.add_run(parser)
     add = parser.add_argument

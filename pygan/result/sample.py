@@ -26,19 +26,17 @@ from pygan.training.config import DataTable
 from pygan.training.preview import WIDTH, grid_holds, image_grid, is_images, write_png
 from pygan.training.sources import source
 
-__all__ = ["add_parser"]
+__all__ = ["add_arguments"]
 
 _NAME = re.compile(r"sample-\d{6,}\.png")
 _OTHER_FILES = {".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tiff", ".npy", ".pt", ".zip", ".csv"}
 
 
-def add_parser(commands: Any) -> None:
-    """Adds the command to those of `python -m pygan`."""
-    parser = commands.add_parser(
-        "sample",
-        help="draw samples from a trained generator",
-        description="Draw samples from the generator of a run, from its average if it has one. A seed stands for the "
-        "same latents on every machine, whatever --batch is.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Completes the parser of the command."""
+    parser.description = (
+        "Draw samples from the generator of a run, from its average if it has one. A seed stands for the "
+        "same latents on every machine, whatever --batch is."
     )
     shared.add_run(parser)
     add = parser.add_argument

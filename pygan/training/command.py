@@ -33,7 +33,7 @@ from pygan.training.models import ARCHITECTURES
 from pygan.training.progress import duration
 from pygan.training.sources import Source, source
 
-__all__ = ["add_parser", "train"]
+__all__ = ["add_arguments", "train"]
 
 
 _DESCRIPTION = """\
@@ -42,16 +42,12 @@ unless a file says otherwise. Ctrl-C or SIGTERM writes a checkpoint; --resume
 continues."""
 
 
-def add_parser(commands: Any) -> None:
-    """Adds the command to those of `python -m pygan`."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Completes the parser of the command."""
     names = ", ".join(configuration.recipes())
-    parser = commands.add_parser(
-        "train",
-        help="train a GAN",
-        description=_DESCRIPTION,
-        epilog=f"Keys of [train], in the file or by --set train.KEY=VALUE:\n\n{train_help()}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser.description = _DESCRIPTION
+    parser.epilog = f"Keys of [train], in the file or by --set train.KEY=VALUE:\n\n{train_help()}"
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("--data", help=f"{names}, or a folder of images")
     add("--config", type=Path, help="TOML file; its keys replace those of the recipe")

@@ -15,10 +15,11 @@ from helpers import ROOT
 
 import pygan
 from pygan import _C
-from pygan.bench import sass
-from pygan.bench.instructions import main_loop
 
 sys.path.insert(0, str(ROOT / "tools"))
+
+from machine_code import sass
+from machine_code.instructions import main_loop
 
 from setup_helpers.cuda import DEFAULT_ARCHS
 
@@ -32,7 +33,7 @@ pytestmark = [
     pytest.mark.skipif(not INFO["cuda"], reason=INFO["cuda_reason"]),
     pytest.mark.skipif(
         sass.find_tools() is None,
-        reason="cuobjdump and nvdisasm were not found (see pygan.bench.sass)",
+        reason="cuobjdump and nvdisasm were not found (see tools/machine_code/sass.py)",
     ),
 ]
 

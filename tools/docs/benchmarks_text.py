@@ -64,7 +64,7 @@ STATIC = """## CUDA kernels: predicted
 
 {measured}
 
-`python -m pygan bench --static` predicts from the machine code in the build which share of the memory's limit the
+`python tools/predict_bandwidth.py` predicts from the machine code in the build which share of the memory's limit the
 kernels reach at 16 Mi elements a tensor; [Kernels and numerics](kernels.md#how-near-to-the-memorys-limit) says how.
 Bytes and instructions are an element's; instructions, registers and resident warps those on H100.
 """

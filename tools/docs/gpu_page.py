@@ -20,7 +20,7 @@ from tables import all_steps, csv_links, folded, ops_by_name, steps_by_model, ta
 
 from pygan.bench import report
 
-ELEMENTS = 1 << 24  # at which pygan.bench.static predicts
+ELEMENTS = 1 << 24  # at which tools/predict_bandwidth.py predicts
 NOTABLE = 0.05  # a difference of shares that needs a reason
 # (kernel, elements) of the static report: (call, dtype) of the check `bandwidth`
 MEASURED_AS = {
@@ -104,7 +104,7 @@ def read(folder, name, default):
 
 
 def device(folder):
-    """The GPU's name, and as pygan.bench.gpus names it: H100 for NVIDIA H100 80GB HBM3."""
+    """The GPU's name, and as tools/machine_code/gpus.py names it: H100 for NVIDIA H100 80GB HBM3."""
     bench = read(folder, "bench.json", {})
     name = bench["about"]["device"] if bench else lines_of(folder)["about"]["devices"][0]
     short = re.search(r"\b[A-Z]+\d+[A-Z]*\b", name)

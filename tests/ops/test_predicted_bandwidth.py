@@ -1,17 +1,21 @@
-"""The static report: its parser and model on code written here, and the shares that it must predict.
+"""tools/predict_bandwidth.py: its parser and model on code written here, and the shares that it must predict.
 
 The first half needs neither CUDA nor its tools; the second reads the kernels of this build.
 """
 
 import re
+import sys
 
 import pytest
 from helpers import ROOT
 
 import pygan
-from pygan.bench import model, sass, static
-from pygan.bench.gpus import GPU, GPUS
-from pygan.bench.instructions import Instruction, control_flow, main_loop
+
+sys.path.insert(0, str(ROOT / "tools"))
+
+from machine_code import predict, sass, throughput
+from machine_code.gpus import GPU, GPUS
+from machine_code.instructions import Instruction, control_flow, main_loop
 
 # A GPU in round numbers: 4 bytes a clock and SM, and no latency to speak of.
 ROUND = GPU("round", "sm_80", 100, 1.0, 400, 64, 32, 64, 32, 164, 1)
@@ -37,7 +41,7 @@ def kernel(body, registers=32):
 
 
 def case(read=4, written=4):
-    return static.Case("copy", "float32", "copy", read, written, 1, 1 << 10, 0, 0, 0)
+    return predict.Case("copy", "float32", "copy", read, written, 1, 1 << 10, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +108,7 @@ def test_a_loop_that_does_not_move_these_bytes_is_none():
 
 
 def test_a_copy_reaches_the_limit():
-    row = static.predict(case(), kernel(copy_loop()), ROUND)
+    row = predict.predict(case(), kernel(copy_loop()), ROUND)
     assert row.bound == "bandwidth"
     assert row.predicted_share == 1
     assert row.instructions == {"memory": 0.5, "other": 0.25}
@@ -115,7 +119,7 @@ def test_twice_the_work_takes_twice_as_long():
     shares = []
     for sums in (400, 800, 1600):  # of four elements
         work = [f"FADD R{32 + i % 8}, R40, R41" for i in range(sums)]
-        shares.append(static.predict(case(), kernel(copy_loop(work)), ROUND).predicted_share)
+        shares.append(predict.predict(case(), kernel(copy_loop(work)), ROUND).predicted_share)
     assert shares[0] == 1
     assert shares[2] / shares[1] == pytest.approx(0.5, rel=0.01)
 
@@ -130,17 +134,17 @@ def test_latency_bounds_what_few_warps_have_under_way():
     """Little's law: 16 bytes a thread for each latency, of 8 resident blocks of 256 threads."""
     slow = GPU("slow", "sm_80", 100, 1.0, 400_000, 64, 32, 64, 32, 164, 100_000)
     loop = main_loop(copy_loop(), 4, 4)
-    clocks = model.clocks(loop, 1e9, 0, slow, 64)
+    clocks = throughput.clocks(loop, 1e9, 0, slow, 64)
     assert clocks["latency"] == pytest.approx(100_000 / (64 * 32 * 4), rel=0.01)
-    assert static.predict(case(), kernel(copy_loop()), slow).bound == "latency"
+    assert predict.predict(case(), kernel(copy_loop()), slow).bound == "latency"
 
 
 def test_the_table_says_that_it_predicts():
-    rows = [static.predict(case(), kernel(copy_loop()), gpu) for gpu in GPUS]
-    text = static.table(rows) + "\n".join(static.ASSUMPTIONS)
+    rows = [predict.predict(case(), kernel(copy_loop()), gpu) for gpu in GPUS]
+    text = predict.table(rows) + "\n".join(predict.ASSUMPTIONS)
     assert "predicted share" in text.splitlines()[0]
     assert "measured" not in text
-    assert len(static.table(rows).splitlines()) == 1 + len(GPUS)
+    assert len(predict.table(rows).splitlines()) == 1 + len(GPUS)
 
 
 def test_grids_are_those_of_the_launchers():
@@ -148,8 +152,8 @@ def test_grids_are_those_of_the_launchers():
     blocks, threads = (
         int(re.search(rf"{name} = (\d+);", source)[1]) for name in ("kMaxBlocks", "kThreads")
     )
-    assert {one.blocks for one in static.CASES} == {blocks}
-    assert threads == static.THREADS
+    assert {one.blocks for one in predict.CASES} == {blocks}
+    assert threads == predict.THREADS
 
 
 def test_nothing_else_is_put_on_the_stream():
@@ -175,8 +179,8 @@ def rows():
     if not {gpu.arch for gpu in GPUS} <= BUILT:
         pytest.skip("this build lacks an architecture of the table: " + " ".join(sorted(BUILT)))
     if sass.find_tools() is None:
-        pytest.skip("cuobjdump and nvdisasm were not found (see pygan.bench.sass)")
-    return static.rows()
+        pytest.skip("cuobjdump and nvdisasm were not found (see tools/machine_code/sass.py)")
+    return predict.rows()
 
 
 def target(row):
@@ -189,7 +193,7 @@ def target(row):
 
 
 def test_predicted_shares(rows):
-    assert len(rows) == len(static.CASES) * len(GPUS)
+    assert len(rows) == len(predict.CASES) * len(GPUS)
     shares = {(*row.label, row.gpu): (row.predicted_share, target(row)) for row in rows}
     assert not {label: share for label, share in shares.items() if share[0] < share[1]}
 

@@ -1,6 +1,6 @@
 """Predicts, from their machine code, how near to the memory's limit the CUDA kernels run. No GPU is needed.
 
-A streaming kernel takes as long as the slowest of moving its bytes and what `model.clocks` counts, along one
+A streaming kernel takes as long as the slowest of moving its bytes and what `throughput.clocks` counts, along one
 way round its main loop; `instructions.main_loop` says which.
 """
 
@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from machine_code import sass
+from machine_code.gpus import GPU, GPUS
+from machine_code.instructions import main_loop
+from machine_code.throughput import clocks
 from pygan import _C
-from pygan.bench import sass
-from pygan.bench.gpus import GPU, GPUS
-from pygan.bench.instructions import main_loop
-from pygan.bench.model import clocks
 
 ELEMENTS = 16 << 20  # of each tensor
 THREADS = 256  # a block: kThreads in csrc/cuda/reduce.cuh

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from pygan.bench.gpus import GPU
-from pygan.bench.instructions import Instruction, Loop
+from machine_code.gpus import GPU
+from machine_code.instructions import Instruction, Loop
 
 
 def cost(instruction: Instruction) -> float:
