@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from pygan import _penalty_checks as checked
+from pygan._forward_replay import Replay, check_capture
 from pygan._parallel import data_parallel, sync_buffers, unwrapped, without_sync
-from pygan._replay import Replay, check_capture
 from pygan._sample_gradients import wide
 from pygan._validation import describe
 from pygan.noise import instance_noise

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pygan._feature_matrix import matrix
+from pygan._sample_matrix import matrix
 from pygan._validation import check_int
 
 __all__ = ["PrecisionRecall", "coverage", "precision_recall"]

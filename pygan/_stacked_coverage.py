@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pygan._feature_matrix import matrix
 from pygan._histogram import kl_from_uniform
 from pygan._mnist import mnist
 from pygan._mnist_classifier import MNISTClassifier
+from pygan._sample_matrix import matrix
 from pygan.datasets import digits
 
 __all__ = ["SURE", "StackedCoverage", "StackedDigits", "StackedMNIST"]

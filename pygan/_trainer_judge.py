@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from pygan import _trainer_outputs as outputs
+from pygan._forward_replay import Replay
 from pygan._penalty_base import Judged, Penalty, differentiated
 from pygan._player import Player
-from pygan._replay import Replay
 from pygan._trees import mapped
 from pygan.modules import InstanceNoise
 from pygan.stream import NoiseStream

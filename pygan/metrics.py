@@ -18,10 +18,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pygan._feature_matrix import matrix
 from pygan._histogram import kl_from_uniform
 from pygan._mnist_classifier import MNISTClassifier
 from pygan._precision_recall import PrecisionRecall, coverage, precision_recall
+from pygan._sample_matrix import matrix
 from pygan._stacked_coverage import StackedCoverage, StackedDigits, StackedMNIST
 from pygan.datasets import Mixture
 

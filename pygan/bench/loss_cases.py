@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pygan import fused_losses
-from pygan.bench import rivals
+from pygan.bench import baselines
 from pygan.bench.case import WORK, Case, in_a_step, with_gradients, without_gradients
 
 __all__ = ["hifigan", "list_of_8", "single", "statistics"]
@@ -51,12 +51,12 @@ def _loss(
     # The two means of relativistic_average are known only after a first pass over the logits.
     read = tensors * n * dtype.itemsize * (2 if "relativistic_average" in loss else 1)
     written = tensors * n * dtype.itemsize
-    eager = rivals.eager(player, loss)
+    eager = baselines.eager(player, loss)
     for work in WORK:
         backward = work != "forward"
         wrap = with_gradients if backward else without_gradients
         calls = {name: wrap(call) for name, call in eager.items()}
-        ours = rivals.fused(player, loss)
+        ours = baselines.fused(player, loss)
         calls["pygan"] = in_a_step(_direct(player, loss)) if work == WORK[2] else wrap(ours)
 
         buffers = functools.partial(_logits, n, dtype, device)
@@ -72,7 +72,7 @@ def list_of_8(
     loss: str, op: str, sizes: Sequence[int], dtype: torch.dtype, device: torch.device
 ) -> Iterator[Case]:
     def each(r: list[Tensor], f: list[Tensor]) -> Any:
-        return sum(rivals.DISCRIMINATOR[loss](a, b) for a, b in zip(r, f, strict=True))
+        return sum(baselines.DISCRIMINATOR[loss](a, b) for a, b in zip(r, f, strict=True))
 
     def buffers() -> list[list[Tensor]]:
         return [
@@ -83,7 +83,7 @@ def list_of_8(
     n = sum(a * b for a, b in LISTS)
     read = (4 if "relativistic_average" in loss else 2) * n * dtype.itemsize
     moved = read + 2 * n * dtype.itemsize
-    ours = with_gradients(rivals.fused("discriminator", loss))
+    ours = with_gradients(baselines.fused("discriminator", loss))
     direct = in_a_step(_direct("discriminator", loss))
     for work, call in ((WORK[1], ours), (WORK[2], direct)):
         calls = {"expression": with_gradients(each), "pygan": call}
@@ -135,7 +135,7 @@ def statistics(op: str, n: int, dtype: torch.dtype, device: torch.device) -> Cas
             for x, right in ((r, r > 0), (f, f < 0)):
                 x.mean(), x.sigmoid().mean(), right.float().mean(), (~x.isfinite()).sum()
             r.sign().mean()
-        return rivals.DISCRIMINATOR["non_saturating"](r, f)
+        return baselines.DISCRIMINATOR["non_saturating"](r, f)
 
     def ours(r: Tensor, f: Tensor) -> Any:
         return fused_losses.discriminator_loss(r, f, return_stats=True)[0]

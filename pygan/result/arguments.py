@@ -13,8 +13,8 @@ from torch import Tensor
 
 from pygan.checkpoint import CheckpointError
 from pygan.result.generator import TrainedGenerator, load_generator
-from pygan.training.sampling import FIRST_WEIGHTS
-from pygan.training.storage import find_checkpoint
+from pygan.training.checkpoint_files import find_checkpoint
+from pygan.training.run_samples import FIRST_WEIGHTS
 
 __all__ = [
     "add_drawing",

@@ -16,7 +16,7 @@ from torch import Tensor
 from pygan.noise import instance_noise
 from pygan.stream import NoiseStream
 from pygan.training.extras import extra
-from pygan.training.preview import is_images
+from pygan.training.sample_grids import is_images
 
 __all__ = ["CHOICES", "Features", "features"]
 

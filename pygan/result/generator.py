@@ -15,8 +15,8 @@ from pygan._validation import check_int, describe, number
 from pygan.checkpoint import CheckpointError
 from pygan.noise import instance_noise
 from pygan.stream import NoiseStream
+from pygan.training.checkpoint_files import find_checkpoint, load_run
 from pygan.training.models import ARCHITECTURES
-from pygan.training.storage import find_checkpoint, load_run
 from pygan.training.weights import check_weights
 
 __all__ = ["TrainedGenerator", "load_generator"]

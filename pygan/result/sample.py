@@ -23,7 +23,7 @@ from pygan.checkpoint import writing
 from pygan.result import arguments as shared
 from pygan.result.generator import TrainedGenerator
 from pygan.training.config import DataTable
-from pygan.training.preview import WIDTH, grid_holds, image_grid, is_images, write_png
+from pygan.training.sample_grids import WIDTH, grid_holds, image_grid, is_images, write_png
 from pygan.training.sources import source
 
 __all__ = ["add_arguments"]

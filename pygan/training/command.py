@@ -24,7 +24,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from pygan import checkpoint
 from pygan.checkpoint import CheckpointError
 from pygan.training import config as configuration
-from pygan.training.choices import threads
+from pygan.training.automatic_settings import threads
 from pygan.training.config import Config, ConfigError
 from pygan.training.config_train import train_help
 from pygan.training.config_values import first_line

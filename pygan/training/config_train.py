@@ -19,8 +19,8 @@ from pygan.training.config_values import (
     check_values,
     is_plain,
 )
-from pygan.training.documented import argument_texts, field_texts
 from pygan.training.keywords import keywords, split
+from pygan.training.option_texts import argument_texts, field_texts
 from pygan.training.options import FitOptions
 
 __all__ = ["check_train", "train_help", "train_keys"]

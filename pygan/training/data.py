@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from pygan.training.batch_order import Batch, BatchSampler, derived_seed
 from pygan.training.items import Keys, as_tensor, collated, parts
 from pygan.training.random_state import isolated, seed_all
-from pygan.training.sampler import Batch, BatchSampler, derived_seed
 from pygan.training.signals import ignore_signals
 
 __all__ = ["Data", "Loaded"]

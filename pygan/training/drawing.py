@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pygan.datasets import Mixture
 from pygan.training.extras import extra
-from pygan.training.preview import WIDTH, image_grid
+from pygan.training.sample_grids import WIDTH, image_grid
 
 __all__ = ["Drawn", "captioned", "ink", "scatter"]
 

@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pygan.trainer import GANTrainer
-from pygan.training.beginning import begin
+from pygan.training.checkpoint_files import Storage
 from pygan.training.checks import check_networks, check_unused
 from pygan.training.keywords import split, with_keywords
 from pygan.training.lock import RunLock
 from pygan.training.lr_schedulers import check_lr_schedulers
 from pygan.training.processes import Processes
 from pygan.training.run import Run
-from pygan.training.settings import data_settings, settings
+from pygan.training.saved_settings import data_settings, settings
 from pygan.training.sharding import check_device, shard
-from pygan.training.storage import Storage
+from pygan.training.starting_point import begin
 from pygan.training.streams import Stream, batch_size_of, data_of
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from inspect import Parameter, signature
 from typing import Any, TypeVar
 
 from pygan.trainer import GANTrainer
-from pygan.training.documented import field_texts, section
+from pygan.training.option_texts import field_texts, section
 from pygan.training.options import FitOptions
 
 __all__ = ["keywords", "split", "with_keywords"]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from pygan.checkpoint import writing
 from pygan.training.extras import extra
-from pygan.training.preview import write_png
 from pygan.training.progress import Progress
+from pygan.training.sample_grids import write_png
 from pygan.training.trackers import Trackers
 
 __all__ = ["Log", "MetricsFile"]

@@ -14,8 +14,8 @@ from pygan._validation import is_int
 from pygan.checkpoint import check_plain
 from pygan.trainer import GANTrainer, TrainStats
 from pygan.training.callbacks import Callback, check_callbacks
-from pygan.training.documented import with_field_texts
-from pygan.training.nonfinite import POLICIES
+from pygan.training.nonfinite_policy import POLICIES
+from pygan.training.option_texts import with_field_texts
 from pygan.training.trackers import check_trackers
 
 __all__ = ["FitOptions", "SupportsUpdate"]

@@ -11,8 +11,9 @@ import torch
 
 from pygan import checkpoint
 from pygan.trainer import GANTrainer, TrainStats
-from pygan.training.beginning import Beginning
 from pygan.training.callbacks import Callback, stateful
+from pygan.training.checkpoint_contents import capture, check_savable, restore
+from pygan.training.checkpoint_files import Storage
 from pygan.training.checks import checked_evaluation
 from pygan.training.data import Data, Loaded
 from pygan.training.lock import RunLock
@@ -21,8 +22,7 @@ from pygan.training.options import FitOptions
 from pygan.training.processes import Processes, restore_forward
 from pygan.training.run_state import RunState
 from pygan.training.signals import StopSignals
-from pygan.training.state import capture, check_savable, restore
-from pygan.training.storage import Storage
+from pygan.training.starting_point import StartingPoint
 from pygan.training.stream_order import StreamOrder
 from pygan.training.trackers import Trackers
 
@@ -47,7 +47,7 @@ class Run:
         processes: Processes,
         storage: Storage,
         lock: RunLock,
-        beginning: Beginning,
+        beginning: StartingPoint,
     ) -> None:
         self.state = RunState(trainer, options, data, processes, storage, beginning.settings)
         self.trainer, self.options, self.data, self.processes = trainer, options, data, processes

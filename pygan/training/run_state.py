@@ -6,13 +6,13 @@ from typing import Any
 
 from pygan.monitor import Monitor
 from pygan.trainer import GANTrainer
+from pygan.training.checkpoint_files import Storage
 from pygan.training.data import Data
-from pygan.training.nonfinite import Watch
+from pygan.training.nonfinite_policy import Watch
 from pygan.training.options import FitOptions
 from pygan.training.processes import Processes
-from pygan.training.sampling import Sampling
-from pygan.training.settings import Settings
-from pygan.training.storage import Storage
+from pygan.training.run_samples import Sampling
+from pygan.training.saved_settings import Settings
 
 __all__ = ["RunState"]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from pygan import datasets, metrics
 from pygan._histogram import kl_from_uniform
 from pygan._stacked_coverage import SURE
-from pygan.training.choices import item_size
+from pygan.training.automatic_settings import item_size
 from pygan.training.config import ConfigError, DataTable
 from pygan.training.drawing import Drawn, ink, scatter
 

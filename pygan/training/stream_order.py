@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from pygan.training.batch_order import derived_seed
 from pygan.training.random_state import isolated
-from pygan.training.sampler import derived_seed
 
 __all__ = ["StreamOrder"]
 

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from pygan.checkpoint import check_plain
+from pygan.training.batch_order import derived_seed, share
 from pygan.training.data import Data, Loaded
 from pygan.training.items import collated, parts_of_batch
 from pygan.training.options import FitOptions
-from pygan.training.sampler import derived_seed, share
 from pygan.training.signals import ignore_signals
 from pygan.training.stream_order import StreamOrder
 

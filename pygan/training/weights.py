@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pygan import _trainer_state as states
 from pygan._parallel import unwrapped
 from pygan.trainer import GANTrainer
-from pygan.training.storage import find_checkpoint, load_run
+from pygan.training.checkpoint_files import find_checkpoint, load_run
 
 __all__ = ["OtherRun", "check_weights"]
 

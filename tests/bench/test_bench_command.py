@@ -13,7 +13,7 @@ import torch
 from helpers import DEVICES
 
 from pygan.__main__ import main
-from pygan.bench import cases, rivals
+from pygan.bench import baselines, cases
 from pygan.bench.machine import BINDING
 from pygan.fused_losses import LOSSES
 
@@ -95,8 +95,8 @@ def test_the_rivals_compute_the_same():
     real, fake = torch.randn(2, 300, dtype=torch.float64)
     for player in ("discriminator", "generator"):
         for loss in LOSSES:
-            ours = rivals.fused(player, loss)(real, fake)
-            for eager in rivals.eager(player, loss).values():
+            ours = baselines.fused(player, loss)(real, fake)
+            for eager in baselines.eager(player, loss).values():
                 torch.testing.assert_close(ours, eager(real, fake))
 
 

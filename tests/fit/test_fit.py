@@ -24,7 +24,7 @@ from torch.utils.data import TensorDataset
 
 import pygan
 from pygan import checkpoint
-from pygan.training.sampler import BatchSampler
+from pygan.training.batch_order import BatchSampler
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ from helpers.fit import FULL, assert_equal, data, metrics, networks, run, same_r
 import pygan
 from pygan import checkpoint
 from pygan.checkpoint import CheckpointError
-from pygan.training.finite import all_finite, broken_parts
-from pygan.training.sampler import BatchSampler
+from pygan.training.batch_order import BatchSampler
+from pygan.training.find_nonfinite import all_finite, broken_parts
 
 NAN = float("nan")
 

@@ -13,7 +13,7 @@ from helpers.fit import data, metrics, networks, run
 import pygan
 from pygan import FitOptions, GANTrainer
 from pygan.trainer import TrainStats
-from pygan.training.documented import argument_texts, field_texts
+from pygan.training.option_texts import argument_texts, field_texts
 
 FIELDS = {field.name: field for field in dataclasses.fields(FitOptions)}
 OF_TRAINER = {

@@ -21,7 +21,7 @@ import pygan
 from pygan import checkpoint
 from pygan.checkpoint import CheckpointError
 from pygan.schedules import Constant
-from pygan.training.preview import image_grid, is_images
+from pygan.training.sample_grids import image_grid, is_images
 
 
 def test_metrics_are_strict_json_whatever_happens(tmp_path):

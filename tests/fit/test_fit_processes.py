@@ -27,8 +27,8 @@ from helpers.fit import (
 
 import pygan
 from pygan import checkpoint
-from pygan.training.finite import broken_parts
-from pygan.training.sampler import BatchSampler
+from pygan.training.batch_order import BatchSampler
+from pygan.training.find_nonfinite import broken_parts
 from pygan.training.sharding import SHARDS_ON_CPU
 
 pytestmark = [

@@ -22,7 +22,7 @@ from pygan import FitOptions, checkpoint, schedules
 from pygan.checkpoint import CheckpointError
 from pygan.penalties import R1, R2
 from pygan.training.keywords import keywords
-from pygan.training.settings import roots, settings
+from pygan.training.saved_settings import roots, settings
 
 BASE = {**FULL, "log_every": 1}
 # What is given in place of it, the setting that is named, and its two values.

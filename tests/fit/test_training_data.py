@@ -14,9 +14,9 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from pygan.training.batch_order import BatchSampler
 from pygan.training.data import Data
-from pygan.training.sampler import BatchSampler
-from pygan.training.sampling import Sampling
+from pygan.training.run_samples import Sampling
 
 
 class Conditional(nn.Linear):
@@ -224,8 +224,8 @@ import sys
 from types import SimpleNamespace
 import torch
 from pygan.training.data import Data
-from pygan.training.sampler import BatchSampler
-from pygan.training.sampling import Sampling
+from pygan.training.batch_order import BatchSampler
+from pygan.training.run_samples import Sampling
 
 class Items(torch.utils.data.Dataset):
     def __len__(self):

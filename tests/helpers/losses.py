@@ -156,7 +156,7 @@ def compare(case, draws, reductions=REDUCTIONS, weights=None):
     dtype = as_list(draws[0])[0].dtype
     upcast = math_type(dtype)
     for reduction in reductions:
-        got, want, rivals = [], [], {"eager": [], "eager in the math's type": []}
+        got, want, baselines = [], [], {"eager": [], "eager in the math's type": []}
         for inputs in draws:
             leaves = [detached(x) for x in inputs]
             results = as_list(case.call(leaves, reduction=reduction, **weighted(weights)))
@@ -165,12 +165,12 @@ def compare(case, draws, reductions=REDUCTIONS, weights=None):
             assert all(g.dtype == dtype for g in grads)
             got.append(([t.detach() for t in results], grads))
             want.append(truth(case, reduction, inputs, weights))
-            for rival, cast in zip(rivals.values(), (dtype, upcast), strict=True):
+            for rival, cast in zip(baselines.values(), (dtype, upcast), strict=True):
                 rival.append(eager_results(case, reduction, inputs, weights, cast))
         for order in (0, 1):
             assert_as_good(
                 [draw[order] for draw in got],
-                {name: [draw[order] for draw in rival] for name, rival in rivals.items()},
+                {name: [draw[order] for draw in rival] for name, rival in baselines.items()},
                 [draw[order] for draw in want],
                 relative=case.is_conditioned(reduction, order, weights),
                 what=f"{case}, {reduction}, order {order}",

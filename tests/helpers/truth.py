@@ -109,11 +109,11 @@ def ulp(values, dtype):
     return np.ldexp(one, np.maximum(exponent, smallest) - 1) * info.eps
 
 
-def assert_as_good(got, rivals, want, *, relative, what):
+def assert_as_good(got, baselines, want, *, relative, what):
     """`got` is at most twice as wrong as each rival, plus one ulp: in the largest absolute error and,
     where the result is well conditioned in every element (`relative`), in the largest error in ulps.
 
-    got, rivals and want are lists over draws of lists of arrays."""
+    got, baselines and want are lists over draws of lists of arrays."""
     dtype = got[0][0].dtype
     unit = [ulp(w, dtype) for draw in want for w in draw]
     truths = [w for draw in want for w in draw]
@@ -127,7 +127,7 @@ def assert_as_good(got, rivals, want, *, relative, what):
 
     own = errors(got)
     scaled = [e / u for e, u in zip(own, unit, strict=True)]
-    for name, rival in rivals.items():
+    for name, rival in baselines.items():
         theirs = errors(rival)
         bound = 2 * worst(theirs) + worst(unit)
         assert worst(own) <= bound, f"{what}: error {worst(own):.3g} > {bound:.3g} ({name})"

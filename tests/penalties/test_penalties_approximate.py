@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 import pygan
-from pygan._replay import check_capture
+from pygan._forward_replay import check_capture
 from pygan.penalties import R1, R2, approximate_r1, approximate_r2, r1
 from pygan.schedules import Constant
 

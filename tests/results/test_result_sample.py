@@ -11,7 +11,7 @@ from helpers.result import command, conditional, read, trained
 import pygan
 from pygan import __main__, checkpoint
 from pygan.result import arguments
-from pygan.training.preview import WIDTH, image_grid
+from pygan.training.sample_grids import WIDTH, image_grid
 
 
 def test_samples_as_arrays(runs, tmp_path, capsys):

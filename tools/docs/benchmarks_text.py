@@ -36,7 +36,7 @@ COLUMNS = """### Columns
   least of all), and ends with the leaves' gradients.
 * **gain**: how many times faster pygan is than the fastest other way. Below 1 it is slower. **†**: pygan's
   time spreads by more than {noisy} % ({marked} of {rows} rows), so the ratio is a rough one.
-* **eager** is the fastest of the expressions in `pygan/bench/rivals.py`; **compiled** is `torch.compile` of it.
+* **eager** is the fastest of the expressions in `pygan/bench/baselines.py`; **compiled** is `torch.compile` of it.
 * **spread**: half the distance of the quartiles. Alternatives take turns in a random order, on buffers that take turns
   too, twice the largest cache where they are large; the rows of an op are measured three times, and the quietest of
   them counts. Each thread has a processor to itself (the command starts itself

@@ -6,7 +6,7 @@ from helpers import raises
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pygan.training.sampler import BatchSampler, derived_seed, share
+from pygan.training.batch_order import BatchSampler, derived_seed, share
 
 sizes = st.integers(1, 60)
 seeds = st.integers(0, 2**64 - 1)

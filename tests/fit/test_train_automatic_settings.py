@@ -10,8 +10,8 @@ from PIL import Image
 from torch import nn
 
 from pygan import __main__, checkpoint
-from pygan.training import choices, config
-from pygan.training.choices import item_size, threads
+from pygan.training import automatic_settings, config
+from pygan.training.automatic_settings import item_size, threads
 from pygan.training.config_tables import DataTable
 from pygan.training.sources import source
 
@@ -48,7 +48,7 @@ def test_more_threads_are_taken_where_they_gain(monkeypatch):
             ({1: 1.0, 2: 0.5, 4: 14.0, 6: 14.0}, 2),
         ):
             monkeypatch.setattr(
-                choices, "_seconds", lambda *_, s=seconds: s[torch.get_num_threads()]
+                automatic_settings, "_seconds", lambda *_, s=seconds: s[torch.get_num_threads()]
             )
             assert threads(G, D, *inputs) == expected and torch.get_num_threads() == 6
         monkeypatch.setenv("OMP_NUM_THREADS", "3")

@@ -14,11 +14,11 @@ from torch import Tensor
 from pygan._trainer_checks import latent_shape
 from pygan.average import EMA
 from pygan.trainer import GANTrainer
+from pygan.training.batch_order import derived_seed
 from pygan.training.data import Data
 from pygan.training.drawing import Drawn, captioned
-from pygan.training.preview import WIDTH, checked_preview, image_grid, is_images
 from pygan.training.random_state import isolated
-from pygan.training.sampler import derived_seed
+from pygan.training.sample_grids import WIDTH, checked_preview, image_grid, is_images
 
 __all__ = ["Sampling"]
 

@@ -12,10 +12,10 @@ import torch
 from pygan.checkpoint import CheckpointError, check_plain
 from pygan.monitor import Monitor
 from pygan.training import callbacks
+from pygan.training.batch_order import derived_seed
 from pygan.training.random_state import random_state, seed_all, set_random_state
 from pygan.training.run_state import RunState
-from pygan.training.sampler import derived_seed
-from pygan.training.settings import roots, told
+from pygan.training.saved_settings import roots, told
 from pygan.training.stream_order import StreamOrder
 
 __all__ = ["capture", "check_savable", "restore"]

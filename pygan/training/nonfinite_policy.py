@@ -11,11 +11,11 @@ from pygan import checkpoint
 from pygan.monitor import nonfinite as diagnosis
 from pygan.monitor.reading import Transfer
 from pygan.trainer import GANTrainer, TrainStats
-from pygan.training.finite import all_finite, broken_parts
+from pygan.training.find_nonfinite import all_finite, broken_parts
 
 if TYPE_CHECKING:
+    from pygan.training.checkpoint_files import Storage
     from pygan.training.processes import Processes
-    from pygan.training.storage import Storage
 
 __all__ = ["POLICIES", "Watch"]
 

@@ -6,18 +6,18 @@ from typing import Any
 
 import torch
 
+from pygan.training.checkpoint_files import Storage
 from pygan.training.lock import RunLock
 from pygan.training.options import FitOptions
 from pygan.training.processes import Processes
-from pygan.training.settings import Settings, changes, told
-from pygan.training.storage import Storage
+from pygan.training.saved_settings import Settings, changes, told
 from pygan.training.trackers import check_initialized
 from pygan.training.weights import OtherRun
 
-__all__ = ["Beginning", "begin"]
+__all__ = ["StartingPoint", "begin"]
 
 
-class Beginning:
+class StartingPoint:
     """Where a run begins.
 
     Attributes:
@@ -39,7 +39,7 @@ class Beginning:
 
 def begin(
     options: FitOptions, settings: Settings, processes: Processes, storage: Storage, lock: RunLock
-) -> Beginning:
+) -> StartingPoint:
     """Find the checkpoint, in the main process, and tell all.
 
     Raises:
@@ -57,7 +57,7 @@ def begin(
         if differ:
             raise ValueError(f"pygan.fit: {told(differ, f'process {rank}')}")
 
-    def find() -> tuple[Beginning, Any]:
+    def find() -> tuple[StartingPoint, Any]:
         check_initialized(processes.accelerator, options.log_with)
         if options.folder.is_dir():
             lock.acquire()
@@ -95,8 +95,8 @@ def begin(
         other = None
         if state is None and options.init_from is not None:
             other = OtherRun(options.init_from)
-        return Beginning({**settings, "seed": seed}, state, changed, other), storage.last
+        return StartingPoint({**settings, "seed": seed}, state, changed, other), storage.last
 
-    beginning: Beginning
+    beginning: StartingPoint
     beginning, storage.last = processes.from_main(find)
     return beginning
