@@ -12,6 +12,7 @@ d_lr = 2e-3                      # where the discriminator's differs
 [train]                          # arguments of pygan.fit and pygan.GANTrainer
 steps = 10_000
 loss = "relativistic"
+ema = "none"                     # None
 [noise]                          # a class of pygan.schedules and its arguments
 schedule = "Cosine"
 start = 0.5
@@ -118,7 +119,7 @@ def as_toml(config: Config) -> str:
     for name, table in tables.items():
         for entry in table if isinstance(table, list) else [table]:
             lines.append(f"[[{name}]]" if isinstance(table, list) else f"[{name}]")
-            lines += [f"{k} = {as_value(v)}" for k, v in entry.items() if v is not None]
+            lines += [f"{k} = {as_value(v)}" for k, v in entry.items() if _is_given(name, v)]
             lines.append("")
     return "\n".join(lines)
 
@@ -130,13 +131,18 @@ def recipes() -> list[str]:
     return sorted(n[:-5] for n in names if n.endswith(".toml") and not n.startswith("images"))
 
 
+def _is_given(table: str, value: Any) -> bool:
+    """None in [train] is what a file said; elsewhere it is the default."""
+    return value is not None or table == "train"
+
+
 def _as_file(tables: Mapping[str, Any]) -> dict[str, Any]:
     """Tables of a checkpoint as a file has them, which cannot say that a value is not given; what else a checkpoint
     tells of a run is left out."""
     known = {field.name: tables[field.name] for field in fields(Config) if field.name in tables}
     for name, table in known.items():
         if isinstance(table, dict):
-            known[name] = {key: value for key, value in table.items() if value is not None}
+            known[name] = {key: value for key, value in table.items() if _is_given(name, value)}
     return known
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from pygan.penalties import Penalty
 from pygan.schedules import Schedule
 from pygan.training.config_objects import named, penalty_of, schedule_of, with_schedules
-from pygan.training.config_train import check_train
+from pygan.training.config_train import check_train, with_none
 from pygan.training.config_values import ConfigError, check_arguments, check_range, shown
 from pygan.training.models import ARCHITECTURES
 
@@ -160,7 +160,7 @@ class Config:
 
 def config_of(tables: dict[str, Any]) -> Config:
     """The configuration that whole tables are, once all in them has been checked."""
-    model, train = tables.get("model", {}), tables.get("train", {})
+    model, train = tables.get("model", {}), with_none(tables.get("train", {}))
     check_train(train)
     arguments = dict(model)
     architecture = named("[model]", "architecture", ARCHITECTURES, arguments)

@@ -15,6 +15,7 @@ from pygan.training.config_objects import with_schedules
 from pygan.training.config_values import (
     ConfigError,
     as_value,
+    can_be_none,
     check_range,
     check_values,
     is_plain,
@@ -23,7 +24,7 @@ from pygan.training.keywords import keywords, split
 from pygan.training.option_texts import argument_texts, field_texts
 from pygan.training.options import FitOptions
 
-__all__ = ["check_train", "train_help", "train_keys"]
+__all__ = ["check_train", "train_help", "train_keys", "with_none"]
 
 # What other tables, the command line or the command say.
 _SET_ELSEWHERE = {"latent", "noise", "out", "resume", "allow_changes", "conditional", "data_keys"}
@@ -53,6 +54,12 @@ def train_help() -> str:
     return "\n".join(
         textwrap.fill(line, 78, subsequent_indent=6 * " ", break_on_hyphens=False) for line in lines
     )
+
+
+def with_none(train: dict[str, Any]) -> dict[str, Any]:
+    """The table with None for "none" where an argument may be None: so a file undoes what a recipe sets."""
+    none = {name for name, parameter in train_keys().items() if can_be_none(parameter)}
+    return {k: None if k in none and v == "none" else v for k, v in train.items()}
 
 
 def check_train(train: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from pygan.schedules import Schedule
 __all__ = [
     "ConfigError",
     "as_value",
+    "can_be_none",
     "check_arguments",
     "check_known",
     "check_plain",
@@ -89,6 +90,10 @@ def check_values(where: str, parameters: Mapping[str, Parameter], given: Mapping
             raise ConfigError(f"{where} must have {name}")
 
 
+def can_be_none(parameter: Parameter) -> bool:
+    return type(None) in _alternatives(parameter.annotation)
+
+
 def is_plain(parameter: Parameter) -> bool:
     """Whether a file can hold a value of it."""
     kinds, entries, has_table = _in_toml(_alternatives(parameter.annotation))
@@ -115,8 +120,8 @@ def _check_kind(where: str, value: Any, types: list[Any]) -> None:
     if isinstance(value, list) and entries:
         for entry in value:
             _check_kind(f"each of {where}", entry, list(entries))
-    elif isinstance(value, dict) and has_table:
-        return  # checked where the schedule is made
+    elif (isinstance(value, dict) and has_table) or (value is None and type(None) in types):
+        return  # a schedule is checked where it is made
     elif (kinds or entries or has_table) and type(value) not in plain:  # exactly: true is no int
         must = [_KINDS[kind][1] for kind in kinds]
         must += ["a list"] * bool(entries) + ["a schedule"] * has_table
@@ -149,7 +154,9 @@ def first_line(error: Exception) -> str:
 
 
 def as_value(value: Any) -> str:
-    """The value as TOML writes it."""
+    """The value as TOML writes it, which has no None."""
+    if value is None:
+        return '"none"'
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k} = {as_value(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
