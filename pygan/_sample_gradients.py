@@ -187,7 +187,8 @@ def gradients_by_sample(logits: Sequence[Any], samples: Sequence[Tensor]) -> lis
         return [None] * len(samples)
     gradients = torch.autograd.grad(sums, samples, create_graph=True, allow_unused=True)
     return [
-        None if g is None else wide(g.reshape(len(x), -1))
+        # A view takes time in the graph too: none for samples that are vectors.
+        None if g is None else wide(g if g.dim() == 2 else g.reshape(len(x), -1))
         for g, x in zip(gradients, samples, strict=True)
     ]
 
@@ -202,6 +203,8 @@ def between(real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
 
 def wide(x: Tensor) -> Tensor:
     """x in at least float32, so that the squares of an fp16 gradient neither underflow nor overflow."""
+    if x.dtype in (torch.float32, torch.float64):
+        return x
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 

@@ -15,7 +15,7 @@ from pygan._sample_gradients import wide
 from pygan._trainer_judge import Turn
 from pygan.fused_losses import LossAndGrad, LossStats
 
-__all__ = ["NONFINITE", "LossFunctions", "Losses", "Result", "combined"]
+__all__ = ["NONFINITE", "LossFunctions", "Losses", "Result", "accumulate", "combined"]
 
 NONFINITE = LossStats._fields.index("nonfinite")
 
@@ -62,8 +62,9 @@ class Result(NamedTuple):
         """
         outputs = [*self.outputs, *terms]
         grads: list[Tensor | None] = [*self.grads, *[None] * len(terms)]
-        if not all(x.requires_grad for x in outputs):
-            raise RuntimeError(NO_GRADIENT.format("the trained parameters"))
+        for x in outputs:
+            if not x.requires_grad:
+                raise RuntimeError(NO_GRADIENT.format("the trained parameters"))
         if weight != 1.0 or scaler is not None:
             weighted = [
                 torch.full_like(x, weight) if g is None else g * weight
@@ -166,6 +167,13 @@ class Losses:
         if isinstance(self.loss, str):
             return stats
         return stats._replace(jsd_bound=torch.full_like(stats.jsd_bound, float("nan")))
+
+
+def accumulate(totals: dict[Any, Tensor], key: Any, weight: float, value: Tensor) -> None:
+    """Adds the value of a micro-batch, of the given weight, to that of the whole batch."""
+    # A leaf is copied, because the optimizer changes it in place.
+    value = weight * value.detach() if weight != 1.0 or value.is_leaf else value.detach()
+    totals[key] = totals[key] + value if key in totals else value
 
 
 def combined(numbers: list[tuple[float, Tensor, LossStats]]) -> tuple[Tensor, LossStats]:

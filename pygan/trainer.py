@@ -38,7 +38,7 @@ from pygan._penalty_base import Penalty, second_derivatives
 from pygan._player import Player
 from pygan._trainer_batches import Batch, Part, Share
 from pygan._trainer_judge import Judge, Sides
-from pygan._trainer_losses import Losses, LossFunctions, Result, combined
+from pygan._trainer_losses import Losses, LossFunctions, Result, accumulate, combined
 from pygan._trainer_samples import Generated, Samples
 from pygan._trainer_stats import Reports, TrainStats
 from pygan._validation import check_int
@@ -430,7 +430,7 @@ class GANTrainer:
             return self._reports.nothing(D.device)
         self._penalty_values()  # resizes the list if penalties were added or removed
         due = [(i, p) for i, p in enumerate(self.penalties) if self.d_updates % p.every == 0]
-        sums: dict[int, Any] = dict.fromkeys((i for i, _ in due), 0.0)
+        values: dict[int, Tensor] = {}
         numbers, graded = [], False
         with G.frozen(), self._placed(batch.share):
             for part in batches.parts_of(batch, self.micro_batches):
@@ -444,8 +444,8 @@ class GANTrainer:
                         for k, (i, penalty) in enumerate(turn.due):
                             count = host_number(self.steps, "step")
                             value = penalty.value(turn.real, turn.fake, turn.probes[k], count)
-                            terms.append(penalty.every * value)
-                            sums[i] = sums[i] + part.weight * value.detach()
+                            terms.append(value if penalty.every == 1 else penalty.every * value)
+                            accumulate(values, i, part.weight, value)
                         if not graded:
                             D.zero_grad()
                         graded = True
@@ -456,8 +456,8 @@ class GANTrainer:
                 numbers.append((part.weight, loss, stats))
             D.update(self.max_grad_norm, self.scaler, self.update_if)
         self.d_updates += 1
-        for i, value in sums.items():
-            self._reports.computed(i, batch.share.weight * value)
+        for i, value in values.items():
+            self._reports.computed(i, value, batch.share)
         return combined(numbers)
 
     def _sides(self, part: Part, made: Generated | None) -> tuple[Sides, Sides]:
@@ -480,7 +480,7 @@ class GANTrainer:
         """Trains on new samples, or on the given `made` ones: (loss, statistics), and the terms."""
         G, D = self._pair.g, self._pair.d
         numbers, fakes = [], []
-        terms: dict[str, Any] = {}
+        terms: dict[str, Tensor] = {}
         with D.frozen(), self._placed(batch.share):
             for part in batches.parts_of(batch, self.micro_batches):
                 with G.no_sync(not part.last):
@@ -496,7 +496,7 @@ class GANTrainer:
                 numbers.append((part.weight, result.loss, result.stats))
                 fakes.append(generated.samples.detach())
                 for name, value in step.terms.items():
-                    terms[name] = terms.get(name, 0.0) + part.weight * value.detach()
+                    accumulate(terms, name, part.weight, value)
             G.update(self.max_grad_norm, self.scaler, self.update_if)
         self.steps += 1
         self._pair.average()
