@@ -67,32 +67,22 @@ def halves(output: Any, n: int) -> tuple[Any, Any]:
 
 
 def logits(
-    output: Any, pick: Callable[[Any], Any] | None, n: int, *, compared: bool
+    output: Any, pick: Callable[[Any], Any] | None, n: int, *, by_sample: bool
 ) -> Tensor | list[Tensor]:
-    """The logits in the discriminator's output for n samples. Logits selected by `pick` need not have one row per
-    sample, unless a penalty compares them sample by sample."""
+    """The logits in the discriminator's output for n samples. `by_sample`: they must have one row per sample."""
     found = output if pick is None else pick(output)
-    listed = (
-        isinstance(found, list) and len(found) > 0 and all(isinstance(x, Tensor) for x in found)
-    )
-    who = "discriminator" if pick is None else "logits"
-    cure = (
-        ""
-        if pick
-        else "; pass logits=, a callable that selects them, such as lambda output: output[0]"
-    )
-    packs = (
-        "" if pick else " (lambda output: output if a logit covers several samples, as in PacGAN)"
-    )
-    if not isinstance(found, Tensor) and not listed:
+    who, cure, packs, where = "logits", "", "", ", if a penalty has sigma"
+    if pick is None:
+        who, where = "discriminator", ""
+        cure = "; pass logits=, a callable that selects them, such as lambda output: output[0]"
+        packs = " (lambda output: output if a logit covers several samples, as in PacGAN)"
+    listed = [found] if isinstance(found, Tensor) else found
+    if not isinstance(listed, list) or not listed or not all(isinstance(x, Tensor) for x in listed):
         raise TypeError(
             f"{_NAME}: {who} must return logits, a tensor or a list of tensors (one per scale), got "
             f"{describe(found)}{cure}"
         )
-    if pick is not None and not compared:
-        return found
-    where = ", if a penalty has sigma" if pick else ""
-    for x in [found] if isinstance(found, Tensor) else found:
+    for x in listed if by_sample else ():
         # squeeze() turns a batch of one into a 0-d tensor.
         if x.shape[:1] != (n,) and not (n == 1 and x.dim() == 0):
             raise ValueError(

@@ -485,7 +485,7 @@ class GANTrainer:
             for part in batches.parts_of(batch, self.micro_batches):
                 with G.no_sync(not part.last):
                     generated = made or self._samples.made_by(G.network, part)
-                step = GeneratorStep(self._judge, D, part, generated, self.steps)
+                step = GeneratorStep(self._judge, part, generated, self.steps)
                 step.terms = terms_of(step, self.generator_terms)
                 result = self._adversarial(step)
                 if part.first:
