@@ -69,7 +69,9 @@ class Judge:
 
     def one(self, samples: Tensor, labels: Any) -> Judged:
         """Runs the discriminator on one side's samples, augmented and with noise, in the generator's step."""
-        inputs = self._noisy(self._augmented(samples))
+        inputs = self._augmented(samples)
+        if self.noise is not None:
+            inputs = self.noise(inputs)
         # The discriminator's parameters get no gradient here, so DistributedDataParallel must not wait for it.
         return Judged(samples, inputs, *self._asked(inputs, labels, reduced=False))
 
@@ -88,15 +90,21 @@ class Judge:
         complete."""
         wanted = {side for _, penalty in due for side in penalty.differentiates}
         leaves = {k: x.detach().requires_grad_() if k in wanted else x for k, x in samples.items()}
-        inputs = {k: self._augmented(x) for k, x in leaves.items()}
+        inputs = leaves
+        if self.augment is not None:
+            inputs = {k: self._augmented(x) for k, x in leaves.items()}
         outputs.inputs(inputs["real"], inputs["fake"], joint=self.joint)
         batch = None
         if self.joint:
-            batch = self._side_by_side(inputs["real"], inputs["fake"])
+            xs = inputs["real"], inputs["fake"]
+            batch = torch.cat(xs) if self.noise is None else self.noise.pair(*xs)
             if due:  # nothing else reads them
                 inputs = dict(zip(inputs, batch.tensor_split(2), strict=True))
-        else:
-            inputs = {k: self._noisy(x) for k, x in inputs.items()}
+        elif self.noise is not None and self.separate:
+            # Two calls, because the first backward pass frees what the graph of a single one keeps.
+            inputs = {k: self.noise(x) for k, x in inputs.items()}
+        elif self.noise is not None:
+            inputs = dict(zip(inputs, self.noise.each(inputs["real"], inputs["fake"]), strict=True))
         sides = {k: Judged(x, inputs[k], None, None) for k, x in leaves.items()}
         if not self.separate:
             passes: list[tuple[str, ...]] = (
@@ -175,7 +183,7 @@ class Judge:
             return
         replay = Replay("GANTrainer", player.bare, player.device, player.draws)
         for pair in zip_longest(*compared):
-            xs = {k: sides[k].inputs if i is None else moved[i] for k, i in zip(names, pair)}
+            xs: Sides = {k: sides[k].inputs if i is None else moved[i] for k, i in zip(names, pair)}
             with replay.again():
                 found = self._ask(xs, labels, reduced=False)
             player.draws = player.draws or replay.draws
@@ -187,12 +195,6 @@ class Judge:
         if self.augment is None:
             return samples
         return outputs.augmented(self.augment, samples, self.noise, self.penalties)
-
-    def _noisy(self, samples: Tensor) -> Tensor:
-        return samples if self.noise is None else self.noise(samples)
-
-    def _side_by_side(self, real: Tensor, fake: Tensor) -> Tensor:
-        return torch.cat([real, fake]) if self.noise is None else self.noise.pair(real, fake)
 
     def _ask(
         self, inputs: Sides, labels: Sides, batch: Tensor | None = None, *, reduced: bool
@@ -219,8 +221,7 @@ class Judge:
             arguments = outputs.arguments("discriminator_inputs", found)
         else:
             arguments = (inputs,) if labels is None else (inputs, labels)
-        with self._player.no_sync(not reduced):
-            return self._player.network(*arguments)
+        return self._player.run(*arguments, reduced=reduced)
 
     def _logits(self, output: Any, n: int) -> Any:
         by_sample = self.logits is None or any(penalty.compares for penalty in self.penalties)

@@ -107,8 +107,7 @@ class Losses:
         real_logits, fake_logits = _scalable(real.logits, scaled), _scalable(fake.logits, scaled)
         result = self._of_both(real_logits, fake_logits)
         assert result.stats is not None
-        judged = [*_listed(real_logits), *_listed(fake_logits)]
-        grads = [*_listed(result.grads[0]), *_listed(result.grads[1])]
+        judged, grads = _listed(real_logits, fake_logits), _listed(*result.grads)
         return Result(result.loss, result.stats, judged, grads)
 
     def numbers(self, real: Judged, fake: Judged) -> tuple[Tensor, LossStats]:
@@ -196,8 +195,8 @@ def _scalable(logits: Any, scaled: bool) -> Any:
     return [_scalable(x, scaled) for x in logits]
 
 
-def _listed(x: Any) -> list[Tensor]:
-    return [x] if isinstance(x, Tensor) else list(x)
+def _listed(*given: Any) -> list[Tensor]:
+    return [x for each in given for x in ([each] if isinstance(each, Tensor) else each)]
 
 
 def _detached(logits: Any) -> Any:

@@ -96,6 +96,8 @@ class Reports:
 
     def resize(self, penalties: int) -> None:
         """Adjust to the current number of penalties, because a trainer's list may change."""
+        if penalties == len(self.penalties):
+            return
         missing = penalties - len(self.penalties)
         self.penalties += [torch.zeros_like(self._none) for _ in range(missing)]
         del self.penalties[penalties:]
@@ -123,10 +125,11 @@ class Reports:
         values += [d.nonfinite, g.nonfinite]
         fields = len(values)
         order = sorted(terms)  # the same in all processes
-        values = self._over_processes([*values, *(terms[name] for name in order)], _COUNTS, share)
+        values = self._over_processes(values + [terms[name] for name in order], _COUNTS, share)
         stats = TrainStats._make([*values[:fields], self._penalty_sum(d_loss.device)])
-        means = dict(zip(order, values[fields:], strict=True))
-        stats.terms = {name: means[name] for name in terms}
+        if terms:
+            means = dict(zip(order, values[fields:], strict=True))
+            stats.terms = {name: means[name] for name in terms}
         return stats
 
     def of_phase(self, part: tuple[Tensor, LossStats], share: Share) -> tuple[Tensor, LossStats]:

@@ -136,10 +136,11 @@ class _ZeroCentered(_Lazy):
             squares = judged.gradient.square()
         else:
             squares = squared_slopes(probe.logits, judged.logits, self.sigma, self.of)
-        gamma, total = self.gamma, squares.sum()
-        factor = scheduled(gamma, step, total) if isinstance(gamma, Schedule) else gamma
         # One factor, because each operation on a 0-d tensor takes as long as on a small batch, and has a derivative.
-        return (0.5 / len(squares) * factor) * total
+        gamma, total, half = self.gamma, squares.sum(), 0.5 / len(squares)
+        if isinstance(gamma, Schedule):
+            return scheduled(gamma, step, total, half) * total
+        return half * gamma * total
 
 
 class R1(_ZeroCentered):
