@@ -163,7 +163,9 @@ class Judge:
             # fully_shard finishes reducing a layer's gradients when the backward pass reaches its first forward pass.
             # It may never reach that of a probe whose gradient is penalized, and the remaining gradients would be lost.
             ask_probes()
-        real, fake, probes = differentiated(penalties, sides["real"], sides["fake"], probes)
+        real, fake = sides["real"], sides["fake"]
+        if due:
+            real, fake, probes = differentiated(penalties, real, fake, probes)
         return Turn(sum(passes, ()), real, fake, due, probes)
 
     def _compare(

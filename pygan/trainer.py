@@ -361,7 +361,7 @@ class GANTrainer:
         self._pair.prepare("capture", self._pair.g, self._pair.d)
         reals = batches.one_per_step(real, self.d_steps)
         for x in reals:
-            self._check_real("capture", x)
+            self._check_convertible("capture", x)
         batches.labels_per_step(labels, real, reals)
         self.release()
         if self._pair.g.device.type != "cuda":
@@ -382,6 +382,7 @@ class GANTrainer:
         """Update the discriminator once, on the batch `real` (N, ...) and N generated samples: (loss, statistics)."""
         self._check_separable("discriminator_step")
         self._pair.prepare("discriminator_step", self._pair.d)
+        checked.batch("discriminator_step", "real", real)
         self._check_judged("discriminator_step", real)
         checked.labels("discriminator_step", labels, len(real))
         share = self._share("discriminator_step", len(real), total)
@@ -415,7 +416,8 @@ class GANTrainer:
                 f"got {type(real).__name__}"
             )
         if real is not None:
-            self._check_real("generator_step", real)
+            checked.batch("generator_step", "real", real)
+            self._check_convertible("generator_step", real)
             if self.micro_batches > 1:  # each part has equally many real and generated samples
                 checked.per_sample("generator_step", "real", real, batch_size)
         checked.labels("generator_step", labels, batch_size)
@@ -623,13 +625,12 @@ class GANTrainer:
                 "True; call step"
             )
 
-    def _check_real(self, verb: str, real: Tensor) -> None:
-        checked.batch(verb, "real", real)
+    def _check_convertible(self, verb: str, real: Tensor) -> None:
         checked.convertible(verb, real, self.noise, self.penalties, self.augment)
 
     def _check_judged(self, verb: str, real: Tensor) -> None:
         """Check the inputs of the discriminator's step again, because anything may have been replaced."""
-        self._check_real(verb, real)
+        self._check_convertible(verb, real)
         norms = self._pair.d.batch_norms
         checked.judging(norms, self.loss, self.penalties, joint=self.joint, separate=self.separate)
         checked.poolable(verb, self.pool, len(real), self.micro_batches)
