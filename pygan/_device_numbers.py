@@ -61,15 +61,16 @@ class DeviceNumbers:
 _standing_in: DeviceNumbers | None = None
 
 
-def scheduled(schedule: Schedule, steps: Any, like: Tensor) -> float | Tensor:
-    """The schedule's value after `steps` iterations: a number, or during capture a tensor of `like`'s dtype.
+def scheduled(schedule: Schedule, steps: Any, like: Tensor, factor: float = 1.0) -> float | Tensor:
+    """`factor` times the schedule's value after `steps` iterations: a number, or during capture a tensor of `like`'s
+    dtype, rounded once.
 
     Raises:
         ValueError: it is negative or not finite.
     """
     if _standing_in is None:
-        return schedule.checked_value(steps)
-    return _standing_in.tensor(schedule).to(like.dtype)
+        return factor * schedule.checked_value(steps)
+    return (factor * _standing_in.tensor(schedule)).to(like.dtype)
 
 
 def host_number(value: int, name: str) -> Any:

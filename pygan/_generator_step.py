@@ -11,7 +11,6 @@ from torch import Tensor
 
 from pygan._device_numbers import host_number, scheduled
 from pygan._penalty_base import Judged
-from pygan._player import Player
 from pygan._sample_gradients import wide
 from pygan._trainer_batches import Part
 from pygan._trainer_judge import Judge
@@ -39,10 +38,8 @@ class GeneratorStep:
         g_loss: for ``adversarial_weight``: the adversarial loss, 0-d, with its graph; None before.
     """
 
-    def __init__(
-        self, judge: Judge, player: Player, part: Part, generated: Generated, steps: int
-    ) -> None:
-        self._judge, self._player = judge, player
+    def __init__(self, judge: Judge, part: Part, generated: Generated, steps: int) -> None:
+        self._judge = judge
         self.output, self.fake = generated
         self.real, self.latent, self.labels = part.real, part.latent, part.labels
         self.steps = host_number(steps, "GeneratorStep.steps")
@@ -75,9 +72,7 @@ class GeneratorStep:
 
     @cached_property
     def judged_fake(self) -> Judged:
-        # The discriminator's parameters get no gradient here, so DistributedDataParallel must not wait for it.
-        with self._player.no_sync():
-            return self._judge.one(self.fake, self.labels)
+        return self._judge.one(self.fake, self.labels)
 
     @cached_property
     def judged_real(self) -> Judged:
@@ -86,7 +81,7 @@ class GeneratorStep:
                 "GANTrainer.generator_step: real must be a batch of real samples if generator_terms reads the "
                 "discriminator's output for them, got None"
             )
-        with self._player.no_sync(), torch.no_grad():
+        with torch.no_grad():
             return self._judge.one(self.real, self.labels)
 
 

@@ -40,11 +40,9 @@ def _without_compile(module: nn.Module) -> nn.Module:
     return inner
 
 
-def without_sync(
-    wrapper: DistributedDataParallel | None, wanted: bool = True
-) -> AbstractContextManager[None]:
-    """Context of a forward pass whose gradients must not be reduced, if `wanted`."""
-    return NOTHING if wrapper is None or not wanted else wrapper.no_sync()
+def without_sync(wrapper: DistributedDataParallel | None) -> AbstractContextManager[None]:
+    """Context of a forward pass whose gradients must not be reduced."""
+    return NOTHING if wrapper is None else wrapper.no_sync()
 
 
 def sync_buffers(wrapper: DistributedDataParallel | None) -> None:

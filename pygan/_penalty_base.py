@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from pygan._parallel import NOTHING, gathered_throughout
 from pygan._sample_gradients import gradients_by_sample
 from pygan.stream import NoiseStream
 
-__all__ = ["NO_GRADIENT", "Judged", "Penalty", "differentiated", "second_derivatives"]
+__all__ = ["NO_GRADIENT", "Judged", "Penalty", "differentiated", "penalized"]
 
 
 class Judged(NamedTuple):
@@ -89,8 +90,9 @@ def differentiated(
         RuntimeError: logits do not depend on their samples.
     """
     judged: list[Judged | None] = [real, fake, *probes]
-    wanted = [any(side in p.differentiates for p in penalties) for side in ("real", "fake")]
-    wanted += ["probe" in p.differentiates for p in penalties]
+    sides = [p.differentiates for p in penalties]
+    wanted = [side in frozenset().union(*sides) for side in ("real", "fake")]
+    wanted += ["probe" in its for its in sides]
     asked = {i: x for i, (x, yes) in enumerate(zip(judged, wanted, strict=True)) if x and yes}
     if asked:
         gradients = gradients_by_sample(
@@ -105,11 +107,17 @@ def differentiated(
     return first, second, others
 
 
+def penalized(penalties: Sequence[Penalty], units: list[Any]) -> AbstractContextManager[None]:
+    """Context of a discriminator's passes for the penalties: keeps its sharded `units` gathered between two backward
+    passes, and explains torch's error for an op without a second derivative, if a penalty needs one."""
+    return _penalized(penalties, units) if penalties else NOTHING
+
+
 @contextmanager
-def second_derivatives(penalties: Sequence[Penalty]) -> Iterator[None]:
-    """Context manager that explains torch's error for an op without a second derivative, if a penalty needs one."""
+def _penalized(penalties: Sequence[Penalty], units: list[Any]) -> Iterator[None]:
     try:
-        yield
+        with gathered_throughout(units):
+            yield
     except RuntimeError as error:
         names = [type(p).__name__ for p in penalties if p.differentiates]
         if not names or not _NO_SECOND.search(str(error)):

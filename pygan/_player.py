@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +13,22 @@ from torch.optim import Optimizer
 from pygan import _parallel as parallel
 
 __all__ = ["Player"]
+
+
+class Frozen:
+    """Context in which the parameters do not require gradients. (A class, because a generator of contextlib takes as
+    long as the flags of ten parameters.)"""
+
+    def __init__(self, parameters: list[nn.Parameter]) -> None:
+        self._thawed = [p for p in parameters if p.requires_grad]
+
+    def __enter__(self) -> None:
+        for p in self._thawed:
+            p.requires_grad = False
+
+    def __exit__(self, *error: object) -> None:
+        for p in self._thawed:
+            p.requires_grad = True
 
 
 class Player:
@@ -32,6 +47,7 @@ class Player:
         batch_norms: its BatchNorm modules.
         units: the modules to which `fully_shard` was applied.
         is_parallel: whether several processes train the network together.
+        is_trainable: whether a parameter required gradients at the last `look`.
         draws: whether the network draws from the device's generator, as dropout does; None if unknown.
     """
 
@@ -49,6 +65,7 @@ class Player:
             TypeError, ValueError: the network is sharded in an unsupported way.
         """
         self.parameters = list(self.network.parameters())
+        self.is_trainable = any(p.requires_grad for p in self.parameters)
         bare = parallel.unwrapped(self.network)
         if bare is not self.bare:
             self.bare, self.draws = bare, None
@@ -67,28 +84,23 @@ class Player:
         return watched
 
     def check_trainable(self, op: str) -> None:
-        if not any(p.requires_grad for p in self.parameters):
+        if not self.is_trainable:
             raise ValueError(f"{op}: {self.name} must have trainable parameters, got none")
 
     @property
     def device(self) -> torch.device:
         return self.parameters[0].device
 
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Context manager in which the parameters do not require gradients."""
-        thawed = [p for p in self.parameters if p.requires_grad]
-        try:
-            for p in thawed:
-                p.requires_grad_(False)
-            yield
-        finally:
-            for p in thawed:
-                p.requires_grad_(True)
+    def frozen(self) -> Frozen:
+        """Context in which the parameters do not require gradients."""
+        return Frozen(self.parameters)
 
-    def no_sync(self, wanted: bool = True) -> AbstractContextManager[None]:
-        """Context of a forward pass whose gradients DistributedDataParallel must not reduce, if `wanted`."""
-        return parallel.without_sync(self._wrapper, wanted)
+    def run(self, *arguments: Any, reduced: bool) -> Any:
+        """Runs the network; DistributedDataParallel reduces the gradients of this pass if they are to be `reduced`."""
+        if reduced or self._wrapper is None:
+            return self.network(*arguments)
+        with self._wrapper.no_sync():
+            return self.network(*arguments)
 
     def sync_buffers(self) -> None:
         """Broadcast the first process's buffers to all processes."""
@@ -97,10 +109,6 @@ class Player:
     def reshard(self) -> None:
         """Free the parameters gathered by forward passes without a backward pass."""
         parallel.reshard(self.units)
-
-    def gathered(self, wanted: bool) -> AbstractContextManager[None]:
-        """Context in which, if `wanted`, a backward pass keeps sharded parameters gathered for another one."""
-        return parallel.gathered_throughout(self.units if wanted else [])
 
     def zero_grad(self) -> None:
         # Like optimizer.zero_grad, without its 20 µs of profiler bookkeeping.

@@ -182,12 +182,16 @@ def gradients_by_sample(logits: Sequence[Any], samples: Sequence[Tensor]) -> lis
     """For each tensor of samples, the gradient of the sum of all logits, (N, elements of a sample), at least float32
     and itself differentiable; None if no logits depend on the samples. Takes one backward pass."""
     listed = [x for each in logits for x in ([each] if isinstance(each, Tensor) else each)]
-    sums = [x.sum() for x in listed if x.requires_grad]
-    if not sums:
+    listed = [x for x in listed if x.requires_grad]
+    if not listed:
         return [None] * len(samples)
-    gradients = torch.autograd.grad(sums, samples, create_graph=True, allow_unused=True)
+    ones = [
+        torch.ones_like(x) for x in listed
+    ]  # the gradient of the sum, which itself is not needed
+    gradients = torch.autograd.grad(listed, samples, ones, create_graph=True, allow_unused=True)
     return [
-        None if g is None else wide(g.reshape(len(x), -1))
+        # A view takes time in the graph too: none for samples that are vectors.
+        None if g is None else wide(g if g.dim() == 2 else g.reshape(len(x), -1))
         for g, x in zip(gradients, samples, strict=True)
     ]
 
@@ -202,6 +206,8 @@ def between(real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
 
 def wide(x: Tensor) -> Tensor:
     """x in at least float32, so that the squares of an fp16 gradient neither underflow nor overflow."""
+    if x.dtype in (torch.float32, torch.float64):
+        return x
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 

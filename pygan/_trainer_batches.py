@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -117,7 +117,7 @@ def share_of(verb: str, n: int, total: int | None, *, is_parallel: bool) -> Shar
         check_int(f"GANTrainer.{verb}", "total", total)
     if is_parallel:
         return Share(*parallel.first_of_share(f"GANTrainer.{verb}", n, total))
-    if total not in (None, n):
+    if total is not None and total != n:
         raise ValueError(
             f"GANTrainer.{verb}: total must be the batch's {n} samples if no network is wrapped or "
             f"sharded for several processes, got {total}"
@@ -125,15 +125,19 @@ def share_of(verb: str, n: int, total: int | None, *, is_parallel: bool) -> Shar
     return Share(None, 1.0, n)
 
 
-def parts_of(batch: Batch, micro_batches: int) -> Iterator[Part]:
+def parts_of(batch: Batch, micro_batches: int) -> Iterable[Part]:
     """The micro-batches of a batch."""
     n, share = batch.n, batch.share
     # The same number of parts in all processes: LeCam reduces over the processes in each part.
     least = n if share.first is None else share.total // torch.distributed.get_world_size()
     parts = max(1, min(micro_batches, least))
     if parts == 1:
-        yield Part(*batch[:4], 1.0, True, True)
-        return
+        return [Part(*batch[:4], 1.0, True, True)]
+    return _split(batch, parts)
+
+
+def _split(batch: Batch, parts: int) -> Iterator[Part]:
+    n = batch.n
     sizes = [n // parts + (i < n % parts) for i in range(parts)]
     for i, size in enumerate(sizes):
         rows = slice(sum(sizes[:i]), sum(sizes[: i + 1]))

@@ -143,6 +143,8 @@ def judging(
     batch_norms: list[_BatchNorm], loss: Any, penalties: list[Penalty], *, joint: Any, separate: Any
 ) -> None:
     """Checks that the discriminator can process real and generated samples jointly, or separately."""
+    if joint is separate is False:  # the usual case, checked in every step
+        return
     for name, value in {"joint": joint, "separate": separate}.items():
         check_bool(_NAME, name, value)
     if joint and separate:
@@ -188,8 +190,10 @@ def pool(value: Any, *, is_parallel: bool) -> None:
 
 def poolable(verb: str, pool: FakePool | None, n: int, micro_batches: int) -> None:
     """Checks that a batch of n samples fits into the pool."""
+    if pool is None:
+        return
     size = -(-n // min(n, micro_batches))
-    if pool is not None and size > pool.size:
+    if size > pool.size:
         raise ValueError(
             f"{_NAME}.{verb}: pool must have a size of at least {size}, the number of samples per call, got {pool!r}"
         )

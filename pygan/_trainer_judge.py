@@ -38,7 +38,7 @@ class Turn:
     def release(self) -> None:
         """Keep only the logits: features are as large as the graph."""
         self.real, self.fake = (
-            x._replace(output=None, gradient=None) for x in (self.real, self.fake)
+            Judged(x.samples, x.inputs, None, x.logits) for x in (self.real, self.fake)
         )
         self.probes = []
 
@@ -68,9 +68,12 @@ class Judge:
         self.discriminator_inputs, self.joint, self.separate = discriminator_inputs, joint, separate
 
     def one(self, samples: Tensor, labels: Any) -> Judged:
-        """Runs the discriminator on one side's samples, augmented and with noise."""
-        inputs = self._noisy(self._augmented(samples))
-        return Judged(samples, inputs, *self._asked(inputs, labels))
+        """Runs the discriminator on one side's samples, augmented and with noise, in the generator's step."""
+        inputs = self._augmented(samples)
+        if self.noise is not None:
+            inputs = self.noise(inputs)
+        # The discriminator's parameters get no gradient here, so DistributedDataParallel must not wait for it.
+        return Judged(samples, inputs, *self._asked(inputs, labels, reduced=False))
 
     def turns(
         self,
@@ -87,14 +90,21 @@ class Judge:
         complete."""
         wanted = {side for _, penalty in due for side in penalty.differentiates}
         leaves = {k: x.detach().requires_grad_() if k in wanted else x for k, x in samples.items()}
-        inputs = {k: self._augmented(x) for k, x in leaves.items()}
+        inputs = leaves
+        if self.augment is not None:
+            inputs = {k: self._augmented(x) for k, x in leaves.items()}
         outputs.inputs(inputs["real"], inputs["fake"], joint=self.joint)
         batch = None
         if self.joint:
-            batch = self._side_by_side(inputs["real"], inputs["fake"])
-            inputs = dict(zip(inputs, batch.tensor_split(2), strict=True))
-        else:
-            inputs = {k: self._noisy(x) for k, x in inputs.items()}
+            xs = inputs["real"], inputs["fake"]
+            batch = torch.cat(xs) if self.noise is None else self.noise.pair(*xs)
+            if due:  # nothing else reads them
+                inputs = dict(zip(inputs, batch.tensor_split(2), strict=True))
+        elif self.noise is not None and self.separate:
+            # Two calls, because the first backward pass frees what the graph of a single one keeps.
+            inputs = {k: self.noise(x) for k, x in inputs.items()}
+        elif self.noise is not None:
+            inputs = dict(zip(inputs, self.noise.each(inputs["real"], inputs["fake"]), strict=True))
         sides = {k: Judged(x, inputs[k], None, None) for k, x in leaves.items()}
         if not self.separate:
             passes: list[tuple[str, ...]] = (
@@ -129,87 +139,92 @@ class Judge:
         """
         sides, player, penalties = dict(sides), self._player, [penalty for _, penalty in due]
         moved = [penalty.probe(sides["real"], sides["fake"], stream) for penalty in penalties]
+        compares = [penalty.compares for penalty in penalties]
         probes: list[Judged | None] = [None] * len(penalties)
-        if any(penalty.compares for penalty in penalties):
+        if any(compares):
             player.sync_buffers()
 
         def ask_probes() -> None:
             for i, x in enumerate(moved):
-                if x is not None and penalties[i].compares is None:
-                    probes[i] = self._ask({"real": x}, labels)["real"]
+                if x is not None and compares[i] is None:
+                    probes[i] = Judged(x, x, *self._asked(x, labels["real"], reduced=False))
 
         for names in passes:
             is_last = names is passes[-1]
-            with player.no_sync():
-                if is_last and not player.units:
-                    ask_probes()
-                compared = [[i for i, p in enumerate(penalties) if p.compares == k] for k in names]
-                replay = self._replay() if any(compared) else None
-                # The side's own pass then starts from the same state as these.
-                for pair in zip_longest(*compared):
-                    xs = {
-                        k: sides[k].inputs if i is None else moved[i] for k, i in zip(names, pair)
-                    }
-                    assert replay is not None
-                    with replay.again():
-                        found = self._ask(xs, labels)
-                    player.draws = player.draws or replay.draws
-                    for k, i in zip(names, pair, strict=True):
-                        if i is not None:
-                            probes[i] = found[k]
-            with player.no_sync(not (last and is_last)):
-                found = self._ask({k: sides[k].inputs for k in names}, labels, batch)
+            if is_last and not player.units:
+                ask_probes()
+            if any(compares):
+                self._compare(names, sides, labels, moved, compares, probes)
+            inputs = {k: sides[k].inputs for k in names}
+            found = self._ask(inputs, labels, batch, reduced=last and is_last)
             for k in names:
-                sides[k] = sides[k]._replace(output=found[k].output, logits=found[k].logits)
+                sides[k] = Judged(sides[k].samples, sides[k].inputs, *found[k])
         if player.units:
             # fully_shard finishes reducing a layer's gradients when the backward pass reaches its first forward pass.
             # It may never reach that of a probe whose gradient is penalized, and the remaining gradients would be lost.
             ask_probes()
-        real, fake, probes = differentiated(penalties, sides["real"], sides["fake"], probes)
+        real, fake = sides["real"], sides["fake"]
+        if due:
+            real, fake, probes = differentiated(penalties, real, fake, probes)
         return Turn(sum(passes, ()), real, fake, due, probes)
 
-    def _replay(self) -> Replay:
+    def _compare(
+        self,
+        names: tuple[str, ...],
+        sides: Sides,
+        labels: Sides,
+        moved: list[Tensor | None],
+        compares: list[str | None],
+        probes: list[Judged | None],
+    ) -> None:
+        """Runs the probes that are compared with these sides, each from the state in which the sides' own pass then
+        starts."""
         player = self._player
-        return Replay("GANTrainer", player.bare, player.device, player.draws)
+        compared = [[i for i, side in enumerate(compares) if side == k] for k in names]
+        if not any(compared):
+            return
+        replay = Replay("GANTrainer", player.bare, player.device, player.draws)
+        for pair in zip_longest(*compared):
+            xs: Sides = {k: sides[k].inputs if i is None else moved[i] for k, i in zip(names, pair)}
+            with replay.again():
+                found = self._ask(xs, labels, reduced=False)
+            player.draws = player.draws or replay.draws
+            for k, i in zip(names, pair, strict=True):
+                if i is not None:
+                    probes[i] = Judged(xs[k], xs[k], *found[k])
 
     def _augmented(self, samples: Tensor) -> Tensor:
         if self.augment is None:
             return samples
         return outputs.augmented(self.augment, samples, self.noise, self.penalties)
 
-    def _noisy(self, samples: Tensor) -> Tensor:
-        return samples if self.noise is None else self.noise(samples)
-
-    def _side_by_side(self, real: Tensor, fake: Tensor) -> Tensor:
-        return torch.cat([real, fake]) if self.noise is None else self.noise.pair(real, fake)
-
-    def _ask(self, inputs: Sides, labels: Sides, batch: Tensor | None = None) -> Sides:
-        """Runs the discriminator on one side, or on both in one batch."""
+    def _ask(
+        self, inputs: Sides, labels: Sides, batch: Tensor | None = None, *, reduced: bool
+    ) -> dict[str, tuple[Any, Any]]:
+        """Runs the discriminator on one side, or on both in one batch: the output and the logits of each."""
         if len(inputs) < 2:
-            return {k: Judged(x, x, *self._asked(x, labels[k])) for k, x in inputs.items()}
+            return {k: self._asked(x, labels[k], reduced=reduced) for k, x in inputs.items()}
         if batch is None:
             batch = torch.cat(list(inputs.values()))
         together = mapped(lambda x, y: torch.cat([x, y]), labels["real"], labels["fake"])
-        output = self._output(batch, together)
-        halves = outputs.halves(output, len(batch) // 2)
-        return {
-            k: Judged(x, x, half, self._logits(half, len(x)))
-            for (k, x), half in zip(inputs.items(), halves, strict=True)
-        }
+        output, n = self._output(batch, together, reduced=reduced), len(batch) // 2
+        halves = outputs.halves(output, n)
+        return {k: (half, self._logits(half, n)) for k, half in zip(inputs, halves, strict=True)}
 
-    def _asked(self, inputs: Tensor, labels: Any) -> tuple[Any, Any]:
+    def _asked(self, inputs: Tensor, labels: Any, *, reduced: bool) -> tuple[Any, Any]:
         """The discriminator's output, and the logits in it."""
-        output = self._output(inputs, labels)
+        output = self._output(inputs, labels, reduced=reduced)
         return output, self._logits(output, len(inputs))
 
-    def _output(self, inputs: Tensor, labels: Any) -> Any:
+    def _output(self, inputs: Tensor, labels: Any, *, reduced: bool) -> Any:
+        """The discriminator's output; `reduced`: DistributedDataParallel reduces the gradients of this pass."""
         if self.discriminator_inputs is not None:
             found = self.discriminator_inputs(inputs, labels)
             arguments = outputs.arguments("discriminator_inputs", found)
         else:
             arguments = (inputs,) if labels is None else (inputs, labels)
-        return self._player.network(*arguments)
+        return self._player.run(*arguments, reduced=reduced)
 
     def _logits(self, output: Any, n: int) -> Any:
-        compared = any(penalty.compares for penalty in self.penalties)
-        return outputs.logits(output, self.logits, n, compared=compared)
+        by_sample = self.logits is None or any(penalty.compares for penalty in self.penalties)
+        return outputs.logits(output, self.logits, n, by_sample=by_sample)

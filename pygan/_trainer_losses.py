@@ -15,7 +15,7 @@ from pygan._sample_gradients import wide
 from pygan._trainer_judge import Turn
 from pygan.fused_losses import LossAndGrad, LossStats
 
-__all__ = ["NONFINITE", "LossFunctions", "Losses", "Result", "combined"]
+__all__ = ["NONFINITE", "LossFunctions", "Losses", "Result", "accumulate", "combined"]
 
 NONFINITE = LossStats._fields.index("nonfinite")
 
@@ -62,8 +62,9 @@ class Result(NamedTuple):
         """
         outputs = [*self.outputs, *terms]
         grads: list[Tensor | None] = [*self.grads, *[None] * len(terms)]
-        if not all(x.requires_grad for x in outputs):
-            raise RuntimeError(NO_GRADIENT.format("the trained parameters"))
+        for x in outputs:
+            if not x.requires_grad:
+                raise RuntimeError(NO_GRADIENT.format("the trained parameters"))
         if weight != 1.0 or scaler is not None:
             weighted = [
                 torch.full_like(x, weight) if g is None else g * weight
@@ -106,8 +107,7 @@ class Losses:
         real_logits, fake_logits = _scalable(real.logits, scaled), _scalable(fake.logits, scaled)
         result = self._of_both(real_logits, fake_logits)
         assert result.stats is not None
-        judged = [*_listed(real_logits), *_listed(fake_logits)]
-        grads = [*_listed(result.grads[0]), *_listed(result.grads[1])]
+        judged, grads = _listed(real_logits, fake_logits), _listed(*result.grads)
         return Result(result.loss, result.stats, judged, grads)
 
     def numbers(self, real: Judged, fake: Judged) -> tuple[Tensor, LossStats]:
@@ -168,6 +168,13 @@ class Losses:
         return stats._replace(jsd_bound=torch.full_like(stats.jsd_bound, float("nan")))
 
 
+def accumulate(totals: dict[Any, Tensor], key: Any, weight: float, value: Tensor) -> None:
+    """Adds the value of a micro-batch, of the given weight, to that of the whole batch."""
+    # A leaf is copied, because the optimizer changes it in place.
+    value = weight * value.detach() if weight != 1.0 or value.is_leaf else value.detach()
+    totals[key] = totals[key] + value if key in totals else value
+
+
 def combined(numbers: list[tuple[float, Tensor, LossStats]]) -> tuple[Tensor, LossStats]:
     """Loss and statistics of the whole batch, from (weight, loss, statistics) of its micro-batches."""
     if len(numbers) == 1:
@@ -188,8 +195,8 @@ def _scalable(logits: Any, scaled: bool) -> Any:
     return [_scalable(x, scaled) for x in logits]
 
 
-def _listed(x: Any) -> list[Tensor]:
-    return [x] if isinstance(x, Tensor) else list(x)
+def _listed(*given: Any) -> list[Tensor]:
+    return [x for each in given for x in ([each] if isinstance(each, Tensor) else each)]
 
 
 def _detached(logits: Any) -> Any:

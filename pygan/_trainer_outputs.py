@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ def samples(output: Any, pick: Callable[[Any], Tensor] | None, n: int) -> Tensor
         raise TypeError(
             f"{_NAME}: {who} must return the samples, a tensor, got {describe(value)}{cure}"
         )
-    if value.dim() == 0 or len(value) != n:
+    if value.dim() == 0 or value.shape[0] != n:
         raise ValueError(
             f"{_NAME}: {who} must return one sample for each of the batch's {n}, got shape {tuple(value.shape)}"
         )
@@ -48,7 +49,7 @@ def arguments(name: str, value: Any) -> Any:
 def halves(output: Any, n: int) -> tuple[Any, Any]:
     """Splits the discriminator's output for n real and n generated samples in one batch."""
 
-    def half(x: Any, first: int) -> Any:
+    def half(first: int, x: Any) -> Any:
         if isinstance(x, (int, float, str)):
             return x
         if not isinstance(x, Tensor):  # an object that may contain tensors of both kinds
@@ -63,38 +64,31 @@ def halves(output: Any, n: int) -> tuple[Any, Any]:
             )
         return x[first : first + n]
 
-    return mapped(lambda x: half(x, 0), output), mapped(lambda x: half(x, n), output)
+    return mapped(partial(half, 0), output), mapped(partial(half, n), output)
 
 
 def logits(
-    output: Any, pick: Callable[[Any], Any] | None, n: int, *, compared: bool
+    output: Any, pick: Callable[[Any], Any] | None, n: int, *, by_sample: bool
 ) -> Tensor | list[Tensor]:
-    """The logits in the discriminator's output for n samples. Logits selected by `pick` need not have one row per
-    sample, unless a penalty compares them sample by sample."""
+    """The logits in the discriminator's output for n samples. `by_sample`: they must have one row per sample."""
     found = output if pick is None else pick(output)
-    listed = (
-        isinstance(found, list) and len(found) > 0 and all(isinstance(x, Tensor) for x in found)
-    )
-    who = "discriminator" if pick is None else "logits"
-    cure = (
-        ""
-        if pick
-        else "; pass logits=, a callable that selects them, such as lambda output: output[0]"
-    )
-    packs = (
-        "" if pick else " (lambda output: output if a logit covers several samples, as in PacGAN)"
-    )
-    if not isinstance(found, Tensor) and not listed:
+    who, cure, packs, where = "logits", "", "", ", if a penalty has sigma"
+    if pick is None:
+        who, where = "discriminator", ""
+        cure = "; pass logits=, a callable that selects them, such as lambda output: output[0]"
+        packs = " (lambda output: output if a logit covers several samples, as in PacGAN)"
+    if isinstance(found, Tensor):
+        listed = [found]
+    elif isinstance(found, list) and found and all(isinstance(x, Tensor) for x in found):
+        listed = found
+    else:
         raise TypeError(
             f"{_NAME}: {who} must return logits, a tensor or a list of tensors (one per scale), got "
             f"{describe(found)}{cure}"
         )
-    if pick is not None and not compared:
-        return found
-    where = ", if a penalty has sigma" if pick else ""
-    for x in [found] if isinstance(found, Tensor) else found:
+    for x in listed if by_sample else ():
         # squeeze() turns a batch of one into a 0-d tensor.
-        if x.shape[:1] != (n,) and not (n == 1 and x.dim() == 0):
+        if (x.shape[0] if x.dim() else 1) != n:
             raise ValueError(
                 f"{_NAME}: {who} must return logits whose first dimension is the batch's, {n}{where}, got shape "
                 f"{tuple(x.shape)}{cure}{packs}"

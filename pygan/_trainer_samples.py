@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pygan import _trainer_checks as checked
 from pygan import _trainer_outputs as outputs
@@ -48,32 +48,34 @@ class Samples:
         self.latent, self.generator_inputs = latent, generator_inputs
         self.generated, self.stream = generated, stream
 
-    def batch(self, n: int, real: Tensor | None, labels: Any, share: Share) -> Batch:
-        """Real samples and labels with the latents of n samples."""
-        return Batch(n, real, self._latents(n, share), labels, share)
+    def batches(
+        self, count: int, n: int, real: Tensor | None, labels: Any, share: Share
+    ) -> list[Batch]:
+        """Real samples and labels, `count` times, each time with new latents of n samples."""
+        return [Batch(n, real, z, labels, share) for z in self._latents(count, n, share)]
 
-    def _latents(self, n: int, share: Share) -> Tensor | None:
+    def _latents(self, count: int, n: int, share: Share) -> Sequence[Tensor | None]:
         if self.latent is None:
-            return None
+            return [None] * count
         if callable(self.latent):
             # Every process draws the whole batch, so that identically seeded processes draw what one process would.
-            latent = self.latent(share.total)
+            drawn = [checked.latents(self.latent(share.total), share.total) for _ in range(count)]
             first = share.first or 0
-            return checked.latents(latent, share.total)[first : first + n]
+            return [latent[first : first + n] for latent in drawn]
         like = self._player.parameters[0]
         shape = checked.latent_shape(self.latent)
-        zeros = torch.zeros(n, *shape, dtype=like.dtype, device=like.device)
+        zeros = torch.zeros(count, n, *shape, dtype=like.dtype, device=like.device).unbind()
         if self.stream.device != like.device:
             self.stream.to(like.device)
         with placed([self.stream], share):
             return instance_noise(zeros, 1.0, stream=self.stream, out=zeros)
 
-    def made_by(self, network: nn.Module, batch: Batch | Part) -> Generated:
+    def made_by(self, generate: Callable[..., Any], batch: Batch | Part) -> Generated:
         """Runs the generator, or its average, on latents and labels."""
         try:
-            output = network(*self._inputs(batch.latent, batch.labels))
+            output = generate(*self._inputs(batch.latent, batch.labels))
         except (RuntimeError, ValueError) as error:
-            explained = outputs.latent_error(error, network, self.latent, batch.n)
+            explained = outputs.latent_error(error, self._player.bare, self.latent, batch.n)
             if explained is error:
                 raise
             raise explained from error
@@ -82,4 +84,4 @@ class Samples:
     def _inputs(self, latent: Tensor | None, labels: Any) -> tuple[Any, ...]:
         if self.generator_inputs is not None:
             return outputs.arguments("generator_inputs", self.generator_inputs(latent, labels))
-        return tuple(x for x in (latent, labels) if x is not None)
+        return tuple([x for x in (latent, labels) if x is not None])

@@ -92,17 +92,19 @@ class Reports:
     def __init__(self, penalties: int, device: torch.device) -> None:
         self._none = torch.zeros((), device=device)
         self.penalties = [torch.zeros_like(self._none) for _ in range(penalties)]
-        self._fresh: dict[int, Tensor] = {}
+        self._fresh: dict[int, tuple[Tensor, float]] = {}
 
     def resize(self, penalties: int) -> None:
         """Adjust to the current number of penalties, because a trainer's list may change."""
+        if penalties == len(self.penalties):
+            return
         missing = penalties - len(self.penalties)
         self.penalties += [torch.zeros_like(self._none) for _ in range(missing)]
         del self.penalties[penalties:]
 
-    def computed(self, index: int, value: Tensor) -> None:
-        """Record a penalty's value on this process's share."""
-        self._fresh[index] = value
+    def computed(self, index: int, value: Tensor, share: Share) -> None:
+        """Record a penalty's value on this process's share of a batch."""
+        self._fresh[index] = value, share.weight
 
     def nothing(self, device: torch.device) -> tuple[Tensor, LossStats]:
         """Loss and statistics before adversarial training starts: zeros."""
@@ -123,10 +125,11 @@ class Reports:
         values += [d.nonfinite, g.nonfinite]
         fields = len(values)
         order = sorted(terms)  # the same in all processes
-        values = self._over_processes([*values, *(terms[name] for name in order)], _COUNTS, share)
+        values = self._over_processes(values + [terms[name] for name in order], _COUNTS, share)
         stats = TrainStats._make([*values[:fields], self._penalty_sum(d_loss.device)])
-        means = dict(zip(order, values[fields:], strict=True))
-        stats.terms = {name: means[name] for name in terms}
+        if terms:
+            means = dict(zip(order, values[fields:], strict=True))
+            stats.terms = {name: means[name] for name in terms}
         return stats
 
     def of_phase(self, part: tuple[Tensor, LossStats], share: Share) -> tuple[Tensor, LossStats]:
@@ -139,14 +142,14 @@ class Reports:
 
     def _over_processes(self, values: list[Tensor], counts: set[int], share: Share) -> list[Tensor]:
         """Means over the processes, or sums for the indices in `counts`; also reduces the new penalty values."""
-        fresh = list(self._fresh.items())
-        computed = [value for _, value in fresh]
+        computed = [value for value, _ in self._fresh.values()]
         if share.first is not None:
             world = torch.distributed.get_world_size()
             factors = [1.0 if i in counts else share.weight / world for i in range(len(values))]
-            reduced = parallel.summed([*values, *computed], factors + [1.0 / world] * len(fresh))
+            factors += [weight / world for _, weight in self._fresh.values()]
+            reduced = parallel.summed([*values, *computed], factors)
             values, computed = reduced[: len(values)], reduced[len(values) :]
-        for (i, _), value in zip(fresh, computed, strict=True):
+        for i, value in zip(self._fresh, computed, strict=True):
             self.penalties[i] = value
         self._fresh.clear()
         return values

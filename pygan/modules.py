@@ -99,12 +99,31 @@ class InstanceNoise(nn.Module):
         Raises:
             TypeError, ValueError, RuntimeError: as for a call, and as for :func:`pygan.instance_noise_pair`.
         """
-        if self.training and isinstance(real, Tensor) and real.device.type != "meta":
-            stream = self._ready(real)
-            sigma = self.schedule.draw(real, stream)
-            if sigma.dim() == 0:  # one value per sample would cover only the real ones
-                return instance_noise_pair(real, fake, sigma, stream=stream)
-        return torch.cat([self(real), self(fake)])
+        sigma = self._sigma_of_both(real)
+        if sigma is None:
+            return torch.cat([self(real), self(fake)])
+        return instance_noise_pair(real, fake, sigma, stream=self._stream)
+
+    def each(self, real: Tensor, fake: Tensor) -> list[Tensor]:
+        """``[self(real), self(fake)]``, with a single launch if both or neither of them require grad.
+
+        Raises:
+            TypeError, RuntimeError, ValueError, NotImplementedError: as for a call.
+        """
+        alike = all(isinstance(x, Tensor) for x in (real, fake))
+        # Otherwise both results would require grad.
+        alike = alike and real.requires_grad == fake.requires_grad
+        sigma = self._sigma_of_both(real) if alike else None
+        if sigma is None:
+            return [self(real), self(fake)]
+        return instance_noise([real, fake], sigma, stream=self._stream)
+
+    def _sigma_of_both(self, real: Tensor) -> Tensor | None:
+        """The standard deviation for one call on real and fake samples; None if that takes a call for each."""
+        if not self.training or not isinstance(real, Tensor) or real.device.type == "meta":
+            return None
+        sigma = self.schedule.draw(real, self._ready(real))
+        return sigma if sigma.dim() == 0 else None  # one value per sample would cover the real ones
 
     def _ready(self, x: Tensor) -> NoiseStream:
         """The stream, ready for a call on x."""

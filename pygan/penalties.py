@@ -133,11 +133,14 @@ class _ZeroCentered(_Lazy):
         judged = real if self.side == "real" else fake
         if probe is None or self.sigma is None:
             assert judged.gradient is not None
-            squares = judged.gradient.square().sum(1)
+            squares = judged.gradient.square()
         else:
             squares = squared_slopes(probe.logits, judged.logits, self.sigma, self.of)
-        gamma, mean = self.gamma, squares.mean()
-        return 0.5 * (scheduled(gamma, step, mean) if isinstance(gamma, Schedule) else gamma) * mean
+        # One factor, because each operation on a 0-d tensor takes as long as on a small batch, and has a derivative.
+        gamma, total, half = self.gamma, squares.sum(), 0.5 / len(squares)
+        if isinstance(gamma, Schedule):
+            return scheduled(gamma, step, total, half) * total
+        return half * gamma * total
 
 
 class R1(_ZeroCentered):

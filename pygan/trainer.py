@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +35,11 @@ from pygan._generator_step import (
     terms_of,
 )
 from pygan._pair import Pair
-from pygan._penalty_base import Penalty, second_derivatives
+from pygan._penalty_base import Penalty, penalized
 from pygan._player import Player
 from pygan._trainer_batches import Batch, Part, Share
 from pygan._trainer_judge import Judge, Sides
-from pygan._trainer_losses import Losses, LossFunctions, Result, combined
+from pygan._trainer_losses import Losses, LossFunctions, Result, accumulate, combined
 from pygan._trainer_samples import Generated, Samples
 from pygan._trainer_stats import Reports, TrainStats
 from pygan._validation import check_int
@@ -309,16 +310,20 @@ class GANTrainer:
         all_labels = batches.labels_per_step(labels, real, reals)
         totals = batches.totals_per_step(total, self.d_steps)
         shares = [self._share("step", len(x), t) for x, t in zip(reals, totals, strict=True)]
+        counts = [1] * self.d_steps
+        if not self.reuse_fakes:
+            counts[-1] = 2  # latents for the generator's step too
         # All latents first, so that a callable with a wrong batch size is caught before any training.
         rounds = [
-            self._batch("step", len(x), x, y, share)
-            for x, y, share in zip(reals, all_labels, shares, strict=True)
+            batch
+            for count, x, y, share in zip(counts, reals, all_labels, shares, strict=True)
+            for batch in self._batches("step", len(x), x, y, share, count)
         ]
         last, made = rounds[-1], None
         if self.reuse_fakes:
             made = self._samples.made_by(self.generator, last)
         else:
-            last = self._batch("step", last.n, last.real, last.labels, last.share)
+            del rounds[-1]
         for batch in rounds:
             of_d = self._train_discriminator(batch, made)
         of_g, terms = self._train_generator(last, made)
@@ -356,7 +361,7 @@ class GANTrainer:
         self._pair.prepare("capture", self._pair.g, self._pair.d)
         reals = batches.one_per_step(real, self.d_steps)
         for x in reals:
-            self._check_real("capture", x)
+            self._check_convertible("capture", x)
         batches.labels_per_step(labels, real, reals)
         self.release()
         if self._pair.g.device.type != "cuda":
@@ -377,10 +382,11 @@ class GANTrainer:
         """Update the discriminator once, on the batch `real` (N, ...) and N generated samples: (loss, statistics)."""
         self._check_separable("discriminator_step")
         self._pair.prepare("discriminator_step", self._pair.d)
+        checked.batch("discriminator_step", "real", real)
         self._check_judged("discriminator_step", real)
         checked.labels("discriminator_step", labels, len(real))
         share = self._share("discriminator_step", len(real), total)
-        batch = self._batch("discriminator_step", len(real), real, labels, share)
+        (batch,) = self._batches("discriminator_step", len(real), real, labels, share)
         return self._reports.of_phase(self._train_discriminator(batch), share)
 
     def generator_step(
@@ -410,12 +416,13 @@ class GANTrainer:
                 f"got {type(real).__name__}"
             )
         if real is not None:
-            self._check_real("generator_step", real)
+            checked.batch("generator_step", "real", real)
+            self._check_convertible("generator_step", real)
             if self.micro_batches > 1:  # each part has equally many real and generated samples
                 checked.per_sample("generator_step", "real", real, batch_size)
         checked.labels("generator_step", labels, batch_size)
         share = self._share("generator_step", batch_size, total)
-        batch = self._batch("generator_step", batch_size, real, labels, share)
+        (batch,) = self._batches("generator_step", batch_size, real, labels, share)
         of_g, _ = self._train_generator(batch)
         return self._reports.of_phase(of_g, share)
 
@@ -430,12 +437,12 @@ class GANTrainer:
             return self._reports.nothing(D.device)
         self._penalty_values()  # resizes the list if penalties were added or removed
         due = [(i, p) for i, p in enumerate(self.penalties) if self.d_updates % p.every == 0]
-        sums: dict[int, Any] = dict.fromkeys((i for i, _ in due), 0.0)
+        values: dict[int, Tensor] = {}
         numbers, graded = [], False
         with G.frozen(), self._placed(batch.share):
             for part in batches.parts_of(batch, self.micro_batches):
                 samples, labels = self._sides(part, made)
-                with D.gathered(bool(due)), second_derivatives([p for _, p in due]):
+                with penalized([p for _, p in due], D.units):
                     turns = self._judge.turns(samples, labels, due, self.stream, last=part.last)
                     for turn in turns:
                         # Before the penalties, some of which have a state: an error here must leave it unchanged.
@@ -444,8 +451,8 @@ class GANTrainer:
                         for k, (i, penalty) in enumerate(turn.due):
                             count = host_number(self.steps, "step")
                             value = penalty.value(turn.real, turn.fake, turn.probes[k], count)
-                            terms.append(penalty.every * value)
-                            sums[i] = sums[i] + part.weight * value.detach()
+                            terms.append(value if penalty.every == 1 else penalty.every * value)
+                            accumulate(values, i, part.weight, value)
                         if not graded:
                             D.zero_grad()
                         graded = True
@@ -456,8 +463,8 @@ class GANTrainer:
                 numbers.append((part.weight, loss, stats))
             D.update(self.max_grad_norm, self.scaler, self.update_if)
         self.d_updates += 1
-        for i, value in sums.items():
-            self._reports.computed(i, batch.share.weight * value)
+        for i, value in values.items():
+            self._reports.computed(i, value, batch.share)
         return combined(numbers)
 
     def _sides(self, part: Part, made: Generated | None) -> tuple[Sides, Sides]:
@@ -480,12 +487,12 @@ class GANTrainer:
         """Trains on new samples, or on the given `made` ones: (loss, statistics), and the terms."""
         G, D = self._pair.g, self._pair.d
         numbers, fakes = [], []
-        terms: dict[str, Any] = {}
+        terms: dict[str, Tensor] = {}
         with D.frozen(), self._placed(batch.share):
             for part in batches.parts_of(batch, self.micro_batches):
-                with G.no_sync(not part.last):
-                    generated = made or self._samples.made_by(G.network, part)
-                step = GeneratorStep(self._judge, D, part, generated, self.steps)
+                generate = partial(G.run, reduced=part.last)
+                generated = made or self._samples.made_by(generate, part)
+                step = GeneratorStep(self._judge, part, generated, self.steps)
                 step.terms = terms_of(step, self.generator_terms)
                 result = self._adversarial(step)
                 if part.first:
@@ -496,7 +503,7 @@ class GANTrainer:
                 numbers.append((part.weight, result.loss, result.stats))
                 fakes.append(generated.samples.detach())
                 for name, value in step.terms.items():
-                    terms[name] = terms.get(name, 0.0) + part.weight * value.detach()
+                    accumulate(terms, name, part.weight, value)
             G.update(self.max_grad_norm, self.scaler, self.update_if)
         self.steps += 1
         self._pair.average()
@@ -542,7 +549,7 @@ class GANTrainer:
         self._pair.look()
         share = self._share("sample", n, None)
         if latent is None:
-            batch = self._batch("sample", n, None, labels, share)
+            (batch,) = self._batches("sample", n, None, labels, share)
         else:
             batch = Batch(n, None, latent, labels, share)
         network = self._pair.g.bare if self.ema is None else self.ema.module
@@ -618,29 +625,32 @@ class GANTrainer:
                 "True; call step"
             )
 
-    def _check_real(self, verb: str, real: Tensor) -> None:
-        checked.batch(verb, "real", real)
+    def _check_convertible(self, verb: str, real: Tensor) -> None:
         checked.convertible(verb, real, self.noise, self.penalties, self.augment)
 
     def _check_judged(self, verb: str, real: Tensor) -> None:
         """Check the inputs of the discriminator's step again, because anything may have been replaced."""
-        self._check_real(verb, real)
+        self._check_convertible(verb, real)
         norms = self._pair.d.batch_norms
         checked.judging(norms, self.loss, self.penalties, joint=self.joint, separate=self.separate)
         checked.poolable(verb, self.pool, len(real), self.micro_batches)
 
-    def _batch(self, verb: str, n: int, real: Tensor | None, labels: Any, share: Share) -> Batch:
-        """A batch with newly drawn latents."""
+    def _batches(
+        self, verb: str, n: int, real: Tensor | None, labels: Any, share: Share, count: int = 1
+    ) -> list[Batch]:
+        """A batch `count` times, each time with newly drawn latents."""
         if self.latent is None and labels is None:
             raise ValueError(
                 f"GANTrainer.{verb}: labels must be given for latent=None, because they are the generator's only "
                 "input, got None"
             )
-        return self._samples.batch(n, real, labels, share)
+        return self._samples.batches(count, n, real, labels, share)
 
     def _share(self, verb: str, n: int, total: int | None) -> Share:
         return batches.share_of(verb, n, total, is_parallel=self._pair.is_parallel)
 
     def _placed(self, share: Share) -> AbstractContextManager[None]:
+        if share.first is None:
+            return parallel.NOTHING
         streams = [self.stream, *([] if self.noise is None else [self.noise.stream])]
         return batches.placed(streams, share)

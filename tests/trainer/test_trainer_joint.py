@@ -265,18 +265,29 @@ def test_joint_batches_with_batch_norm_are_refused(norm):
 def test_a_pair_of_the_noise_module_is_two_calls():
     """Also with a standard deviation for each sample."""
     for schedule in (Constant(0.5), DiffusionMixture(9, noise_std=0.5)):
-        modules = [pygan.InstanceNoise(schedule, seed=3) for _ in range(2)]
+        modules = [pygan.InstanceNoise(schedule, seed=3) for _ in range(3)]
         for dtypes in ((torch.float32,) * 2, (torch.float16, torch.float32)):
             real, fake = (
                 torch.randn(n, 3).to(dtype) for n, dtype in zip((4, 5), dtypes, strict=True)
             )
-            single = torch.cat([modules[0](real), modules[0](fake)])
+            singles = [modules[0](real), modules[0](fake)]
+            assert_same(modules[2].each(real, fake), singles)
+            single = torch.cat(singles)
             pair = modules[1].pair(real, fake)
             assert_same(pair, single) if dtypes[0] == dtypes[1] else None
             assert pair.dtype == single.dtype
-            assert modules[0].stream.step == modules[1].stream.step
-        modules[1].eval()
+            assert len({noise.stream.step for noise in modules}) == 1
+        for noise in modules:
+            noise.eval()
         assert_same(modules[1].pair(real, fake), torch.cat([real, fake]))
+        assert modules[2].each(real, fake)[0] is real
+
+
+def test_noise_of_each_side_requires_grad_where_the_side_does():
+    noise = pygan.InstanceNoise(Constant(0.5), seed=3)
+    for flags in ([True, False], [False, True], [True, True], [False, False]):
+        sides = [torch.randn(4, 3, requires_grad=flag) for flag in flags]
+        assert [x.requires_grad for x in noise.each(*sides)] == flags
 
 
 def unread(**reads):
