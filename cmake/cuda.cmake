@@ -16,7 +16,7 @@ endforeach()
 # pip's build isolation brings another CMake each time, each build would start from nothing.
 file(GLOB pygan_cuda_headers CONFIGURE_DEPENDS csrc/cuda/*.h csrc/cuda/*.cuh csrc/math/*.h)
 
-foreach(name IN ITEMS gan_loss gan_loss_pointwise features instance_noise)
+foreach(name IN ITEMS loss_sums loss_pointwise features noise)
   set(source "${CMAKE_SOURCE_DIR}/csrc/cuda/${name}.cu")
   set(object "${CMAKE_BINARY_DIR}/cuda/${name}.o")
   add_custom_command(

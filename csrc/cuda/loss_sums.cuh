@@ -1,5 +1,5 @@
 // The GAN loss kernels: sums over several tensors of logits in one launch, and what the pointwise
-// kernels (gan_loss_pointwise.cuh) share with them.
+// kernels (loss_pointwise.cuh) share with them.
 //
 // Work is cut into tiles of 8,192 logits, 32 a thread, numbered through all pieces. Which thread
 // adds which logit depends on the tile alone, never on alignment, device or timing: same bits every

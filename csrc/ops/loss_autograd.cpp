@@ -17,7 +17,7 @@
 #include <torch/csrc/autograd/functions/utils.h>
 
 #include "ops/autograd_node.h"
-#include "ops/gan_loss.h"
+#include "ops/loss.h"
 
 namespace pygan::ops {
 namespace {

@@ -1,7 +1,7 @@
 // The pointwise kernels of the GAN losses: the gradient, and the terms with their derivatives.
 #pragma once
 
-#include "cuda/gan_loss.cuh"
+#include "cuda/loss_sums.cuh"
 
 namespace pygan::cuda {
 

@@ -8,9 +8,9 @@
 #include <algorithm>
 
 #include "cpu/blocks.h"
-#include "cpu/forms.h"
 #include "cpu/isa.h"
-#include "cpu/statistic_lanes.h"
+#include "cpu/loss_forms.h"
+#include "cpu/loss_statistics.h"
 
 namespace pygan::cpu::PYGAN_CPU_ISA {
 namespace {

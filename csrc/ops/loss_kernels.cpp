@@ -1,8 +1,7 @@
 // The gan_loss ops: allocation, and the launches on the three backends (CPU, CUDA, meta).
-#include "ops/gan_loss.h"
-
 #include "cpu/kernels.h"
 #include "ops/chunks.h"
+#include "ops/loss.h"
 
 namespace pygan::ops {
 namespace {
