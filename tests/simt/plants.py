@@ -32,7 +32,7 @@ class Report:
     messages: tuple[str, ...]
 
 
-REDUCE, LOSS, NOISE = "cuda/reduce.cuh", "cuda/loss_sums.cuh", "cuda/noise.cuh"
+REDUCE, LOSS, NOISE = "cuda/reduce.cuh", "cuda/loss_tiles.cuh", "cuda/noise.cuh"
 FEATURES = "cuda/features.cuh"
 
 PATCHES = [
@@ -226,10 +226,10 @@ LOSS_ASAN = Report("loss", "asan", ("ERROR: AddressSanitizer: ", "vector.cuh"))
 NOISE_ASAN = Report("noise", "asan", ("ERROR: AddressSanitizer: ", "cuda/noise.cuh"))
 
 REPORTS: dict[str, list[Report]] = {
-    "loss_tail_out_of_bounds": [_asan("loss", "loss_sums.cuh")],
+    "loss_tail_out_of_bounds": [_asan("loss", "loss_tiles.cuh")],
     "noise_tail_out_of_bounds": [NOISE_ASAN],
     "loss_tail_guard_missing": [LOSS_ASAN],
-    "loss_logit_guard_missing": [_asan("loss", "loss_sums.cuh")],
+    "loss_logit_guard_missing": [_asan("loss", "loss_tiles.cuh")],
     "noise_head_guard_missing": [NOISE_ASAN],
     "noise_tail_guard_missing": [NOISE_ASAN],
     "noise_first_tile_guard_missing": [
@@ -275,7 +275,7 @@ REPORTS: dict[str, list[Report]] = {
     "noise_sigma_of_another_sample": [Report("noise", "plain", ("noise: wrong element",))],
     "noise_scale_of_another_group": [Report("noise", "plain", ("noise: wrong element",))],
     "noise_step_of_another_piece": [Report("noise", "plain", ("noise: wrong element",))],
-    "loss_index_overflow": [Report("loss", "asan", ("signed integer overflow", "loss_sums.cuh"))],
+    "loss_index_overflow": [Report("loss", "asan", ("signed integer overflow", "loss_tiles.cuh"))],
     "noise_index_overflow": [
         Report("noise", "asan", ("signed integer overflow", "cuda/noise.cuh"))
     ],
