@@ -45,7 +45,7 @@ help:
 	@echo 'make lint       ruff, clang-format and mypy'
 	@echo 'make format     let ruff and clang-format change the files'
 	@echo 'make docs       the documentation site, in build/site'
-	@echo 'make gallery    run the gallery again: numbers, pages and pictures, into docs/gallery (12 minutes)'
+	@echo 'make gallery    run the gallery again: numbers, pages and pictures, into docs/gallery (17 minutes)'
 	@echo 'make gpu-check  on a machine with a GPU: checks, tests, compute-sanitizer, benchmarks; results in gpu-report/'
 	@echo 'make build      only set up and build; make clean removes what was built'
 

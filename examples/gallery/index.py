@@ -18,6 +18,7 @@ ORDER = (
     "stuck_at_log2",
     "dirac",
     "mode_collapse",
+    "handwritten",
     "animation",
 )
 HEAD = """# Gallery
