@@ -16,9 +16,14 @@ endif()
 
 # torch's headers take ten seconds to read, most of these files two or three to compile, so files of a kind are one
 # translation unit (CMake writes it): a third of the time that each by itself takes.
-set(pygan_checks features_checks loss_checks noise_checks noise_meta schemas)
-set(pygan_kernels cuda_bridge features_kernels loss_kernels noise_kernels)
-set(pygan_autograd features_autograd loss_autograd noise_autograd)
+set(pygan_checks schemas)
+set(pygan_kernels cuda_bridge loss_plan)
+set(pygan_autograd "")
+foreach(family IN ITEMS loss noise features)
+  list(APPEND pygan_checks ${family}_checks ${family}_meta)
+  list(APPEND pygan_kernels ${family}_kernels)
+  list(APPEND pygan_autograd ${family}_autograd)
+endforeach()
 foreach(kind IN ITEMS autograd kernels checks)
   list(TRANSFORM pygan_${kind} REPLACE "(.+)" "csrc/ops/\\1.cpp" OUTPUT_VARIABLE sources)
   set_source_files_properties(${sources} PROPERTIES UNITY_GROUP ${kind})

@@ -1,5 +1,6 @@
-// Short loops over a block of logits, which all forms of loss share: conversion in and out,
-// exponentials, sums. Internal to the files that are compiled once per instruction set.
+// How the kernels of losses and of feature matching go through an array: in blocks, which consist
+// of strips with an element for each lane of a sum. Internal to the files that are compiled once
+// per instruction set.
 #pragma once
 
 #include <algorithm>
@@ -17,8 +18,8 @@ using Lanes = double[kStrip];
 // 0.76 with a logarithm each.
 constexpr int kBlock = 16 * kStrip;
 
-// The math-typed logits [0, count), then zeros to the end of the strip: the logits themselves where
-// nothing has to be converted or filled up, else in `buffer`.
+// The elements [0, count) in the math type, then zeros to the end of the strip: the array itself
+// where nothing has to be converted or filled up, else `buffer`.
 template <class T, class M>
 const M* converted(const T* logits, int64_t count, M* buffer) {
   if constexpr (std::is_same_v<T, M>) {

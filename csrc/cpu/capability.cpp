@@ -27,7 +27,7 @@ PYGAN_DECLARE_ISA(avx512)
 #endif
 
 // The functions that fill a table are compiled for its instruction set too, so a table is made only
-// where the machine has been asked.
+// if the machine supports it.
 const Kernels* kernels_of(const std::string& capability) {
   if (capability == "baseline") {
     static const Kernels table = baseline::table();

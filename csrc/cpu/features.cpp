@@ -10,7 +10,7 @@
 namespace pygan::cpu::PYGAN_CPU_ISA {
 namespace {
 
-// The gradient of what is not relative, whose multiplier is known before the sums are.
+// The gradient, unless relative: then the multiplier is known only after the sums.
 template <class T, Distance distance>
 void gradient_of_block(const FeatureMap& map, const math_t<T>* f, const math_t<T>* r, T* out,
                        int64_t count) {
@@ -39,8 +39,8 @@ void sums_of_range(const FeatureMap& map, int64_t begin, int64_t end, double* su
   for (int64_t i = begin; i < end; i += kBlock) {
     const int64_t count = std::min<int64_t>(kBlock, end - i);
     const M *f = converted(fake + i, count, fakes), *r = converted(real + i, count, reals);
-    // The values of a block are added in the math type before they join the fp64 ones: a fraction
-    // of the conversions, which took longer than the memory.
+    // A block is summed in the math type before it is added to the fp64 lanes: a fraction of the
+    // conversions, which took longer than reading the memory.
     alignas(64) M distances[kStrip] = {}, sizes[kStrip] = {};
     for (int64_t strip = 0; strip < count; strip += kStrip) {
 #pragma GCC ivdep

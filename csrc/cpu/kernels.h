@@ -5,8 +5,8 @@
 //   k.instance_noise(piece, options, begin, end);      // any thread may do any part of the work
 //
 // The bits of the results do not depend on the table chosen, on the number of threads, or on how
-// the work is cut: noise is a function of the element's index, and sums
-// are cut into chunks of a fixed size (ops/chunks.h).
+// the work is divided: noise is a function of the element's index, and sums are taken over chunks
+// of a fixed size (ops/chunks.h).
 #pragma once
 
 #include <string>
@@ -43,9 +43,9 @@ struct Kernels {
 // it or the machine cannot run it.
 const Kernels* kernels_of(const std::string& capability);
 
-// What runs: the fastest that the machine can, or what PYGAN_CPU_CAPABILITY asks for (decided at
-// the first use), or what use() was last given. Both throw std::runtime_error where it cannot be
-// had.
+// What runs: the fastest that the machine supports, or what PYGAN_CPU_CAPABILITY asks for (decided
+// at the first use), or what use() was last given. Both throw std::runtime_error if that
+// instruction set is unavailable.
 std::string capability();
 const Kernels& kernels();
 void use(const std::string& capability);

@@ -1,10 +1,10 @@
 // The GAN losses on the CPU: sums over logits, and pointwise derivatives. Compiled once per
-// instruction set; the compiler vectorises the loops over strips of 64 logits.
+// instruction set; the compiler vectorizes the loops over strips of 64 logits.
 //
 // A block of logits goes through short loops over arrays in the first-level cache: to the math
-// type, exp(-|x|), values and derivatives. Short ones, because a loop over everything at once is
+// type, exp(-|x|), values and derivatives. They are short because a loop over everything at once is
 // one long chain of dependent instructions, of which few iterations fit into a core's scheduler
-// (docs/decisions.md, "Short loops").
+// (docs/decisions.md, "Loop fission on the CPU").
 #include <algorithm>
 
 #include "cpu/isa.h"
@@ -14,7 +14,7 @@
 namespace pygan::cpu::PYGAN_CPU_ISA {
 namespace {
 
-// What the form sees of a block, but for the sign: logits - other - center, and the logits as they
+// The form's input for a block, but for the sign: logits - other - center; and the logits as they
 // are.
 template <class T>
 struct FormInput {
@@ -74,7 +74,7 @@ void sums_of_range(const LossPiece& piece, const LossOptions& o, int64_t begin, 
     input.load(i, count);
     const M* x = input.x;
     if (form.exponential) exponentials(x, u, count);
-    // The values of whole strips, and of what is left.
+    // Whole strips, and what is left of the block.
     const int64_t whole = count / kStrip * kStrip, rest = count - whole;
     if (grad != nullptr || wants_slopes) {
       M* g = grad == nullptr ? v : destination(grad + i, count, v);
@@ -98,7 +98,8 @@ void sums_of_range(const LossPiece& piece, const LossOptions& o, int64_t begin, 
       add_to_lanes(lanes, rest_of, rest);
     }
     if constexpr (all) {
-      // Otherwise a second exponential a logit, of what the loss itself does not look at.
+      // What follows would take a second exponential a logit, of numbers that the loss does not
+      // use.
       if (o.slopes_alone) continue;
       if (aim != 0 && o.bounds_jsd) {
         form.values(x, u, v, count, sign, M(0), M(1));
@@ -170,8 +171,8 @@ void pointwise_range(const LossPiece& piece, const LossOptions& o, int64_t begin
   }
 }
 
-// The last pass of relativistic_average over gradients that the second one left without the share
-// that comes through the mean.
+// The last pass of relativistic_average: subtracts from the gradients what comes through the mean,
+// which the second pass left out.
 template <class M>
 void shift_range(const LossPiece& piece, const LossOptions& o, int64_t begin, int64_t end) {
   auto* out = static_cast<M*>(piece.out);

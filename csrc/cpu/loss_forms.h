@@ -1,7 +1,7 @@
-// A form of loss as loops over a block of logits: values, derivatives, sums. Each instantiated for
-// what it depends on (form, math type, smoothing), not for every combination with what is around
-// it: that took about four times as long to compile. Internal to the files that are compiled once
-// per instruction set.
+// A form of loss as loops over a block of logits: values, derivatives, sums. Each is instantiated
+// only for what it depends on (form, math type, smoothing), not for every combination with its
+// callers: that took about four times as long to compile. Internal to the files that are compiled
+// once per instruction set.
 #pragma once
 
 #include "cpu/loss_blocks.h"
@@ -9,7 +9,7 @@
 namespace pygan::cpu::PYGAN_CPU_ISA {
 namespace {
 
-// What is asked for beside value and gradient: also q, and also the sum of the first derivatives.
+// What is computed beside value and gradient: q, or q and the sum of the first derivatives.
 enum Wants : int { kNoMore, kQ, kSlopes };
 
 // A form for one math type, at t = sign * x; u and q are as in losses.h.
@@ -22,7 +22,8 @@ struct FormFunctions {
   void (*derivatives[2])(const M* x, const M* q, M* v, int64_t count, M sign, M aim, M factor);
   // lanes += the values at x[0..count), whole strips and at most a block of them.
   void (*add_strips)(const M* x, const M* u, int64_t count, Lanes& lanes, M sign, M aim);
-  // The same, and g[k] = factor * first derivative: the divider works beside the rest. By Wants.
+  // The same, and g[k] = factor * first derivative: divisions overlap with the rest. Indexed by
+  // Wants.
   void (*add_strips_with_grad[3])(const M* x, const M* u, int64_t count, Lanes& lanes, M sign,
                                   M aim, M factor, M* g, M* q, Lanes& slopes);
 };
@@ -40,8 +41,8 @@ void form_derivatives(const M* x, const M* q, M* v, int64_t count, M sign, M aim
   });
 }
 
-// What the lanes of a block add up in the math type, before they join the fp64 ones: a fraction of
-// the conversions, and of the logarithms. plain: aim is 0.
+// The sums of a block, lane by lane in the math type, before they are added to the fp64 lanes: a
+// fraction of the conversions, and of the logarithms. plain: aim is 0.
 template <class F, class M, bool plain>
 struct BlockSum {
   alignas(64) M base[kStrip] = {}, product[kStrip] = {};

@@ -12,13 +12,14 @@ namespace {
 // The sums of logits themselves.
 struct StatisticLanes {
   alignas(64) double logit[kStrip] = {}, square[kStrip] = {}, probability[kStrip] = {};
-  // How many are decided for real, and for fake times 2^16: of a chunk, 128 in a lane.
+  // How many logits are decided for real, plus 2^16 times those for fake: a lane has 128 of a
+  // chunk.
   alignas(64) int32_t signs[kStrip] = {};
   int64_t nonfinite = 0;
 
-  // q of x, whose distances to the pivot are squared. A logit is decided by input[k] > undecided,
-  // where input is x itself or what the form is given for it. Inlined, because the compiler cannot know that the
-  // sums are not among the logits otherwise.
+  // q of x, whose distances to the pivot are squared. A logit is decided for real if input[k] >
+  // undecided, where input is x or what the form is given for it. Inlined, because the compiler
+  // cannot know that the sums are not among the logits otherwise.
   template <class M>
   PYGAN_HD void add(const M* x, const M* q, const M* input, M undecided, M pivot, int64_t count) {
     // By the sign of x, which takes fewer instructions: most losses.
@@ -59,7 +60,8 @@ struct StatisticLanes {
     alignas(64) double before[kStrip];
     std::copy(square, square + kStrip, before);
     add_group<1, false>(x_rest, q_rest, input_rest, undecided, pivot);
-    std::copy(before + (count - i), before + kStrip, square + (count - i));  // of no logits
+    // The lanes without a logit.
+    std::copy(before + (count - i), before + kStrip, square + (count - i));
   }
 
   // kParts logits a lane are added in the math type before they join the fp64 ones (16: 0.10 ns a

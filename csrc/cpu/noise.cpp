@@ -1,10 +1,9 @@
-// Instance noise on the CPU. Compiled once per instruction set; the compiler vectorises the loops.
+// Instance noise on the CPU. Compiled once per instruction set; the compiler vectorizes the loops.
 //
 // Work goes in blocks of 32 counters = 128 elements: the words, then the logarithms, the normals
-// and the elements, each a branch-free loop over arrays that stay in the first-level cache; short
-// ones, because a core looks only so far ahead for instructions that do not wait for each other.
-// And three blocks are under way, each at another stage, so that what comes next never waits for
-// what came before.
+// and the elements, each a branch-free loop over arrays that stay in the first-level cache; they
+// are short because a core looks only so far ahead for independent instructions. Three blocks are
+// in flight, each at another stage, so that no stage waits for the one before it.
 #include <algorithm>
 
 #include "cpu/isa.h"
@@ -17,16 +16,15 @@ constexpr int kCounters = 32;
 constexpr int kBlock = 4 * kCounters;
 constexpr int kLag = 2;  // blocks from the words to the normals
 
-// The blocks under way, each in its place of a ring.
+// The blocks in flight, each in its place of a ring.
 struct Stages {
   alignas(64) uint32_t w[4][4][kCounters] = {};
   alignas(64) float squared[4][2][kCounters] = {};
 };
 
-// Begins block `index` of some, whose first counter is given, and ends the one kLag before it:
-// z[i] for its kBlock elements. The words come last: the order in which the compiler finds the
-// stages decides how it mixes their instructions (words first: 120 cycles for 64 normals, last:
-// 115).
+// Starts block `index`, whose first counter is given, and finishes the one kLag before it: z[i] for
+// its kBlock elements. The words come last: the order of the stages in the source decides how the
+// compiler interleaves their instructions (words first: 120 cycles for 64 normals, last: 115).
 PYGAN_HD void next_block(Stages& stages, uint64_t index, uint64_t counter, uint64_t step,
                          const WordKeys& keys, float* z) {
   const auto& older = stages.w[(index + 2) % 4];
@@ -48,17 +46,17 @@ PYGAN_HD void next_block(Stages& stages, uint64_t index, uint64_t counter, uint6
   philox_words(counter, step, keys, stages.w[index % 4]);
 }
 
-// Where it is not the one loop that has to be fast: there is one of each such loop for each pair of
-// types.
+// For the calls outside the loop that has to be fast: inlined, they would be compiled for each pair
+// of types.
 __attribute__((noinline)) void next_block_apart(Stages& stages, uint64_t index, uint64_t counter,
                                                 uint64_t step, const WordKeys& keys, float* z) {
   next_block(stages, index, counter, step, keys, z);
 }
 
 // Calls part(i, count, z) or whole(i, z) for runs of at most (exactly) kBlock elements that cover
-// [begin, end); z[k] belongs to element i + k. part() returns the element up to which whole() will
-// do, which has no branch: with it the loop is one run of instructions to the compiler, which mixes
-// them. Blocks lie on multiples of kBlock in the stream, not in the tensor.
+// [begin, end); z[k] belongs to element i + k. part() returns the element up to which whole() may
+// be called, which has no branch: so the compiler can interleave the instructions of the loop.
+// Blocks lie on multiples of kBlock in the stream, not in the tensor.
 template <class Whole, class Part>
 void for_each_block(int64_t begin, int64_t end, uint64_t offset, uint64_t seed, uint64_t step,
                     Whole&& whole, Part&& part) {
@@ -72,16 +70,16 @@ void for_each_block(int64_t begin, int64_t end, uint64_t offset, uint64_t seed, 
   for (; index < kLag; ++index) {
     next_block_apart(stages, index, first + index * kCounters, step, keys, z);
   }
-  int64_t calm = begin;
+  int64_t uniform_end = begin;
   for (int64_t i = begin - skipped; i < end; i += kBlock, ++index) {
-    for (; i + kBlock <= calm; i += kBlock, ++index) {
+    for (; i + kBlock <= uniform_end; i += kBlock, ++index) {
       next_block(stages, index, first + index * kCounters, step, keys, z);
       whole(i, z);
     }
     if (i >= end) return;
     next_block_apart(stages, index, first + index * kCounters, step, keys, z);
     const int64_t from = std::max(i, begin), to = std::min(i + kBlock, end);
-    calm = std::min(part(from, to - from, z + (from - i)), end);
+    uniform_end = std::min(part(from, to - from, z + (from - i)), end);
   }
 }
 

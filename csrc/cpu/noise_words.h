@@ -61,7 +61,7 @@ PYGAN_HD void store(uint32_t* to, Lanes a) {
 
 #if defined(__AVX2__)
 // Four registers advance together: a round is a chain of 7 cycles, in which they use the
-// multipliers for 12; what else the generator does fills the gaps (noise.cpp).
+// multipliers for 12; the other stages fill the gaps (noise.cpp).
 inline constexpr int kPairs = 2;
 struct Words {
   Lanes v[2 * kPairs];  // even and odd counters in turn
@@ -84,8 +84,8 @@ struct Products {
     for (int k = 0; k < 2 * kPairs; ++k) product.high.v[k] = upper_half(all.v[k]);
     return product;
   }
-  // The upper halves of the odd ones are in their places: ordering the words after the last round's
-  // exclusive or, where both halves were brought down, took 4 instructions more for 16 counters.
+  // The upper halves of the odd counters are already in place. Shifting both down, and ordering the
+  // words after the last round's exclusive or, took 4 instructions more for 16 counters.
   PYGAN_HD operator Product<OrderedWords>() const {
     Product<OrderedWords> product{{}, all};
     for (int k = 0; k < kPairs; ++k) {
@@ -108,7 +108,8 @@ PYGAN_HD W exclusive_or(W a, const W& b, Lanes key) {
 }
 
 // The keys of the rounds as vectors in memory, where loading one costs nothing beside the
-// arithmetic; made from a scalar they take the port that multiplies. In both halves of a lane.
+// arithmetic; broadcast from a scalar, they would take the port that multiplies. In both halves of
+// a lane.
 class WordKeys {
  public:
   explicit WordKeys(PhiloxKey key) {

@@ -14,8 +14,8 @@ namespace pygan::cuda {
 inline constexpr int kFeaturesPerThread = 32;
 inline constexpr int kFeatureTile = kThreads * kFeaturesPerThread;
 
-// Vectors of each map that a thread has in flight: 64 bytes. Of signs, a word for a
-// vector, all of a tile.
+// Vectors of each map that a thread has in flight: 64 bytes. Of signs, one word for each vector of
+// the tile.
 inline constexpr int kMapVectors = 4;
 template <class T>
 inline constexpr int kSignVectors = kFeaturesPerThread * sizeof(T) / 16;
@@ -39,7 +39,7 @@ __host__ __device__ inline unsigned blocks_of(const FeatureMap& map, unsigned bl
   return tiles < blocks ? static_cast<unsigned>(tiles) : blocks;
 }
 
-// What a launch of so many blocks is told.
+// The kernel's argument for a launch of so many blocks.
 inline FeatureLaunch describe(const FeatureMap* maps, int count, const FeatureOptions& options,
                               unsigned blocks) {
   FeatureLaunch launch{};
@@ -57,10 +57,10 @@ inline FeatureLaunch describe(const FeatureMap* maps, int count, const FeatureOp
   return launch;
 }
 
-// A tile of a map as a thread takes it: kVector neighboring elements at a time, load(i) of kAtOnce
-// groups before the first use(i, loaded), so that enough bytes are in flight. (Written out,
-// because int8_t may alias anything, and the compiler keeps loads behind stores of it.) Only where
-// not all of the tile is there, or aligned, it goes element by element, by single(i).
+// A thread's part of a tile: kVector neighboring elements at a time, load(i) of kAtOnce groups
+// before the first use(i, loaded), so that enough bytes are in flight. (Written out, because int8_t
+// may alias anything, and the compiler keeps loads behind stores of it.) A tile that is incomplete
+// or not aligned goes element by element, by single(i).
 template <int kVector, int kAtOnce, class L, class U, class S>
 __device__ __forceinline__ void for_each_group(int64_t n, int64_t tile, bool is_aligned, L&& load,
                                                U&& use, S&& single) {
@@ -178,7 +178,7 @@ __device__ __forceinline__ void finish_features(const FeatureLaunch& a, const Fe
   }
 }
 
-// With 64 registers a thread the vectors in flight do not fit; conversions and a second sum take
+// The vectors in flight do not fit into 64 registers a thread; conversions and a second sum take
 // some more.
 template <class T, bool relative = false>
 inline constexpr int kFeatureMinBlocks = sizeof(T) == 8               ? 1

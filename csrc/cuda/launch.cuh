@@ -1,8 +1,7 @@
 // How kernels are launched, and the two words of CUDA that a host compiler cannot parse.
 //
-//   PYGAN_SHARED(double, partial, 8);                        // instead of __shared__ double
-//   partial[8] launch(kernel<T>, blocks, threads, stream, args...);     // instead of
-//   kernel<<<...>>>(args...)
+//   PYGAN_SHARED(double, partial, 8);                     // __shared__ double partial[8];
+//   launch(kernel<T>, blocks, threads, stream, args...);  // kernel<T><<<blocks, ...>>>(args...);
 //
 // With PYGAN_SIMT the tests' emulator supplies both, and everything else that kernels use, so that
 // the very same kernels and launchers run under g++, with its sanitizers, on a machine without a

@@ -1,5 +1,5 @@
-// Launcher of the pointwise kernels: the gradient, and the terms with their derivatives. Apart from
-// the sums because of the time to compile: 6 s an architecture, and 11 for those.
+// Launcher of the pointwise kernels: the gradient, and the terms with their derivatives. A file
+// apart from the sums, for the time to compile: 6 s an architecture, and 11 for the sums.
 #include <algorithm>
 
 #include "cuda/loss_pointwise.cuh"

@@ -8,7 +8,7 @@ namespace pygan::cuda {
 
 inline constexpr int kPartialsPerThread = (kMaxBlocks + kThreads - 1) / kThreads;
 
-// u is exp(-|x|). The logit is decided by input > undecided.
+// u is exp(-|x|). The logit is decided for real if input > undecided.
 template <class M>
 __device__ __forceinline__ void add_statistics(M (&sums)[kSums], M x, M u, M input, M undecided,
                                                M pivot) {
@@ -60,7 +60,7 @@ __device__ __forceinline__ void add_loss(double (&totals)[kColumns], const LossO
             if constexpr (kWithStatistics) {
               if constexpr (!plain) sums[kSumPlain] += plain_base<F>(input);
               if constexpr (paired == Paired::never) {
-                // What is compared with nothing is seen as it is, or mirrored: the same |x|.
+                // What is compared with nothing is x itself, or mirrored: the same |x|.
                 add_statistics(sums, x, alone ? u : exp_minus_abs(x),
                                alone ? x : form_input.mirror * input,
                                alone ? static_cast<M>(options.undecided) : M(0), pivot);
@@ -127,8 +127,8 @@ __device__ __forceinline__ void add_logits(double (&totals)[kTotals], const Loss
       });
 }
 
-// Leaves this block's share of a piece's sum, which its threads have in totals[0], in global
-// memory, and takes it from the totals. `shared` is [kWarps].
+// Moves this block's share of a piece's sum from its threads' totals[0] to global memory. `shared`
+// is [kWarps].
 template <int kColumns>
 __device__ __forceinline__ void leave_part(double (&totals)[kColumns], double* to, double* shared) {
   const double sum[1] = {totals[0]};
@@ -138,7 +138,7 @@ __device__ __forceinline__ void leave_part(double (&totals)[kColumns], double* t
   __syncthreads();  // before shared is written again
 }
 
-// For all threads of the last block: the loss of each piece from what the blocks left, and in
+// For all threads of the last block: the loss of each piece from what the blocks wrote, and in
 // shared[0] the loss of all. `sums` is shared, [kMaxPieces].
 template <class M>
 __device__ __forceinline__ void finish_parts(const LossLaunch& a, const LossScratch& scratch,

@@ -26,7 +26,7 @@ __host__ __device__ inline int64_t tiles_of(const LossPiece& piece) {
   return (piece.n + kTile - 1) / kTile;
 }
 
-// What a launch of so many blocks is told.
+// The kernel's argument for a launch of so many blocks.
 inline LossLaunch describe(const LossPiece* pieces, int count, const LossOptions& options,
                            unsigned blocks) {
   LossLaunch launch{};
@@ -41,9 +41,9 @@ inline LossLaunch describe(const LossPiece* pieces, int count, const LossOptions
   return launch;
 }
 
-// What the form sees of logits that are compared with `center`: mirror (x - y - center), x - y
-// being the difference to what a logit is paired with. (mirror is 1 or -1, so this is rounded like
-// that.)
+// The form's input: mirror (x - y - center), where y is the logit that x is paired with, and center
+// the mean that it is compared with. (mirror is 1 or -1, so the fma is rounded like this
+// expression.)
 template <class M>
 struct FormInput {
   M mirror, offset;
@@ -83,16 +83,16 @@ __device__ __forceinline__ void with_target(const LossPiece& piece, F&& f) {
   });
 }
 
-// Whether logits are paired with others: known at compile time where both cases are told apart.
+// Whether logits are paired with others, where that is known at compile time.
 enum class Paired { maybe, never, always };
 
-// Calls f(x - y, x, y) for each of this thread's logits x, y being what it is paired with (0 where
-// there is none), and end_of_tile() after each tile. Stores what f returns: into out, as Out, and
-// minus that into other_out; nothing for an Out of void.
+// Calls f(x - y, x, y) for each of this thread's logits x, y being the one it is paired with (0
+// where there is none), and end_of_tile() after each tile. Stores what f returns to out, as Out,
+// and its negative to other_out; nothing if Out is void.
 //
-// kVectors vectors, of one tensor or of two, are loaded before the first is worked on, so that
-// there are enough bytes on the way. Only where not all of a tile is there, or not all of it is
-// aligned, it goes logit by logit: the same logits for a thread in the same order.
+// kVectors vectors, of one tensor or of two, are loaded before the first is used, so that enough
+// bytes are in flight. A tile that is incomplete or not aligned goes logit by logit, each thread
+// taking the same logits in the same order.
 template <class T, class Out, int kVectors, Paired known, class F, class E>
 __device__ __forceinline__ void for_each_logit(const LossPiece& piece, const Tiles& tiles, F&& f,
                                                E&& end_of_tile) {
@@ -175,8 +175,7 @@ __device__ __forceinline__ void for_each_logit(const LossPiece& piece, const Til
   }
 }
 
-// What is done beside the loss itself: gradients are stored, and with statistics the logits are
-// summed up as well.
+// What is done beside the loss itself: `grads` stores gradients, `statistics` also sums the logits.
 enum class With { nothing, grads, statistics };
 
 // Vectors that are loaded together: 64 bytes a thread, less where gradients or statistics take the

@@ -1,9 +1,9 @@
-// The instance-noise kernels. A thread makes groups of G neighbouring elements, G a multiple of 4:
+// The instance-noise kernels. A thread makes groups of G neighboring elements, G a multiple of 4:
 // whole Philox counters, and 16 bytes of output (or more). Groups lie on multiples of G in the
 // stream; where the tensor does not begin on one, the first group is a partial one.
 //
 // Two groups at a time (but for fp64) share the generator's key schedule and the loop's own
-// instructions, and are twice the bytes on the way (sm_90: 38 instructions an element in fp32, see
+// instructions, and put twice the bytes in flight (sm_90: 38 instructions an element in fp32, see
 // tests/ops/test_machine_code.py).
 #pragma once
 
@@ -53,8 +53,9 @@ __global__ void __launch_bounds__(kThreads, kNoiseMinBlocks<In, Out>)
   constexpr int64_t kTile = kNoiseTile<Out>;
   const auto seed = static_cast<uint64_t>(a.options.state[0]);
   const auto state_step = static_cast<uint64_t>(a.options.state[1]);
-  // Every block has read the step before it counts itself, so the last one may change it. At once,
-  // not after the work: then no block has to wait for its count before another takes its place.
+  // Every block has read the step before it counts itself, so the last one may change it. It does
+  // so at once, not after the work, where each block would wait for its count before another could
+  // take its place.
   if (a.advance != nullptr) {
     __syncthreads();
     if (threadIdx.x == 0 && arrives_last(a.slot)) {
@@ -121,7 +122,7 @@ __global__ void __launch_bounds__(kThreads, kNoiseMinBlocks<In, Out>)
           uniform = uniform && first + G <= (sample[u] + 1) * piece.sample_size.value;
           sigma[u] = load_factor<M>(a.options.sigma, piece.first_sample + sample[u]);
         }
-        // Asked once for all groups: their sigmas alone take no longer than without this.
+        // One branch for all groups: where only sigmas differ, this takes no time.
         if constexpr (!has_one_sample) {
           if (a.options.scale.data != nullptr) {
 #pragma unroll

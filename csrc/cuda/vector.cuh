@@ -1,4 +1,4 @@
-// Moving N neighbouring elements between memory and registers, in 16-byte pieces where the address
+// Moving N neighboring elements between memory and registers, in 16-byte pieces where the address
 // allows it.
 #pragma once
 
@@ -42,7 +42,7 @@ __device__ __forceinline__ void to_math(math_t<T> (&to)[N], const Vector<T, N>& 
   }
 }
 
-// The 16-byte stores are spelt out: nvcc 13 splits a plain vector store and merges the parts with
+// The 16-byte stores are spelled out: nvcc 13 splits a plain vector store and merges the parts with
 // the stores of the tail (seen in the machine code of sm_75 to sm_90).
 template <class T, int N>
 __device__ __forceinline__ void store(T* p, const Vector<T, N>& from) {

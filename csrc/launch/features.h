@@ -11,7 +11,7 @@ struct FeatureMap {
   const void* fake;  // [n]
   const void* real;  // [n]
   int8_t* signs;     // [n] of d, or null: what the gradient of l1 needs to know of it
-  void* out;  // [n]: the gradient, for what makes one; the sums on the CPU, of what is not relative
+  void* out;  // [n]: the gradient, or null. On the CPU the sums write it too, unless relative
   int64_t n;
   double weight;
   int64_t index;  // among all maps of the loss
@@ -26,8 +26,8 @@ struct FeatureOptions {
 // Elements that are summed into one fp64 partial, at most.
 inline constexpr int64_t kFeatureChunk = 1 << 13;
 
-// Where the results of one loss go. Several launches may follow each other: the last one adds up
-// what all of them left in `weighted`.
+// Where the results of a loss go. It may take several launches: the last one adds up what all of
+// them wrote to `weighted`.
 struct FeatureOutputs {
   void* loss;         // [1] of the loss's type: fp64 if `wide`, else fp32
   void* values;       // [all] of that type

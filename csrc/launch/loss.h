@@ -1,5 +1,5 @@
-// What the kernels of the GAN losses are given: tensors of logits, options, and where the results go;
-// and what every kernel derives from these.
+// What the kernels of the GAN losses are given: tensors of logits, options, and where the results
+// go; and what every kernel derives from these.
 //
 // relativistic_average takes two passes: a logit is compared with the mean of the other kind, so
 // the first sums the logits, and the second the terms; it also sums their slopes s, which the
@@ -32,7 +32,7 @@ struct LossPiece {
 // Numbers that relativistic_average keeps per pair of tensors (math type): [kMeans].
 enum MeanOf { kMeanReal, kMeanFake, kSlopeReal, kSlopeFake, kMeans };
 
-// What sums() is after.
+// What the sums kernel computes.
 enum class Sums : int {
   // The loss, and the gradients where the pieces have an out; with means, without what goes through
   // them (shift_of).
@@ -42,19 +42,19 @@ enum class Sums : int {
 
 struct LossOptions {
   Dtype dtype;        // of the logits: float32, float64, float16, bfloat16
-  bool bounds_jsd;    // of the loss, see there
+  bool bounds_jsd;    // Loss::bounds_jsd()
   bool statistics;    // also sum up the logits themselves
   bool slopes_alone;  // of the statistics only kSumSlope is read
   double undecided;   // the logit that decides for neither kind, of losses that do not compare
-  // With statistics, a logit of each kind, to which distances are squared and summed: to 0, those
-  // of a large mean would leave nothing of the standard deviation. Null where there is none of a
-  // kind.
+  // With statistics, a logit of each kind: the squares of distances to it are summed, because those
+  // of the logits themselves would cancel where their mean is large. Null where there is no such
+  // logit.
   const void *real_pivot, *fake_pivot;
   Sums sums;
   const void* means;  // [kMeans] of the one pair of tensors that is compared to means, or null
   // Pointwise only:
   int order;         // 0: the term, 1 and 2: its derivatives; on CUDA 1 unless out_is_math
-  const void* grad;  // [1] of the math type, or null: multiplies every element; as order
+  const void* grad;  // [1] of the math type, or null: multiplies every element
   bool out_is_math;  // the output has the math type, else the logits'
 };
 
@@ -94,7 +94,7 @@ PYGAN_HD const void* pivot_at(const LossOptions& o, bool real) {
   return real ? o.real_pivot : o.fake_pivot;
 }
 
-// Adds the sums over (part of) a piece, or over what it is paired with; `coefficient` is that of
+// Adds the sums over (part of) a piece, or over what it is paired with; `coefficient` multiplies
 // its value. N is kTotals, or 1 for the loss alone. (Constant indices in both branches: on the GPU
 // the totals stay in registers.)
 template <int N, class M>
@@ -115,8 +115,8 @@ PYGAN_HD void add_to_totals(double (&totals)[N], const M* sums, const LossPiece&
   }
 }
 
-// What becomes of the totals. Several launches may follow each other for one loss: `carry` then
-// takes the totals from one to the next.
+// Outputs derived from the totals. A loss may take several launches: `carry` then passes the totals
+// from one to the next.
 struct LossOutputs {
   void* loss;         // [1] of the math type
   void* statistics;   // [kStatistics] of the math type, or null
@@ -129,8 +129,8 @@ struct LossOutputs {
   bool discriminator;
 };
 
-// The last step, for one thread: what the caller asked for, from the totals (kTotals, or 1 for the
-// loss alone), but for the statistics. Says whether these are to be written, with write_statistic.
+// The last step, for one thread: writes the outputs, except the statistics, from the totals
+// (kTotals, or 1 for the loss alone). Returns whether write_statistic is to follow.
 template <int N, class M>
 PYGAN_HD bool finish_loss(double* totals, const LossOptions& options, const LossOutputs& out) {
   if constexpr (N == kTotals) {

@@ -1,4 +1,5 @@
-// What the kernels of instance noise are given: tensors, their places in the stream, sigma and scale.
+// What the kernels of instance noise are given: tensors, their places in the stream, sigma and
+// scale.
 #pragma once
 
 #include "math/dtype.h"
@@ -20,7 +21,7 @@ struct NoisePiece {
 
 // Sigma or scale of all pieces, in memory: one value for each of their samples.
 struct NoiseFactor {
-  const void* data;  // or null: a number takes its place
+  const void* data;  // or null: a number is used instead
   bool is_double;    // else fp32
 };
 

@@ -1,7 +1,7 @@
 // Element types of the tensors, and their conversion to and from the type that the math is done in.
 //
-// The 16-bit types are our own: plain C++ has neither before C++23, torch's and CUDA's headers are
-// not welcome in kernels (see hd.h), and an exact conversion has one right answer anyway.
+// The 16-bit types are our own: C++ has neither before C++23, kernels do not include torch's
+// headers (see hd.h), and an exact conversion has only one right answer.
 #pragma once
 
 #include <type_traits>
@@ -57,7 +57,7 @@ PYGAN_HD float to_float(half_t x) {
 #if defined(__CUDA_ARCH__)
   return __half2float(__ushort_as_half(x.bits));
 #else
-  // The exponent's bias grows by 112: an exact multiplication does it, subnormals included.
+  // The exponent's bias grows by 112. Multiplying by 2^112 does that exactly, for subnormals too.
   const uint32_t magnitude = static_cast<uint32_t>(x.bits & 0x7fff) << 13;
   const uint32_t special = magnitude >= 0x0f800000u ? 0x7f800000u : 0u;  // infinity or NaN
   const uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000) << 16;
@@ -82,8 +82,8 @@ PYGAN_HD T from_float(math_t<T> x) {
 #else
     const uint32_t b = bits_of(x) & 0x7fffffffu;
     const uint32_t sign = (bits_of(x) >> 16) & 0x8000u;
-    // Normal numbers: round the 13 bits off, take 112 from the exponent; too large becomes
-    // infinity.
+    // Normal numbers: round away 13 bits and subtract 112 from the exponent. What is too large
+    // becomes infinity.
     const uint32_t even = b + 0xfffu + ((b >> 13) & 1u);
     uint32_t h = (even - 0x38000000u) >> 13;
     // Below 2^-14: adding 1/2 puts units of 2^-24 into the last place, so the adder rounds.
@@ -96,8 +96,8 @@ PYGAN_HD T from_float(math_t<T> x) {
     return x;
   }
 }
-// From the math's type to the element's. fp64 to 16 bits goes through an fp32 rounded to odd (the
-// last bit remembers that something was cut off), so that it is still rounded only once.
+// From the math's type to the element's. fp64 to 16 bits goes through an fp32 rounded to odd (its
+// last bit records whether anything was cut off), so that it is rounded only once.
 template <class T>
 PYGAN_HD T from_math(math_t<T> x) {
   return from_float<T>(x);

@@ -12,7 +12,8 @@ namespace pygan {
 // The larger of x and low; NaN stays NaN.
 PYGAN_HD float at_least(float x, float low) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-  asm("max.NaN.f32 %0, %1, %2;" : "=f"(x) : "f"(x), "f"(low));  // of which ptxas is not certain
+  // ptxas does not choose this instruction by itself.
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(x) : "f"(x), "f"(low));
   return x;
 #else
   return x < low ? low : x;
@@ -20,19 +21,19 @@ PYGAN_HD float at_least(float x, float low) {
 }
 PYGAN_HD double at_least(double x, double low) { return x < low ? low : x; }
 
-// exp(x) for x <= 0. Below -104 (-746 in fp64) the result is 0, as it should be; NaN stays NaN.
+// exp(x) for x <= 0. Below -104 (-746 in fp64) the result rounds to 0; NaN stays NaN.
 PYGAN_HD float exp_nonpositive(float x) {
   constexpr float lowest = -104.0f;
   // On a GPU the lower bound takes one instruction; on a CPU a selection at the end is cheaper,
-  // with AVX-512 a mask of the last product (a sum of terms takes 0.94 of the time, with AVX2
+  // with AVX-512 a mask on the last product (summing a loss takes 0.94 of the time, with AVX2
   // 0.96).
 #if defined(__CUDA_ARCH__)
   const float above = at_least(x, lowest);
 #else
   const float above = x;
 #endif
-  // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits; 191 on top of it is
-  // what the exponent of 2^(n + 64) wants.
+  // Adding 1.5 * 2^23 rounds to an integer, which is then in the low bits; the 191 makes it the
+  // exponent of 2^(n + 64).
   constexpr float shift = 0x1.8p+23f + 191.0f;
   const float shifted = fma_(above, 0x1.715476p+0f, shift);
   const float n = shifted - shift;
@@ -82,8 +83,9 @@ PYGAN_HD double add_log1p(double base, double u) {
       u, base);
 }
 
-// log(1 + a) + log(1 + b) + ... is taken of one number e = (1 + a)(1 + b) ... - 1, which costs one
-// fma a factor instead of a polynomial and, having no cancellation, keeps the small terms.
+// log(1 + a) + log(1 + b) + ... is computed from one number, e = (1 + a)(1 + b) ... - 1, which
+// costs one fma a factor instead of a polynomial and, having no cancellation, keeps the small
+// terms.
 template <class T>
 PYGAN_HD T times_one_plus(T e, T u) {  // (1 + e)(1 + u) - 1
   return fma_(e, T(1) + u, u);
@@ -107,7 +109,7 @@ PYGAN_HD double add_log1p_of_product(double base, double e) {
 
 PYGAN_HD float minus_absolute(float x) {
 #if defined(__CUDA_ARCH__)
-  return -fabsf(x);  // part of the operand, while ptxas spends an instruction on the bits
+  return -fabsf(x);  // a modifier of the operand; changing the bits takes an instruction
 #else
   return float_of(bits_of(x) | 0x80000000u);
 #endif
@@ -124,7 +126,7 @@ PYGAN_HD T positive_part(T x) {
   return at_least(x, T(0));
 }
 
-// The two quantities of which the logistic functions of x are made, both without overflow:
+// The two quantities from which the logistic functions of x are computed, without overflow:
 // u = exp(-|x|) and q = u / (1 + u) = sigmoid(-|x|).
 template <class T>
 PYGAN_HD T exp_minus_abs(T x) {

@@ -23,12 +23,12 @@ template <class M>
 PYGAN_HD M distance_of(Distance distance, M d) {
   return distance == Distance::l1 ? (d < M(0) ? -d : d) : d * d;
 }
-// 0 where d is 0 or NaN, as torch.sign has it.
+// 0 where d is 0 or NaN, as for torch.sign.
 template <class M>
 PYGAN_HD int sign_of(M d) {
   return (d > M(0) ? 1 : 0) - (d < M(0) ? 1 : 0);
 }
-// The slope of l2's distance is twice this; the factor goes into the multiplier's.
+// The slope of d^2 is this times d; the kernels multiply d by a factor that includes it.
 inline constexpr double kSlopeOfSquare = 2;
 
 // What follows from the sums over a map of n elements.

@@ -1,4 +1,4 @@
-// What every formula in csrc/math is marked with: inline on the host, inline on the device.
+// PYGAN_HD, which marks every formula in csrc/math: inlined on the host and on the device.
 //
 // These headers are included by plain C++ (compiled once per instruction set), by nvcc, and by the
 // host emulator of the tests. They use no torch, no CUDA header, and no math library function but
@@ -33,11 +33,10 @@ PYGAN_HD double largest_finite(double) { return 0x1.fffffffffffffp+1023; }
 PYGAN_HD float fma_(float a, float b, float c) { return fmaf(a, b, c); }
 PYGAN_HD double fma_(double a, double b, double c) { return fma(a, b, c); }
 
-// a / b for b in [1, 4]. Division in general takes a subroutine on the GPU for the ends of the
-// exponent range, and registers spilled around its call; this range has no ends. There: an
-// approximate reciprocal, Newton's steps and a correction by the remainder. On an H100 that gave
-// the bits of the exact quotient for every float u / (1 + u), and for 2e9 doubles. Elsewhere: a /
-// b.
+// a / b for b in [1, 4]. On a GPU, general division calls a subroutine for the ends of the exponent
+// range and spills registers around the call. This range has no such ends, so an approximate
+// reciprocal, Newton steps and a correction by the remainder do. On an H100 they gave the bits of
+// the exact quotient for every float u / (1 + u), and for 2e9 doubles.
 PYGAN_HD float divide(float a, float b) {
 #if defined(__CUDA_ARCH__)
   float r;
@@ -62,11 +61,10 @@ PYGAN_HD double divide(double a, double b) {
 }
 
 // sqrt(x) for x = +-0 and for x in [2^-100, 2^100]: correctly rounded, so the same bits everywhere.
-// sqrtf takes a subroutine on the GPU for the ends of the exponent range, and the branch around its
-// call keeps ptxas from overlapping one square root with the next. This range has no ends. There:
-// an approximate reciprocal root and one of Markstein's steps, which is what sqrtf does in between
-// (compared with it for every float of the range on an H100). The sum keeps the reciprocal of 0
-// finite.
+// On a GPU, sqrtf calls a subroutine for the ends of the exponent range, and the branch around the
+// call keeps ptxas from overlapping one square root with the next. This range has no such ends, so
+// an approximate reciprocal root and one of Markstein's steps do, as in sqrtf itself (compared with
+// it for every float of the range on an H100). The addition keeps the reciprocal root of 0 finite.
 PYGAN_HD float square_root(float x) {
 #if defined(__CUDA_ARCH__)
   float r;
@@ -79,7 +77,7 @@ PYGAN_HD float square_root(float x) {
 }
 
 // c0 + c1 x + c2 x^2 + ... by Horner's rule, one fma a coefficient. Recursive rather than a loop
-// over an array: GCC 12 vectorises the caller's loop only when nothing is left in it to unroll.
+// over an array: GCC 12 vectorizes the caller's loop only if it contains no loop.
 template <class T>
 PYGAN_HD T polynomial(T, T c0) {
   return c0;

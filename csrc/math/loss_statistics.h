@@ -1,5 +1,5 @@
-// The statistics that a loss reports beside its value: which sums over the logits they take, and how
-// they follow from the totals.
+// The statistics that a loss reports beside its value: which sums over the logits they take, and
+// how they follow from the totals.
 #pragma once
 
 #include "math/elementary.h"
@@ -15,8 +15,8 @@ enum Sum {
   kSumLogit,
   kSumSquare,  // of the logits less the pivot
   kSumProbability,
-  // How many are above and below what decides for neither kind: Loss::undecided, or, where logits are
-  // compared, the logit or the mean that they are compared with.
+  // How many are above and below what decides for neither kind: Loss::undecided, or, where logits
+  // are compared, the logit or the mean that they are compared with.
   kSumPositive,
   kSumNegative,
   kSumNonfinite,
@@ -51,8 +51,8 @@ PYGAN_HD double deviation_of(const double* sums, double count, double pivot) {
 }
 
 // Statistic k from the totals over so many real and fake logits; NaN where it has no meaning: the
-// mean of no logits, or the JSD bound of a loss that gives none. Each takes one division, so threads
-// that compute one each take the time of one.
+// mean of no logits, or the JSD bound of a loss that gives none. Each takes one division, so
+// threads that compute one each take the time of one.
 //
 // The bound is log 2 - L / 2 in nats, L the discriminator's plain mean loss (without smoothing),
 // since V(D, G) = -L <= -2 log 2 + 2 JSD (Goodfellow et al. 2014, theorem 1).

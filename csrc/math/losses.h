@@ -1,11 +1,11 @@
 // The GAN losses: every formula of the library, once.
 //
 // A *form* is what one logit contributes, as a function of how real it looks: the value, the first
-// and the second derivative on adjacent lines, falling as x, the logit, rises. `aim` says where to:
-// eps, by which the target is away from "certainly real", for Logistic; the target itself for
-// Square, the margin for Hinge. What the logistic form needs is evaluated once for the loss, the
-// gradient and the statistics: u = exp(-|x|), of which the value is base + log(1 + u), so that a
-// sum takes the logarithm of many logits at once; and q = sigmoid(-|x|) for the derivatives.
+// and the second derivative on adjacent lines, falling as x, the logit, rises. `aim` is where to:
+// for Logistic eps, the distance of the target from "certainly real", for Square the target itself,
+// for Hinge the margin. The logistic form evaluates two quantities once for the loss, the gradient
+// and the statistics: u = exp(-|x|), from which the value is base + log(1 + u), so that a sum takes
+// one logarithm for many logits; and q = sigmoid(-|x|) for the derivatives.
 //
 // A *loss* says which form the discriminator and the generator use, and how fake logits see it: to
 // add a loss, write its form if it is new, and its line in PYGAN_LOSSES. Kernels, Python names,
@@ -42,8 +42,8 @@ struct Logistic {
   }
 };
 
-// max(0, margin - x), the margin being 1: Lim and Ye 2017, Miyato et al. 2018 (equation 16).
-// Derivatives as torch.relu has them: 0 at the kink.
+// max(0, margin - x), the margin being 1: Lim and Ye 2017, Miyato et al. 2018 (equation 16). The
+// derivatives are 0 at the kink, as for torch.relu.
 struct Hinge {
   static constexpr bool kExponential = false;
   template <class T>
@@ -95,7 +95,7 @@ struct Linear {
   }
 };
 
-// Whether a form has something simpler for an aim of 0, and the base for one.
+// Whether a form has a simpler base for an aim of 0, and the base for that aim.
 template <class F>
 inline constexpr bool kHasPlain = requires { F::base(0.0f); };
 template <class F, class T>
@@ -129,10 +129,10 @@ PYGAN_HD M form_of_order(int order, M x, M aim) {
 // the other kind, or the mean of the other kind (Jolicoeur-Martineau 2018).
 enum class Compared : int { alone, paired, to_mean };
 
-// How the discriminator looks at a fake logit f: form(-f), or form(f) with a target of its own.
+// The discriminator's term for a fake logit f: form(-f), or form(f) with a target of its own.
 enum class Fake : int { mirrored, target_zero };
 
-// What the generator minimises: its form of f, as if f were real, or minus what D minimises.
+// What the generator minimizes: its form of f, as if f were real, or minus what D minimizes.
 enum class Generator : int { as_real, minus_fake };
 
 // X(name, discriminator's form, compared, fake logits, generator's form, generator)
@@ -214,7 +214,8 @@ struct Term {
   double aim;
 };
 
-// The generator of a loss that compares plays the discriminator's game with the parts exchanged.
+// Where logits are compared, the generator's loss is the discriminator's with real and fake
+// exchanged.
 constexpr Term term_of(const Loss& loss, Role role, const Targets& targets) {
   const bool real = role == Role::real;
   if (real || (role == Role::generator_fake && loss.generator_wants == Generator::as_real)) {
@@ -225,7 +226,7 @@ constexpr Term term_of(const Loss& loss, Role role, const Targets& targets) {
   }
   const int sign = role == Role::generator_fake ? -1 : 1;
   if (loss.fake == Fake::target_zero) return {loss.discriminator, 1, sign, targets.fake};
-  // Mirrored, a target is one of the opposite sign; where losses compare, that of a real logit.
+  // Mirroring reverses the sign of a target. Where logits are compared, it is a real logit's.
   const bool logistic = loss.discriminator == Form::Logistic;
   const double mirrored = loss.compared == Compared::alone ? -targets.fake : 1;
   return {loss.discriminator, -1, sign, logistic ? targets.fake : mirrored};

@@ -14,8 +14,8 @@
 
 namespace pygan {
 
-// Division by a number that is the same for a whole tensor: a product and a shift, where a GPU
-// takes a subroutine of a hundred instructions for 64-bit integers. With k = 64 + shift and m the
+// Division by a number that is the same for a whole tensor, as a product and a shift: for 64-bit
+// integers a GPU calls a subroutine of a hundred instructions. With k = 64 + shift and m the
 // largest integer below 2^k / d, floor(i / d) = floor(m (i + 1) / 2^k) for 0 <= i < 2^63 - 1 and 0
 // < d < 2^63 (Robison 2005, "N-bit unsigned division via N-bit multiply-add").
 struct Divisor {

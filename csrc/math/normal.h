@@ -40,7 +40,7 @@ PYGAN_HD NormalPair normal_pair_of_radius(float squared, uint32_t w1) {
   const float sin_y =
       r * (y * polynomial(y2, 0x1.921fb6p+0f, -0x1.4abbbap-1f, 0x1.465e92p-4f, -0x1.2d9302p-8f));
   const float cos_y = r * polynomial(y2, 1.0f, -0x1.3bd39cp+0f, 0x1.03b09p-2f, -0x1.4e844cp-6f);
-  // Bit 31 of q: lower half plane; bit 30: sine and cosine change places, by exclusive or.
+  // Bit 31 of q: lower half plane; bit 30: sine and cosine are swapped, by exclusive or.
   const uint32_t q = w1 + 0x20000000u, up = q << 1;
   const uint32_t swap = static_cast<uint32_t>(static_cast<int32_t>(up) >> 31);
   const uint32_t difference = (bits_of(sin_y) ^ bits_of(cos_y)) & swap;

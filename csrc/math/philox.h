@@ -1,6 +1,6 @@
 // Philox4x32-10: a counter-based random number generator (Salmon et al., "Parallel random numbers:
 // as easy as 1, 2, 3", SC 2011). A pure function of (counter, key): nothing to store, nothing to
-// synchronise, any element of the stream at any time on any device.
+// synchronize, any element of the stream at any time on any device.
 //
 //   uint32_t w[4] = {c0, c1, c2, c3};
 //   pygan::philox4x32(w, pygan::PhiloxKey{key0, key1});      // w now holds four random words
@@ -10,7 +10,7 @@
 
 namespace pygan {
 
-// The two operations that the generator needs of a word. cpu/noise_words.h gives them to a SIMD type.
+// The two operations on words that the generator needs; cpu/noise_words.h defines them for SIMD.
 template <class Word>
 struct Product {
   Word high, low;
@@ -19,7 +19,7 @@ struct Product {
 PYGAN_HD Product<uint32_t> multiply(uint32_t a, uint32_t b) {
   const uint64_t product = static_cast<uint64_t>(a) * b;
 #if defined(__CUDA_ARCH__)
-  // Taken apart by name: of a shift by 32 ptxas 13.0 makes an addition of zero to the upper half,
+  // Unpacked explicitly: ptxas 13.0 turns a shift by 32 into an addition of zero to the upper half,
   // 20 of them a counter.
   uint32_t high, low;
   asm("mov.b64 {%0, %1}, %2;" : "=r"(low), "=r"(high) : "l"(product));
@@ -41,8 +41,8 @@ struct PhiloxKey {
 
 inline constexpr int kPhiloxRounds = 10;
 
-// One round. It may hand its words on as another type than it took them: cpu/noise_words.h puts them in
-// place in the last one.
+// One round. Its results may have another type: in cpu/noise_words.h the last round also puts them
+// in order.
 template <class Word, class Next, class Key>
 PYGAN_HD void philox_round(const Word (&w)[4], Next (&next)[4], const Key& key, int round) {
   const Product<Next> p0 = multiply(0xD2511F53u, w[0]);

@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/EmptyTensor.h>
+#include <c10/core/impl/TorchDispatchModeTLS.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -10,11 +11,9 @@
 #include "math/dtype.h"
 #include "ops/huge_pages.h"
 
-#if !defined(PYGAN_WITH_CUDA)
-#include "build_config.h"
-#endif
-
 namespace pygan::ops {
+
+using Doubles = c10::ArrayRef<double>;
 
 inline bool is_float(at::ScalarType type) {
   return type == at::kFloat || type == at::kDouble || type == at::kHalf || type == at::kBFloat16;
@@ -56,6 +55,21 @@ inline at::Tensor empty_on(const at::Tensor& like, at::IntArrayRef sizes, at::In
   return at::empty_strided(sizes, strides, like.options().dtype(type));
 }
 
+// A tensor with the sizes and strides of x, which is dense, and of this type.
+inline at::Tensor empty_as(const at::Tensor& x, at::ScalarType type) {
+  return empty_on(x, x.sizes(), x.strides(), type);
+}
+
+// What the meta kernels return for lists: empty_like(tensors[i]) of the type that type_of(i) says.
+template <class F>
+std::vector<at::Tensor> empty_like_each(at::TensorList tensors, F&& type_of) {
+  std::vector<at::Tensor> all;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    all.push_back(at::empty_like(tensors[i], tensors[i].options().dtype(type_of(i))));
+  }
+  return all;
+}
+
 // Forward-mode derivatives, torch.func's transforms too, would silently come out as zero.
 inline void check_no_transform(const char* op, const at::Tensor& x) {
   const bool transformed = x.key_set().has(c10::DispatchKey::FuncTorchGradWrapper);
@@ -94,12 +108,11 @@ inline bool is_plain_cpu(const at::Tensor& x) {
          !x.key_set().has(c10::DispatchKey::Functionalize);
 }
 
-// The CUDA kernels where the build has none: says why, instead of the dispatcher's long list.
-#if !defined(PYGAN_WITH_CUDA)
-[[noreturn]] inline void no_cuda(const char* op) {
-  TORCH_CHECK(false, op, ": argument must be on the CPU, because pygan was built without CUDA (",
-              PYGAN_CUDA_REASON, "), got a CUDA tensor; rebuild with PYGAN_CUDA=1");
+// Whether this holds for all tensors, and nothing traces or intercepts the ops: then the forward
+// pass may compute gradients, and the backward pass may read the value of the incoming one.
+inline bool are_plain_cpu(at::TensorList tensors) {
+  return !c10::impl::TorchDispatchModeTLS::any_modes_set() &&
+         std::all_of(tensors.begin(), tensors.end(), is_plain_cpu);
 }
-#endif
 
 }  // namespace pygan::ops

@@ -11,6 +11,8 @@
 #include <map>
 #include <mutex>
 #include <tuple>
+#else
+#include "build_config.h"
 #endif
 
 namespace pygan::ops {
@@ -128,6 +130,16 @@ void noise_dot_cuda(const NoiseDotArgs& args, int64_t samples, double* sums,
 }
 
 #else
+
+namespace {
+
+// Says why there are none, instead of the dispatcher's long list.
+[[noreturn]] void no_cuda(const char* op) {
+  TORCH_CHECK(false, op, ": argument must be on the CPU, because pygan was built without CUDA (",
+              PYGAN_CUDA_REASON, "), got a CUDA tensor; rebuild with PYGAN_CUDA=1");
+}
+
+}  // namespace
 
 bool is_capturing(const at::Tensor&) { return false; }
 

@@ -6,7 +6,7 @@
 
 namespace pygan::ops {
 
-using Doubles = c10::ArrayRef<double>;
+inline constexpr const char* kFeatureOp = "pygan.fused_losses.feature_matching";
 
 // The k-th maps belong together; weights holds a number for each.
 struct FeatureArgs {
@@ -18,15 +18,18 @@ struct FeatureArgs {
   Distance kind() const { return static_cast<Distance>(distance); }
 };
 
-// Throw what design calls bad input; read no element.
+// Validate arguments without reading tensor data.
 void check_features(const FeatureArgs&);
 // What the backward ops get: a gradient of one number, and a multiplier for each of the maps.
 void check_gradient(const at::Tensor& grad, const at::Tensor& multipliers, at::TensorList maps);
 void check_signs(const at::Tensor& grad, const at::Tensor& multipliers, at::TensorList signs,
                  at::IntArrayRef dtypes);
+void check_l2(const at::Tensor& grad, const at::Tensor& multipliers, at::TensorList fake,
+              at::TensorList real);
 
-// fp64 where a map is, else fp32.
-at::ScalarType loss_type(at::TensorList maps);
+// New tensors for the loss, and for the value and the multiplier of each map: fp64 if a map is, else
+// fp32.
+std::tuple<at::Tensor, at::Tensor, at::Tensor> allocate_results(at::TensorList maps);
 
 // (loss, values, multipliers, signs) through the dispatcher.
 using Matched = std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>>;

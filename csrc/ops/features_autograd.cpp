@@ -2,11 +2,10 @@
 //
 // On the CPU the forward pass writes the gradient: 3 tensors of fp32 are moved in all, and the
 // backward pass hands it out, multiplied in place where the incoming gradient is not 1. Where the
-// gradient is not known yet (relative), would be rounded twice (16 bits), or could not be looked at
-// without a sync (CUDA) or a value (tracing), l1 keeps a byte an element, the sign of its
+// gradient is not known yet (relative), would be rounded twice (16 bits), or could not be read
+// without a sync (CUDA) or has no value (tracing), l1 keeps one byte an element, the sign of its
 // difference, and neither map: 3.5 tensors (reads two, writes a quarter; reads a quarter, writes
 // one) where recomputing moves 5. l2 recomputes: keeping its differences would move as much.
-#include <c10/core/impl/TorchDispatchModeTLS.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "ops/features.h"
@@ -33,16 +32,13 @@ Matched call_features_and_grad(const FeatureArgs& args) {
 
 namespace {
 
-bool keeps_grads(const FeatureArgs& args) {
-  const auto fits = [](const at::Tensor& x) {
-    return is_plain_cpu(x) && x.scalar_type() == math_type(x.scalar_type());
+bool caches_grads(const FeatureArgs& args) {
+  const auto is_math_type = [](const at::Tensor& x) {
+    return x.scalar_type() == math_type(x.scalar_type());
   };
-  return !args.relative && !c10::impl::TorchDispatchModeTLS::any_modes_set() &&
-         std::all_of(args.fake.begin(), args.fake.end(), fits) &&
-         std::all_of(args.real.begin(), args.real.end(), fits);
+  return !args.relative && std::all_of(args.fake.begin(), args.fake.end(), is_math_type) &&
+         are_plain_cpu(args.fake) && are_plain_cpu(args.real);
 }
-
-constexpr const char* kOp = "pygan.fused_losses.feature_matching";
 
 std::vector<at::Tensor> call_l1_backward(const at::Tensor& grad, const at::Tensor& multipliers,
                                          at::TensorList signs, at::IntArrayRef dtypes) {
@@ -70,7 +66,7 @@ struct FeatureMatching : Function<FeatureMatching> {
     const bool l1 = args.kind() == Distance::l1;
     at::Tensor loss, values, multipliers;
     std::vector<at::Tensor> signs, grads;
-    if (!wants_signs && keeps_grads(args)) {
+    if (!wants_signs && caches_grads(args)) {
       std::tie(loss, values, multipliers, grads) = call_features_and_grad(args);
     } else {
       std::tie(loss, values, multipliers, signs) = call_features(args, l1);
@@ -118,7 +114,7 @@ struct FeatureMatching : Function<FeatureMatching> {
     variable_list out(2 * maps + 4);
     const at::Tensor& grad = incoming[0];
     if (!grad.defined()) return out;
-    check_no_transform(kOp, grad);
+    check_no_transform(kFeatureOp, grad);
     const variable_list saved = ctx->get_saved_variables();
     const at::TensorList kept = at::TensorList(saved).slice(1);
     const bool l1 = ctx->saved_data["l1"].toBool();
@@ -140,8 +136,8 @@ struct FeatureMatching : Function<FeatureMatching> {
 
 Matched feature_matching(at::TensorList fake, at::TensorList real, Doubles weights,
                          int64_t distance, bool relative, bool signs) {
-  check_no_transforms(kOp, fake);
-  check_no_transforms(kOp, real);
+  check_no_transforms(kFeatureOp, fake);
+  check_no_transforms(kFeatureOp, real);
   const FeatureArgs args{fake, real, weights, distance, relative};
   if (!records(fake) && !records(real)) {
     const AutoDispatchBelowADInplaceOrView below;
@@ -162,7 +158,7 @@ at::Tensor factor(const at::Tensor& multipliers, size_t i, const at::Tensor& gra
 std::vector<at::Tensor> feature_matching_l1_backward(const at::Tensor& grad,
                                                      const at::Tensor& multipliers,
                                                      at::TensorList signs, at::IntArrayRef dtypes) {
-  check_no_transform(kOp, grad);
+  check_no_transform(kFeatureOp, grad);
   if (!records(grad)) {
     const AutoDispatchBelowADInplaceOrView below;
     return call_l1_backward(grad, multipliers, signs, dtypes);
@@ -179,16 +175,14 @@ std::vector<at::Tensor> feature_matching_l1_backward(const at::Tensor& grad,
 std::vector<at::Tensor> feature_matching_l2_backward(const at::Tensor& grad,
                                                      const at::Tensor& multipliers,
                                                      at::TensorList fake, at::TensorList real) {
-  check_no_transform(kOp, grad);
-  check_no_transforms(kOp, fake);
-  check_no_transforms(kOp, real);
+  check_no_transform(kFeatureOp, grad);
+  check_no_transforms(kFeatureOp, fake);
+  check_no_transforms(kFeatureOp, real);
   if (!records(grad) && !records(fake) && !records(real)) {
     const AutoDispatchBelowADInplaceOrView below;
     return call_l2_backward(grad, multipliers, fake, real);
   }
-  const std::vector<double> weights(fake.size(), 1.0);
-  check_features({fake, real, weights, static_cast<int64_t>(Distance::l2), false});
-  check_gradient(grad, multipliers, fake);
+  check_l2(grad, multipliers, fake, real);
   std::vector<at::Tensor> out;
   for (size_t i = 0; i < fake.size(); ++i) {
     const auto type = fake[i].scalar_type(), math = math_type(type);

@@ -4,8 +4,6 @@
 namespace pygan::ops {
 namespace {
 
-constexpr const char* kOp = "pygan.fused_losses.feature_matching";
-
 // "fake_features", or "map 2 of fake_features" where there are several, counted through the lists.
 std::string name_of_map(const char* argument, size_t i, size_t all) {
   return all == 1 ? argument : c10::str("map ", i, " of ", argument);
@@ -13,43 +11,37 @@ std::string name_of_map(const char* argument, size_t i, size_t all) {
 
 }  // namespace
 
-at::ScalarType loss_type(at::TensorList maps) {
-  for (const at::Tensor& map : maps) {
-    if (map.scalar_type() == at::kDouble) return at::kDouble;
-  }
-  return at::kFloat;
-}
-
 void check_features(const FeatureArgs& args) {
   const size_t maps = args.fake.size();
-  TORCH_CHECK_VALUE(maps > 0 && args.real.size() == maps && args.weights.size() == maps, kOp,
+  TORCH_CHECK_VALUE(maps > 0 && args.real.size() == maps && args.weights.size() == maps, kFeatureOp,
                     ": real_features must hold a map for each of fake_features, and weights a "
                     "number, at least one, got ",
                     maps, " fake and ", args.real.size(), " real maps and ", args.weights.size(),
                     " weights");
-  TORCH_CHECK_VALUE(args.distance == 0 || args.distance == 1, kOp,
+  TORCH_CHECK_VALUE(args.distance == 0 || args.distance == 1, kFeatureOp,
                     ": distance must be 0 (l1) or 1 (l2), got ", args.distance);
   for (size_t i = 0; i < maps; ++i) {
     const at::Tensor &f = args.fake[i], &r = args.real[i];
     const std::string fake = name_of_map("fake_features", i, maps);
     const std::string real = name_of_map("real_features", i, maps);
-    TORCH_CHECK_TYPE(is_float(f.scalar_type()), kOp, ": ", fake,
+    TORCH_CHECK_TYPE(is_float(f.scalar_type()), kFeatureOp, ": ", fake,
                      " must be float32, float64, float16 or bfloat16, got ",
                      name_of(f.scalar_type()));
-    TORCH_CHECK_TYPE(r.scalar_type() == f.scalar_type(), kOp, ": ", real,
+    TORCH_CHECK_TYPE(r.scalar_type() == f.scalar_type(), kFeatureOp, ": ", real,
                      " must have the dtype of ", fake, ", ", name_of(f.scalar_type()), ", got ",
                      name_of(r.scalar_type()));
     const auto device = args.fake[0].device();
-    TORCH_CHECK_VALUE(f.device() == device && r.device() == device, kOp, ": ",
+    TORCH_CHECK_VALUE(f.device() == device && r.device() == device, kFeatureOp, ": ",
                       f.device() == device ? real : fake, " must be on the device of ",
                       name_of_map("fake_features", 0, maps), ", ", device, ", got ",
                       f.device() == device ? r.device() : f.device());
-    TORCH_CHECK_VALUE(f.layout() == at::kStrided && r.layout() == at::kStrided, kOp, ": ", fake,
-                      " and ", real, " must be strided tensors, got ", f.layout(), " and ",
+    TORCH_CHECK_VALUE(f.layout() == at::kStrided && r.layout() == at::kStrided, kFeatureOp, ": ",
+                      fake, " and ", real, " must be strided tensors, got ", f.layout(), " and ",
                       r.layout());
-    TORCH_CHECK_VALUE(r.sym_sizes() == f.sym_sizes(), kOp, ": ", real, " must have the shape of ",
-                      fake, ", ", f.sym_sizes(), ", got ", r.sym_sizes());
-    TORCH_CHECK_VALUE(f.sym_numel() != 0, kOp, ": ", fake, " must not be empty, got shape ",
+    TORCH_CHECK_VALUE(r.sym_sizes() == f.sym_sizes(), kFeatureOp, ": ", real,
+                      " must have the shape of ", fake, ", ", f.sym_sizes(), ", got ",
+                      r.sym_sizes());
+    TORCH_CHECK_VALUE(f.sym_numel() != 0, kFeatureOp, ": ", fake, " must not be empty, got shape ",
                       f.sym_sizes());
   }
 }
@@ -95,6 +87,13 @@ void check_signs(const at::Tensor& grad, const at::Tensor& multipliers, at::Tens
                 "float16 or bfloat16, got ",
                 dtypes[i]);
   }
+}
+
+void check_l2(const at::Tensor& grad, const at::Tensor& multipliers, at::TensorList fake,
+              at::TensorList real) {
+  const std::vector<double> weights(fake.size(), 1.0);
+  check_features({fake, real, weights, static_cast<int64_t>(Distance::l2), false});
+  check_gradient(grad, multipliers, fake);
 }
 
 }  // namespace pygan::ops

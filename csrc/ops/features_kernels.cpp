@@ -1,4 +1,4 @@
-// The feature-matching ops on the CPU and on CUDA: allocation and launches.
+// The feature-matching ops on the CPU and on CUDA: allocation, and the launches of the kernels.
 #include "cpu/kernels.h"
 #include "ops/chunks.h"
 #include "ops/cuda_bridge.h"
@@ -20,7 +20,7 @@ struct Plan {
       const at::Tensor& f = fake.back();
       real.push_back(args.real[i]);
       if (real.back().strides() != f.strides()) {
-        real.back() = empty_on(f, f.sizes(), f.strides(), f.scalar_type()).copy_(args.real[i]);
+        real.back() = empty_as(f, f.scalar_type()).copy_(args.real[i]);
       }
       maps.push_back({f.const_data_ptr(), real.back().const_data_ptr(), nullptr, nullptr, f.numel(),
                       args.weights[i], static_cast<int64_t>(i)});
@@ -79,11 +79,10 @@ void sums_cpu(const Plan& plan, const FeatureOptions& options, void* loss, void*
 
 // loss, values and multipliers; and what the maps have a place for.
 std::tuple<at::Tensor, at::Tensor, at::Tensor> run_sums(const Plan& plan, const FeatureArgs& args) {
-  const auto type = loss_type(args.fake);
-  const auto maps = static_cast<int64_t>(args.fake.size());
   const at::Tensor& like = plan.fake[0];
-  const at::Tensor loss = empty_on(like, {}, {}, type), values = empty_on(like, {maps}, {1}, type),
-                   multipliers = empty_on(like, {maps}, {1}, type);
+  const auto [loss, values, multipliers] = allocate_results(args.fake);
+  const auto type = loss.scalar_type();
+  const auto maps = static_cast<int64_t>(args.fake.size());
   const FeatureOptions options{Dtype::float32, args.kind(), args.relative};
   if (like.is_cpu()) {
     (type == at::kDouble ? sums_cpu<double> : sums_cpu<float>)(plan, options,
@@ -108,8 +107,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> run_sums(const Plan& plan, const 
 std::vector<at::Tensor> make_signs(Plan& plan) {
   std::vector<at::Tensor> signs;
   for (size_t i = 0; i < plan.maps.size(); ++i) {
-    const at::Tensor& f = plan.fake[i];
-    signs.push_back(empty_on(f, f.sizes(), f.strides(), at::kChar));
+    signs.push_back(empty_as(plan.fake[i], at::kChar));
     plan.maps[i].signs = signs.back().mutable_data_ptr<int8_t>();
   }
   return signs;
@@ -117,9 +115,7 @@ std::vector<at::Tensor> make_signs(Plan& plan) {
 
 std::vector<at::Tensor> make_grads(const Plan& plan) {
   std::vector<at::Tensor> grads;
-  for (const at::Tensor& f : plan.fake) {
-    grads.push_back(empty_on(f, f.sizes(), f.strides(), f.scalar_type()));
-  }
+  for (const at::Tensor& f : plan.fake) grads.push_back(empty_as(f, f.scalar_type()));
   return grads;
 }
 
@@ -178,7 +174,7 @@ std::vector<at::Tensor> feature_matching_l1_backward(const at::Tensor& grad,
   std::vector<FeatureMap> maps;
   for (size_t i = 0; i < signs.size(); ++i) {
     const at::Tensor& x = signs[i];
-    outs.push_back(empty_on(x, x.sizes(), x.strides(), static_cast<at::ScalarType>(dtypes[i])));
+    outs.push_back(empty_as(x, static_cast<at::ScalarType>(dtypes[i])));
     // The kernels read the signs of a map that has some.
     maps.push_back({nullptr, nullptr, const_cast<int8_t*>(x.const_data_ptr<int8_t>()), nullptr,
                     x.numel(), 1.0, static_cast<int64_t>(i)});
@@ -190,87 +186,33 @@ std::vector<at::Tensor> feature_matching_l1_backward(const at::Tensor& grad,
 std::vector<at::Tensor> feature_matching_l2_backward(const at::Tensor& grad,
                                                      const at::Tensor& multipliers,
                                                      at::TensorList fake, at::TensorList real) {
+  check_l2(grad, multipliers, fake, real);
   const std::vector<double> weights(fake.size(), 1.0);
-  const FeatureArgs args{fake, real, weights, static_cast<int64_t>(Distance::l2), false};
-  check_features(args);
-  check_gradient(grad, multipliers, fake);
-  Plan plan(args);
+  Plan plan({fake, real, weights, static_cast<int64_t>(Distance::l2), false});
   const std::vector<at::Tensor> outs = make_grads(plan);
   run_gradient(plan.maps, outs, grad, multipliers, kSlopeOfSquare);
   return outs;
 }
 
-// --- meta ---
-
-std::vector<at::Tensor> like_each(at::TensorList tensors,
-                                  const std::vector<at::ScalarType>& types) {
-  std::vector<at::Tensor> out;
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    out.push_back(at::empty_like(tensors[i], tensors[i].options().dtype(types[i])));
-  }
-  return out;
-}
-
-Matched feature_matching_and_grad_meta(at::TensorList fake, at::TensorList real, Doubles weights,
-                                       int64_t distance, bool relative) {
-  check_features({fake, real, weights, distance, relative});
-  const auto options = fake[0].options().dtype(loss_type(fake));
-  const auto maps = static_cast<int64_t>(fake.size());
-  return {at::empty({}, options), at::empty({maps}, options), at::empty({maps}, options),
-          like_each(fake, types_of(fake))};
-}
-
-Matched feature_matching_meta(at::TensorList fake, at::TensorList real, Doubles weights,
-                              int64_t distance, bool relative, bool signs) {
-  const FeatureArgs args{fake, real, weights, distance, relative};
-  check_features(args);
-  const auto options = fake[0].options().dtype(loss_type(fake));
-  const auto maps = static_cast<int64_t>(fake.size());
-  std::vector<at::Tensor> kept;
-  if (signs && args.kind() == Distance::l1) {
-    kept = like_each(fake, std::vector<at::ScalarType>(fake.size(), at::kChar));
-  }
-  return {at::empty({}, options), at::empty({maps}, options), at::empty({maps}, options), kept};
-}
-
-std::vector<at::Tensor> feature_matching_l1_backward_meta(const at::Tensor& grad,
-                                                          const at::Tensor& multipliers,
-                                                          at::TensorList signs,
-                                                          at::IntArrayRef dtypes) {
-  check_signs(grad, multipliers, signs, dtypes);
-  std::vector<at::ScalarType> types;
-  for (const int64_t type : dtypes) types.push_back(static_cast<at::ScalarType>(type));
-  return like_each(signs, types);
-}
-
-std::vector<at::Tensor> feature_matching_l2_backward_meta(const at::Tensor& grad,
-                                                          const at::Tensor& multipliers,
-                                                          at::TensorList fake,
-                                                          at::TensorList real) {
-  const std::vector<double> weights(fake.size(), 1.0);
-  check_features({fake, real, weights, static_cast<int64_t>(Distance::l2), false});
-  check_gradient(grad, multipliers, fake);
-  return like_each(fake, types_of(fake));
-}
-
-TORCH_LIBRARY_IMPL(pygan, CPU, m) {
+void register_feature_kernels(torch::Library& m) {
   m.impl("feature_matching", feature_matching);
   m.impl("feature_matching_and_grad", feature_matching_and_grad);
   m.impl("feature_matching_l1_backward", feature_matching_l1_backward);
   m.impl("feature_matching_l2_backward", feature_matching_l2_backward);
 }
-TORCH_LIBRARY_IMPL(pygan, CUDA, m) {
-  m.impl("feature_matching", feature_matching);
-  m.impl("feature_matching_and_grad", feature_matching_and_grad);
-  m.impl("feature_matching_l1_backward", feature_matching_l1_backward);
-  m.impl("feature_matching_l2_backward", feature_matching_l2_backward);
-}
-TORCH_LIBRARY_IMPL(pygan, Meta, m) {
-  m.impl("feature_matching", feature_matching_meta);
-  m.impl("feature_matching_and_grad", feature_matching_and_grad_meta);
-  m.impl("feature_matching_l1_backward", feature_matching_l1_backward_meta);
-  m.impl("feature_matching_l2_backward", feature_matching_l2_backward_meta);
-}
+TORCH_LIBRARY_IMPL(pygan, CPU, m) { register_feature_kernels(m); }
+TORCH_LIBRARY_IMPL(pygan, CUDA, m) { register_feature_kernels(m); }
 
 }  // namespace
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> allocate_results(at::TensorList maps) {
+  const bool wide = std::any_of(maps.begin(), maps.end(), [](const at::Tensor& map) {
+    return map.scalar_type() == at::kDouble;
+  });
+  const auto type = wide ? at::kDouble : at::kFloat;
+  const auto count = static_cast<int64_t>(maps.size());
+  return {empty_on(maps[0], {}, {}, type), empty_on(maps[0], {count}, {1}, type),
+          empty_on(maps[0], {count}, {1}, type)};
+}
+
 }  // namespace pygan::ops

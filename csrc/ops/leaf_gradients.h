@@ -35,7 +35,7 @@ inline bool takes_first_gradient(const at::Tensor& x, const at::Tensor& grad) {
 }
 
 inline at::Tensor copy_of(const at::Tensor& grad) {
-  at::Tensor copy = empty_on(grad, grad.sizes(), grad.strides(), grad.scalar_type());
+  at::Tensor copy = empty_as(grad, grad.scalar_type());
   std::memcpy(copy.mutable_data_ptr(), grad.const_data_ptr(), grad.nbytes());
   return copy;
 }

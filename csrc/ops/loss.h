@@ -1,4 +1,4 @@
-// What the files of the gan_loss ops share: their arguments, the checks of them, and the plan of
+// What the files of the loss ops share: their arguments, the checks of them, and the plan of
 // kernel launches that follows from them.
 #pragma once
 
@@ -15,14 +15,22 @@ struct LossArgs {
   at::IntArrayRef roles;
   int64_t loss;
   double label_smoothing;
-  c10::ArrayRef<double> weights;
+  Doubles weights;
   int64_t reduction;
-  c10::ArrayRef<double> targets = {};
+  Doubles targets = {};
   bool detach_means = false;
 
   const Loss& info() const { return kLosses[loss]; }
   bool to_mean() const {  // also of unchecked arguments
     return loss >= 0 && loss < kLossCount && info().compared == Compared::to_mean;
+  }
+  // Which of the tensors are real, or fake.
+  c10::SmallVector<int64_t, 2> indices_of(bool real) const {
+    c10::SmallVector<int64_t, 2> indices;
+    for (size_t i = 0; i < roles.size(); ++i) {
+      if (is_real(static_cast<Role>(roles[i])) == real) indices.push_back(static_cast<int64_t>(i));
+    }
+    return indices;
   }
   bool discriminator() const { return static_cast<Role>(roles[0]) <= Role::fake; }
   Targets aims() const {
@@ -33,7 +41,7 @@ struct LossArgs {
   }
 };
 
-// How many numbers the backward pass needs of the forward pass: kMeans a scale, for losses that
+// How many numbers the backward pass needs from the forward pass: kMeans a scale for losses that
 // compare with the mean, else none.
 inline int64_t means_of(at::TensorList logits, const LossArgs& args) {
   return args.to_mean() ? static_cast<int64_t>(logits.size()) / 2 * kMeans : 0;
@@ -84,7 +92,8 @@ struct LossPlan {
 struct LossWants {
   bool statistics = false, parts = false;
 };
-int64_t parts_of(at::TensorList logits, const LossArgs& args);
+std::tuple<at::Tensor, at::Tensor> allocate_results(at::TensorList logits, const LossArgs& args,
+                                                    LossWants wants);
 at::Tensor means_in(const at::Tensor& numbers, at::TensorList logits, const LossArgs& args,
                     LossWants wants);
 
@@ -95,7 +104,13 @@ std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>> call_loss_and_grad(
     at::TensorList logits, const LossArgs& args, LossWants wants);
 
 // The loss that is linear in its logits: -x for the generator, Wasserstein's.
-int64_t linear_loss();
+inline constexpr int64_t kLinearLoss = [] {
+  int64_t index = 0;
+  while (kLosses[index].compared != Compared::alone || kLosses[index].generator != Form::Linear) {
+    ++index;
+  }
+  return index;
+}();
 
 // The sum or mean of x, not by at::sum, whose bits depend on the number of threads: what the
 // Wasserstein generator maximizes.

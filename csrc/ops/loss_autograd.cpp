@@ -2,8 +2,8 @@
 //
 // gan_loss -> gan_loss_backward: a fused kernel, or, where a second derivative is asked for, a
 // composition of gan_loss_terms and PyTorch's ops. gan_loss_terms is its own rule: the derivative
-// of the terms of order k is those of order k + 1, up to 2. A third derivative of the loss does not
-// exist here and says so.
+// of the terms of order k is those of order k + 1, up to 2. A third derivative of the loss is
+// refused.
 //
 // Keep gradients in the forward pass, or recompute them from the logits in the backward pass?
 // Counted in tensors of N logits moved: keeping reads 1 and writes 1, then scales them by the
@@ -12,7 +12,6 @@
 // instead of twice (measured with AVX-512: 0.79 of the time), and it can look at the incoming
 // gradient without a sync: where that is 1, as for a loss on its own, nothing is left to do. Under
 // tracing: recompute, because there is no value to look at.
-#include <c10/core/impl/TorchDispatchModeTLS.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/functions/utils.h>
 
@@ -31,15 +30,14 @@ std::vector<at::Tensor> call_backward(const at::Tensor& grad, at::TensorList log
                                       const at::Tensor& means, const LossArgs& args) {
   static const auto backward = op<std::vector<at::Tensor>(
       const at::Tensor&, at::TensorList, const at::Tensor&, at::IntArrayRef, int64_t, double,
-      c10::ArrayRef<double>, int64_t, c10::ArrayRef<double>, bool)>("pygan::gan_loss_backward");
+      Doubles, int64_t, Doubles, bool)>("pygan::gan_loss_backward");
   return backward.call(grad, logits, means, args.roles, args.loss, args.label_smoothing,
                        args.weights, args.reduction, args.targets, args.detach_means);
 }
 
 std::vector<at::Tensor> call_terms(at::TensorList logits, const LossArgs& args, int64_t order) {
-  static const auto terms =
-      op<std::vector<at::Tensor>(at::TensorList, at::IntArrayRef, int64_t, double, int64_t,
-                                 c10::ArrayRef<double>)>("pygan::gan_loss_terms");
+  static const auto terms = op<std::vector<at::Tensor>(
+      at::TensorList, at::IntArrayRef, int64_t, double, int64_t, Doubles)>("pygan::gan_loss_terms");
   return terms.call(logits, args.roles, args.loss, args.label_smoothing, order, args.targets);
 }
 
@@ -47,9 +45,10 @@ std::vector<at::Tensor> call_terms(at::TensorList logits, const LossArgs& args, 
 
 std::tuple<at::Tensor, at::Tensor> call_loss(at::TensorList logits, const LossArgs& args,
                                              LossWants wants) {
-  static const auto loss = op<std::tuple<at::Tensor, at::Tensor>(
-      at::TensorList, at::IntArrayRef, int64_t, double, c10::ArrayRef<double>, int64_t, bool,
-      c10::ArrayRef<double>, bool, bool)>("pygan::gan_loss");
+  static const auto loss =
+      op<std::tuple<at::Tensor, at::Tensor>(at::TensorList, at::IntArrayRef, int64_t, double,
+                                            Doubles, int64_t, bool, Doubles, bool, bool)>(
+          "pygan::gan_loss");
   return loss.call(logits, args.roles, args.loss, args.label_smoothing, args.weights,
                    args.reduction, wants.statistics, args.targets, args.detach_means, wants.parts);
 }
@@ -57,8 +56,8 @@ std::tuple<at::Tensor, at::Tensor> call_loss(at::TensorList logits, const LossAr
 std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>> call_loss_and_grad(
     at::TensorList logits, const LossArgs& args, LossWants wants) {
   static const auto loss_and_grad = op<std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>>(
-      at::TensorList, at::IntArrayRef, int64_t, double, c10::ArrayRef<double>, int64_t, bool,
-      c10::ArrayRef<double>, bool, bool)>("pygan::gan_loss_and_grad");
+      at::TensorList, at::IntArrayRef, int64_t, double, Doubles, int64_t, bool, Doubles, bool,
+      bool)>("pygan::gan_loss_and_grad");
   return loss_and_grad.call(logits, args.roles, args.loss, args.label_smoothing, args.weights,
                             args.reduction, wants.statistics, args.targets, args.detach_means,
                             wants.parts);
@@ -66,13 +65,12 @@ std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>> call_loss_and_grad(
 
 namespace {
 
-// Half precision too: a gradient that is not 1 recomputes. But not where it takes a pass of its
-// own, as for what compares with a mean: there is nothing to be gained.
-bool keeps_grads(at::TensorList logits, const LossArgs& args) {
+// In half precision too, where an incoming gradient other than 1 recomputes. But not where the
+// gradients take a pass of their own, as for losses that compare with a mean: nothing would be
+// gained.
+bool caches_grads(at::TensorList logits, const LossArgs& args) {
   const auto type = logits[0].scalar_type();
-  return (!args.to_mean() || type == math_type(type)) &&
-         !c10::impl::TorchDispatchModeTLS::any_modes_set() &&
-         std::all_of(logits.begin(), logits.end(), is_plain_cpu);
+  return (!args.to_mean() || type == math_type(type)) && are_plain_cpu(logits);
 }
 
 // A node of our own, and not a torch::autograd::Function, whose generic context costs as much as
@@ -99,9 +97,9 @@ struct GanLossNode : torch::autograd::Node {
     if (!grads.empty() && !at::GradMode::is_enabled() && is_plain_cpu(grad)) {
       const double factor = grad.scalar_type() == at::kDouble ? *grad.const_data_ptr<double>()
                                                               : *grad.const_data_ptr<float>();
-      // What is handed out is the receiver's to write to: a second backward pass recomputes.
+      // The receiver may write to what it gets, so a second backward pass recomputes.
       if (factor == 1) return std::exchange(grads, {});
-      // Half precision recomputes too: its gradients would be rounded a second time.
+      // Half precision recomputes: its gradients would be rounded a second time.
       if (grads[0].scalar_type() == grad.scalar_type()) return scaled(grads, factor);
     }
     return call_backward(grad, x, means,
@@ -120,7 +118,7 @@ struct GanLossNode : torch::autograd::Node {
 struct GanLossTerms : Function<GanLossTerms> {
   static variable_list forward(AutogradContext* ctx, at::TensorList logits, at::IntArrayRef roles,
                                int64_t loss, double label_smoothing, int64_t order,
-                               c10::ArrayRef<double> targets) {
+                               Doubles targets) {
     const AutoDispatchBelowADInplaceOrView below;
     ctx->save_for_backward(logits.vec());
     ctx->saved_data["settings"] =
@@ -155,9 +153,8 @@ struct GanLossTerms : Function<GanLossTerms> {
 };
 
 std::tuple<at::Tensor, at::Tensor> gan_loss(at::TensorList logits, at::IntArrayRef roles,
-                                            int64_t loss, double label_smoothing,
-                                            c10::ArrayRef<double> weights, int64_t reduction,
-                                            bool statistics, c10::ArrayRef<double> targets,
+                                            int64_t loss, double label_smoothing, Doubles weights,
+                                            int64_t reduction, bool statistics, Doubles targets,
                                             bool detach_means, bool parts) {
   check_no_transforms("pygan.fused_losses", logits);
   const LossArgs args{roles, loss, label_smoothing, weights, reduction, targets, detach_means};
@@ -170,7 +167,7 @@ std::tuple<at::Tensor, at::Tensor> gan_loss(at::TensorList logits, at::IntArrayR
   std::vector<at::Tensor> grads;
   {
     const AutoDispatchBelowADInplaceOrView below;
-    if (keeps_grads(logits, args)) {
+    if (caches_grads(logits, args)) {
       std::tie(value, numbers, grads) = call_loss_and_grad(logits, args, wants);
     } else {
       std::tie(value, numbers) = call_loss(logits, args, wants);
@@ -197,8 +194,8 @@ std::tuple<at::Tensor, at::Tensor> gan_loss(at::TensorList logits, at::IntArrayR
 
 std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>> gan_loss_and_grad(
     at::TensorList logits, at::IntArrayRef roles, int64_t loss, double label_smoothing,
-    c10::ArrayRef<double> weights, int64_t reduction, bool statistics,
-    c10::ArrayRef<double> targets, bool detach_means, bool parts) {
+    Doubles weights, int64_t reduction, bool statistics, Doubles targets, bool detach_means,
+    bool parts) {
   check_no_transforms("pygan.fused_losses", logits);
   const AutoDispatchBelowADInplaceOrView below;
   return call_loss_and_grad(
@@ -210,7 +207,7 @@ std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>> gan_loss_and_grad(
 
 at::Tensor reduced(const at::Tensor& x, Reduction reduction) {
   const int64_t role = static_cast<int64_t>(Role::generator_fake);
-  return -std::get<0>(call_loss(x, {role, linear_loss(), 0, {}, reduction}, {}));
+  return -std::get<0>(call_loss(x, {role, kLinearLoss, 0, {}, reduction}, {}));
 }
 
 namespace {
@@ -264,9 +261,8 @@ std::vector<at::Tensor> composed_backward(const at::Tensor& grad, at::TensorList
 
 std::vector<at::Tensor> gan_loss_backward(const at::Tensor& grad, at::TensorList logits,
                                           const at::Tensor& means, at::IntArrayRef roles,
-                                          int64_t loss, double label_smoothing,
-                                          c10::ArrayRef<double> weights, int64_t reduction,
-                                          c10::ArrayRef<double> targets, bool detach_means) {
+                                          int64_t loss, double label_smoothing, Doubles weights,
+                                          int64_t reduction, Doubles targets, bool detach_means) {
   check_no_transform("pygan.fused_losses", grad);
   check_no_transforms("pygan.fused_losses", logits);
   const LossArgs args{roles, loss, label_smoothing, weights, reduction, targets, detach_means};
@@ -279,8 +275,7 @@ std::vector<at::Tensor> gan_loss_backward(const at::Tensor& grad, at::TensorList
 }
 
 std::vector<at::Tensor> gan_loss_terms(at::TensorList logits, at::IntArrayRef roles, int64_t loss,
-                                       double label_smoothing, int64_t order,
-                                       c10::ArrayRef<double> targets) {
+                                       double label_smoothing, int64_t order, Doubles targets) {
   check_no_transforms("pygan.fused_losses", logits);
   if (!records(logits)) {
     const AutoDispatchBelowADInplaceOrView below;

@@ -1,4 +1,4 @@
-// Checks of a GAN loss's arguments, and the pieces of work that follow from them.
+// Checks of the loss ops' arguments.
 #include "ops/loss.h"
 
 namespace pygan::ops {
@@ -26,16 +26,6 @@ std::string argument_name(at::IntArrayRef roles, size_t i) {
   }
   const std::string name = real ? "real_logits" : "fake_logits";
   return all > 1 ? c10::str(name, "[", before, "]") : name;
-}
-
-c10::SmallVector<int64_t, 2> indices_of(const LossArgs& args, bool real) {
-  c10::SmallVector<int64_t, 2> indices;
-  for (size_t i = 0; i < args.roles.size(); ++i) {
-    if (is_real(static_cast<Role>(args.roles[i])) == real) {
-      indices.push_back(static_cast<int64_t>(i));
-    }
-  }
-  return indices;
 }
 
 void check_targets(const char* op, const LossArgs& args) {
@@ -124,7 +114,7 @@ void check_loss(at::TensorList logits, const LossArgs& args) {
   check_logits(logits, args);
   const char* op = op_name(args);
   const Loss& loss = args.info();
-  const auto real = indices_of(args, true), fake = indices_of(args, false);
+  const auto real = args.indices_of(true), fake = args.indices_of(false);
   // Where nothing is compared, the discriminator may be asked about one side, as the generator is.
   const size_t scales = std::max(real.size(), fake.size());
   const bool one_side = loss.compared == Compared::alone &&
@@ -180,101 +170,6 @@ void check_terms(at::TensorList logits, const LossArgs& args, int64_t order) {
   check_logits(logits, args);
   TORCH_CHECK(order >= 0 && order <= 2, "pygan::gan_loss_terms: order must be 0, 1 or 2, got ",
               order);
-}
-
-c10::SmallVector<Compare, 2> comparisons(const LossArgs& args) {
-  const auto real = indices_of(args, true), fake = indices_of(args, false);
-  const auto weight = [&](size_t k) { return args.weights.empty() ? 1.0 : args.weights[k]; };
-  c10::SmallVector<Compare, 2> all;
-  if (args.info().compared != Compared::alone) {
-    for (size_t k = 0; k < fake.size(); ++k) {
-      const auto [first, second] =
-          args.discriminator() ? std::pair(real[k], fake[k]) : std::pair(fake[k], real[k]);
-      all.push_back({first, second, weight(k)});
-    }
-    return all;
-  }
-  for (size_t k = 0; k < real.size(); ++k) all.push_back({real[k], -1, weight(k)});
-  for (size_t k = 0; k < fake.size(); ++k) all.push_back({fake[k], -1, weight(k)});
-  return all;
-}
-
-LossPlan::LossPlan(at::TensorList tensors, const LossArgs& args) {
-  for (const at::Tensor& x : tensors) logits.push_back(dense(x));
-  const auto add = [&](int64_t i, int64_t other, double weight) {
-    const auto role = static_cast<Role>(args.roles[i]);
-    const Term term = term_of(args.info(), role, args.aims());
-    const int64_t n = logits[i].numel();
-    const double share = args.reduction == kMean ? 1.0 / static_cast<double>(n) : 1.0;
-    pieces.push_back({logits[i].const_data_ptr(),
-                      other < 0 ? nullptr : logits[other].const_data_ptr(), nullptr, nullptr, n,
-                      term.sign * weight * share, term.sign * share, term.aim, term.form,
-                      term.mirror, role});
-    indices_.emplace_back(i, other);
-  };
-  for (const auto& [first, second, weight] : comparisons(args)) {
-    if (args.info().compared == Compared::paired) {
-      if (logits[first].strides() != logits[second].strides()) {
-        logits[first] = logits[first].contiguous();
-        logits[second] = logits[second].contiguous();
-        reordered_ = true;
-      }
-      add(first, second, weight);
-    } else {
-      add(first, -1, weight);
-      if (second >= 0) add(second, -1, weight);
-    }
-  }
-}
-
-LossPlan LossPlan::of_terms(at::TensorList tensors, const LossArgs& args) {
-  LossPlan plan;
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    const auto role = static_cast<Role>(args.roles[i]);
-    const Term term = term_of(args.info(), role, args.aims());
-    plan.logits.push_back(dense(tensors[i]));
-    plan.pieces.push_back({plan.logits[i].const_data_ptr(), nullptr, nullptr, nullptr,
-                           plan.logits[i].numel(), static_cast<double>(term.sign), 1, term.aim,
-                           term.form, term.mirror, role});
-    plan.indices_.emplace_back(i, -1);
-  }
-  return plan;
-}
-
-std::vector<at::Tensor> LossPlan::allocate_outs(at::ScalarType type) {
-  std::vector<at::Tensor> outs;
-  for (const at::Tensor& x : logits) outs.push_back(empty_on(x, x.sizes(), x.strides(), type));
-  for (size_t p = 0; p < pieces.size(); ++p) {
-    const auto [i, other] = indices_[p];
-    pieces[p].out = outs[i].mutable_data_ptr();
-    if (other >= 0) pieces[p].other_out = outs[other].mutable_data_ptr();
-  }
-  return outs;
-}
-
-void LossPlan::restore_layout(at::TensorList tensors, std::vector<at::Tensor>& outs) const {
-  for (size_t i = 0; reordered_ && i < outs.size(); ++i) {
-    outs[i] = at::empty_like(tensors[i]).copy_(outs[i]);
-  }
-}
-
-const void* LossPlan::first_logit(bool real) const {
-  for (const LossPiece& piece : pieces) {
-    if (piece.n == 0) continue;
-    if (is_real(piece.role) == real) return piece.logits;
-    if (piece.other != nullptr) return piece.other;
-  }
-  return nullptr;
-}
-
-void LossPlan::count(size_t first, size_t last, double& real, double& fake) const {
-  real = fake = 0;
-  for (size_t p = first; p < last; ++p) {
-    const auto n = static_cast<double>(pieces[p].n);
-    const bool paired = pieces[p].other != nullptr;
-    if (is_real(pieces[p].role) || paired) real += n;
-    if (!is_real(pieces[p].role) || paired) fake += n;
-  }
 }
 
 }  // namespace pygan::ops

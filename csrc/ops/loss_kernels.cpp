@@ -1,4 +1,4 @@
-// The gan_loss ops: allocation, and the launches on the three backends (CPU, CUDA, meta).
+// The loss ops on the CPU and on CUDA: the launches of the kernels.
 #include "cpu/kernels.h"
 #include "ops/chunks.h"
 #include "ops/loss.h"
@@ -73,7 +73,7 @@ void shift(Pieces pieces, const LossOptions& options, const at::Tensor&) {
   each_on_cpu(pieces, options, cpu::kernels().loss_shift);
 }
 
-// --- several launches, where one cannot take everything ---
+// --- several launches, where one does not take everything ---
 
 // Pieces that one launch takes: those of one comparison with a mean, or as many as fit.
 size_t group_size(const LossPlan& plan, const LossArgs& args) {
@@ -147,42 +147,33 @@ void run_groups(const LossPlan& plan, const LossArgs& args, LossOptions options,
 using Numbers = std::tuple<at::Tensor, at::Tensor>;
 using NumbersAndGrads = std::tuple<at::Tensor, at::Tensor, std::vector<at::Tensor>>;
 
-Numbers allocate(at::TensorList logits, const LossArgs& args, LossWants wants) {
-  const auto type = math_type(logits[0].scalar_type());
-  int64_t numbers = wants.statistics ? int64_t{kStatistics} : 0;
-  numbers += means_of(logits, args);
-  if (wants.parts) numbers += parts_of(logits, args);
-  return {empty_on(logits[0], {}, {}, type), empty_on(logits[0], {numbers}, {1}, type)};
-}
-
 Numbers gan_loss(at::TensorList logits, at::IntArrayRef roles, int64_t loss, double label_smoothing,
-                 c10::ArrayRef<double> weights, int64_t reduction, bool statistics,
-                 c10::ArrayRef<double> targets, bool detach_means, bool parts) {
+                 Doubles weights, int64_t reduction, bool statistics, Doubles targets,
+                 bool detach_means, bool parts) {
   const LossArgs args{roles, loss, label_smoothing, weights, reduction, targets, detach_means};
   const LossWants wants{statistics, parts};
   check_loss(logits, args);
   const KeepSubnormals keep;
   const LossPlan plan(logits, args);
-  const auto [value, numbers] = allocate(logits, args, wants);
+  const auto [value, numbers] = allocate_results(logits, args, wants);
   run_sums(plan, args, wants, value, numbers);
   return {value, numbers};
 }
 
 NumbersAndGrads gan_loss_and_grad(at::TensorList logits, at::IntArrayRef roles, int64_t loss,
-                                  double label_smoothing, c10::ArrayRef<double> weights,
-                                  int64_t reduction, bool statistics, c10::ArrayRef<double> targets,
-                                  bool detach_means, bool parts) {
+                                  double label_smoothing, Doubles weights, int64_t reduction,
+                                  bool statistics, Doubles targets, bool detach_means, bool parts) {
   const LossArgs args{roles, loss, label_smoothing, weights, reduction, targets, detach_means};
   const LossWants wants{statistics, parts};
   check_loss(logits, args);
   const KeepSubnormals keep;
   LossPlan plan(logits, args);
-  const auto [value, numbers] = allocate(logits, args, wants);
+  const auto [value, numbers] = allocate_results(logits, args, wants);
   const at::Tensor& like = plan.logits[0];
   const auto type = like.scalar_type();
-  // What goes through the means is known after the pass over the slopes. On the CPU, which is bound
-  // by the exponential, a last pass takes it away from the gradients of the second: not in 16 bits,
-  // where they would be rounded twice.
+  // What goes through the means is known only after the pass over the slopes. On the CPU, which is
+  // bound by the exponential, a last pass subtracts it from the gradients; not in 16 bits, where
+  // they would be rounded twice.
   const bool shifts = args.to_mean() && like.is_cpu() && type == math_type(type);
   std::vector<at::Tensor> grads;
   if (!args.to_mean() || shifts) grads = plan.allocate_outs(type);
@@ -201,9 +192,8 @@ NumbersAndGrads gan_loss_and_grad(at::TensorList logits, at::IntArrayRef roles, 
 
 std::vector<at::Tensor> gan_loss_backward(const at::Tensor& grad, at::TensorList logits,
                                           const at::Tensor& means, at::IntArrayRef roles,
-                                          int64_t loss, double label_smoothing,
-                                          c10::ArrayRef<double> weights, int64_t reduction,
-                                          c10::ArrayRef<double> targets, bool detach_means) {
+                                          int64_t loss, double label_smoothing, Doubles weights,
+                                          int64_t reduction, Doubles targets, bool detach_means) {
   const LossArgs args{roles, loss, label_smoothing, weights, reduction, targets, detach_means};
   check_backward(grad, logits, means, args);
   const KeepSubnormals keep;
@@ -218,8 +208,7 @@ std::vector<at::Tensor> gan_loss_backward(const at::Tensor& grad, at::TensorList
 }
 
 std::vector<at::Tensor> gan_loss_terms(at::TensorList logits, at::IntArrayRef roles, int64_t loss,
-                                       double label_smoothing, int64_t order,
-                                       c10::ArrayRef<double> targets) {
+                                       double label_smoothing, int64_t order, Doubles targets) {
   const LossArgs args{roles, loss, label_smoothing, {}, kSum, targets};
   check_terms(logits, args, order);
   const KeepSubnormals keep;
@@ -234,30 +223,9 @@ std::vector<at::Tensor> gan_loss_terms(at::TensorList logits, at::IntArrayRef ro
 
 }  // namespace
 
-int64_t parts_of(at::TensorList logits, const LossArgs& args) {
-  const auto tensors = static_cast<int64_t>(logits.size());
-  return args.info().compared == Compared::paired ? tensors / 2 : tensors;
-}
-
-at::Tensor means_in(const at::Tensor& numbers, at::TensorList logits, const LossArgs& args,
-                    LossWants wants) {
-  if (!wants.statistics && !wants.parts) return numbers;
-  const int64_t first = wants.statistics ? kStatistics : 0;
-  return numbers.slice(0, first, first + means_of(logits, args));
-}
-
-int64_t linear_loss() {
-  constexpr auto is_linear = [](const Loss& loss) {
-    return loss.compared == Compared::alone && loss.generator == Form::Linear;
-  };
-  static const int64_t index =
-      std::find_if(std::begin(kLosses), std::end(kLosses), is_linear) - std::begin(kLosses);
-  return index;
-}
-
 std::vector<at::Tensor> scaled(at::TensorList grads, double factor) {
   const std::vector<int64_t> roles(grads.size(), static_cast<int64_t>(Role::generator_fake));
-  const LossArgs args{roles, linear_loss(), 0, {}, kSum};
+  const LossArgs args{roles, kLinearLoss, 0, {}, kSum};
   const KeepSubnormals keep;
   LossPlan plan = LossPlan::of_terms(grads, args);
   for (LossPiece& piece : plan.pieces) piece.coefficient = -factor;
@@ -268,71 +236,14 @@ std::vector<at::Tensor> scaled(at::TensorList grads, double factor) {
 
 namespace {
 
-// --- meta ---
-
-Numbers gan_loss_meta(at::TensorList logits, at::IntArrayRef roles, int64_t loss,
-                      double label_smoothing, c10::ArrayRef<double> weights, int64_t reduction,
-                      bool statistics, c10::ArrayRef<double> targets, bool detach_means,
-                      bool parts) {
-  const LossArgs args{roles, loss, label_smoothing, weights, reduction, targets, detach_means};
-  check_loss(logits, args);
-  return allocate(logits, args, {statistics, parts});
-}
-
-std::vector<at::Tensor> like_each(at::TensorList logits, bool math) {
-  std::vector<at::Tensor> out;
-  for (const at::Tensor& x : logits) {
-    const auto type = math ? math_type(x.scalar_type()) : x.scalar_type();
-    out.push_back(at::empty_like(x, x.options().dtype(type)));
-  }
-  return out;
-}
-
-NumbersAndGrads gan_loss_and_grad_meta(at::TensorList logits, at::IntArrayRef roles, int64_t loss,
-                                       double label_smoothing, c10::ArrayRef<double> weights,
-                                       int64_t reduction, bool statistics,
-                                       c10::ArrayRef<double> targets, bool detach_means,
-                                       bool parts) {
-  auto [value, numbers] = gan_loss_meta(logits, roles, loss, label_smoothing, weights, reduction,
-                                        statistics, targets, detach_means, parts);
-  return {value, numbers, like_each(logits, false)};
-}
-
-std::vector<at::Tensor> gan_loss_backward_meta(const at::Tensor& grad, at::TensorList logits,
-                                               const at::Tensor& means, at::IntArrayRef roles,
-                                               int64_t loss, double label_smoothing,
-                                               c10::ArrayRef<double> weights, int64_t reduction,
-                                               c10::ArrayRef<double> targets, bool detach_means) {
-  check_backward(grad, logits, means,
-                 {roles, loss, label_smoothing, weights, reduction, targets, detach_means});
-  return like_each(logits, false);
-}
-
-std::vector<at::Tensor> gan_loss_terms_meta(at::TensorList logits, at::IntArrayRef roles,
-                                            int64_t loss, double label_smoothing, int64_t order,
-                                            c10::ArrayRef<double> targets) {
-  check_terms(logits, {roles, loss, label_smoothing, {}, kSum, targets}, order);
-  return like_each(logits, true);
-}
-
-TORCH_LIBRARY_IMPL(pygan, CPU, m) {
+void register_loss_kernels(torch::Library& m) {
   m.impl("gan_loss", gan_loss);
   m.impl("gan_loss_and_grad", gan_loss_and_grad);
   m.impl("gan_loss_backward", gan_loss_backward);
   m.impl("gan_loss_terms", gan_loss_terms);
 }
-TORCH_LIBRARY_IMPL(pygan, CUDA, m) {
-  m.impl("gan_loss", gan_loss);
-  m.impl("gan_loss_and_grad", gan_loss_and_grad);
-  m.impl("gan_loss_backward", gan_loss_backward);
-  m.impl("gan_loss_terms", gan_loss_terms);
-}
-TORCH_LIBRARY_IMPL(pygan, Meta, m) {
-  m.impl("gan_loss", gan_loss_meta);
-  m.impl("gan_loss_and_grad", gan_loss_and_grad_meta);
-  m.impl("gan_loss_backward", gan_loss_backward_meta);
-  m.impl("gan_loss_terms", gan_loss_terms_meta);
-}
+TORCH_LIBRARY_IMPL(pygan, CPU, m) { register_loss_kernels(m); }
+TORCH_LIBRARY_IMPL(pygan, CUDA, m) { register_loss_kernels(m); }
 
 }  // namespace
 }  // namespace pygan::ops

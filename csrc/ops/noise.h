@@ -1,4 +1,4 @@
-// What the files of the instance_noise ops share.
+// What the files of the noise ops share: their arguments and the checks of them.
 #pragma once
 
 #include "ops/cuda_bridge.h"
@@ -7,11 +7,10 @@ namespace pygan::ops {
 
 using OptionalTensor = std::optional<at::Tensor>;
 using OptionalType = std::optional<at::ScalarType>;
-using Doubles = c10::ArrayRef<double>;
 
 // The arguments of instance_noise. Tensor k takes step k from that of the state, or with `same` all
 // take the first; `cat` makes one batch of them, real and fake.
-struct NoiseArguments {
+struct NoiseArgs {
   at::TensorList x;
   const OptionalTensor& sigma;
   double sigma_value;
@@ -30,14 +29,19 @@ struct NoiseArguments {
 };
 
 // Validate arguments without reading tensor data.
-void check_noise(const NoiseArguments&);
+void check_noise(const NoiseArgs&);
 // What out= must be, on top of that.
-void check_noise_out(const NoiseArguments&, at::TensorList out);
-void check_not_recorded(const NoiseArguments&, at::TensorList out);
-// That nothing but the state lies where the state is written.
-void check_state_apart(const NoiseArguments&, at::TensorList out);
+void check_noise_out(const NoiseArgs&, at::TensorList out);
+void check_not_recorded(const NoiseArgs&, at::TensorList out);
+// Nothing else may share memory with the state, which is written to.
+void check_state_apart(const NoiseArgs&, at::TensorList out);
 void check_noise_dot(const at::Tensor& grad, c10::SymIntArrayRef stride, const at::Tensor& state,
                      const c10::SymInt& offset, const c10::SymInt& samples);
+
+// The state that noise_draw fills with random numbers, after the checks of its other arguments.
+at::Tensor state_to_draw(at::TensorList x, const OptionalTensor& sigma, double sigma_value,
+                         const OptionalTensor& scale, Doubles scale_value, Doubles bias,
+                         OptionalType dtype, bool cat, bool same, at::TensorList out);
 
 // The result's dtype: as asked for, else that of x, else the default floating dtype.
 at::ScalarType noise_dtype(at::TensorList x, OptionalType dtype);
@@ -46,10 +50,10 @@ at::ScalarType noise_dtype(at::TensorList x, OptionalType dtype);
 c10::SymInt samples_of(at::TensorList x);
 
 // The ops, through the dispatcher.
-std::vector<at::Tensor> call_noise(const NoiseArguments&, at::Tensor& state);
-void call_noise_out(const NoiseArguments&, at::Tensor& state, at::TensorList out);
+std::vector<at::Tensor> call_noise(const NoiseArgs&, at::Tensor& state);
+void call_noise_out(const NoiseArgs&, at::Tensor& state, at::TensorList out);
 
-// A tensor for the result: in x's memory format, but where samples differ in sigma or scale they
+// A tensor for the result: in x's memory format, except that samples which differ in sigma or scale
 // lie one after another.
 at::Tensor allocate_noisy(const at::Tensor& x, bool per_sample, at::ScalarType dtype);
 

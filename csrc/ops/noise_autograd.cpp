@@ -1,4 +1,4 @@
-// Derivatives of the instance_noise ops. z is never stored: the gradient of sigma draws it again.
+// Derivatives of the instance_noise ops. z is never stored: the gradient of sigma regenerates it.
 //
 //   out = x scale + bias + sigma z:   d x = scale grad,   d sigma = sum of grad z  (noise_dot),
 //                                     d scale = sum of grad x
@@ -22,7 +22,7 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
 
-std::vector<at::Tensor> call_noise(const NoiseArguments& a, at::Tensor& state) {
+std::vector<at::Tensor> call_noise(const NoiseArgs& a, at::Tensor& state) {
   static const auto handle = op<std::vector<at::Tensor>(
       at::TensorList, const OptionalTensor&, double, const OptionalTensor&, at::Tensor&,
       c10::SymIntArrayRef, Doubles, Doubles, OptionalType, bool, bool)>("pygan::instance_noise");
@@ -30,7 +30,7 @@ std::vector<at::Tensor> call_noise(const NoiseArguments& a, at::Tensor& state) {
                      a.dtype, a.cat, a.same);
 }
 
-void call_noise_out(const NoiseArguments& a, at::Tensor& state, at::TensorList out) {
+void call_noise_out(const NoiseArgs& a, at::Tensor& state, at::TensorList out) {
   static const auto handle =
       op<void(at::TensorList, const OptionalTensor&, double, const OptionalTensor&, at::Tensor&,
               c10::SymIntArrayRef, Doubles, Doubles, bool, bool, at::TensorList)>(
@@ -80,7 +80,8 @@ at::Tensor grad_of_x(const at::Tensor& grad, const at::Tensor& scale, double sca
 at::Tensor grad_of_scale(const at::Tensor& grad, const at::Tensor& x, const at::Tensor& scale) {
   const at::ScalarType math = noise_math_type(x.scalar_type(), grad);
   const at::Tensor product = grad.to(math) * x.to(math);
-  // To threads at::sum gives whole samples, but parts of a single one.
+  // at::sum gives whole samples to its threads, but parts of a single one, whose bits would depend
+  // on their number.
   if (scale.sym_numel() == 1) return reduced(product, kSum).reshape_symint(scale.sym_sizes());
   std::vector<int64_t> dims(x.dim() - 1);
   std::iota(dims.begin(), dims.end(), 1);
@@ -130,9 +131,9 @@ struct InstanceNoiseAt : Function<InstanceNoiseAt> {
                             double bias, OptionalType dtype) {
     const AutoDispatchBelowADInplaceOrView below;
     // x for the gradient of scale alone.
-    const bool learnt = scale.has_value() && scale->requires_grad();
-    ctx->save_for_backward({state, scale.value_or(at::Tensor()), learnt ? x : at::Tensor()});
-    // Of sigma only this, so that it may be written to: learnt, for one.
+    const bool learned = scale.has_value() && scale->requires_grad();
+    ctx->save_for_backward({state, scale.value_or(at::Tensor()), learned ? x : at::Tensor()});
+    // Of sigma only this, so that it may be written to, as by an optimizer.
     if (sigma.has_value()) {
       ctx->saved_data["samples"] = sigma->dim() == 0 ? c10::SymInt(-1) : sigma->sym_size(0);
       ctx->saved_data["sigma_dtype"] = sigma->scalar_type();
@@ -203,9 +204,9 @@ void mark_written(const at::Tensor& tensor) {
   if (!tensor.is_inference()) tensor.unsafeGetTensorImpl()->bump_version();
 }
 
-void check_no_transforms(at::TensorList x, const OptionalTensor& sigma,
-                         const OptionalTensor& scale) {
-  ops::check_no_transforms("pygan.instance_noise", x);
+void check_noise_transforms(at::TensorList x, const OptionalTensor& sigma,
+                            const OptionalTensor& scale) {
+  check_no_transforms("pygan.instance_noise", x);
   check_no_transform("pygan.instance_noise", sigma);
   check_no_transform("pygan.instance_noise", scale);
 }
@@ -221,9 +222,9 @@ std::vector<at::Tensor> instance_noise(at::TensorList x, const OptionalTensor& s
                               "pygan::instance_noise: sigma and scale must not require grad, "
                               "because the stream moves on; use noise_advance and "
                               "instance_noise_at");
-  check_no_transforms(x, sigma, scale);
-  const NoiseArguments arguments{x,           sigma, sigma_value, scale, state, offset,
-                                 scale_value, bias,  dtype,       cat,   same};
+  check_noise_transforms(x, sigma, scale);
+  const NoiseArgs arguments{x,           sigma, sigma_value, scale, state, offset,
+                            scale_value, bias,  dtype,       cat,   same};
   check_noise(arguments);
   const auto node = make_node<NoiseNode>();
   node->cat = cat;
@@ -267,16 +268,17 @@ void instance_noise_out(at::TensorList x, const OptionalTensor& sigma, double si
                         const OptionalTensor& scale, at::Tensor& state, c10::SymIntArrayRef offset,
                         Doubles scale_value, Doubles bias, bool cat, bool same,
                         at::TensorList out) {
-  check_no_transforms(x, sigma, scale);
+  check_noise_transforms(x, sigma, scale);
   for (const at::Tensor& one : out) check_no_transform("pygan.instance_noise", one);
-  const NoiseArguments a{x,           sigma, sigma_value,  scale, state, offset,
-                         scale_value, bias,  std::nullopt, cat,   same};
+  const NoiseArgs a{x,           sigma, sigma_value,  scale, state, offset,
+                    scale_value, bias,  std::nullopt, cat,   same};
   check_not_recorded(a, out);
   const at::AutoDispatchBelowAutograd below;
   call_noise_out(a, state, out);
 }
 
-// Not with autograd: inference mode leaves that out, and what it writes to may be saved elsewhere.
+// Not in the Autograd kernels, which inference mode skips: what is written to there may be saved
+// for a backward pass.
 void instance_noise_out_written(at::TensorList x, const OptionalTensor& sigma, double sigma_value,
                                 const OptionalTensor& scale, at::Tensor& state,
                                 c10::SymIntArrayRef offset, Doubles scale_value, Doubles bias,
@@ -295,7 +297,7 @@ at::Tensor instance_noise_at(const at::Tensor& x, const OptionalTensor& sigma, d
                              const OptionalTensor& scale, const at::Tensor& state,
                              c10::SymInt offset, double scale_value, double bias,
                              OptionalType dtype) {
-  check_no_transforms(x, sigma, scale);
+  check_noise_transforms(x, sigma, scale);
   if (!records(x) && !records(sigma) && !records(scale)) {
     const AutoDispatchBelowADInplaceOrView below;
     return call_noise_at(x, sigma, sigma_value, scale, state, offset, scale_value, bias, dtype);
@@ -322,7 +324,7 @@ at::Tensor noise_advance(at::TensorList x, const OptionalTensor& sigma, double s
       op<at::Tensor(at::TensorList, const OptionalTensor&, double, const OptionalTensor&,
                     at::Tensor&, c10::SymIntArrayRef, Doubles, Doubles, OptionalType, bool, bool)>(
           "pygan::noise_advance");
-  check_no_transforms(x, sigma, scale);
+  check_noise_transforms(x, sigma, scale);
   at::Tensor before;
   {
     const AutoDispatchBelowADInplaceOrView below;
@@ -340,7 +342,7 @@ at::Tensor noise_draw(at::TensorList x, const OptionalTensor& sigma, double sigm
   static const auto handle = op<at::Tensor(
       at::TensorList, const OptionalTensor&, double, const OptionalTensor&, Doubles, Doubles,
       OptionalType, bool, bool, at::TensorList, std::optional<at::Generator>)>("pygan::noise_draw");
-  check_no_transforms(x, sigma, scale);
+  check_noise_transforms(x, sigma, scale);
   for (const at::Tensor& one : out) {
     check_no_transform("pygan.instance_noise", one);
     TORCH_CHECK_VALUE(!one.is_neg(), "pygan.instance_noise: out must not be a view that negates");

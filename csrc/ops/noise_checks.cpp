@@ -18,11 +18,11 @@ std::string name_of_x(const char* name, size_t k, size_t count, bool cat) {
   return std::string(op) + name + "[" + std::to_string(k) + "]";
 }
 
-const char* op_of(const NoiseArguments& a) {
+const char* op_of(const NoiseArgs& a) {
   return a.cat ? "pygan.instance_noise_pair: " : "pygan.instance_noise: ";
 }
 
-void check_tensor(const NoiseArguments& a, size_t k) {
+void check_tensor(const NoiseArgs& a, size_t k) {
   const at::Tensor& x = a.x[k];
   const auto name = [&] { return name_of_x("x", k, a.x.size(), a.cat); };
   TORCH_CHECK_TYPE(is_float(x.scalar_type()) || x.scalar_type() == at::kByte, name(),
@@ -48,8 +48,7 @@ void check_tensor(const NoiseArguments& a, size_t k) {
 }
 
 // Sigma or scale, where it is a tensor, and whether one of a single value is taken.
-void check_factor(const NoiseArguments& a, const char* name, const at::Tensor& factor,
-                  bool takes_one) {
+void check_factor(const NoiseArgs& a, const char* name, const at::Tensor& factor, bool takes_one) {
   TORCH_CHECK_TYPE(factor.scalar_type() == at::kFloat || factor.scalar_type() == at::kDouble,
                    op_of(a), name, " must be a float32 or float64 tensor, got ",
                    name_of(factor.scalar_type()));
@@ -121,7 +120,7 @@ bool apart(const at::Tensor& a, const at::Tensor& b) {
   return overlap_of(a, b) == at::MemOverlapStatus::No;
 }
 
-void check_out_overlap(const NoiseArguments& a, at::TensorList out) {
+void check_out_overlap(const NoiseArgs& a, at::TensorList out) {
   const at::TensorList x = a.x;
   for (size_t k = 0; k < x.size(); ++k) {
     const auto name = [&] { return name_of_x("out", k, x.size(), false); };
@@ -175,7 +174,7 @@ c10::SymInt samples_of(at::TensorList x) {
   return samples;
 }
 
-void check_noise(const NoiseArguments& a) {
+void check_noise(const NoiseArgs& a) {
   check_state(op_of(a), a.state);
   TORCH_CHECK_VALUE(!a.x.empty(), op_of(a), "x must hold at least one tensor, got an empty list");
   TORCH_CHECK_VALUE(a.offset.size() == a.x.size() && a.scale_value.size() == a.x.size() &&
@@ -195,7 +194,7 @@ void check_noise(const NoiseArguments& a) {
   if (a.scale.has_value()) check_factor(a, "scale", *a.scale, !a.cat);
 }
 
-void check_noise_out(const NoiseArguments& a, at::TensorList out) {
+void check_noise_out(const NoiseArgs& a, at::TensorList out) {
   const at::TensorList x = a.x;
   TORCH_CHECK_VALUE(out.size() == x.size(),
                     "pygan.instance_noise: out must have as many tensors as "
@@ -217,7 +216,7 @@ void check_noise_out(const NoiseArguments& a, at::TensorList out) {
   check_out_overlap(a, out);
 }
 
-void check_state_apart(const NoiseArguments& a, at::TensorList out) {
+void check_state_apart(const NoiseArgs& a, at::TensorList out) {
   for (size_t k = 0; k < out.size(); ++k) {
     TORCH_CHECK_VALUE(apart(out[k], a.state), name_of_x("out", k, out.size(), false),
                       " must share no memory with the stream's state, got an overlap");
@@ -260,10 +259,27 @@ void check_noise_dot(const at::Tensor& grad, c10::SymIntArrayRef stride, const a
   }
 }
 
-void check_not_recorded(const NoiseArguments& a, at::TensorList out) {
+void check_not_recorded(const NoiseArgs& a, at::TensorList out) {
   TORCH_CHECK(!records(a.x) && !records(out) && !records(a.sigma) && !records(a.scale),
               "pygan.instance_noise: out must not be given where x, sigma, scale or out require "
               "grad, because functions with out= are not differentiable");
+}
+
+at::Tensor state_to_draw(at::TensorList x, const OptionalTensor& sigma, double sigma_value,
+                         const OptionalTensor& scale, Doubles scale_value, Doubles bias,
+                         OptionalType dtype, bool cat, bool same, at::TensorList out) {
+  TORCH_CHECK_VALUE(!x.empty(),
+                    "pygan::noise_draw: x must hold at least one tensor, got an empty list");
+  const at::Tensor state = at::empty({2}, x[0].options().dtype(at::kLong));
+  const c10::SymDimVector offset(x.size(), 0);
+  const NoiseArgs a{x,           sigma, sigma_value, scale, state, offset,
+                    scale_value, bias,  dtype,       cat,   same};
+  if (!out.empty()) {
+    check_not_recorded(a, out);
+    check_noise_out(a, out);
+  }
+  check_noise(a);
+  return state;
 }
 
 }  // namespace pygan::ops

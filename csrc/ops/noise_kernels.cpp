@@ -1,4 +1,4 @@
-// The instance_noise ops: allocation, and the CPU and CUDA backends.
+// The noise ops on the CPU and on CUDA: allocation, and the launches of the kernels.
 #include <array>
 #include <mutex>
 
@@ -10,7 +10,7 @@ namespace pygan::ops {
 namespace {
 
 // Whether x's samples lie one after another in memory.
-bool lie_apart(const at::Tensor& x) {
+bool samples_are_separate(const at::Tensor& x) {
   if (x.dim() == 0 || x.sym_size(0) == 1) return true;
   for (int64_t d = 1; d < x.dim(); ++d) {
     if (x.sym_size(d) != 1 && x.sym_stride(d) > x.sym_stride(0)) return false;
@@ -21,7 +21,7 @@ bool lie_apart(const at::Tensor& x) {
 // x as the kernels read it: dense, in the order of allocate_noisy().
 at::Tensor prepared(const at::Tensor& x, bool per_sample) {
   const at::Tensor d = dense(x);
-  return !per_sample || lie_apart(d) ? d : d.contiguous();
+  return !per_sample || samples_are_separate(d) ? d : d.contiguous();
 }
 
 // The tensors that a call reads and writes, and what the kernels need to know of them.
@@ -35,8 +35,8 @@ struct Prepared {
 };
 
 // The number that sigma or scale is where the kernels cannot read it: a 0-d tensor in host memory.
-// Nothing has to be waited for. But a graph would keep today's value for ever.
-std::optional<double> host_number(const NoiseArguments& a, const OptionalTensor& factor,
+// Reading it takes no synchronization, but a captured graph would keep its present value for ever.
+std::optional<double> host_number(const NoiseArgs& a, const OptionalTensor& factor,
                                   const char* name) {
   if (!factor.has_value() || !factor->is_cpu() || a.state.is_cpu()) return std::nullopt;
   TORCH_CHECK(!is_capturing(a.state), "pygan.instance_noise: ", name,
@@ -50,7 +50,7 @@ NoiseFactor factor_of(at::Tensor& values, int64_t count) {
   return {values.const_data_ptr(), values.scalar_type() == at::kDouble};
 }
 
-Prepared prepare(const NoiseArguments& a) {
+Prepared prepare(const NoiseArgs& a) {
   Prepared p;
   p.steps = a.steps();
   NoiseOptions& o = p.options;
@@ -90,7 +90,7 @@ Prepared prepare(const NoiseArguments& a) {
   return p;
 }
 
-// Elements for which a second thread pays: about 8 microseconds of work.
+// Elements for which a second thread pays off: about 8 microseconds of work.
 constexpr int64_t kGrain = 8192;
 
 // Draws pieces of the same types.
@@ -157,8 +157,8 @@ at::Tensor instance_noise_at(const at::Tensor& x, const OptionalTensor& sigma, d
                              const OptionalTensor& scale, const at::Tensor& state,
                              c10::SymInt offset, double scale_value, double bias,
                              OptionalType dtype) {
-  const NoiseArguments a{x,           sigma, sigma_value, scale, state, offset,
-                         scale_value, bias,  dtype,       false, false};
+  const NoiseArgs a{x,           sigma, sigma_value, scale, state, offset,
+                    scale_value, bias,  dtype,       false, false};
   check_noise(a);
   const KeepSubnormals keep;
   Prepared p = prepare(a);
@@ -171,8 +171,8 @@ void instance_noise_out(at::TensorList x, const OptionalTensor& sigma, double si
                         const OptionalTensor& scale, at::Tensor& state, c10::SymIntArrayRef offset,
                         Doubles scale_value, Doubles bias, bool cat, bool same,
                         at::TensorList out) {
-  const NoiseArguments a{x,           sigma, sigma_value,  scale, state, offset,
-                         scale_value, bias,  std::nullopt, cat,   same};
+  const NoiseArgs a{x,           sigma, sigma_value,  scale, state, offset,
+                    scale_value, bias,  std::nullopt, cat,   same};
   check_noise_out(a, out);
   check_noise(a);
   check_state_apart(a, out);
@@ -192,8 +192,8 @@ at::Tensor noise_advance(at::TensorList x, const OptionalTensor& sigma, double s
                          const OptionalTensor& scale, at::Tensor& state, c10::SymIntArrayRef offset,
                          Doubles scale_value, Doubles bias, OptionalType dtype, bool cat,
                          bool same) {
-  const NoiseArguments a{x,           sigma, sigma_value, scale, state, offset,
-                         scale_value, bias,  dtype,       cat,   same};
+  const NoiseArgs a{x,           sigma, sigma_value, scale, state, offset,
+                    scale_value, bias,  dtype,       cat,   same};
   check_noise(a);
   check_state_apart(a, {});
   const auto count = static_cast<int64_t>(x.size());
@@ -218,21 +218,12 @@ at::Tensor noise_draw(at::TensorList x, const OptionalTensor& sigma, double sigm
                       const OptionalTensor& scale, Doubles scale_value, Doubles bias,
                       OptionalType dtype, bool cat, bool same, at::TensorList out,
                       std::optional<at::Generator> generator) {
-  TORCH_CHECK_VALUE(!x.empty(),
-                    "pygan::noise_draw: x must hold at least one tensor, got an empty list");
+  const at::Tensor state =
+      state_to_draw(x, sigma, sigma_value, scale, scale_value, bias, dtype, cat, same, out);
   TORCH_CHECK_VALUE(!generator.has_value() || generator->device() == x[0].device(),
                     cat ? "pygan.instance_noise_pair" : "pygan.instance_noise",
                     ": generator must be on the device of ", cat ? "real" : "x", ", ",
                     x[0].device(), ", got one on ", generator->device());
-  at::Tensor state = at::empty({2}, x[0].options().dtype(at::kLong));
-  const c10::SymDimVector offset(x.size(), 0);
-  const NoiseArguments a{x,           sigma, sigma_value, scale, state, offset,
-                         scale_value, bias,  dtype,       cat,   same};
-  if (!out.empty()) {
-    check_not_recorded(a, out);
-    check_noise_out(a, out);
-  }
-  check_noise(a);
   constexpr auto lowest = std::numeric_limits<int64_t>::min();
   return state.random_(lowest, std::nullopt, std::move(generator));
 }
@@ -276,22 +267,23 @@ at::Tensor noise_dot(const at::Tensor& grad, c10::SymIntArrayRef stride, const a
   return (samples < 0 ? sums.squeeze(0) : sums).to(options.dtype());
 }
 
-#define PYGAN_IMPLEMENT(m)                          \
-  m.impl("instance_noise.out", instance_noise_out); \
-  m.impl("instance_noise_at", instance_noise_at);   \
-  m.impl("noise_advance", noise_advance);           \
-  m.impl("noise_draw", noise_draw);                 \
+void register_noise_kernels(torch::Library& m) {
+  m.impl("instance_noise.out", instance_noise_out);
+  m.impl("instance_noise_at", instance_noise_at);
+  m.impl("noise_advance", noise_advance);
+  m.impl("noise_draw", noise_draw);
   m.impl("noise_dot", noise_dot);
-TORCH_LIBRARY_IMPL(pygan, CPU, m){PYGAN_IMPLEMENT(m)} TORCH_LIBRARY_IMPL(pygan, CUDA, m) {
-  PYGAN_IMPLEMENT(m)
 }
-#undef PYGAN_IMPLEMENT
+TORCH_LIBRARY_IMPL(pygan, CPU, m) { register_noise_kernels(m); }
+TORCH_LIBRARY_IMPL(pygan, CUDA, m) { register_noise_kernels(m); }
 
 }  // namespace
 
 at::Tensor allocate_noisy(const at::Tensor& x, bool per_sample, at::ScalarType dtype) {
   const at::Tensor out = at::empty_like(x, x.options().dtype(dtype));
-  if (per_sample && !lie_apart(out)) return at::empty_symint(x.sym_sizes(), out.options());
+  if (per_sample && !samples_are_separate(out)) {
+    return at::empty_symint(x.sym_sizes(), out.options());
+  }
   return is_plain_cpu(out) ? with_huge_pages(out) : out;
 }
 

@@ -1,5 +1,5 @@
-// The instance_noise ops on tensors without data: shapes, dtypes and strides, for torch.compile and
-// fake tensors. The same checks as on real ones.
+// The noise ops on tensors without data: shapes, dtypes and strides, for torch.compile and fake
+// tensors. They check their arguments as the others do.
 #include "ops/noise.h"
 
 namespace pygan::ops {
@@ -9,8 +9,8 @@ at::Tensor instance_noise_at(const at::Tensor& x, const OptionalTensor& sigma, d
                              const OptionalTensor& scale, const at::Tensor& state,
                              c10::SymInt offset, double scale_value, double bias,
                              OptionalType dtype) {
-  const NoiseArguments a{x,           sigma, sigma_value, scale, state, offset,
-                         scale_value, bias,  dtype,       false, false};
+  const NoiseArgs a{x,           sigma, sigma_value, scale, state, offset,
+                    scale_value, bias,  dtype,       false, false};
   check_noise(a);
   return allocate_noisy(x, a.per_sample(), noise_dtype(x, dtype));
 }
@@ -19,8 +19,8 @@ void instance_noise_out(at::TensorList x, const OptionalTensor& sigma, double si
                         const OptionalTensor& scale, at::Tensor& state, c10::SymIntArrayRef offset,
                         Doubles scale_value, Doubles bias, bool cat, bool same,
                         at::TensorList out) {
-  const NoiseArguments a{x,           sigma, sigma_value,  scale, state, offset,
-                         scale_value, bias,  std::nullopt, cat,   same};
+  const NoiseArgs a{x,           sigma, sigma_value,  scale, state, offset,
+                    scale_value, bias,  std::nullopt, cat,   same};
   check_noise_out(a, out);
   check_noise(a);
   check_state_apart(a, out);
@@ -30,8 +30,8 @@ at::Tensor noise_advance(at::TensorList x, const OptionalTensor& sigma, double s
                          const OptionalTensor& scale, at::Tensor& state, c10::SymIntArrayRef offset,
                          Doubles scale_value, Doubles bias, OptionalType dtype, bool cat,
                          bool same) {
-  const NoiseArguments a{x,           sigma, sigma_value, scale, state, offset,
-                         scale_value, bias,  dtype,       cat,   same};
+  const NoiseArgs a{x,           sigma, sigma_value, scale, state, offset,
+                    scale_value, bias,  dtype,       cat,   same};
   check_noise(a);
   check_state_apart(a, {});
   return at::empty({static_cast<int64_t>(x.size()), 2}, state.options());
@@ -41,18 +41,7 @@ at::Tensor noise_draw(at::TensorList x, const OptionalTensor& sigma, double sigm
                       const OptionalTensor& scale, Doubles scale_value, Doubles bias,
                       OptionalType dtype, bool cat, bool same, at::TensorList out,
                       std::optional<at::Generator>) {
-  TORCH_CHECK_VALUE(!x.empty(),
-                    "pygan::noise_draw: x must hold at least one tensor, got an empty list");
-  const at::Tensor state = at::empty({2}, x[0].options().dtype(at::kLong));
-  const c10::SymDimVector offset(x.size(), 0);
-  const NoiseArguments a{x,           sigma, sigma_value, scale, state, offset,
-                         scale_value, bias,  dtype,       cat,   same};
-  if (!out.empty()) {
-    check_not_recorded(a, out);
-    check_noise_out(a, out);
-  }
-  check_noise(a);
-  return state;
+  return state_to_draw(x, sigma, sigma_value, scale, scale_value, bias, dtype, cat, same, out);
 }
 
 at::Tensor noise_dot(const at::Tensor& grad, c10::SymIntArrayRef stride, const at::Tensor& state,

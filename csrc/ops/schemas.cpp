@@ -34,9 +34,8 @@ TORCH_LIBRARY(pygan, m) {
   // map, times its weight, added. Returns the loss, the value and the multiplier of each map (see
   // math/features.h), and where `signs` are wanted for the backward pass, those of each d, int8.
   m.def(
-      "feature_matching(Tensor[] fake, Tensor[] real, float[] weights, int distance, bool "
-      "relative, "
-      "bool signs) -> (Tensor, Tensor, Tensor, Tensor[])");
+      "feature_matching(Tensor[] fake, Tensor[] real, float[] weights, int distance, "
+      "bool relative, bool signs) -> (Tensor, Tensor, Tensor, Tensor[])");
   // The same, and the gradients by the fake maps. Not differentiable itself.
   m.def(
       "feature_matching_and_grad(Tensor[] fake, Tensor[] real, float[] weights, int distance, "
@@ -50,8 +49,8 @@ TORCH_LIBRARY(pygan, m) {
       "-> Tensor[]");
 
   // x scale + bias + sigma z for each x: z from state = {seed, step} (int64), where the k-th tensor
-  // takes step + k, and the element's offset; then the step in `state` is as many further. same:
-  // each takes `step`, and it is one further. sigma and scale are tensors, one value or one per
+  // takes step + k, and the element's offset; then the step in `state` is advanced by as many.
+  // same: all take `step`, which advances by one. sigma and scale are tensors, one value or one per
   // sample, or sigma_value and scale_value without one. cat: the results are one batch, (real,
   // fake), whose samples a sigma and a scale of one value per sample are for.
   m.def(

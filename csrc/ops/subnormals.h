@@ -1,8 +1,8 @@
-// Subnormal numbers in the CPU kernels: as IEEE 754 has them, whatever torch.set_flush_denormal
+// Subnormal numbers in the CPU kernels: as IEEE 754 defines them, whatever torch.set_flush_denormal
 // says.
 //
-// That flag belongs to a thread. The threads of PyTorch's pool have the one of the thread that
-// started them, so with it the results would depend on how many threads share the work.
+// That flag belongs to a thread. The threads of PyTorch's pool inherit it from the thread that
+// started them, so the results would depend on how many threads share the work.
 #pragma once
 
 #include <ATen/Parallel.h>

@@ -23,7 +23,7 @@ CAPABILITIES = ("baseline", "avx2", "avx512")
 
 # Elements for which instructions are given: one block of a loss, eight of the noise.
 ELEMENTS = 1024
-# Without hardware fma the compiler vectorises little, and each step takes microseconds: the main kernels only.
+# Without hardware fma the compiler vectorizes little, and each step takes microseconds: the main kernels only.
 BASELINE = ("Logistic value, grad", "Logistic backward", "noise fp32")
 
 

@@ -169,7 +169,7 @@ TOY_BUGS = {
     "barrier_missing": [("tsan", plants.RACE), ("plain", plants.POISON)],
     "barrier_in_branch": [("plain", "divergent barrier")],
     "shuffle_in_branch": [("plain", "divergent warp operation")],
-    "shared_uninitialised": [("plain", plants.POISON)],
+    "shared_uninitialized": [("plain", plants.POISON)],
     "fence_missing": [("tsan", plants.RACE)],
     "fence_too_early": [("tsan", plants.RACE)],
     "reader_fence_missing": [("tsan", plants.RACE)],

@@ -49,7 +49,7 @@ PATCHES = [
     Patch(
         REDUCE,
         "if (lane == 0) scratch[warp * N + k] = sum;",
-        "if (lane == 0 && !(BUG(shared_uninitialised) && sum == 0)) scratch[warp * N + k] = sum;",
+        "if (lane == 0 && !(BUG(shared_uninitialized) && sum == 0)) scratch[warp * N + k] = sum;",
     ),
     Patch(
         REDUCE,
@@ -214,7 +214,7 @@ PATCHES = [
 ]
 
 RACE = "ThreadSanitizer: data race"
-POISON = "the poison of uninitialised shared memory"
+POISON = "the poison of uninitialized shared memory"
 
 
 def _asan(program: str, file: str) -> Report:
@@ -258,7 +258,7 @@ REPORTS: dict[str, list[Report]] = {
     "step_barrier_missing": [Report("noise", "plain", ("noise: wrong element",))],
     "barrier_in_branch": [Report("loss", "plain", ("divergent barrier", "reduce.cuh"))],
     "shuffle_in_branch": [Report("loss", "plain", ("divergent warp operation", "reduce.cuh"))],
-    "shared_uninitialised": [Report("loss", "plain", (POISON,))],
+    "shared_uninitialized": [Report("loss", "plain", (POISON,))],
     "loss_misaligned": [Report("loss", "asan", ("misaligned address", "vector.cuh"))],
     "loss_other_misaligned": [Report("loss", "asan", ("misaligned address", "vector.cuh"))],
     "loss_store_misaligned": [Report("loss", "asan", ("misaligned address", "vector.cuh"))],

@@ -25,7 +25,7 @@ inline Identity create_identity(const char* name) {
   __tsan_set_fiber_name(identity, name);
   return identity;
 }
-// Without synchronisation: that the emulator ran B after A is no reason for B to see what A wrote.
+// Without synchronization: that the emulator ran B after A is no reason for B to see what A wrote.
 inline void become(Identity identity) {
   __tsan_switch_to_fiber(identity, __tsan_switch_to_fiber_no_sync);
 }

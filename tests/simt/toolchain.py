@@ -93,7 +93,7 @@ def missing_runtime(mode: str) -> str | None:
 
 @cache
 def _fixed_addresses() -> tuple[str, ...]:
-    """GCC's TSan gives up where the kernel randomises more address bits than it knows of."""
+    """GCC's TSan gives up where the kernel randomizes more address bits than it knows of."""
     command = ("setarch", "-R")
     if shutil.which(command[0]) is None:
         return ()

@@ -77,7 +77,7 @@ __device__ unsigned* array_of_instance() {
   return array;
 }
 
-// Neighbours exchange values through shared memory, ordered by __syncwarp; arrays are distinct.
+// Neighbors exchange values through shared memory, ordered by __syncwarp; arrays are distinct.
 __global__ void shared_memory(unsigned* bad) {
   PYGAN_SHARED(unsigned, values, 64);
   const unsigned i = threadIdx.x;

@@ -263,7 +263,7 @@ void check_dot(Dtype dtype, int64_t samples, int64_t stride, Random& random) {
       expected +=
           cpu().noise_dot(args, begin, std::min(begin + pygan::kNoiseChunk, (sample + 1) * stride));
     if (simt::is_poison(sums[sample]))
-      harness::fail("noise_dot: the result is the poison of uninitialised shared memory");
+      harness::fail("noise_dot: the result is the poison of uninitialized shared memory");
     if (!(std::fabs(sums[sample] - expected) <= 1e-14 * (10.0 + double(stride))))
       harness::fail("noise_dot: sample %lld: %.17g instead of %.17g", (long long)sample,
                     sums[sample], expected);

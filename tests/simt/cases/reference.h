@@ -174,7 +174,7 @@ constexpr Real epsilon = sizeof(M) == 8 ? DBL_EPSILON : FLT_EPSILON;
 template <class M>
 void check_sum(const char* what, M got, const Sum& expected) {
   if (simt::is_poison(got))
-    harness::fail("%s: the result is the poison of uninitialised shared memory", what);
+    harness::fail("%s: the result is the poison of uninitialized shared memory", what);
   const Real tolerance = 16 * epsilon<M> * expected.magnitude + 8 * epsilon<M> * epsilon<M>;
   if (!(std::fabs(got - expected.value) <= tolerance))
     harness::fail("%s: wrong result: %.17g instead of %.17Lg +- %.3Lg", what, double(got),

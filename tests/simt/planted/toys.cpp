@@ -44,7 +44,7 @@ void run_sum(unsigned n, unsigned grid, unsigned block, decltype(planted::sum<bu
     launch(kernel, grid, block, nullptr, x.data(), n, partials.data(), counter.data(),
            total.data());
     if (simt::is_poison(total[0]))
-      harness::fail("sum: the result is the poison of uninitialised shared memory");
+      harness::fail("sum: the result is the poison of uninitialized shared memory");
     if (total[0] != expected)
       harness::fail("sum: wrong result for n = %u: %g instead of %g", n, total[0], expected);
   }
@@ -98,7 +98,7 @@ constexpr Plant kPlants[] = {
     {"barrier_missing", sum<Bug::barrier_missing>},
     {"barrier_in_branch", sum<Bug::barrier_in_branch>},
     {"shuffle_in_branch", sum<Bug::shuffle_in_branch>},
-    {"shared_uninitialised", sum<Bug::shared_uninitialised>},
+    {"shared_uninitialized", sum<Bug::shared_uninitialized>},
     {"fence_missing", sum<Bug::fence_missing>},
     {"reader_fence_missing", sum<Bug::reader_fence_missing>},
     {"fence_too_early", sum<Bug::fence_too_early>},

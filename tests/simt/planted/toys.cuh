@@ -14,7 +14,7 @@ enum class Bug {
   barrier_missing,       // shared memory is read without a barrier after it was written
   barrier_in_branch,     // only some threads reach the barrier
   shuffle_in_branch,     // only some lanes reach the shuffle that names them all
-  shared_uninitialised,  // a shared element that nobody wrote is summed
+  shared_uninitialized,  // a shared element that nobody wrote is summed
   fence_missing,         // last-block pattern: the partial sum is not fenced before the counter
   reader_fence_missing,  // ... or it is not after the counter, before the others' partials are read
   fence_too_early,       // ... or it comes before the partial sum is written
@@ -66,7 +66,7 @@ __device__ float block_sum(float value) {
   value = warp_sum<bug>(value);
   if (lane == 0) warp_sums[warp] = value;
   if (bug != Bug::barrier_missing && (bug != Bug::barrier_in_branch || warp == 0)) __syncthreads();
-  const unsigned written = bug == Bug::shared_uninitialised ? kWarps : blockDim.x / 32;
+  const unsigned written = bug == Bug::shared_uninitialized ? kWarps : blockDim.x / 32;
   if (warp == 0) value = warp_sum<bug>(lane < written ? warp_sums[lane] : 0.0f);
   __syncthreads();  // before the next call writes warp_sums
   return value;
