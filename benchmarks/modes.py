@@ -131,9 +131,8 @@ def main():
         "--variants",
         nargs="+",
         choices=names,
-        default=names[:6],
         metavar="VARIANT",
-        help=", ".join(names),
+        help=f"default: those of the data in modes_settings.py; all: {'; '.join(names)}",
     )
     add("--seeds", type=int, default=5, help="0 to below this number (default: 5)")
     add("--steps", type=int, help="iterations (default: those of modes_settings.py)")
@@ -154,7 +153,8 @@ def main():
     lines = out.read_text().splitlines() if out.exists() else []
     done = {key_of(row) for row in map(json.loads, lines)}
     # Seed by seed, so that all variants have about as many.
-    runs = [(variant, seed) for seed in range(args.seeds) for variant in args.variants]
+    variants = args.variants or settings.SETTINGS[args.data].variants
+    runs = [(variant, seed) for seed in range(args.seeds) for variant in variants]
     with ProcessPoolExecutor(args.jobs) as pool, out.open("a") as file:
         pending = [
             pool.submit(

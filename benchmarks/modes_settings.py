@@ -19,6 +19,8 @@ class Setting(NamedTuple):
     """Of the penalties."""
     published: tuple[tuple[str, dict[str, str]], ...] = ()
     """Rows of the table: whose they are, and their measures."""
+    variants: tuple[str, ...] = ("ns", "ns+noise", "ns+adaptive", "ns+R1", "r3gan", "r3gan+noise")
+    """Those that are run unless others are asked for."""
 
 
 _POINTS = "train.ema = 0.999\ntrain.reuse_fakes = false\ntrain.joint = false\n"
@@ -74,8 +76,20 @@ SETTINGS = {
         )
         + _published("R3GAN's table 1", ("RpGAN + R1 + R2", "1000", ".078")),
     ),
-    "mnist": Setting("mnist", 12_000, "", *(0.5, 0.02, 1.0, 4)),
-    "mnist-500": Setting("mnist", 12_000, "data.samples = 500\n", *(0.5, 0.02, 1.0, 4)),
+    "mnist": Setting("mnist", 6_000, "", *(0.5, 0.02, 0.3, 4)),
+    "mnist-500": Setting("mnist", 6_000, "data.samples = 500\n", *(0.5, 0.02, 0.3, 4)),
+    "mnist-options": Setting(
+        "mnist",
+        4_000,
+        "",
+        *(0.5, 0.02, 0.3, 4),
+        variants=(
+            "r3gan",
+            *("r3gan separate fakes", "r3gan two batches", "r3gan separate fakes, two batches"),
+            *("r3gan without average", "r3gan bf16", "r3gan every step"),
+            *("r3gan R1", "r3gan approximate R1", "r3gan R1 and approximate R1"),
+        ),
+    ),
 }
 
 
@@ -95,9 +109,9 @@ def _adaptive(setting, steps):
     )
 
 
-def _penalties(*names):
+def _penalties(*names, every=None, more=""):
     return lambda setting, steps: "".join(
-        f'[[penalties]]\nname = "{name}"\ngamma = {setting.gamma}\nevery = {setting.every}\n'
+        f'[[penalties]]\nname = "{name}"\ngamma = {setting.gamma}\nevery = {every or setting.every}\n{more}'
         for name in names
     )
 
@@ -108,6 +122,7 @@ def _keys(text):
 
 _NS, _RELATIVISTIC = (_keys(f'train.loss = "{n}"\n') for n in ("non_saturating", "relativistic"))
 _NONE, _R1, _R3 = _keys("penalties = []\n"), _penalties("R1"), _penalties("R1", "R2")
+_APPROXIMATE = _penalties("R1", every=1, more="sigma = 0.01\n")
 _LABELS = _keys("data.labels = true\n")
 
 # Tables come last in a TOML file, and so do the penalties here.
@@ -122,6 +137,19 @@ VARIANTS = {
     "r3gan labels": (_LABELS, _RELATIVISTIC, _R3),
     "ns+R1 bf16": (_NS, _keys('train.mixed_precision = "bf16"\n'), _R1),
     "ns+R1 two processes": (_NS, _R1),
+    "r3gan separate fakes": (_RELATIVISTIC, _keys("train.reuse_fakes = false\n"), _R3),
+    "r3gan two batches": (_RELATIVISTIC, _keys("train.joint = false\n"), _R3),
+    "r3gan separate fakes, two batches": (
+        _RELATIVISTIC,
+        _keys("train.reuse_fakes = false\ntrain.joint = false\n"),
+        _R3,
+    ),
+    "r3gan without average": (_RELATIVISTIC, _keys('train.ema = "none"\n'), _R3),
+    "r3gan bf16": (_RELATIVISTIC, _keys('train.mixed_precision = "bf16"\n'), _R3),
+    "r3gan every step": (_RELATIVISTIC, _penalties("R1", "R2", every=1)),
+    "r3gan R1": (_RELATIVISTIC, _R1),
+    "r3gan approximate R1": (_RELATIVISTIC, _APPROXIMATE),
+    "r3gan R1 and approximate R1": (_RELATIVISTIC, _penalties("R1", every=16), _APPROXIMATE),
     "recipe": None,
 }
 """What each sets on top of what is common: functions of the setting and the steps, to lines of a configuration."""

@@ -2,7 +2,7 @@
 include(CheckCXXCompilerFlag)
 
 function(pygan_cpu_kernels isa)
-  add_library(pygan_cpu_${isa} OBJECT csrc/cpu/gan_loss.cpp csrc/cpu/instance_noise.cpp csrc/cpu/features.cpp)
+  add_library(pygan_cpu_${isa} OBJECT csrc/cpu/loss.cpp csrc/cpu/noise.cpp csrc/cpu/features.cpp)
   target_link_libraries(pygan_cpu_${isa} PRIVATE pygan_common)
   target_compile_definitions(pygan_cpu_${isa} PRIVATE PYGAN_CPU_ISA=${isa})
   # No errno and no trapping: without them the loops over sqrt, fma and selects do not vectorise. Neither changes a value.

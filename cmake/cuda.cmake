@@ -14,9 +14,10 @@ endforeach()
 
 # Listed, not taken from nvcc's depfile: CMake would put its own path into the command to convert that file, and as
 # pip's build isolation brings another CMake each time, each build would start from nothing.
-file(GLOB pygan_cuda_headers CONFIGURE_DEPENDS csrc/cuda/*.h csrc/cuda/*.cuh csrc/math/*.h)
+file(GLOB pygan_cuda_headers CONFIGURE_DEPENDS csrc/cuda/*.h csrc/cuda/*.cuh csrc/launch/*.h
+     csrc/math/*.h)
 
-foreach(name IN ITEMS gan_loss gan_loss_pointwise features instance_noise)
+foreach(name IN ITEMS loss_sums loss_pointwise features noise)
   set(source "${CMAKE_SOURCE_DIR}/csrc/cuda/${name}.cu")
   set(object "${CMAKE_BINARY_DIR}/cuda/${name}.o")
   add_custom_command(

@@ -16,9 +16,9 @@ endif()
 
 # torch's headers take ten seconds to read, most of these files two or three to compile, so files of a kind are one
 # translation unit (CMake writes it): a third of the time that each by itself takes.
-set(pygan_checks features_checks gan_loss_plan instance_noise_meta noise_checks schemas)
-set(pygan_kernels cuda_bridge features_kernels gan_loss instance_noise)
-set(pygan_autograd features_autograd gan_loss_autograd instance_noise_autograd)
+set(pygan_checks features_checks loss_checks noise_checks noise_meta schemas)
+set(pygan_kernels cuda_bridge features_kernels loss_kernels noise_kernels)
+set(pygan_autograd features_autograd loss_autograd noise_autograd)
 foreach(kind IN ITEMS autograd kernels checks)
   list(TRANSFORM pygan_${kind} REPLACE "(.+)" "csrc/ops/\\1.cpp" OUTPUT_VARIABLE sources)
   set_source_files_properties(${sources} PROPERTIES UNITY_GROUP ${kind})

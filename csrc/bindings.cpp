@@ -5,9 +5,9 @@
 
 #include "build_config.h"
 #include "cpu/kernels.h"
-#include "ops/gan_loss.h"
-#include "ops/instance_noise.h"
 #include "ops/leaf_gradients.h"
+#include "ops/loss.h"
+#include "ops/noise.h"
 
 namespace py = pybind11;
 

@@ -61,7 +61,7 @@ def compared(index: int) -> int:
 
 
 def means_of(call: Call) -> int:
-    """How many means the forward pass saves for the backward pass: kMeans per scale (csrc/math/gan_loss.h)."""
+    """How many means the forward pass saves for the backward pass: kMeans per scale (csrc/launch/loss.h)."""
     return 4 * len(call[0]) // 2 if compared(call[2]) == TO_MEAN else 0
 
 

@@ -27,13 +27,13 @@ main() {
     [ -n "$(ls "$dist"/*.tar.gz 2> /dev/null)" ] || "$work/venv/bin/python" -m build --sdist --outdir "$dist" "$work/pygan" > /dev/null
     "${pip[@]}" wheel --no-deps --wheel-dir "$work/wheel" "$work/pygan"
     "${pip[@]}" install --no-deps "$work"/wheel/*.whl
-    folder=$dist/$(cd "$work" && "$work/venv/bin/python" -c 'import pygan, torch
+    folder=$dist/$(cd "$work" && "$work/venv/bin/python" -I -c 'import pygan, torch
 series = ".".join(torch.__version__.split(".")[:2])
 cuda = pygan.build_info()["cuda_version"]
 print("torch-" + series + ("-cu" + "".join(cuda.split(".")[:2]) if cuda else "-cpu"))')
     mkdir -p "$folder"
     mv "$work"/wheel/*.whl "$folder"
-    (cd "$work" && "$work/venv/bin/python" -m pygan)
+    (cd "$work" && "$work/venv/bin/python" -I -m pygan)
     echo "$folder: $(ls "$folder")"
   done
 }

@@ -1,6 +1,6 @@
 // Feature matching on the CPU: the sums of distances between two maps, and the gradient. Compiled
 // once per instruction set. The loops are bound by memory; what counts is how many bytes they move.
-#include "math/features.h"
+#include "launch/features.h"
 
 #include <algorithm>
 

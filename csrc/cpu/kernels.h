@@ -11,9 +11,9 @@
 
 #include <string>
 
-#include "math/features.h"
-#include "math/gan_loss.h"
-#include "math/noise.h"
+#include "launch/features.h"
+#include "launch/loss.h"
+#include "launch/noise.h"
 
 namespace pygan::cpu {
 

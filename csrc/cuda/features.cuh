@@ -155,7 +155,7 @@ __device__ __forceinline__ void finish_features(const FeatureLaunch& a, const Fe
 #pragma unroll
     for (double& sum : sums) sum = warp_sum(sum);
     if (lane != 0) continue;
-    const FeatureValue of_map = value_of(map, a.options, sums);
+    const FeatureValue of_map = feature_value(sums, map.n, map.weight, a.options.relative);
     if (out.wide) {
       static_cast<double*>(out.values)[map.index] = of_map.value;
       static_cast<double*>(out.multipliers)[map.index] = of_map.multiplier;

@@ -2,9 +2,9 @@
 // No torch in here: raw device pointers and a stream. Shapes are given in brackets.
 #pragma once
 
-#include "math/features.h"
-#include "math/gan_loss.h"
-#include "math/noise.h"
+#include "launch/features.h"
+#include "launch/loss.h"
+#include "launch/noise.h"
 
 struct CUstream_st;  // cudaStream_t is a pointer to it
 

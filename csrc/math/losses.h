@@ -114,6 +114,15 @@ PYGAN_HD T value_of(T x, T u, T aim) {
   return F::kExponential ? add_log1p(base, u) : base;
 }
 
+// The value (order 0) or a derivative (1, 2) of a form.
+template <class F, class M>
+PYGAN_HD M form_of_order(int order, M x, M aim) {
+  const M u = exp_minus_abs(x);
+  if (order == 0) return value_of<F>(x, u, aim);
+  const M q = sigmoid_minus_abs(u);
+  return order == 1 ? F::d1(x, q, aim) : F::d2(x, q, aim);
+}
+
 #define PYGAN_FORMS(X) X(Logistic) X(Hinge) X(Square) X(Linear)
 
 // What a logit is compared with before the form sees it: nothing, the logit of the same sample of

@@ -10,7 +10,7 @@
 
 namespace pygan {
 
-// The two operations that the generator needs of a word. cpu/words.h gives them to a SIMD type.
+// The two operations that the generator needs of a word. cpu/noise_words.h gives them to a SIMD type.
 template <class Word>
 struct Product {
   Word high, low;
@@ -41,7 +41,7 @@ struct PhiloxKey {
 
 inline constexpr int kPhiloxRounds = 10;
 
-// One round. It may hand its words on as another type than it took them: cpu/words.h puts them in
+// One round. It may hand its words on as another type than it took them: cpu/noise_words.h puts them in
 // place in the last one.
 template <class Word, class Next, class Key>
 PYGAN_HD void philox_round(const Word (&w)[4], Next (&next)[4], const Key& key, int round) {

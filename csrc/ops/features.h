@@ -1,7 +1,7 @@
 // What the files of the feature-matching ops share: their arguments and the checks of them.
 #pragma once
 
-#include "math/features.h"
+#include "launch/features.h"
 #include "ops/common.h"
 
 namespace pygan::ops {

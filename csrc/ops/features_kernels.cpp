@@ -68,7 +68,8 @@ void sums_cpu(const Plan& plan, const FeatureOptions& options, void* loss, void*
   });
   double total = 0;
   for (const FeatureMap& map : plan.maps) {
-    const FeatureValue of_map = value_of(map, options, sums[map.index].data());
+    const FeatureValue of_map =
+        feature_value(sums[map.index].data(), map.n, map.weight, options.relative);
     static_cast<M*>(values)[map.index] = static_cast<M>(of_map.value);
     static_cast<M*>(multipliers)[map.index] = static_cast<M>(of_map.multiplier);
     total += map.weight * of_map.value;

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "ops/instance_noise.h"
+#include "ops/noise.h"
 
 namespace pygan::ops {
 namespace {

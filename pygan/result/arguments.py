@@ -14,7 +14,7 @@ from torch import Tensor
 from pygan.checkpoint import CheckpointError
 from pygan.result.generator import TrainedGenerator, load_generator
 from pygan.training.checkpoint_files import find_checkpoint
-from pygan.training.run_samples import FIRST_WEIGHTS
+from pygan.training.run_samples import MAX_INITIAL_WEIGHT
 
 __all__ = [
     "add_drawing",
@@ -69,7 +69,7 @@ def load(arguments: argparse.Namespace) -> TrainedGenerator:
 def say_if_early(generator: TrainedGenerator) -> None:
     """That an average is still much of the first weights, if it is."""
     decay = generator.config.get("train", {}).get("ema")
-    if generator.averaged and decay and (share := decay**generator.step) > FIRST_WEIGHTS:
+    if generator.averaged and decay and (share := decay**generator.step) > MAX_INITIAL_WEIGHT:
         print(
             f"{share:.0%} of the average are still the first weights; --no-average takes the generator itself",
             file=sys.stderr,

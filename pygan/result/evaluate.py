@@ -21,7 +21,7 @@ from pygan.result import arguments as shared
 from pygan.result.features import CHOICES, Features, features
 from pygan.result.generator import TrainedGenerator
 from pygan.training.config import ConfigError, DataTable
-from pygan.training.sources import compared, source
+from pygan.training.sources import distances, source
 
 __all__ = ["add_arguments"]
 
@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> None:
         return generator.batches(n, its, arguments.seed, arguments.truncation, arguments.batch)
 
     fake = torch.cat([by.of(x).cpu() for x in batches(n)])
-    found: dict[str, Any] = compared(real, fake)
+    found: dict[str, Any] = distances(real, fake)
     if own and what.judge is not None:
         # In the units of the networks, which it expects.
         samples = torch.cat([x.float().cpu() for x in batches(what.judged)])

@@ -1,4 +1,4 @@
-"""The choices of `pygan train` based on the images and the machine: sample size and number of threads."""
+"""Settings that `pygan train` chooses from the images and the machine: sample size and number of threads."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from pygan.training.models import fitting_side, halvings
 
 __all__ = ["item_size", "threads"]
 
-_SQUARE = 1.2  # proportions up to which a square is cut out
-_ALIKE = 1.15  # of the proportions of most images, if they are to be kept
-_GAIN = 0.85  # of the time, for which more threads are taken
+_MAX_SQUARE_RATIO = 1.2  # images are cropped to squares if the median aspect ratio is below this
+_SAME_RATIO = 1.15  # the aspect ratio is kept if those of most images differ by at most this factor
+_MIN_SPEEDUP = 0.85  # more threads are used if they reduce the time to at most this share
 
 
 def item_size(sizes: Sequence[tuple[int, int]], largest: int) -> tuple[int, int]:
     """(height, width) of samples for images of these sizes.
 
-    The shorter side is that of the median image, if it is not above `largest`, rounded down to what `dcgan` takes;
-    images smaller than 8 pixels are enlarged. It is a square, unless nearly all images have the same other proportions.
+    The shorter side is that of the median image, at most `largest`, rounded down to a size that `dcgan` accepts; images
+    smaller than 8 pixels are enlarged. The samples are square unless nearly all images share another aspect ratio.
     """
     short = fitting_side(min(largest, int(statistics.median(min(size) for size in sizes))))
     ratios = sorted(width / height for height, width in sizes)
     low, ratio, high = (ratios[round(q * (len(ratios) - 1))] for q in (0.05, 0.5, 0.95))
-    if high > _ALIKE * low or max(ratio, 1 / ratio) < _SQUARE:
+    if high > _SAME_RATIO * low or max(ratio, 1 / ratio) < _MAX_SQUARE_RATIO:
         return short, short
     n = halvings(short)
     assert n is not None
@@ -37,11 +37,11 @@ def item_size(sizes: Sequence[tuple[int, int]], largest: int) -> tuple[int, int]
 
 
 def threads(generator: nn.Module, discriminator: nn.Module, *inputs: Sequence[Tensor]) -> int:
-    """The number of CPU threads, up to that of torch now, with which the networks are fastest. One that gains little is
-    not taken: on a busy machine threads wait for each other.
+    """The number of CPU threads, at most torch's current one, with which the networks are fastest. More threads are not
+    used for a small gain: on a busy machine they wait for each other.
 
     Args:
-        inputs: of the generator and of the discriminator.
+        inputs: the arguments of the generator and those of the discriminator.
     """
     most = torch.get_num_threads()
     if "OMP_NUM_THREADS" in os.environ:
@@ -52,7 +52,7 @@ def threads(generator: nn.Module, discriminator: nn.Module, *inputs: Sequence[Te
         for count in counts:
             torch.set_num_threads(count)
             took = min(_seconds(generator, discriminator, *inputs) for _ in range(3))
-            if took >= _GAIN * least:
+            if took >= _MIN_SPEEDUP * least:
                 break
             best, least = count, took
     finally:
@@ -63,7 +63,7 @@ def threads(generator: nn.Module, discriminator: nn.Module, *inputs: Sequence[Te
 
 
 def _seconds(generator: nn.Module, discriminator: nn.Module, *inputs: Sequence[Tensor]) -> float:
-    """Forward and backward through both, without their running statistics."""
+    """Time of a forward and a backward pass through both networks, without updating running statistics."""
     began = time.perf_counter()
     for network, arguments in zip((generator, discriminator), inputs, strict=True):
         network.eval()

@@ -13,45 +13,45 @@ __all__ = ["Batch", "BatchSampler", "derived_seed", "share"]
 
 
 def derived_seed(*parts: int | str) -> int:
-    """A seed of 63 bits for one purpose: independent of those of other parts.
+    """A seed of 63 bits for one purpose, independent of the seeds for other parts.
 
-    Hashed, because torch's CPU generator looks at the low 32 bits of its seed alone.
+    Hashed, because torch's CPU generator uses only the low 32 bits of its seed.
     """
     text = "/".join(map(str, parts)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
 def share(total: int, rank: int, world: int) -> range:
-    """Process `rank`'s part of `total` samples: contiguous, by torch.tensor_split's rule, by which the first
-    ``total % world`` parts have one more than the others."""
+    """Process `rank`'s share of `total` samples: contiguous, as torch.tensor_split divides them: the first
+    ``total % world`` shares have one more sample than the others."""
     least, more = divmod(total, world)
     first = rank * least + min(rank, more)
     return range(first, first + least + (rank < more))
 
 
 class Batch(NamedTuple):
-    """One process's part of a batch."""
+    """One process's share of a batch."""
 
     epoch: int
     indices: Tensor
-    """int64, (N,): of this process's samples in the data set."""
+    """int64, (N,): the indices of this process's samples in the data set."""
     total: int
-    """Number of samples of all processes together."""
+    """Number of samples in all processes together."""
 
 
 class BatchSampler:
-    """All batches of a run, of any length. Each epoch is a random permutation of the data, cut into batches.
+    """The batches of a run of any length. Each epoch is a random permutation of the data, cut into batches.
 
     Args:
         size: number of samples in the data set.
-        batch_size: samples in a batch of all processes together.
-        seed: of the permutations.
-        rank, world: this process, and how many there are.
-        drop_last: leave out what remains of an epoch after its whole batches. If not, it is a batch of its own,
-            except where it has fewer samples than there are processes.
+        batch_size: samples per batch in all processes together.
+        seed: the seed of the permutations.
+        rank, world: the rank of this process, and the number of processes.
+        drop_last: drop the incomplete batch at the end of each epoch. It is always dropped if it has fewer samples
+            than there are processes.
 
     Raises:
-        ValueError: there would be no batch, or not a sample for each process in one.
+        ValueError: there would be no batch, or batches with fewer samples than there are processes.
     """
 
     def __init__(
@@ -94,12 +94,12 @@ class BatchSampler:
         return self._order
 
     def batch(self, t: int) -> Batch:
-        """This process's part of batch t of the run, counted from 0."""
+        """This process's share of batch t of the run, counted from 0."""
         epoch, i = divmod(t, self.batches_per_epoch)
         whole = self.order(epoch)[i * self.batch_size : (i + 1) * self.batch_size]
         mine = share(len(whole), self.rank, self.world)
         return Batch(epoch, whole[mine.start : mine.stop], len(whole))
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """This process's parts of the batches from `start` to before `stop`."""
+        """This process's shares of the batches from `start` to `stop`, exclusive."""
         return map(self.batch, range(start, stop))

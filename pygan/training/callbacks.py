@@ -42,7 +42,7 @@ _HOOKS = ("on_step", "on_checkpoint", "on_evaluate")
 
 
 def check_callbacks(callbacks: Any) -> None:
-    """Checks that each is a Callback without methods that would never be called.
+    """Check that each is a Callback without methods that would never be called.
 
     Raises:
         TypeError: one is something else, or has an unknown ``on_...`` method.
@@ -73,7 +73,7 @@ def states(callbacks: Iterable[Callback]) -> dict[str, Any]:
 
 
 def load_states(callbacks: Iterable[Callback], saved: dict[str, Any]) -> None:
-    """Loads the result of `states`; a callback whose state was not saved starts fresh."""
+    """Load the result of `states`; a callback whose state was not saved starts fresh."""
     for name, one in stateful(callbacks).items():
         if name in saved:
             one.load_state_dict(saved[name])

@@ -1,4 +1,4 @@
-"""The contents of a run's checkpoint, and resuming from it."""
+"""The contents of a run's checkpoint, and resuming a run from it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pygan.training import callbacks
 from pygan.training.batch_order import derived_seed
 from pygan.training.random_state import random_state, seed_all, set_random_state
 from pygan.training.run_state import RunState
-from pygan.training.saved_settings import roots, told
+from pygan.training.saved_settings import describe_changes, roots
 from pygan.training.stream_order import StreamOrder
 
 __all__ = ["capture", "check_savable", "restore"]
@@ -24,16 +24,16 @@ State = dict[str, Any]
 
 
 def capture(run: RunState) -> State:
-    """All that `restore` needs, as plain data. Every process has to take part."""
+    """Everything that `restore` needs, as plain data. Call it in every process."""
     states = run.processes.gather(random_state(run.processes.device))
-    state = _of_process(run)
+    state = _process_state(run)
     if not run.processes.is_main:
         return {}
     return {
         **state,
         "random": states,
         "numbers": run.numbers,
-        "nonfinite": run.watch.saving(),
+        "nonfinite": run.guard.saving(),
         "samples": _samples(run),
         "run": run.settings,
         "config": {} if run.options.config is None else run.options.config,
@@ -46,28 +46,28 @@ def capture(run: RunState) -> State:
 
 
 def _samples(run: RunState) -> State:
-    """What the generator makes, for whoever loads it by itself."""
+    """A description of the generated samples, for `pygan.load_generator`."""
     fake, data = run.trainer.fake, run.sampling.data
     assert fake is not None  # a checkpoint is written after a step
     return {"shape": list(fake.shape[1:]), "conditional": data.labeled and data.conditional}
 
 
 def check_savable(run: RunState) -> None:
-    """Raise a TypeError for what no checkpoint can hold, before hours of training. Every process has to take part."""
-    check_plain(_of_process(run), "state")
+    """Raise a TypeError, before hours of training, if the state cannot be saved. Call it in every process."""
+    check_plain(_process_state(run), "state")
 
 
 def restore(run: RunState, state: State, changed: dict[str, Any]) -> None:
-    """Continue from a checkpoint's state, with the run's own settings where they have `changed`, to which those of the
-    monitor are added.
+    """Continue from a checkpoint's state, but with the run's own values for the settings in `changed`, to which changes
+    of the monitor's settings are added.
 
-    With another number of processes than it was written by, the generators that the networks draw from (dropout)
-    are seeded anew: what they drew cannot be shared out.
+    If the number of processes has changed, the random generators that the networks use (dropout) get new seeds, because
+    their states cannot be redistributed.
 
     Raises:
-        CheckpointError: it does not fit the run, or holds something else than it must. Nothing has been changed.
+        CheckpointError: the checkpoint does not fit the run, or is invalid. Nothing has been changed.
     """
-    before, noise = copy.deepcopy(_of_process(run)), run.trainer.noise
+    before, noise = copy.deepcopy(_process_state(run)), run.trainer.noise
     processes = run.processes
     try:
         changed.update(_missing(run, state))
@@ -81,15 +81,15 @@ def restore(run: RunState, state: State, changed: dict[str, Any]) -> None:
             seed = derived_seed(run.sampler.seed, "resumed", state["step"], processes.rank)
             seed_all(seed, processes.device)
             random = random_state(processes.device)
-        _set(run, {**state, "random": random})
+        _load_process_state(run, {**state, "random": random})
         if roots(changed) & _RATES:
             _step_schedulers(run)
         run.numbers = state.get("numbers")
         counts = state.get("nonfinite", {"skipped": 0, "rollbacks": 0})
-        run.watch.restore(counts, changed=bool(changed))
+        run.guard.restore(counts, changed=bool(changed))
     except Exception as error:
-        run.trainer.noise = noise  # which the monitor may have given it
-        _set(run, before)
+        run.trainer.noise = noise  # the monitor may have replaced it
+        _load_process_state(run, before)
         assert run.storage.last is not None
         reason = " ".join(str(error).split())
         raise CheckpointError(
@@ -97,8 +97,8 @@ def restore(run: RunState, state: State, changed: dict[str, Any]) -> None:
         ) from error
 
 
-def _of_process(run: RunState) -> State:
-    """What this process holds. Of sharded networks every process has to take part."""
+def _process_state(run: RunState) -> State:
+    """The state of this process. If the networks are sharded, call it in every process."""
     keeps = getattr(run.monitor, "state_dict", None)
     fixed = run.sampling.fixed
     return {
@@ -113,10 +113,10 @@ def _of_process(run: RunState) -> State:
     }
 
 
-def _set(run: RunState, state: State) -> None:
-    """The reverse of `_of_process`."""
+def _load_process_state(run: RunState, state: State) -> None:
+    """The reverse of `_process_state`."""
     if run.monitor is not None and state["monitor"] is not None:
-        # First: it may give the trainer noise, whose state is among the trainer's.
+        # First, because it may give the trainer noise, whose state is part of the trainer's.
         run.monitor.load_state_dict(state["monitor"])
     run.trainer.load_state_dict(state["trainer"])
     schedulers = run.options.lr_schedulers
@@ -124,25 +124,28 @@ def _set(run: RunState, state: State) -> None:
         scheduler.load_state_dict(its_state)
     run.sampling.fixed = None if state["grid"] is None else tuple(state["grid"])
     run.step = state["step"]
-    # Of earlier versions, or of a run with other data: it begins with the first epoch.
+    # Missing in checkpoints of earlier versions and of runs with other data: start with the first epoch.
     if isinstance(run.sampler, StreamOrder) and state.get("stream") is not None:
         run.sampler.load_state_dict(state["stream"])
     callbacks.load_states(run.options.callbacks, state.get("callbacks", {}))
     set_random_state(state["random"], run.processes.device)
 
 
-# The options that decide the learning rates.
+# The options that determine the learning rates.
 _RATES = {"g_optimizer", "d_optimizer", "lr_schedulers"}
 
 
 def _with_new_settings(run: RunState, state: State, changed: dict[str, Any]) -> State:
-    """A checkpoint's state with what belongs to the changed settings as the run has it, at the checkpoint's step."""
+    """A checkpoint's state in which the parts that belong to changed settings are replaced by the run's, at the
+    checkpoint's step."""
     saved, fresh = state["trainer"], run.trainer.state_dict()
     options = roots(changed)
-    # A part that is new begins as it was made; one that is gone is left behind.
+    # New parts keep their initial state; the state of removed parts is dropped.
     anew = set(options)
     if "penalties" in options:
-        anew |= {name for name in fresh if name.startswith("penalt")}  # and the states of each
+        anew |= {
+            name for name in fresh if name.startswith("penalt")
+        }  # including the state of each penalty
     trainer = {
         name: fresh[name] if name in anew else saved.get(name, fresh[name]) for name in fresh
     }
@@ -154,11 +157,11 @@ def _with_new_settings(run: RunState, state: State, changed: dict[str, Any]) -> 
     if "noise" in fresh:
         trainer["noise"] = _noise(saved.get("noise"), fresh["noise"], state["step"], changed)
     elif "noise" in saved and "noise" not in options:
-        trainer["noise"] = saved["noise"]  # which the monitor gave it, and will again
+        trainer["noise"] = saved["noise"]  # the monitor added it, and will add it again
     if "seed" in options:
         trainer["stream"] = fresh["stream"]
     if options & {"data", "batch_size"} and state.get("stream") is not None:
-        # So many batches of the others are no place in these.
+        # A number of batches of the old data is not a position in the new data.
         epoch = state["stream"]["epoch"] + 1
         state = {**state, "stream": {"epoch": epoch, "batch": 0, "state": None}}
     schedulers = state["lr_schedulers"]
@@ -168,7 +171,7 @@ def _with_new_settings(run: RunState, state: State, changed: dict[str, Any]) -> 
 
 
 def _noise(saved: State | None, fresh: State, step: int, changed: dict[str, Any]) -> State:
-    """The state of the noise: a schedule that is another is as far as the run."""
+    """The state of the noise; a changed schedule is advanced to the run's step."""
     own = dict(fresh)
     if saved is not None and "noise" not in changed:
         own = dict(saved)
@@ -180,7 +183,7 @@ def _noise(saved: State | None, fresh: State, step: int, changed: dict[str, Any]
 
 
 def _monitor(run: RunState, saved: State, changed: dict[str, Any]) -> State:
-    """The state of the monitor: one that reads at other steps has no memory, which is added to the changes."""
+    """The state of the monitor. One that reads at other steps starts without history; that is added to `changed`."""
     fresh = run.monitor.state_dict()
     differ = {
         "monitor.every": (saved["every"], fresh["every"]),
@@ -190,14 +193,14 @@ def _monitor(run: RunState, saved: State, changed: dict[str, Any]) -> State:
     if not differ:
         return saved
     if not run.options.allow_changes:
-        text = told(differ, f"the checkpoint {run.storage.last}")
+        text = describe_changes(differ, f"the checkpoint {run.storage.last}")
         raise ValueError(f"{text}; allow_changes=True continues with a monitor that begins anew")
     changed.update(differ)
     return {**fresh, "noise_applied": saved["noise_applied"]}
 
 
 def _missing(run: RunState, state: State) -> dict[str, Any]:
-    """Parts whose state the checkpoint does not have, as those of versions that did not keep the state of a loss."""
+    """Parts whose state the checkpoint lacks, such as the state of a loss, which earlier versions did not save."""
     missing = [name for name in run.trainer.state_dict() if name not in state["trainer"]]
     if missing and not run.options.allow_changes:
         raise ValueError(
@@ -207,9 +210,9 @@ def _missing(run: RunState, state: State) -> dict[str, Any]:
 
 
 def _step_schedulers(run: RunState) -> None:
-    """Bring the schedules of learning rates, which begin anew, to the run's step."""
+    """Advance the learning-rate schedulers, which start fresh, to the run's step."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that no optimizer has made a step
+        warnings.simplefilter("ignore")  # ignore the warning that the optimizer has made no step
         for step in range(run.step):
             for scheduler in run.options.lr_schedulers:
                 if getattr(scheduler, "last_epoch", 0) <= step:

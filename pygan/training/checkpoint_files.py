@@ -20,11 +20,11 @@ __all__ = ["Storage", "find_checkpoint", "load_run"]
 def find_checkpoint(
     run: str | os.PathLike[str], which: str | os.PathLike[str] | None = None
 ) -> Path:
-    """The checkpoint of a run that is meant, unread.
+    """Find a checkpoint of a run, without reading it.
 
     Args:
-        run: its folder, or the folder of the checkpoints, or a checkpoint.
-        which: the number of a step, or the name of a checkpoint in the run's folder; None: the newest.
+        run: the run's folder, the folder of its checkpoints, or a checkpoint.
+        which: a step, or the name of a checkpoint in the run's folder; None: the newest.
 
     Raises:
         CheckpointError: there is none.
@@ -50,10 +50,10 @@ def find_checkpoint(
 
 
 def load_run(path: Path) -> dict[str, Any]:
-    """The state that a checkpoint holds of a run of `pygan.fit`.
+    """Load the state of a `pygan.fit` run from a checkpoint.
 
     Raises:
-        CheckpointError: it cannot be read, or is that of no run, or of one whose weights are not finite.
+        CheckpointError: it cannot be read, does not belong to a run, or has non-finite weights.
     """
     state = checkpoint.load(path)
     _check(path, state)
@@ -65,22 +65,22 @@ class Storage:
 
     Args:
         out: the run's folder.
-        keep: how many checkpoints are kept, the newest; None: all.
+        keep: the number of checkpoints to keep; older ones are removed. None: keep all.
     """
 
     def __init__(self, out: Path, keep: int | None) -> None:
         self.folder, self.keep = out / "checkpoints", keep
         self.last: Path | None = None
         """The newest checkpoint that this run has read or written."""
-        self._passed_over: list[Path] = []
+        self._unusable: list[Path] = []
 
     def find(self, resume: str | os.PathLike[str] | None) -> dict[str, Any] | None:
-        """What to resume from: for "auto" the newest usable checkpoint of the folder, None if there is none; for a
-        path that checkpoint; for None nothing.
+        """The state to resume from: for "auto" that of the newest usable checkpoint in the folder, or None if there is
+        none; for a path that of the checkpoint; for None, None.
 
         Raises:
-            CheckpointError: the file of that path cannot be used, or none of those that the folder holds.
-            FileExistsError: a run that begins anew, or continues another folder's, would overwrite one.
+            CheckpointError: the file is unusable, or all checkpoints in the folder are.
+            FileExistsError: a new run, or one resumed from another folder, would overwrite a checkpoint.
         """
         if resume == "auto":
             return self._newest()
@@ -105,27 +105,27 @@ class Storage:
 
     @property
     def resumed(self) -> bool:
-        """Whether this run continues one of the same folder."""
+        """Whether this run was resumed from a checkpoint in its own folder."""
         return self.last is not None and self.last.resolve().parent == self.folder.resolve()
 
     def path(self, step: int) -> Path:
-        """Where the checkpoint of a step lies."""
+        """The path of a step's checkpoint."""
         return self.folder / f"step-{step:08d}.pt"
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write the checkpoint of a step, then remove those that are too many."""
+        """Write the checkpoint of a step, then remove the oldest ones in excess of `keep`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.path(step)
         for later in numbered(self.folder):
-            # A run that was resumed from before them takes another way from here: "auto" must not return to them.
-            if step_of(later) > step or later in self._passed_over:
+            # The run was resumed from an earlier checkpoint and diverges from these: "auto" must not return to them.
+            if step_of(later) > step or later in self._unusable:
                 os.replace(later, later.with_name(f"abandoned-{later.name}"))
-        self._passed_over.clear()
+        self._unusable.clear()
         checkpoint.save(path, state)
         if self.keep is not None:
             for old in numbered(self.folder)[: -self.keep]:
                 old.unlink()
-        for unfinished in self.folder.glob(".step-*.pt.tmp"):  # by a process that was killed
+        for unfinished in self.folder.glob(".step-*.pt.tmp"):  # left by a killed process
             unfinished.unlink()
 
     def _newest(self) -> dict[str, Any] | None:
@@ -136,7 +136,7 @@ class Storage:
                 _check(path, state)
             except CheckpointError as error:
                 refused = error
-                self._passed_over.append(path)
+                self._unusable.append(path)
                 warnings.warn(
                     f"pygan.fit: {path} {error.reason}; trying the one before", stacklevel=2
                 )
@@ -148,7 +148,7 @@ class Storage:
         return None
 
 
-# What `restore` reads of each checkpoint, and of those of later versions.
+# The entries that every checkpoint has, and those that later versions added.
 _KINDS: dict[str, tuple[type, ...]] = {
     "step": (int,),
     "trainer": (dict,),
@@ -169,7 +169,7 @@ _LATER_KINDS: dict[str, tuple[type, ...]] = {
 
 
 def _check(path: Path, state: dict[str, Any]) -> None:
-    """Raise a CheckpointError for the state of no run, or of one whose weights are not finite."""
+    """Raise a CheckpointError if the state does not belong to a run or has non-finite weights."""
     for name, kinds in {**_KINDS, **_LATER_KINDS}.items():
         if name not in state:
             if name in _KINDS:
@@ -181,7 +181,7 @@ def _check(path: Path, state: dict[str, Any]) -> None:
     counts = state.get("nonfinite", {"skipped": 0, "rollbacks": 0})
     numbers, samples = state.get("numbers") or {}, state.get("samples", {})
     stream = state.get("stream") or {"epoch": 0, "batch": 0, "state": None}
-    sound = {
+    valid = {
         "step": state["step"] >= 0,
         "lr_schedulers": all(isinstance(x, dict) for x in state["lr_schedulers"]),
         "random": all(isinstance(x, dict) for x in state["random"]) and state["random"] != [],
@@ -189,7 +189,11 @@ def _check(path: Path, state: dict[str, Any]) -> None:
         "run": all(type(key) is str and is_plain(value) for key, value in run.items())
         and type(run.get("seed")) is int,
         "grid": grid is None
-        or (len(grid) == 2 and all(isinstance(x, _GIVEN) for x in grid) and grid != [None, None]),
+        or (
+            len(grid) == 2
+            and all(isinstance(x, _FIXED_KINDS) for x in grid)
+            and grid != [None, None]
+        ),
         "numbers": all(type(k) is str and type(v) in (int, float) for k, v in numbers.items()),
         "nonfinite": set(counts) == {"skipped", "rollbacks"}
         and all(type(count) is int for count in counts.values()),
@@ -203,8 +207,8 @@ def _check(path: Path, state: dict[str, Any]) -> None:
             and type(samples["conditional"]) is bool
         ),
     }
-    for name, fine in sound.items():
-        if not fine:
+    for name, is_valid in valid.items():
+        if not is_valid:
             raise CheckpointError(path, f"holds no run of pygan.fit: its {name!r} cannot be used")
     try:
         broken = broken_parts(trainer)
@@ -214,4 +218,4 @@ def _check(path: Path, state: dict[str, Any]) -> None:
         raise CheckpointError(path, f"holds values that are not finite, in {', '.join(broken)}")
 
 
-_GIVEN = (Tensor, type(None))
+_FIXED_KINDS = (Tensor, type(None))

@@ -14,11 +14,11 @@ __all__ = ["check_networks", "check_unused", "checked_evaluation"]
 
 
 def check_networks(**networks: nn.Module) -> None:
-    """That each is a module, and not yet wrapped for several processes."""
+    """Check that each network is a module that is not yet wrapped for several processes."""
     for name, network in networks.items():
         if not isinstance(network, nn.Module):
             raise TypeError(f"pygan.fit: {name} must be an nn.Module, got {type(network).__name__}")
-        inner = getattr(network, "_orig_mod", network)  # of torch.compile's wrapper
+        inner = getattr(network, "_orig_mod", network)  # unwrap torch.compile
         if isinstance(inner, (DistributedDataParallel, nn.DataParallel)):
             raise TypeError(
                 f"pygan.fit: {name} must be the network itself, which fit wraps, got a {type(inner).__name__}"
@@ -26,7 +26,8 @@ def check_networks(**networks: nn.Module) -> None:
 
 
 def check_unused(**optimizers: Optimizer) -> None:
-    """That none has made a step: what it holds of its parameters would be lost with them."""
+    """Check that no optimizer has made a step: sharding replaces the parameters, and the optimizer's state of them
+    would be lost."""
     for name, optimizer in optimizers.items():
         if isinstance(optimizer, Optimizer) and optimizer.state:
             raise ValueError(
@@ -36,7 +37,7 @@ def check_unused(**optimizers: Optimizer) -> None:
 
 
 def checked_evaluation(values: Any) -> dict[str, float]:
-    """What the user's `evaluate` returned: numbers, whose names no statistic has."""
+    """Check the result of the user's `evaluate`: a dict of numbers whose names differ from those of the statistics."""
     if not isinstance(values, dict):
         raise TypeError(
             f"pygan.fit: evaluate must return a dict of numbers, got {type(values).__name__}"

@@ -43,7 +43,7 @@ continues."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Completes the parser of the command."""
+    """Add the command's arguments to its parser."""
     names = ", ".join(configuration.recipes())
     parser.description = _DESCRIPTION
     parser.epilog = f"Keys of [train], in the file or by --set train.KEY=VALUE:\n\n{train_help()}"
@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Carries out the command; returns its exit status."""
+    """Run the command; returns its exit status."""
     try:
         config = _config(arguments)
         out = arguments.out or Path("runs") / Path(config.data.name).resolve().name
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(_as_options(error), file=sys.stderr)
         return 2
     except TypeError as error:
-        # A value of the configuration of the wrong type; any other is a bug, and wants its traceback.
+        # A configuration value of the wrong type. Other errors are bugs, and keep their traceback.
         if not str(error).startswith(("pygan.fit: ", "GANTrainer: ")):
             raise
         print(_as_options(error), file=sys.stderr)
@@ -108,19 +108,19 @@ def run(arguments: argparse.Namespace) -> int:
 def train(
     config: Config, out: Path, *, resume: str | None = None, allow_changes: bool = False
 ) -> FitResult:
-    """The run that a configuration describes.
+    """Run the training that a configuration describes.
 
     Args:
-        out: folder for everything that is written.
-        resume, allow_changes: as for `pygan.fit`.
+        out: folder for all outputs.
+        resume, allow_changes: see `pygan.fit`.
     """
     options = config.options()
     seed = options.pop("seed", 0)
     torch.manual_seed(seed)  # for the weights
-    with _fitting("[data]"):
+    with _errors_of_table("[data]"):
         what = source(config.data, seed)
     model = dict(config.model)
-    with _fitting("[model]"):
+    with _errors_of_table("[model]"):
         G, D = ARCHITECTURES[model.pop("architecture")](
             what.shape, classes=len(what.classes), **model
         )
@@ -175,7 +175,7 @@ def train(
 
 
 def _threads(config: Config, what: Source, G: nn.Module, D: nn.Module) -> int | None:
-    """How many CPU threads the run takes; None: as many as torch does."""
+    """The number of CPU threads for the run; None: torch's default."""
     if config.machine.threads is not None or "OMP_NUM_THREADS" in os.environ:
         return config.machine.threads
     if config.model["architecture"] == "mlp":
@@ -189,8 +189,8 @@ def _threads(config: Config, what: Source, G: nn.Module, D: nn.Module) -> int | 
 
 
 class _Decay:
-    """The factor of the learning rates: 1, and from a share of the steps on half a cosine to 0. An object, because a
-    checkpoint has the attributes of one, and tells when they have changed."""
+    """The factor of the learning rates: 1, then after a share of the steps half a cosine down to 0. An object, because
+    checkpoints save its attributes and detect when they have changed."""
 
     def __init__(self, decay_from: float, steps: int | None) -> None:
         self.decay_from, self.steps = decay_from, steps
@@ -205,7 +205,7 @@ class _Decay:
 _OPTIONS = {
     "pygan.fit: init_from": "pygan.fit: --init-from",
     ", for init_from": ", for --init-from",
-    # The two decay alike.
+    # Both decay in the same way.
     ", lr_schedulers[1].lr_lambdas[0].steps": "",
     ", lr_schedulers[1].lr_lambdas[0].decay_from": "",
     " (and so must lr_schedulers[1].lr_lambdas[0].steps)": "",
@@ -221,7 +221,7 @@ _OPTIONS = {
 
 
 def _as_options(error: Exception) -> str:
-    """A message of pygan.fit's, as of the command: what are arguments there are options here."""
+    """A message of pygan.fit in the terms of the command, whose options are arguments of `fit`."""
     text = str(error)
     for argument, option in _OPTIONS.items():
         text = text.replace(argument, option)
@@ -229,8 +229,8 @@ def _as_options(error: Exception) -> str:
 
 
 @contextmanager
-def _fitting(table: str) -> Iterator[None]:
-    """Errors of what is made of a table are the table's; among them those of sizes that no memory holds."""
+def _errors_of_table(table: str) -> Iterator[None]:
+    """Report errors in the objects built from a table, such as running out of memory, as errors of the table."""
     try:
         yield
     except ConfigError:
@@ -240,8 +240,7 @@ def _fitting(table: str) -> Iterator[None]:
 
 
 def _resumed(resume: str, out: Path) -> dict[str, Any]:
-    """The configuration of the checkpoint that a run continues from; empty where there is none, of which `fit` has to
-    say what is wrong."""
+    """The configuration in the checkpoint to resume from; empty if there is none, which `fit` then reports."""
     path = checkpoint.latest(out / "checkpoints") if resume == "auto" else Path(resume)
     with suppress(CheckpointError, OSError, KeyError):
         if path is not None:

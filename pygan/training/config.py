@@ -1,4 +1,4 @@
-"""The configuration of a run of `pygan train`: TOML, on top of the recipe of its data.
+"""The configuration of `pygan train`: TOML that overrides the recipe for the data.
 
 [data]
 name = "ring"                    # ring, grid, digits, stacked-digits, mnist, stacked-mnist, or a folder of images
@@ -8,19 +8,20 @@ latent = 2
 width = 128
 [optimizer]                      # Adam, for both networks
 lr = 1e-3
-d_lr = 2e-3                      # where the discriminator's differs
+d_lr = 2e-3                      # the discriminator's, if it differs
 [train]                          # arguments of pygan.fit and pygan.GANTrainer
 steps = 10_000
 loss = "relativistic"
+ema = "none"                     # None
 [noise]                          # a class of pygan.schedules and its arguments
 schedule = "Cosine"
 start = 0.5
 end = 0.0
-until = 0.8                      # for `steps`: this share of the run's
+until = 0.8                      # instead of `steps`: this share of the run
 [[penalties]]                    # classes of pygan.penalties and their arguments
 name = "R1"
 gamma = 1.0
-[machine]                        # how it is computed
+[machine]                        # how to compute
 threads = 1
 channels_last = true             # of convolutions
 """
@@ -63,15 +64,15 @@ def load(
     *,
     resumed: Mapping[str, Any] | None = None,
 ) -> Config:
-    """The recipe of the data, overwritten by the file at `path`, and that by `overrides` (nested tables).
+    """The recipe for the data, overridden by the file at `path`, which `overrides` (nested tables) override.
 
     Args:
-        data: what [data] name is to be; None: what the file says.
-        resumed: the tables of the run that is continued. For a folder of images they take the place of the recipe:
-            what was chosen by the images and the machine stays as it is.
+        data: the name in [data]; None: the name in the file.
+        resumed: the tables of the run to resume. For a folder of images they replace the recipe, so that the settings
+            chosen from the images and the machine stay the same.
 
     Raises:
-        ConfigError: an unknown table or key, a value of the wrong type, or a file that is no TOML.
+        ConfigError: an unknown table or key, a value of the wrong type, or a file that is not TOML.
     """
     given = {} if path is None else _read(path)
     overrides = overrides or {}
@@ -85,7 +86,7 @@ def load(
             overrides = _merged(overrides, {"data": {"name": data}})
         merged = _merged(given, overrides)
         name = merged.get("data", {}).get("name", DataTable.name)
-        below = _recipe(name) if name in recipes() or not resumed else _as_file(resumed)
+        below = _recipe(name) if name in recipes() or not resumed else _file_tables(resumed)
         recipe = _merged(below, {"data": {"name": name}})
         return config_of(_merged(recipe, merged))
     except ConfigError as error:
@@ -93,10 +94,10 @@ def load(
 
 
 def override(overrides: dict[str, Any], given: str) -> None:
-    """Puts ``table.key=value`` into the nested tables; the value is TOML's, or else a string.
+    """Set ``table.key=value`` in the nested tables; a value that is not TOML is a string.
 
     Raises:
-        ConfigError: it does not look like this.
+        ConfigError: it does not have this form.
     """
     name, equals, text = given.partition("=")
     table, dot, key = name.strip().partition(".")
@@ -111,32 +112,37 @@ def override(overrides: dict[str, Any], given: str) -> None:
 
 
 def as_toml(config: Config) -> str:
-    """The configuration as a file for `--config`."""
+    """The configuration as the text of a file for `--config`."""
     tables = config.plain()
-    # An empty list has no table to stand in, and must replace that of the recipe.
+    # TOML cannot write an empty list of tables, which must replace the recipe's list.
     lines = [] if tables["penalties"] else ["penalties = []", ""]
     for name, table in tables.items():
         for entry in table if isinstance(table, list) else [table]:
             lines.append(f"[[{name}]]" if isinstance(table, list) else f"[{name}]")
-            lines += [f"{k} = {as_value(v)}" for k, v in entry.items() if v is not None]
+            lines += [f"{k} = {as_value(v)}" for k, v in entry.items() if _is_given(name, v)]
             lines.append("")
     return "\n".join(lines)
 
 
 def recipes() -> list[str]:
-    """The data that a recipe is there for, but for folders of images."""
+    """The data sets that have a recipe, except for folders of images."""
     folder = resources.files("pygan.training") / "recipes"
     names = (entry.name for entry in folder.iterdir())
     return sorted(n[:-5] for n in names if n.endswith(".toml") and not n.startswith("images"))
 
 
-def _as_file(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables of a checkpoint as a file has them, which cannot say that a value is not given; what else a checkpoint
-    tells of a run is left out."""
+def _is_given(table: str, value: Any) -> bool:
+    """Whether the file must contain it: None in [train] was given as "none", elsewhere it is the default."""
+    return value is not None or table == "train"
+
+
+def _file_tables(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of a checkpoint as a file would have them: without defaults of None, and without the checkpoint's
+    other entries."""
     known = {field.name: tables[field.name] for field in fields(Config) if field.name in tables}
     for name, table in known.items():
         if isinstance(table, dict):
-            known[name] = {key: value for key, value in table.items() if value is not None}
+            known[name] = {key: value for key, value in table.items() if _is_given(name, value)}
     return known
 
 
@@ -151,13 +157,17 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"pygan train: cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # also of what is no UTF-8, and of endless digits
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # also raised for invalid UTF-8 and for very long numbers
         raise ConfigError(f"pygan train: {path} must be TOML: {error}") from error
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Table by table, key by key. A list, as [[penalties]], replaces the one below; so does [noise] with a schedule,
-    and [model] with an architecture, whose other keys belong to it."""
+    """Override `below` by `above`, table by table and key by key. A list, such as [[penalties]], is replaced as a
+    whole; so are a [noise] table with a schedule and a [model] table with an architecture, to which the other keys
+    belong."""
     merged = dict(below)
     for name, value in above.items():
         old = merged.get(name)
@@ -173,7 +183,7 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 
 
 def _check_tables(tables: Mapping[str, Any]) -> None:
-    """That all are known, and are tables; of one file, since one that is merged may hide what is under it."""
+    """Check that all tables of one file are known and are tables. (After merging, an error could be hidden.)"""
     for name, table in tables.items():
         check_known("table", name, [f.name for f in fields(Config)])
         check_plain("" if isinstance(table, dict) else name, {f"[{name}]": table})

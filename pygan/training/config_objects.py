@@ -24,7 +24,7 @@ def penalty_of(table: Mapping[str, Any], steps: int) -> Penalty:
 
 
 def schedule_of(where: str, table: Mapping[str, Any], steps: int) -> Schedule:
-    """A schedule from its name and arguments; it takes the whole run unless the table says otherwise."""
+    """A schedule from its name and arguments; it lasts for the whole run unless the table says otherwise."""
     arguments = dict(table)
     until = arguments.pop("until", None)
     kind = named(where, "schedule", _classes(schedules, Schedule), arguments)
@@ -46,7 +46,7 @@ def schedule_of(where: str, table: Mapping[str, Any], steps: int) -> Schedule:
 
 
 def with_schedules(where: str, arguments: Mapping[str, Any], steps: int) -> dict[str, Any]:
-    """Arguments with a schedule in the place of each table."""
+    """Replace each table among the arguments by the schedule that it describes."""
     return {
         key: schedule_of(f"{where} {key}", value, steps) if isinstance(value, dict) else value
         for key, value in arguments.items()
@@ -54,7 +54,7 @@ def with_schedules(where: str, arguments: Mapping[str, Any], steps: int) -> dict
 
 
 def named(where: str, key: str, known: Mapping[str, Any], arguments: dict[str, Any]) -> Any:
-    """What is called by the argument `key`, which is taken out."""
+    """Look up the object named by the argument `key`, and remove that argument."""
     name = arguments.pop(key, None)
     if not isinstance(name, str) or name not in known:
         got = "none" if name is None else shown(name)
@@ -68,11 +68,11 @@ def _made(where: str, kind: Callable[..., Any], arguments: dict[str, Any], steps
         return kind(**with_schedules(where, arguments, steps))
     except ConfigError:
         raise
-    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: more than memory holds
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: out of memory
         raise ConfigError(f"{where} {first_line(error)}") from None
 
 
 def _classes(module: Any, base: type) -> dict[str, type]:
-    """The public classes of a module that are of a kind, by name."""
+    """The public subclasses of `base` in a module, by name."""
     public = {name: getattr(module, name) for name in module.__all__}
     return {n: c for n, c in public.items() if inspect.isclass(c) and c is not base}

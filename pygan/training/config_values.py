@@ -1,5 +1,5 @@
-"""Checks of single values of a configuration, and their form in TOML: each must be of the type that the argument it
-becomes is annotated with."""
+"""Checks of single values of a configuration, each against the annotation of the argument that it becomes, and their
+TOML notation."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from pygan.schedules import Schedule
 __all__ = [
     "ConfigError",
     "as_value",
+    "can_be_none",
     "check_arguments",
     "check_known",
     "check_plain",
@@ -33,7 +34,7 @@ class ConfigError(ValueError):
     """A configuration that cannot be used; the message names the file, the table and the key."""
 
 
-# By type: the types of TOML's values that are taken for it, and what it is called.
+# For each type: the types of TOML values that are accepted, and its name in messages.
 _KINDS: dict[type, tuple[tuple[type, ...], str]] = {
     bool: ((bool,), "true or false"),
     int: ((int,), "an int"),
@@ -43,7 +44,7 @@ _KINDS: dict[type, tuple[tuple[type, ...], str]] = {
 
 
 def check_plain(where: str, value: Any) -> None:
-    """That no part of it is what no argument can be.
+    """Check that a value contains nothing that can never be an argument.
 
     Raises:
         ConfigError: a date, or a number that is not finite or does not fit 64 bits.
@@ -69,10 +70,10 @@ def check_arguments(
     *,
     set_elsewhere: Collection[str] = (),
 ) -> None:
-    """That the function can be called so, as far as the types in its signature tell.
+    """Check that the function accepts the arguments, as far as its annotations show.
 
     Raises:
-        ConfigError: an unknown name, one that is missing, or a value of another type.
+        ConfigError: an unknown or missing name, or a value of the wrong type.
     """
     parameters = inspect.signature(function, eval_str=True).parameters
     taken = {name: p for name, p in parameters.items() if name not in set_elsewhere}
@@ -80,7 +81,7 @@ def check_arguments(
 
 
 def check_values(where: str, parameters: Mapping[str, Parameter], given: Mapping[str, Any]) -> None:
-    """The same for some parameters of a function."""
+    """Check values against some parameters of a function, like `check_arguments`."""
     for name, value in given.items():
         check_known(f"key of {where}", name, parameters)
         _check_kind(f"{where} {name}", value, _alternatives(parameters[name].annotation))
@@ -89,35 +90,40 @@ def check_values(where: str, parameters: Mapping[str, Parameter], given: Mapping
             raise ConfigError(f"{where} must have {name}")
 
 
+def can_be_none(parameter: Parameter) -> bool:
+    return type(None) in _alternatives(parameter.annotation)
+
+
 def is_plain(parameter: Parameter) -> bool:
-    """Whether a file can hold a value of it."""
-    kinds, entries, has_table = _in_toml(_alternatives(parameter.annotation))
+    """Whether TOML has values for the parameter."""
+    kinds, entries, has_table = _toml_types(_alternatives(parameter.annotation))
     return bool(kinds or entries or has_table)
 
 
 def _alternatives(annotation: Any) -> list[Any]:
-    """The types of which a value must be one."""
+    """The types that an annotation allows."""
     if get_origin(annotation) in (Union, UnionType):
         return [one for part in get_args(annotation) for one in _alternatives(part)]
     return [annotation]
 
 
-def _in_toml(types: list[Any]) -> tuple[list[type], list[type], bool]:
-    """What TOML has of the types: plain ones, those of the entries of lists, and whether a table is taken for one."""
+def _toml_types(types: list[Any]) -> tuple[list[type], list[type], bool]:
+    """Which of the types TOML has: plain types, types of list entries, and whether a table is accepted (as a
+    schedule)."""
     lists = [get_args(one) for one in types if get_origin(one) in (list, Sequence)]
     entries = [entry for (entry,) in lists if entry in _KINDS]
     return [one for one in types if one in _KINDS], entries, Schedule in types
 
 
 def _check_kind(where: str, value: Any, types: list[Any]) -> None:
-    kinds, entries, has_table = _in_toml(types)
+    kinds, entries, has_table = _toml_types(types)
     plain = {one for kind in kinds for one in _KINDS[kind][0]}
     if isinstance(value, list) and entries:
         for entry in value:
             _check_kind(f"each of {where}", entry, list(entries))
-    elif isinstance(value, dict) and has_table:
-        return  # checked where the schedule is made
-    elif (kinds or entries or has_table) and type(value) not in plain:  # exactly: true is no int
+    elif (isinstance(value, dict) and has_table) or (value is None and type(None) in types):
+        return  # a schedule is checked when it is created
+    elif (kinds or entries or has_table) and type(value) not in plain:  # exact: true is not an int
         must = [_KINDS[kind][1] for kind in kinds]
         must += ["a list"] * bool(entries) + ["a schedule"] * has_table
         raise ConfigError(f"{where} must be {' or '.join(must)}, got {shown(value)}")
@@ -137,22 +143,26 @@ def check_known(what: str, name: str, known: Iterable[str]) -> None:
 
 
 def shown(value: Any) -> str:
-    """For a message: cut where it is long."""
-    if isinstance(value, int) and value.bit_length() > 999:  # Python may refuse to write it down
+    """The value for a message, shortened if it is long."""
+    if (
+        isinstance(value, int) and value.bit_length() > 999
+    ):  # Python limits the conversion of long ints to strings
         return f"an int of {value.bit_length()} bits"
     return reprlib.repr(value)
 
 
 def first_line(error: Exception) -> str:
-    """What the error says, for a sentence; torch appends the C++ call stack to some."""
+    """The first line of an error's message; torch appends the C++ call stack to some messages."""
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def as_value(value: Any) -> str:
-    """The value as TOML writes it."""
+    """The value in TOML notation, where None is "none"."""
+    if value is None:
+        return '"none"'
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k} = {as_value(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(as_value, value)) + "]"
-    # Numbers, booleans and, but for the delete character, strings look alike in JSON and TOML.
+    # JSON and TOML write numbers, booleans and, except for the delete character, strings in the same way.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,5 +1,5 @@
-"""The batches that `fit` gives the trainer, from tensors or a Dataset, in the sampler's order, on the device. (For
-data with their own order, see streams.py.)"""
+"""Batches for the trainer, on its device, from tensors or a Dataset in the sampler's order. (For data with their own
+order, see streams.py.)"""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from pygan.training.signals import ignore_signals
 
 __all__ = ["Data", "Loaded"]
 
-_LABELS = 2048  # of a Dataset, for samples to look at
+_MAX_LABEL_SAMPLES = 2048  # the most samples of a Dataset that are read for their labels
 _CPU = torch.device("cpu")
 
 
 class Loaded(NamedTuple):
-    """One process's part of a batch, on the device."""
+    """One process's share of a batch, on the device."""
 
     real: Tensor
     labels: Tensor | None
@@ -33,20 +33,20 @@ class Loaded(NamedTuple):
 
 
 class Data:
-    """The user's data, where each sample can be asked for.
+    """The user's data, with access to each sample by index.
 
     Args:
-        data: a tensor or an array (N, ...); a pair of such, samples and labels; a mapping that holds them; or a
-            map-style Dataset that yields samples, or pairs of a sample and a label, or dicts of them.
+        data: a tensor or an array (N, ...); a pair of these, samples and labels; a mapping that contains them; or a
+            map-style Dataset that yields samples, pairs of sample and label, or dicts of these.
         conditional: whether labels are passed on.
-        keys: of the mapping, or the dicts: that of the samples, or those of samples and labels.
+        keys: the key of the samples in the mapping or the dicts, or the keys of samples and labels.
 
     Attributes:
         labeled: whether there are labels.
-        dtype: of the samples.
+        dtype: dtype of the samples.
 
     Raises:
-        TypeError, ValueError: it is something else, or empty.
+        TypeError, ValueError: unsupported or empty data.
     """
 
     def __init__(self, data: Any, *, conditional: bool = True, keys: Keys = None) -> None:
@@ -75,7 +75,7 @@ class Data:
                 )
             self._tensors = found
             if keys is not None:
-                parts(found[0], keys, conditional=True)  # which says that it is no dict
+                parts(found[0], keys, conditional=True)  # raises, because it is not a dict
         elif hasattr(data, "__getitem__") and hasattr(data, "__len__"):
             self._dataset = data
         else:
@@ -93,7 +93,7 @@ class Data:
         self.size = len(data) if self._tensors is None else len(self._tensors[0])
         first: Sequence[Tensor] = self._tensors or ()
         if self._dataset is not None and self.size:
-            first = self._some([0])  # what is wrong with the items is seen before anything is built
+            first = self._read([0])  # to find problems with the items before anything is built
         self.labeled = len(first) == 2
         self.dtype = first[0].dtype if first else None
         if any(len(x) != self.size for x in self._tensors or ()):
@@ -101,23 +101,23 @@ class Data:
                 f"pygan.fit: data must have a label for each of the {self.size} samples, got {len(data[1])}"
             )
 
-    def described(self) -> int | str:
-        """What must be the same when a run is resumed."""
+    def description(self) -> int | str:
+        """A description that must stay the same when a run is resumed."""
         return self.size
 
     def order(self, batch_size: int, *, drop_last: bool, **of_run: int) -> Any:
-        """That of the batches: a :class:`BatchSampler`, of whose arguments `of_run` are the others."""
+        """The order of the batches: a :class:`BatchSampler`, which gets `of_run` as its other arguments."""
         return BatchSampler(self.size, batch_size, drop_last=drop_last, **of_run)
 
     def check_networks(self, generator: nn.Module, discriminator: nn.Module, options: Any) -> None:
-        """That both take what they will be passed.
+        """Check that both networks accept the arguments that they will get.
 
         Args:
-            options: those of GANTrainer, its latent among them.
+            options: the options of GANTrainer, including `latent`.
 
         Raises:
-            TypeError: the samples are integers, and nothing converts them.
-            ValueError: one has no argument for the labels; or there are none, and nothing else to generate from.
+            TypeError: the samples are integers and nothing converts them.
+            ValueError: a network has no argument for the labels; or the generator has neither labels nor a latent.
         """
         converts = options.get("augment") or options.get("discriminator_inputs")
         if self.dtype is not None and not (
@@ -143,7 +143,7 @@ class Data:
         for name, (network, arguments) in networks.items():
             network = getattr(
                 network, "_orig_mod", network
-            )  # of torch.compile, which takes anything
+            )  # unwrap torch.compile, whose forward accepts anything
             try:
                 inspect.signature(network.forward).bind(*[None] * arguments)
             except TypeError as error:
@@ -163,39 +163,39 @@ class Data:
         device: torch.device,
         workers: int = 0,
     ) -> Iterator[Loaded]:
-        """The batches from `start` to before `stop`, each of what is random in the Dataset seeded by the sampler's
-        seed, the epoch and the sample's index alone."""
+        """The batches from `start` to `stop`, exclusive. Randomness in the Dataset is seeded only by the sampler's
+        seed, the epoch and the sample's index."""
         if self._tensors is not None:
             for batch in sampler.batches(start, stop):
                 chosen = [x[batch.indices.to(x.device)] for x in self._tensors]
-                yield self._loaded(chosen, batch.total, device)
+                yield self._to_device(chosen, batch.total, device)
             return
         assert self._dataset is not None
         pinned = device.type == "cuda"
         loader = DataLoader(
             cast("Dataset[Any]", _Seeded(self._dataset, sampler.seed, isolate=workers == 0)),
-            batch_sampler=_Keys(sampler, start, stop),
+            batch_sampler=_EpochIndexSampler(sampler, start, stop),
             num_workers=workers,
             pin_memory=pinned,
             collate_fn=functools.partial(collated, keys=self._keys, conditional=self.conditional),
             worker_init_fn=ignore_signals if workers else None,
-            generator=torch.Generator(),  # it would draw the workers' seeds from the global one
+            generator=torch.Generator(),  # without it, the workers' seeds would be drawn from the global generator
         )
         totals = (batch.total for batch in sampler.batches(start, stop))
         batches: Any = iter(loader)
         try:
             for found, total in zip(batches, totals, strict=True):
-                yield self._loaded(found, total, device)
+                yield self._to_device(found, total, device)
         finally:
-            # The traceback of an error holds the iterator, and with it the workers: they ignore the signal by which
-            # Python would end them when it exits, and it would wait for them for ever.
+            # The traceback of an error keeps the iterator and thus its workers alive. They ignore the signal with which
+            # # Python terminates them at exit, so that it would wait for them forever.
             if workers:
                 batches._shutdown_workers()
 
     def labels(self, n: int, seed: int) -> Tensor | None:
-        """n labels drawn at random from those of the data, with replacement; None if there are none.
+        """n labels drawn at random from the data with replacement; None if there are none.
 
-        Those of a Dataset come with its samples: of a large one, some thousand stand for all.
+        The labels of a Dataset are read with its samples; for a large Dataset, only some thousand of them.
         """
         if not self.conditional:
             return None
@@ -205,36 +205,36 @@ class Data:
         chosen = torch.randint(max(len(self._labels), 1), (n,), generator=generator)
         return self._labels[chosen.to(self._labels.device)] if len(self._labels) else None
 
-    def some(self, n: int, seed: int) -> Tensor:
-        """At most n different samples, chosen at random, on the CPU or where the tensors are."""
+    def sample(self, n: int, seed: int) -> Tensor:
+        """At most n different samples, chosen at random, on the CPU or the device of the tensors."""
         generator = torch.Generator().manual_seed(seed)
         chosen = torch.randperm(self.size, generator=generator)[:n]
         if self._tensors is not None:
             return self._tensors[0][chosen.to(self._tensors[0].device)]
-        return self._some(chosen.tolist())[0]
+        return self._read(chosen.tolist())[0]
 
     def _known_labels(self) -> Tensor:
         if self._tensors is not None:
             return self._tensors[1] if len(self._tensors) == 2 else torch.empty(0)
         generator = torch.Generator().manual_seed(0)
-        some = torch.randperm(self.size, generator=generator)[:_LABELS].tolist()
-        found = self._some(some)
+        chosen = torch.randperm(self.size, generator=generator)[:_MAX_LABEL_SAMPLES].tolist()
+        found = self._read(chosen)
         return found[1] if len(found) == 2 else torch.empty(0)
 
-    def _some(self, indices: list[int]) -> Sequence[Tensor]:
-        """Items of the Dataset, read in this process: samples and, if there are any, labels."""
+    def _read(self, indices: list[int]) -> Sequence[Tensor]:
+        """Read items of the Dataset in this process: samples and, if it has any, labels."""
         seeded = _Seeded(self._dataset, 0, isolate=True)
         items = seeded.__getitems__([(0, i) for i in indices])
         return collated(items, keys=self._keys, conditional=self.conditional)
 
-    def _loaded(self, found: Sequence[Tensor], total: int, device: torch.device) -> Loaded:
+    def _to_device(self, found: Sequence[Tensor], total: int, device: torch.device) -> Loaded:
         found = [x.to(device, non_blocking=True) for x in found]
         labels = found[1] if len(found) == 2 and self.conditional else None
         return Loaded(found[0], labels, total)
 
 
-class _Keys:
-    """The sampler as DataLoader's batch_sampler: lists of (epoch, index)."""
+class _EpochIndexSampler:
+    """The sampler in the form of a DataLoader's batch_sampler: lists of (epoch, index)."""
 
     def __init__(self, sampler: BatchSampler, start: int, stop: int) -> None:
         self.sampler, self.start, self.stop = sampler, start, stop
@@ -243,16 +243,16 @@ class _Keys:
         return self.stop - self.start
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        return map(_keys, self.sampler.batches(self.start, self.stop))
+        return map(_epoch_indices, self.sampler.batches(self.start, self.stop))
 
 
-def _keys(batch: Batch) -> list[tuple[int, int]]:
+def _epoch_indices(batch: Batch) -> list[tuple[int, int]]:
     return [(batch.epoch, i) for i in batch.indices.tolist()]
 
 
 class _Seeded:
-    """A Dataset whose items are read with generators that are seeded for the item, so that random augmentation does
-    not depend on the workers, the processes or where the run was resumed."""
+    """A Dataset whose items are read with the global generators seeded per item, so that random augmentation does not
+    depend on workers, processes or resuming."""
 
     def __init__(self, dataset: Any, seed: int, *, isolate: bool) -> None:
         self.dataset, self.seed, self.isolate = dataset, seed, isolate
@@ -261,7 +261,7 @@ class _Seeded:
         return len(self.dataset)
 
     def __getitems__(self, keys: list[tuple[int, int]]) -> list[Any]:
-        if self.isolate:  # in the process that trains
+        if self.isolate:  # read in the training process
             with isolated(0, _CPU):
                 return [self._item(*key) for key in keys]
         return [self._item(*key) for key in keys]

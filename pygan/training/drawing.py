@@ -1,4 +1,4 @@
-"""Pictures drawn with Pillow: captions of sample grids, points with axes, digits as ink on paper."""
+"""Pictures drawn with Pillow: captions of sample grids, scatter plots with axes, and digits as ink on paper."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from pygan.datasets import Mixture
 from pygan.training.extras import extra
 from pygan.training.sample_grids import WIDTH, image_grid
 
-__all__ = ["Drawn", "captioned", "ink", "scatter"]
+__all__ = ["CaptionedPreview", "captioned", "ink", "scatter"]
 
 Picture = NDArray[np.uint8]
 
 _BLUE, _MODES, _AXES = (31, 119, 180), 200, 90
-_LEFT, _BELOW, _BORDER = 34, 24, 10  # pixels around the area of the points
+_LEFT, _BELOW, _BORDER = 34, 24, 10  # margins around the plot area, in pixels
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A preview of the project's own, above which the run writes the step."""
+class CaptionedPreview:
+    """A built-in preview; the run writes a caption with the step above it."""
 
     draw: Callable[[Tensor], Picture]
     note: str = ""
-    """What the caption says of the picture."""
+    """A description to add to the caption."""
 
     def __call__(self, samples: Tensor) -> Picture:
         return self.draw(samples)
 
 
 def captioned(picture: Picture, text: str) -> Picture:
-    """The picture (H, W, C) below a line of text, as far as that fits."""
+    """The picture (H, W, C) below a line of text, which is cut off if it is too long."""
     image = extra("PIL.Image", "a sample grid")
     strip = image.new("L", (picture.shape[1], 22), 255)
     _write(strip, (4, 3), text)
@@ -46,8 +46,8 @@ def captioned(picture: Picture, text: str) -> Picture:
 
 
 def ink(samples: Tensor) -> Picture:
-    """Digits (N, 1, H, W) in [-1, 1], 1 being ink, as dark strokes on paper, enlarged smoothly; each in a frame, for
-    strokes touch the border."""
+    """Digits (N, 1, H, W) in [-1, 1], where 1 is ink, as dark strokes on paper, smoothly enlarged; each has a frame,
+    because strokes touch the border."""
     images = torch.nn.functional.pad(samples.float(), (1, 1, 1, 1), value=-1.0)
     columns = math.isqrt(len(images) - 1) + 1
     factor = max(1, -(-WIDTH // (columns * images.shape[-1])))
@@ -56,8 +56,8 @@ def ink(samples: Tensor) -> Picture:
 
 
 def scatter(samples: Tensor, mixture: Mixture, *, size: int = 480) -> Picture:
-    """Points (n, 2) as small blue squares over the modes, gray discs of three standard deviations, but at least 3
-    pixels, with axes: uint8, `size` pixels and the margins. Points outside of the picture are left out."""
+    """Scatter plot of points (n, 2), small blue squares, over the modes, gray discs of three standard deviations or at
+    least 3 pixels, with axes: uint8, `size` pixels plus the margins. Points outside the picture are left out."""
     limit = 1.25 * float(mixture.centers.abs().max())
     area = _area(samples, mixture, limit, size)
     margins = ((_BORDER, _BELOW), (_LEFT, _BORDER), (0, 0))
@@ -78,7 +78,7 @@ def scatter(samples: Tensor, mixture: Mixture, *, size: int = 480) -> Picture:
 
 
 def _area(samples: Tensor, mixture: Mixture, limit: float, size: int) -> Picture:
-    """Modes and points, y upwards: (size, size, 3)."""
+    """Modes and points, with the y axis pointing upwards: (size, size, 3)."""
     picture = np.full((size, size, 3), 255, dtype=np.uint8)
     axis = np.linspace(-limit, limit, size)
     x, y = axis[None, :], -axis[:, None]
@@ -86,7 +86,7 @@ def _area(samples: Tensor, mixture: Mixture, limit: float, size: int) -> Picture
     for center in mixture.centers.tolist():
         picture[(x - center[0]) ** 2 + (y - center[1]) ** 2 <= radius**2] = _MODES
     points = samples.detach().float().cpu()
-    inside = points[(points.abs() < limit).all(1)].numpy()  # and not NaN
+    inside = points[(points.abs() < limit).all(1)].numpy()  # excludes NaN
     column, row = np.rint((inside.T * [[1], [-1]] + limit) / (2 * limit) * (size - 1)).astype(int)
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):
@@ -95,7 +95,7 @@ def _area(samples: Tensor, mixture: Mixture, limit: float, size: int) -> Picture
 
 
 def _ticks(limit: float) -> list[float]:
-    """About five to nine round numbers from -limit to limit."""
+    """About five to nine round numbers between -limit and limit."""
     step = next(s for s in (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, limit) if limit / s <= 4)
     n = math.floor(limit / step)
     return [step * i for i in range(-n, n + 1)]
@@ -104,11 +104,11 @@ def _ticks(limit: float) -> list[float]:
 def _write(
     image: Any, at: tuple[int, int], text: str, *, anchor: str = "la", size: int = 14
 ) -> None:
-    """Dark text."""
+    """Draw dark text."""
     pen, fonts = extra("PIL.ImageDraw", "a sample grid"), extra("PIL.ImageFont", "a sample grid")
     dark = 40 if image.mode == "L" else (40, 40, 40)
     try:
         pen.Draw(image).text(at, text, fill=dark, font=fonts.load_default(size), anchor=anchor)
-    except (ImportError, ValueError):  # a Pillow without FreeType: one small font, without anchors
+    except (ImportError, ValueError):  # Pillow without FreeType: one small font, no anchors
         plain = text.encode("latin-1", "replace").decode("latin-1")
         pen.Draw(image).text(at, plain, fill=dark, font=fonts.load_default())

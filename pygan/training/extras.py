@@ -9,7 +9,7 @@ __all__ = ["extra"]
 
 
 def extra(module: str, needed_by: str, name: str = "train") -> Any:
-    """The module, or an ImportError that says which extra installs it."""
+    """Import a module; if it is missing, raise an ImportError that names the extra to install."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -17,23 +17,23 @@ __all__ = ["all_finite", "broken_parts"]
 
 
 def broken_parts(trainer: GANTrainer | dict[str, Any]) -> list[str]:
-    """The parts of a trainer, or of the state dict of one, that hold values that are not finite.
+    """The parts of a trainer, or of its state dict, that contain non-finite values.
 
-    Parameters and optimizer states must be finite. Buffers and parameters that require no gradient must not be NaN,
-    but may be infinite, as masks are; in a state dict, which does not tell them apart, the same goes for all
-    parameters. Waits for the device.
+    Parameters and optimizer states must be finite. Buffers and frozen parameters must not be NaN, but may be infinite,
+    as masks are; in a state dict, which does not distinguish them, that applies to all parameters. Synchronizes with
+    the device.
     """
-    parts = _of_state(trainer) if isinstance(trainer, dict) else _of_trainer(trainer)
+    parts = _state_parts(trainer) if isinstance(trainer, dict) else _trainer_parts(trainer)
     broken = []
-    for name, tensors, fine in parts:
-        if not all(map(fine, _peaks(tensors))) and name not in broken:
+    for name, tensors, is_allowed in parts:
+        if not all(map(is_allowed, _max_magnitudes(tensors))) and name not in broken:
             broken.append(name)
     return broken
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
-    """Whether no value is NaN or infinite. Waits for the device."""
-    return all(map(math.isfinite, _peaks(tensors)))
+    """Whether no value is NaN or infinite. Synchronizes with the device."""
+    return all(map(math.isfinite, _max_magnitudes(tensors)))
 
 
 _Part = tuple[str, Iterable[Tensor], Callable[[float], bool]]
@@ -43,7 +43,7 @@ def _not_nan(value: float) -> bool:
     return not math.isnan(value)
 
 
-def _of_trainer(trainer: GANTrainer) -> Iterator[_Part]:
+def _trainer_parts(trainer: GANTrainer) -> Iterator[_Part]:
     networks = {
         "the generator": unwrapped(trainer.generator),
         "the discriminator": unwrapped(trainer.discriminator),
@@ -57,19 +57,19 @@ def _of_trainer(trainer: GANTrainer) -> Iterator[_Part]:
             yield name, [*frozen, *network.buffers()], _not_nan
     yield "g_optimizer", _tensors(trainer.g_optimizer.state), math.isfinite
     yield "d_optimizer", _tensors(trainer.d_optimizer.state), math.isfinite
-    # With averages that are NaN, every later loss is.
+    # Once the averages are NaN, every later loss is.
     for name, owner in (("the loss", trainer.loss), *(("a penalty", p) for p in trainer.penalties)):
         state_dict = getattr(owner, "state_dict", None)
         if callable(state_dict):
             yield name, _tensors(state_dict()), _not_nan
 
 
-def _of_state(state: dict[str, Any]) -> Iterator[_Part]:
+def _state_parts(state: dict[str, Any]) -> Iterator[_Part]:
     for name in ("generator", "discriminator", "ema", "loss"):
         yield name, _tensors(state.get(name)), _not_nan
     for name in ("g_optimizer", "d_optimizer"):
         optimizer = state.get(name)
-        # Its options may be infinite.
+        # The options of an optimizer may be infinite.
         held = optimizer.get("state") if isinstance(optimizer, dict) else None
         yield name, _tensors(held), math.isfinite
 
@@ -92,9 +92,9 @@ _DTYPES += (torch.complex64, torch.complex128)
 
 
 @torch.no_grad()
-def _peaks(tensors: Iterable[Tensor]) -> Iterator[float]:
-    """The largest magnitudes of floating-point tensors, one for each device that there are any on; NaN if it is among
-    the values. Of a sharded one, of the part that is here."""
+def _max_magnitudes(tensors: Iterable[Tensor]) -> Iterator[float]:
+    """The largest magnitude among the floating-point tensors on each device; NaN if any value is NaN. Of sharded
+    tensors, only the local shard."""
     by_device: dict[torch.device, list[Tensor]] = defaultdict(list)
     for x in tensors:
         local: Tensor = x.to_local() if hasattr(x, "to_local") else x
@@ -102,5 +102,5 @@ def _peaks(tensors: Iterable[Tensor]) -> Iterator[float]:
         if dense and local.dtype in _DTYPES and local.numel():
             by_device[local.device].append(local.detach())
     for same in by_device.values():
-        # Not the Euclidean norm, which of large finite values is infinite.
+        # Not the Euclidean norm, which is infinite for large finite values.
         yield float(torch.stack(torch._foreach_norm(same, math.inf)).amax())

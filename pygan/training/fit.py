@@ -22,7 +22,7 @@ from pygan.training.processes import Processes
 from pygan.training.run import Run
 from pygan.training.saved_settings import data_settings, settings
 from pygan.training.sharding import check_device, shard
-from pygan.training.starting_point import begin
+from pygan.training.starting_point import find_starting_point
 from pygan.training.streams import Stream, batch_size_of, data_of
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def fit(
         of_trainer,
         own.lr_schedulers,
         batch_size=own.batch_size,
-        data=source.described(),
+        data=source.description(),
         data_keys=own.data_keys,
         drop_last=own.drop_last,
         conditional=own.conditional,
@@ -165,15 +165,15 @@ def fit(
     prepared = processes.prepared(generator, discriminator, wrapped=not sharded)
     with RunLock(own.folder) as lock, prepared as networks:
         storage = Storage(own.folder, own.keep)
-        beginning = begin(own, shape, processes, storage, lock)
-        if beginning.other is not None:
-            beginning.other.check(generator, discriminator)
+        starting_point = find_starting_point(own, shape, processes, storage, lock)
+        if starting_point.pretrained is not None:
+            starting_point.pretrained.check(generator, discriminator)
         if sharded:
             ema = of_trainer.get("ema")
             of_trainer["ema"] = shard(generator, discriminator, g_optimizer, d_optimizer, ema)
-        seed = beginning.settings["seed"]
+        seed = starting_point.settings["seed"]
         made = trainer(networks, seed=seed, scaler=processes.scaler)
-        run = Run(made, own, source, processes, storage, lock, beginning)
+        run = Run(made, own, source, processes, storage, lock, starting_point)
         first, began = run.state.step, time.perf_counter()
         run.train()
         seconds = time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""Conversion of the user's items and batches: tensors, arrays and PIL images, pairs of them, and dicts."""
+"""Conversion of the user's items and batches: tensors, arrays, PIL images, pairs of these, and dicts."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from torch.utils.data import default_collate
 __all__ = ["Keys", "as_tensor", "collated", "parts", "parts_of_batch"]
 
 Keys = str | Sequence[str] | None
-"""Of dicts: the key of the samples, or the keys of samples and labels."""
+"""The key of the samples in dicts, or the keys of samples and labels."""
 
 _MUST = "pygan.fit: data must, if a Dataset, yield"
 
 
 def parts(item: Any, keys: Keys, *, conditional: bool) -> list[Any]:
-    """A sample and, if there is one and it is wanted, its label; or a batch of each.
+    """Split an item into a sample and, if it has one and `conditional` is set, its label; or a batch of each.
 
     Raises:
-        TypeError, ValueError: a dict without the keys, or no dict where there are some.
+        TypeError, ValueError: a dict without the keys, or something else than a dict if keys are given.
     """
     found: list[Any] = [item]
     if isinstance(item, Mapping):
@@ -50,12 +50,12 @@ def parts(item: Any, keys: Keys, *, conditional: bool) -> list[Any]:
 
 
 def as_tensor(value: Any) -> Any:
-    """An array as a tensor (of float64 in torch's default dtype, as networks have it), a PIL image as one of float32 in
-    [-1, 1], (channels, height, width); anything else as it is.
+    """Convert an array to a tensor (float64 becomes torch's default dtype, which networks have) and a PIL image to
+    float32 in [-1, 1], (channels, height, width); return anything else unchanged.
 
     Raises:
-        TypeError: an array of what is no number.
-        ValueError: a masked array, or an image of another mode than L or RGB.
+        TypeError: an array of something other than numbers.
+        ValueError: a masked array, or an image whose mode is not L or RGB.
     """
     if isinstance(value, np.ma.MaskedArray):
         raise ValueError(
@@ -64,8 +64,10 @@ def as_tensor(value: Any) -> Any:
         )
     if isinstance(value, np.ndarray):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it is read-only: nothing is written to it
-            # (ascontiguousarray would give a label of no dimensions one.)
+            warnings.simplefilter(
+                "ignore"
+            )  # ignore that the array is read-only: nothing is written to it
+            # (ascontiguousarray would add a dimension to a 0-d label.)
             array = np.asarray(value, value.dtype.newbyteorder("="), order="C")
             tensor = torch.from_numpy(array)
         return tensor.to(torch.get_default_dtype()) if tensor.dtype == torch.float64 else tensor
@@ -81,10 +83,10 @@ def as_tensor(value: Any) -> Any:
 
 
 def collated(items: list[Any], *, keys: Keys, conditional: bool) -> Sequence[Tensor]:
-    """A batch of items: samples and, if there are any and they are wanted, labels.
+    """Collate items into a batch: samples and, if they have any and `conditional` is set, labels.
 
     Raises:
-        TypeError, ValueError: they are not what they may be, or not of one shape.
+        TypeError, ValueError: items of an unsupported type, or of different shapes.
     """
     each = [parts(item, keys, conditional=conditional) for item in items]
     try:
@@ -99,10 +101,10 @@ def collated(items: list[Any], *, keys: Keys, conditional: bool) -> Sequence[Ten
 
 
 def parts_of_batch(batch: Any, keys: Keys, *, conditional: bool) -> Sequence[Tensor]:
-    """The same of a batch that somebody else has collated.
+    """Split a batch that was collated elsewhere, like `parts`.
 
     Raises:
-        TypeError, ValueError: it is not what it may be, or holds nothing, or fewer labels than samples.
+        TypeError, ValueError: an unsupported type, an empty batch, or a different number of labels than samples.
     """
     found = [as_tensor(x) for x in parts(batch, keys, conditional=conditional)]
     tensors = _checked(found, found)

@@ -1,6 +1,6 @@
-"""The keywords of `pygan.fit`: FitOptions' fields, and GANTrainer's options.
+"""The keywords of `pygan.fit`: the fields of FitOptions and the options of GANTrainer.
 
-Both are read from where they are declared. `_keywords.pyi`, for type checkers, is written from here.
+Both are read from their declarations. `_keywords.pyi`, for type checkers, is generated from this module.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @functools.cache
 def keywords(*, eval_str: bool = False) -> dict[str, Parameter]:
-    """By name, those that must be given first; with annotations as they are written, or as the types that they name."""
+    """The keywords by name, required ones first; annotations are strings, or with `eval_str` the types that they
+    name."""
     of_trainer = {
         name: parameter
         for name, parameter in signature(GANTrainer, eval_str=eval_str).parameters.items()
@@ -36,11 +37,11 @@ def keywords(*, eval_str: bool = False) -> dict[str, Parameter]:
 
 
 def split(given: Mapping[str, Any]) -> tuple[FitOptions, dict[str, Any]]:
-    """Keywords as the options of `fit` itself, and those that go to GANTrainer.
+    """Split keywords into the options of `fit` itself and those passed to GANTrainer.
 
     Raises:
-        TypeError: one is unknown, or missing.
-        TypeError, ValueError: an option of `fit` is not as it must be.
+        TypeError: an unknown or missing keyword.
+        TypeError, ValueError: an invalid option of `fit`.
     """
     known, own = keywords(), FitOptions.__dataclass_fields__
     for name in given:
@@ -64,8 +65,8 @@ def split(given: Mapping[str, Any]) -> tuple[FitOptions, dict[str, Any]]:
 
 
 def with_keywords(function: Function) -> Function:
-    """The function with the keywords in the place of its ``**``, in its signature and its docstring: what help() and
-    notebooks show."""
+    """A decorator that replaces the function's ``**options`` by the keywords in its signature and docstring, which
+    help() and notebooks show."""
     shown = signature(function)
     *named, rest = shown.parameters.values()
     assert rest.kind is Parameter.VAR_KEYWORD

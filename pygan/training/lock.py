@@ -19,8 +19,8 @@ _held: set[RunLock] = set()
 
 
 class RunLock:
-    """The right to write into a run's folder: a lock on a file in it, which the system takes back when the process
-    ends, however it ends. As a context manager it is released at the end.
+    """The exclusive right to write into a run's folder: a lock on a file in it, which the system releases when the
+    process ends, however it ends. Leaving the context releases it too.
 
     Args:
         out: the folder.
@@ -31,7 +31,7 @@ class RunLock:
         self._file: int | None = None
 
     def acquire(self) -> bool:
-        """Take the lock; False if it was held already. The folder must exist.
+        """Take the lock; return False if this object held it already. The folder must exist.
 
         Raises:
             BlockingIOError: another run holds it. Nothing has been changed.
@@ -66,7 +66,7 @@ class RunLock:
 
     def release(self) -> None:
         if self._file is not None:
-            # The file stays: whoever removed it could remove the one that somebody else has just locked.
+            # The file stays: removing it could remove the one that another process has just locked.
             os.ftruncate(self._file, 0)
             self._close()
 
@@ -88,5 +88,5 @@ def _close_all() -> None:
         lock._close()
 
 
-# A DataLoader's worker, which outlives a killed run for seconds, must not keep its lock.
+# A DataLoader worker can outlive a killed run by seconds, and must not keep its lock.
 os.register_at_fork(after_in_child=_close_all)

@@ -22,36 +22,36 @@ __all__ = ["Log", "MetricsFile"]
 
 
 class MetricsFile:
-    """A file of JSON objects, one a line, each with its "step", in order.
+    """A file of JSON objects, one per line, each with its "step", in order.
 
     Args:
-        path: of the file.
-        step: what is in the file of later steps is cut off, and so is a line that a killed process left unfinished.
+        path: path of the file.
+        step: lines of later steps are removed, and so is an incomplete line that a killed process left.
     """
 
     def __init__(self, path: Path, step: int) -> None:
         self._path = path
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115  # a line is one write: whole or cut off
         self.last: dict[str, float] = {}
-        """The last line of statistics in the file, as it was found."""
-        self._cut(path, step)
+        """The last line of statistics that the existing file contained."""
+        self._truncate(path, step)
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append a line. NaN becomes null and an infinity a string, for JSON has neither."""
+        """Append a line. NaN becomes null, and infinity a string, because JSON has neither."""
         left = json.dumps(_strict(line), allow_nan=False).encode() + b"\n"
         with writing(self._path):
-            while left:  # a disk that fills up takes a part, and refuses the rest
+            while left:  # when the disk is nearly full, only a part is written
                 left = left[self._file.write(left) :]
 
     def sync(self) -> None:
-        """Return when all lines are on the disk."""
+        """Flush all lines to the disk."""
         with writing(self._path):
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
 
-    def _cut(self, path: Path, step: int) -> None:
+    def _truncate(self, path: Path, step: int) -> None:
         kept = 0
         with open(path, "rb") as file:
             for text in file:
@@ -69,14 +69,14 @@ class MetricsFile:
 
 
 class Log:
-    """All of them, for the main process.
+    """All outputs of a run, for the main process.
 
     Args:
         out: the run's folder.
-        steps: of the whole run.
-        start: steps that an earlier, resumed run has done; what it logged of later ones is cut off.
+        steps: steps of the whole run.
+        start: steps done before the resume; logs of later steps are removed.
         tensorboard: whether to write events for TensorBoard.
-        trackers: makes those that get the numbers and the sample grids too.
+        trackers: creates the trackers, which also get the numbers and the sample grids.
         progress, wait: `shown` and `wait` of :class:`Progress`.
     """
 
@@ -96,13 +96,13 @@ class Log:
         self._writer: Any = None
         if tensorboard:
             summary = extra("torch.utils.tensorboard", "pygan.fit(tensorboard=True)")
-            # Events of later steps, which will come again, are not to be shown twice.
+            # Events of later steps will be written again, and must not appear twice.
             self._writer = summary.SummaryWriter(out, purge_step=start + 1 if start else None)
         self._trackers = trackers()
         self.progress = Progress(steps=steps, start=start, shown=progress, wait=wait)
 
     def numbers(self, step: int, values: dict[str, float]) -> None:
-        """One line of metrics, and as many scalars."""
+        """Log one line of metrics, and the same values as TensorBoard scalars."""
         self.metrics.write({"step": step, **values})
         if self._writer is not None:
             with writing(self.out):
@@ -112,7 +112,7 @@ class Log:
         self.progress.values(values)
 
     def diagnosis(self, step: int, diagnosis: Any) -> None:
-        """What the monitor has to say: on the screen, and as a line of metrics, of the step at which it was said."""
+        """Print a diagnosis of the monitor and log it as a line of metrics, with the step at which it was made."""
         self.say(str(diagnosis))
         line = {"step": step, "diagnosis": str(getattr(diagnosis, "state", diagnosis))}
         for name in ("evidence", "remedy", "action", "numbers"):
@@ -121,16 +121,16 @@ class Log:
         self.metrics.write(line)
 
     def picture_path(self, step: int) -> Path:
-        """Where the sample grid of a step is."""
+        """The path of a step's sample grid."""
         return self.out / f"samples-{step:08d}.png"
 
     @property
     def reals_path(self) -> Path:
-        """Where the grid of real samples is."""
+        """The path of the grid of real samples."""
         return self.out / "reals.png"
 
     def picture(self, step: int, array: NDArray[np.uint8]) -> None:
-        """The sample grid (H, W, C) of a step."""
+        """Write the sample grid (H, W, C) of a step."""
         write_png(self.picture_path(step), array)
         if self._writer is not None:
             with writing(self.out):
@@ -138,15 +138,15 @@ class Log:
         self._trackers.picture(step, array)
 
     def reals(self, array: NDArray[np.uint8]) -> None:
-        """A grid (H, W, C) of real samples."""
+        """Write the grid (H, W, C) of real samples."""
         write_png(self.reals_path, array)
 
     def say(self, text: str) -> None:
-        """A line above the progress bar."""
+        """Print a line above the progress bar."""
         self.progress.say(text)
 
     def sync(self) -> None:
-        """Return when all that was logged is on the disk."""
+        """Flush all outputs to the disk."""
         self.metrics.sync()
         if self._writer is not None:
             with writing(self.out):

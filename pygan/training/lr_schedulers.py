@@ -12,10 +12,10 @@ __all__ = ["check_lr_schedulers"]
 
 
 def check_lr_schedulers(schedulers: Sequence[Any], steps: int, *optimizers: Optimizer) -> None:
-    """That each is a scheduler of one of the optimizers, steps without a metric, and lasts for the run.
+    """Check that each is a scheduler of one of the optimizers, steps without a metric, and lasts for the whole run.
 
     Raises:
-        TypeError, ValueError: one is not.
+        TypeError, ValueError: a scheduler that does not meet these conditions.
     """
     own = [_unwrapped(optimizer) for optimizer in optimizers]
     for scheduler in schedulers:
@@ -34,7 +34,7 @@ def _check(scheduler: Any, steps: int, own: list[Any]) -> None:
         raise TypeError(
             f"pygan.fit: lr_schedulers must step without a metric, got {name} (a GAN's losses plateau by design)"
         )
-    optimizer = getattr(scheduler, "optimizer", None)  # one of your own need not have it
+    optimizer = getattr(scheduler, "optimizer", None)  # a custom scheduler may not have one
     if optimizer is not None and not any(_unwrapped(optimizer) is one for one in own):
         raise ValueError(
             f"pygan.fit: lr_schedulers must be of g_optimizer or d_optimizer, got {name} of another "
@@ -48,7 +48,7 @@ def _check(scheduler: Any, steps: int, own: list[Any]) -> None:
 
 
 def _parts(scheduler: Any, steps: int) -> Iterator[tuple[Any, int]]:
-    """The schedulers in it, or itself, each with the steps that it will make in so many of the whole."""
+    """The scheduler, or those that it contains, each with the number of steps that it makes in `steps` of the whole."""
     inner = getattr(scheduler, "_schedulers", None)
     if inner is None:
         yield scheduler, steps
@@ -63,6 +63,6 @@ def _parts(scheduler: Any, steps: int) -> Iterator[tuple[Any, int]]:
 
 
 def _unwrapped(optimizer: Any) -> Any:
-    """The optimizer itself, out of accelerate's wrapper."""
+    """The optimizer without accelerate's wrapper."""
     inner = getattr(optimizer, "optimizer", None)
     return _unwrapped(inner) if isinstance(inner, Optimizer) else optimizer

@@ -1,11 +1,12 @@
-"""The networks of `pygan train`: perceptrons for points and tiny images, convolutions for images from 8 to 256 pixels.
+"""The networks of `pygan train`: perceptrons for points and tiny images, convolutional networks for images from 8 to
+256 pixels.
 
-They are plain modules, good for a first run of one's own as well:
+They are plain modules, which also suit a first experiment of your own:
 
     from pygan.training.models import dcgan
     G, D = dcgan((3, 32, 32), latent=128)
 
-With ``classes`` both take labels as a second argument.
+With ``classes``, both networks take labels as a second argument.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ __all__ = [
     "mlp",
 ]
 
-_LEAST, _MOST = 8, 256  # pixels of a picture's shorter side
+_LEAST, _MOST = 8, 256  # of an image's shorter side, in pixels
 
 
 def mlp(
@@ -44,16 +45,16 @@ def mlp(
     discriminator.
 
     Args:
-        shape: of a sample: (d,) for points, (C, H, W) for images, which are in [-1, 1] (the generator ends in tanh).
-        latent: elements of a latent.
-        batch_norm: in the generator's hidden layers.
+        shape: shape of a sample: (d,) for points, (C, H, W) for images in [-1, 1] (the generator ends in tanh).
+        latent: size of the latent.
+        batch_norm: use BatchNorm in the generator's hidden layers.
         classes: of conditional networks, which get labels (N,) int64 from 0 to classes - 1 as well; 0: none.
 
     Returns:
         (generator, discriminator): (N, latent) to (N, *shape), and (N, *shape) to (N, 1).
 
     Raises:
-        ValueError: a size that is no positive int.
+        ValueError: a size that is not a positive int.
     """
     _check_sizes("mlp", shape, classes, latent=latent, width=width, depth=depth)
     size = math.prod(shape)
@@ -86,24 +87,24 @@ def dcgan(
     most: int = 512,
     classes: int = 0,
 ) -> tuple[nn.Module, nn.Module]:
-    """Convolutional networks in the manner of DCGAN (Radford et al. 2016): strides instead of pooling, one layer for
-    every halving of the image down to 4 to 7 pixels. The discriminator has no BatchNorm, which gradient penalties and
-    noise go badly with.
+    """Convolutional networks in the style of DCGAN (Radford et al. 2016): strides instead of pooling, one layer per
+    halving of the image down to 4 to 7 pixels. The discriminator has no BatchNorm, which does not work well with
+    gradient penalties and noise.
 
     Args:
-        shape: of a sample: (C, H, W), values in [-1, 1]. The shorter side is from 8 to 256 pixels, and both are
-            multiples of 2 to the number of halvings, which is :func:`halvings` of the shorter side: 28 x 28, 32 x 32,
-            48 x 64, 256 x 256.
-        latent: elements of a latent.
-        width: channels of the layer next to the image; doubled at every halving, to at most `most`.
-        batch_norm: in the generator.
+        shape: shape of a sample: (C, H, W), with values in [-1, 1]. The shorter side has 8 to 256 pixels, and both
+            sides are multiples of 2 to the number of halvings, which is :func:`halvings` of the shorter side: 28 x 28,
+            32 x 32, 48 x 64, 256 x 256.
+        latent: size of the latent.
+        width: channels of the layer next to the image; doubled at every halving, up to `most`.
+        batch_norm: use BatchNorm in the generator.
         classes: of conditional networks, which get labels (N,) int64 from 0 to classes - 1 as well; 0: none.
 
     Returns:
         (generator, discriminator): (N, latent) to (N, C, H, W), and (N, C, H, W) to (N, 1).
 
     Raises:
-        ValueError: a size that does not fit.
+        ValueError: an unsupported size.
     """
     _check_sizes("dcgan", shape, classes, latent=latent, width=width, most=most)
     n = halvings(min(shape[1:])) if len(shape) == 3 else None
@@ -140,16 +141,17 @@ def dcgan(
 
 
 ARCHITECTURES: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {"mlp": mlp, "dcgan": dcgan}
-"""By the name that a run's configuration gives."""
+"""The architectures by their names in a configuration."""
 
 
 def halvings(side: int) -> int | None:
-    """How often `dcgan` halves an image with that shorter side, to 4 to 7 pixels; None: it does not take it."""
+    """How often `dcgan` halves an image with that shorter side, to 4 to 7 pixels; None if it does not support the
+    size."""
     return side.bit_length() - 3 if _LEAST <= side <= _MOST else None
 
 
 def fitting_side(pixels: int) -> int:
-    """The largest shorter side that `dcgan` takes of at most that many pixels, but at least 8."""
+    """The largest shorter side of at most that many pixels that `dcgan` supports; at least 8."""
     pixels = min(max(pixels, _LEAST), _MOST)
     n = halvings(pixels)
     assert n is not None
@@ -157,7 +159,8 @@ def fitting_side(pixels: int) -> int:
 
 
 class ConditionalGenerator(nn.Module):
-    """A generator of latents (N, latent) and labels (N,) int64: an embedding of the label beside the latent."""
+    """A generator of latents (N, latent) and labels (N,) int64: the label's embedding is concatenated with the
+    latent."""
 
     def __init__(self, layers: nn.Module, *, latent: int, classes: int) -> None:
         super().__init__()
@@ -190,7 +193,7 @@ def _conditional(
     features: int,
     classes: int,
 ) -> tuple[nn.Module, nn.Module]:
-    """Networks of the layers, of which the discriminator's last takes that many features."""
+    """Build the networks from their layers; the discriminator's last layer takes `size` features."""
     if not classes:
         return nn.Sequential(*generator), nn.Sequential(*discriminator)
     *body, output = discriminator

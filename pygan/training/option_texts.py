@@ -1,5 +1,5 @@
-"""What the sources say of options, for help() and the command line: the docstring below each field of a dataclass,
-and the entries of a docstring's "Args:"."""
+"""Descriptions of options for help() and the command line, read from the source: the docstring below each field of a
+dataclass, and the entries of a docstring's "Args:"."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ENTRY = re.compile(r"^ {4}([\w, ]+): (.*(?:\n {8}.*)*)", re.M)
 
 @functools.cache
 def field_texts(kind: type) -> dict[str, str]:
-    """What stands below each field of the class, in one line; nothing where there is no source to read."""
+    """The docstring below each field of the class, in one line; empty if the source is not available."""
     try:
         tree = ast.parse(inspect.getsource(sys.modules[kind.__module__]))
     except OSError:
@@ -42,14 +42,14 @@ def field_texts(kind: type) -> dict[str, str]:
 
 
 def argument_texts(function: Callable[..., Any]) -> dict[str, str]:
-    """What its docstring says of each argument, in one line."""
+    """The docstring's text for each argument, in one line."""
     _, _, rest = (inspect.getdoc(function) or "").partition("Args:\n")
     entries = _ENTRY.findall(rest.split("\n\n")[0])
     return {name: " ".join(text.split()) for names, text in entries for name in names.split(", ")}
 
 
 def section(title: str, texts: Mapping[str, str]) -> str:
-    """A section of a docstring."""
+    """A docstring section, such as "Attributes:"."""
     lines = [
         textwrap.fill(f"{name}: {text}", 100, initial_indent=4 * " ", subsequent_indent=8 * " ")
         for name, text in texts.items()
@@ -58,7 +58,7 @@ def section(title: str, texts: Mapping[str, str]) -> str:
 
 
 def with_field_texts(kind: Class) -> Class:
-    """The class with the texts of its fields in its docstring, where help() finds them."""
+    """A class decorator that adds the texts of the fields to the docstring, where help() shows them."""
     if kind.__doc__ and (texts := field_texts(kind)):
         kind.__doc__ = f"{inspect.cleandoc(kind.__doc__)}\n\n{section('Attributes', texts)}\n"
     return kind

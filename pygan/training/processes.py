@@ -1,4 +1,4 @@
-"""The processes of a run, through Hugging Face accelerate: device, wrappers, precision, and communication."""
+"""The processes of a run, using Hugging Face accelerate: device, wrappers, precision and communication."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pygan.training.extras import extra
 
 __all__ = ["Processes", "restore_forward"]
 
-# What the backends say when another process is gone; gloo says it in a plain RuntimeError.
+# Error messages of the backends when another process has ended; gloo raises a plain RuntimeError.
 _LOST = re.compile(
     r"gloo|NCCL|ProcessGroup|Connection (closed|reset|refused)|Broken pipe|Timed out waiting|socket",
     re.IGNORECASE,
@@ -23,24 +23,24 @@ _LOST = re.compile(
 
 
 class Processes:
-    """What `fit` wants of an Accelerator.
+    """The features of an Accelerator that `fit` uses.
 
     Args:
-        accelerator: the user's, or None to make one.
-        mixed_precision: "no", "bf16", "fp16", or None for what `accelerate launch` or the accelerator was told.
+        accelerator: the user's accelerator, or None to create one.
+        mixed_precision: "no", "bf16", "fp16", or None for the setting of `accelerate launch` or the accelerator.
 
     Raises:
-        ValueError: a precision that the device cannot do, or that is not the given accelerator's; accumulated
-            gradients.
-        RuntimeError: processes that accelerate does not see, or a way of sharing the work that a GAN cannot use here.
+        ValueError: a precision that the device does not support, or that differs from the accelerator's; gradient
+            accumulation.
+        RuntimeError: processes that accelerate does not know of, or a parallelization that does not work with GANs.
     """
 
     def __init__(self, accelerator: Any, mixed_precision: str | None) -> None:
         state = extra("accelerate.state", "pygan.fit").AcceleratorState
-        # Left as it was found: with accelerate, one precision is for the whole life of the process.
+        # accelerate keeps one precision for the lifetime of the process; its state is restored afterwards.
         self._forget_state = None if state._shared_state else state._reset_state
         if accelerator is None:
-            # Several processes without a GPU are to accelerate one each, unless it is told.
+            # Without a GPU, accelerate treats the processes as independent runs unless it is told otherwise.
             accelerator = extra("accelerate", "pygan.fit").Accelerator(
                 cpu=not torch.cuda.is_available(), mixed_precision=mixed_precision
             )
@@ -52,7 +52,7 @@ class Processes:
         self.accelerator = accelerator
         self.device: torch.device = accelerator.device
         if self.device.type == "cpu":
-            self.device = torch.device("cpu")  # which accelerate numbers
+            self.device = torch.device("cpu")  # accelerate adds an index
         self.rank: int = accelerator.process_index
         self.world: int = accelerator.num_processes
         self.is_main = self.rank == 0
@@ -65,7 +65,7 @@ class Processes:
 
     def _check(self) -> None:
         precision = self.accelerator.mixed_precision
-        if precision == "fp16" and self.scaler is None:  # accelerate would say nothing and use fp32
+        if precision == "fp16" and self.scaler is None:  # accelerate would silently use fp32
             raise ValueError(
                 f"pygan.fit: mixed_precision must not be fp16 on {self.device.type} (bf16 can be), got 'fp16'"
             )
@@ -77,7 +77,7 @@ class Processes:
             )
         kind = self.accelerator.distributed_type.value
         if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
-            kind = "FSDP"  # which on CPUs accelerate passes over in silence
+            kind = "FSDP"  # on CPUs, accelerate silently ignores it
         if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
             raise RuntimeError(
                 f"pygan.fit: accelerator must use DistributedDataParallel, got {kind}; to shard the networks, use "
@@ -93,8 +93,8 @@ class Processes:
 
     @contextmanager
     def prepared(self, *networks: nn.Module, wrapped: bool) -> Iterator[list[nn.Module]]:
-        """The networks on the device, each wrapped for itself if that is wanted; afterwards their forward is their own
-        again."""
+        """A context in which the networks are on the device, each in its own wrapper if `wrapped` is set; leaving it
+        restores their forward."""
         own = [network.__dict__.get("forward") for network in networks]
         try:
             yield [
@@ -111,14 +111,14 @@ class Processes:
             self._forget_state()
 
     def gather(self, value: Any) -> list[Any]:
-        """Every process's value, in the order of the ranks, on all of them."""
+        """The values of all processes in the order of their ranks, in every process."""
         values = [value] * self.world
         if self.world > 1:
             torch.distributed.all_gather_object(values, value)
         return values
 
     def from_main(self, function: Callable[[], Any]) -> Any:
-        """What the function returns, or raises, in the main process: on all of them."""
+        """Call the function in the main process, and return its result or raise its exception in every process."""
         result, error = None, None
         if self.is_main:
             try:
@@ -133,8 +133,8 @@ class Processes:
             raise error
         return result
 
-    def agree(self, number: int | None) -> int | None:
-        """The highest number that any process gives; None if none does."""
+    def max_over_processes(self, number: int | None) -> int | None:
+        """The largest number in any process; None if every process passes None or 0."""
         if self.world == 1:
             return number
         tensor = torch.tensor(number or 0, device=self.device)
@@ -142,23 +142,23 @@ class Processes:
         return int(tensor) or None
 
     def synchronize(self) -> None:
-        """Return when the device has done what it was told."""
+        """Wait until the device has finished its work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes have reached this point."""
         self.accelerator.wait_for_everyone()
 
-    def lost(self, error: BaseException) -> bool:
-        """Whether this is what a collective raises when another process has ended."""
+    def is_process_lost(self, error: BaseException) -> bool:
+        """Whether the error is one that a collective raises when another process has ended."""
         if self.world == 1 or not isinstance(error, RuntimeError):
             return False
         return isinstance(error, torch.distributed.DistError) or bool(_LOST.search(str(error)))
 
 
 def restore_forward(network: nn.Module, forward: Any = None) -> None:
-    """Take the autocast away that accelerate put around a network's forward."""
+    """Remove the autocast that accelerate wraps around a network's forward."""
     if network.__dict__.pop("_original_forward", None) is not None:
         del network.forward
         if forward is not None:

@@ -28,15 +28,15 @@ from pygan.training.trackers import Trackers
 
 __all__ = ["Run"]
 
-_EARLY = (100, 200, 500)  # steps at which sample grids are due beside the regular ones
+_EARLY_GRIDS = (100, 200, 500)  # steps with sample grids in addition to the regular ones
 
 
 class Run:
-    """A run, where it begins: at step 0, or at a checkpoint.
+    """A run at its starting point: step 0, or a checkpoint.
 
     Args:
-        trainer: of the prepared networks.
-        options, data, processes, storage, lock, beginning: as their classes say.
+        trainer: the trainer of the prepared networks.
+        options, data, processes, storage, lock, starting_point: see their classes.
     """
 
     def __init__(
@@ -47,24 +47,28 @@ class Run:
         processes: Processes,
         storage: Storage,
         lock: RunLock,
-        beginning: StartingPoint,
+        starting_point: StartingPoint,
     ) -> None:
-        self.state = RunState(trainer, options, data, processes, storage, beginning.settings)
+        self.state = RunState(trainer, options, data, processes, storage, starting_point.settings)
         self.trainer, self.options, self.data, self.processes = trainer, options, data, processes
         self.storage, self.lock = storage, lock
         self.metrics: dict[str, float] = {}
         self.stopped_by: int | None = None
         self._to_capture = options.capture
-        if beginning.state is not None:
-            restore(self.state, beginning.state, beginning.changed)
-        self._began = "" if beginning.other is None else beginning.other.give(trainer)
-        self._changed = beginning.changed
+        if starting_point.state is not None:
+            restore(self.state, starting_point.state, starting_point.changed)
+        self._init_message = (
+            ""
+            if starting_point.pretrained is None
+            else starting_point.pretrained.load_into(trainer)
+        )
+        self._changed = starting_point.changed
         if options.sample_every is not None and (processes.is_main or trainer.is_sharded):
             self.state.sampling.fix(options.samples)
         check_savable(self.state)
 
     def train(self) -> None:
-        """From the step that has been reached to the last, or to a signal.
+        """Train from the current step to the last one, or until a signal.
 
         Raises:
             RuntimeError: another process has ended.
@@ -79,9 +83,9 @@ class Run:
                 self.processes.wait()
         except BaseException as error:
             if log is not None:
-                with suppress(OSError):  # a full disk says so once
+                with suppress(OSError):  # report a full disk only once
                     log.close()
-            if not self.processes.lost(error):
+            if not self.processes.is_process_lost(error):
                 raise
             last = checkpoint.latest(self.storage.folder)
             advice = "there is no checkpoint yet"
@@ -101,7 +105,7 @@ class Run:
         options = self.options
         options.folder.mkdir(parents=True, exist_ok=True)
         if self.lock.acquire() and self.state.step == 0:
-            self.storage.refuse_another_run()  # that has begun and ended since the folder was looked at
+            self.storage.refuse_another_run()  # one that started and ended since the folder was checked
         log = Log(
             options.folder,
             steps=options.steps,
@@ -116,11 +120,11 @@ class Run:
             log.say(
                 f"pygan.fit: {options.folder} holds no checkpoint to resume from; starting a new run"
             )
-        if self._began:
-            log.say(f"pygan.fit: {self._began}")
-        if isinstance(self.state.sampler, StreamOrder) and self.state.sampler.passes_over:
+        if self._init_message:
+            log.say(f"pygan.fit: {self._init_message}")
+        if isinstance(self.state.sampler, StreamOrder) and self.state.sampler.batches_to_skip:
             log.say(
-                f"pygan.fit: reads the {self.state.sampler.passes_over} batches of this epoch again that have been "
+                f"pygan.fit: reads the {self.state.sampler.batches_to_skip} batches of this epoch again that have been "
                 "trained on, and passes over them"
             )
         for name, (before, now) in self._changed.items():
@@ -134,8 +138,8 @@ class Run:
         return Trackers(accelerator, options.log_with, options.folder, self.state.settings)
 
     def _catch_up(self, log: Log | None) -> None:
-        """Show real samples and those of step 0; or report the step that was resumed from, as far as the run that
-        saved it did not come to."""
+        """Write the grid of real samples and the samples of step 0; or, on resume, the outputs of the checkpoint's step
+        that the earlier run did not get to."""
 
         def missing() -> tuple[bool, bool]:
             assert log is not None
@@ -144,7 +148,7 @@ class Run:
             return line, not picture.exists()
 
         line, picture = self.processes.from_main(missing)
-        self._call_again(log, evaluated=not line)
+        self._repeat_callbacks(log, evaluated=not line)
         if not line:
             self.state.numbers = None
         shows = log is not None and self.options.sample_every is not None
@@ -152,18 +156,18 @@ class Run:
             reals = self.state.sampling.reals(self.options.preview, self.options.samples)
             if reals is not None:
                 log.reals(reals)
-        self._report(log, picture=picture and self._pictures())
+        self._report(log, picture=picture and self._picture_due())
 
-    def _call_again(self, log: Log | None, *, evaluated: bool) -> None:
-        """Repeat the calls that followed the checkpoint's step, for the callbacks with a state: it was saved before
-        them. `evaluated`: that of on_evaluate too, if the step was evaluated."""
+    def _repeat_callbacks(self, log: Log | None, *, evaluated: bool) -> None:
+        """For callbacks with a state, repeat the calls after the checkpoint's step, because the state was saved before
+        them. `evaluated`: include on_evaluate, if the step was evaluated."""
         if log is None or not self.storage.resumed:
             return
         callbacks = stateful(self.options.callbacks).values()
-        self._tell_saved(callbacks)
-        # Statistics alone: `evaluate` was not due then.
+        self._call_on_checkpoint(callbacks)
+        # If the line has only statistics, `evaluate` was not due.
         if evaluated and self.metrics.keys() > {"step", *(self.state.numbers or self.metrics)}:
-            self._tell_evaluated(callbacks)
+            self._call_on_evaluate(callbacks)
 
     def _loop(self, signals: StopSignals, log: Log | None) -> None:
         options = self.options
@@ -171,23 +175,25 @@ class Run:
             for loaded in batches:
                 stats = self._iterate(loaded)
                 self.state.step += 1
-                self.state.watch.note(self.state.step, stats)
+                self.state.guard.note(self.state.step, stats)
                 for callback in options.callbacks:
                     callback.on_step(self.trainer, self.state.step, stats)
                 logged, saved = self._due(options.log_every), self._due(options.checkpoint_every)
                 if self.processes.world == 1 or logged or saved:
-                    self.stopped_by = self.processes.agree(signals.received)
+                    self.stopped_by = self.processes.max_over_processes(signals.received)
                 self._diagnose(stats, log)
                 self.state.numbers = None
-                if (logged or self._evaluates()) and (log is not None or self.trainer.is_sharded):
+                if (logged or self._evaluation_due()) and (
+                    log is not None or self.trainer.is_sharded
+                ):
                     self.state.numbers = self._numbers(stats)
                 saved = saved or self.stopped_by is not None
                 if logged or saved:
                     self._check(log)
                 if saved:
-                    # First: evaluation and preview are the user's, and may fail.
+                    # Before evaluation and preview, which are the user's code and may fail.
                     self._save(log)
-                self._report(log, picture=self._pictures())
+                self._report(log, picture=self._picture_due())
                 if log is not None:
                     log.progress.advance(self._next_picture())
                     if saved:
@@ -201,12 +207,12 @@ class Run:
             )
 
     def _check(self, log: Log | None) -> None:
-        """Stop, or roll back, where the weights are no longer finite."""
-        problem = self.state.watch.check(self.state.step)
+        """Stop or roll back if the weights are no longer finite."""
+        problem = self.state.guard.check(self.state.step)
         if problem is None:
             return
         try:
-            answer = self.state.watch.respond(problem)
+            answer = self.state.guard.respond(problem)
         except FloatingPointError:
             self._log_numbers(log)
             raise
@@ -216,7 +222,7 @@ class Run:
             log.metrics.write({"step": self.state.step, "rollback": self.storage.last.name})
 
     def _batches(self) -> Generator[list[Loaded], None, None]:
-        """The batches of each step that is left."""
+        """The batches of each remaining step."""
         each = self.trainer.d_steps
         batches = self.data.batches(
             self.state.sampler,
@@ -251,31 +257,31 @@ class Run:
             ) from error
         for scheduler in self.options.lr_schedulers:
             scheduler.step()
-        # Before its start, the discriminator sees neither samples nor noise.
+        # Before `discriminator_start`, the discriminator sees neither samples nor noise.
         is_adversarial = self.trainer.steps > self.trainer.discriminator_start
         if self.trainer.noise is not None and is_adversarial:
             self.trainer.noise.step(stats.real_sign)
         return stats
 
     def _due(self, every: int | None) -> bool:
-        """Whether something is, that is done at every so many steps and at the end; None: at the end, or never."""
+        """Whether an action is due that happens every `every` steps and at the end; None: only at the end."""
         last = self.state.step == self.options.steps
         return last or (every is not None and self.state.step % every == 0)
 
-    def _evaluates(self) -> bool:
+    def _evaluation_due(self) -> bool:
         return self.options.evaluate is not None and self._due(self.options.evaluate_every)
 
-    def _pictures(self) -> bool:
+    def _picture_due(self) -> bool:
         every = self.options.sample_every
         if every is None:
             return False
-        return self._due(every) or (self.state.step in _EARLY and self.state.step < every)
+        return self._due(every) or (self.state.step in _EARLY_GRIDS and self.state.step < every)
 
     def _next_picture(self) -> int | None:
         every, step = self.options.sample_every, self.state.step
         if every is None:
             return None
-        early = [n for n in _EARLY if step < n < every]
+        early = [n for n in _EARLY_GRIDS if step < n < every]
         return min(*early, (step // every + 1) * every, self.options.steps)
 
     def _diagnose(self, stats: TrainStats, log: Log | None) -> None:
@@ -286,15 +292,15 @@ class Run:
                 log.diagnosis(self.state.step, diagnosis)
 
     def _report(self, log: Log | None, *, picture: bool) -> None:
-        """The numbers, with those of the evaluation, and the sample grid, where they are due. Without a log their
-        samples, which are drawn from sharded networks by all processes together."""
+        """Log the numbers, the evaluation and the sample grid if they are due. In processes without a log, only take
+        part in drawing the samples, which sharded networks require."""
         if self.state.numbers is not None:
-            if self.options.evaluate is not None and self._evaluates():
+            if self.options.evaluate is not None and self._evaluation_due():
                 found = self.state.sampling.evaluation(self.options.evaluate, self.state.step)
                 self.state.numbers = {**self.state.numbers, **checked_evaluation(found)}
             self._log_numbers(log)
-            if log is not None and self._evaluates():
-                self._tell_evaluated(self.options.callbacks)
+            if log is not None and self._evaluation_due():
+                self._call_on_evaluate(self.options.callbacks)
         if picture and (log is not None or self.trainer.is_sharded):
             grid = self.state.sampling.picture(
                 self.options.preview, None if log is None else log.say, step=self.state.step
@@ -308,7 +314,7 @@ class Run:
             self.metrics = {"step": self.state.step, **self.state.numbers}
 
     def _numbers(self, stats: TrainStats) -> dict[str, float]:
-        """What there is to log, read from the device at once."""
+        """The numbers to log, read from the device in one transfer."""
         tensors = stats._asdict()
         terms = getattr(stats, "terms", {})
         tensors.update((f"terms/{name}", value) for name, value in terms.items())
@@ -320,24 +326,24 @@ class Run:
         if self.options.lr_schedulers:
             values["g_lr"] = float(self.trainer.g_optimizer.param_groups[0]["lr"])
             values["d_lr"] = float(self.trainer.d_optimizer.param_groups[0]["lr"])
-        if self.state.watch.counts_skips:
-            values["skipped"] = self.state.watch.skipped
+        if self.state.guard.counts_skips:
+            values["skipped"] = self.state.guard.skipped
         return values
 
     def _save(self, log: Log | None) -> None:
         state = capture(self.state)
         if log is not None:
-            log.sync()  # or the checkpoint could be there, and the metrics before it not
+            log.sync()  # so that metrics are never missing before an existing checkpoint
             self.storage.save(self.state.step, state)
-            self._tell_saved(self.options.callbacks)
+            self._call_on_checkpoint(self.options.callbacks)
         self.storage.last = self.storage.path(self.state.step)
 
-    def _tell_saved(self, callbacks: Iterable[Callback]) -> None:
+    def _call_on_checkpoint(self, callbacks: Iterable[Callback]) -> None:
         for callback in callbacks:
             callback.on_checkpoint(
                 self.trainer, self.state.step, self.storage.path(self.state.step)
             )
 
-    def _tell_evaluated(self, callbacks: Iterable[Callback]) -> None:
+    def _call_on_evaluate(self, callbacks: Iterable[Callback]) -> None:
         for callback in callbacks:
             callback.on_evaluate(self.trainer, self.state.step, dict(self.metrics))

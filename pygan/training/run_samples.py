@@ -1,4 +1,4 @@
-"""Samples for inspection, drawn without affecting the training."""
+"""Generated samples for inspection, drawn without affecting the training."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from pygan.average import EMA
 from pygan.trainer import GANTrainer
 from pygan.training.batch_order import derived_seed
 from pygan.training.data import Data
-from pygan.training.drawing import Drawn, captioned
+from pygan.training.drawing import CaptionedPreview, captioned
 from pygan.training.random_state import isolated
 from pygan.training.sample_grids import WIDTH, checked_preview, image_grid, is_images
 
 __all__ = ["Sampling"]
 
-# The share of the weights it began with, up to which an average is shown. A larger one makes grids gray.
-FIRST_WEIGHTS = 0.05
+# Samples come from the average once its initial weights account for at most this share; before, grids would be gray.
+MAX_INITIAL_WEIGHT = 0.05
 
 
 class Sampling:
-    """Draws from the trainer's generator, in eval mode, from its average if there is one.
+    """Draws samples from the trainer's generator in eval mode, or from its average if there is one.
 
     Args:
         trainer: the trainer.
-        data: where labels are taken from, for conditional networks.
-        seed: of latents and labels.
-        batch_size: most samples that are generated at a time.
-        device: of the networks.
+        data: the source of labels for conditional networks.
+        seed: the seed of latents and labels.
+        batch_size: the largest number of samples generated at a time.
+        device: the device of the networks.
     """
 
     def __init__(
@@ -43,17 +43,17 @@ class Sampling:
         self.trainer, self.data, self.device = trainer, data, device
         self.seed, self.batch_size = seed, batch_size
         self.fixed: tuple[Tensor | None, Tensor | None] | None = None
-        """The latents and labels of the sample grids, the same in the whole run."""
-        self._said = False
+        """The latents and labels of the sample grids, which stay the same during the whole run."""
+        self._warned = False
 
     def fix(self, n: int) -> None:
-        """Draw the latents and labels of n samples for the grids, unless a checkpoint had as many."""
+        """Draw the latents and labels of n samples for the grids, unless a checkpoint contained as many."""
         if self.fixed is not None and n == len(next(x for x in self.fixed if x is not None)):
             return
         with isolated(derived_seed(self.seed, "grid"), self.device):
             labels = self.data.labels(n, derived_seed(self.seed, "grid labels"))
             if labels is not None and labels.dim() == 1:
-                labels = labels.sort().values  # each class side by side
+                labels = labels.sort().values  # samples of a class side by side
             self.fixed = self._latents(n), labels
 
     def picture(
@@ -63,24 +63,24 @@ class Sampling:
         *,
         step: int,
     ) -> NDArray[np.uint8] | None:
-        """The samples of the fixed latents, as a picture (H, W, C); None if they are no images and nobody says how to
-        show them. Of images with other channels than 1 or 3 that is said, once.
+        """The samples of the fixed latents as a picture (H, W, C); None if they are not images and there is no preview.
+        For images whose number of channels is not 1 or 3, a message says so once.
 
-        They are the average's as soon as what it began with is of little weight in it, and the generator's until
-        then, as the caption says.
+        Samples come from the average once its initial weights account for little of it, and from the generator before
+        that; the caption says which.
         """
         assert self.fixed is not None
         with isolated(derived_seed(self.seed, "grid"), self.device):
             latents, labels = self.fixed
             given = labels if latents is None else latents
             assert given is not None
-            with self._best() as whose:
+            with self._source_note() as whose:
                 samples = self._samples(len(given), latents, labels)
-            grid = _shown(samples, preview, f"step {step:,}{whose}")
+            grid = _as_picture(samples, preview, f"step {step:,}{whose}")
         if grid is not None:
             return grid
-        if samples.dim() == 4 and samples.shape[1] not in (1, 3) and say and not self._said:
-            self._said = True
+        if samples.dim() == 4 and samples.shape[1] not in (1, 3) and say and not self._warned:
+            self._warned = True
             say(
                 f"pygan.fit: no sample grids: the images have {samples.shape[1]} channels, not 1 or 3; preview= can "
                 "show them"
@@ -88,20 +88,22 @@ class Sampling:
         return None
 
     def reals(self, preview: Callable[[Tensor], Any] | None, n: int) -> NDArray[np.uint8] | None:
-        """Real samples in a grid like those of the generated ones; None if they are no images, or are shown by a
-        preview of the user's, which is for generated ones."""
-        if preview is not None and not isinstance(preview, Drawn):
+        """Real samples in a grid like that of the generated ones; None if they are not images, or if the user has a
+        preview, which is for generated samples."""
+        if preview is not None and not isinstance(preview, CaptionedPreview):
             return None
-        samples = self.data.some(n, derived_seed(self.seed, "reals"))
-        return _shown(samples, preview, "real samples") if samples.is_floating_point() else None
+        samples = self.data.sample(n, derived_seed(self.seed, "reals"))
+        return (
+            _as_picture(samples, preview, "real samples") if samples.is_floating_point() else None
+        )
 
     @contextmanager
-    def _best(self) -> Iterator[str]:
-        """What samples are drawn from meanwhile, for a caption."""
+    def _source_note(self) -> Iterator[str]:
+        """Select the network that samples are drawn from within this context, and yield a note for the caption."""
         ema = self.trainer.ema
         if ema is None:
             yield ""
-        elif isinstance(ema, EMA) and ema.decay ** int(ema.n_averaged) > FIRST_WEIGHTS:
+        elif isinstance(ema, EMA) and ema.decay ** int(ema.n_averaged) > MAX_INITIAL_WEIGHT:
             self.trainer.ema = None
             try:
                 yield ", before averaging"
@@ -113,7 +115,7 @@ class Sampling:
     def evaluation(
         self, evaluate: Callable[[Callable[[int], Tensor]], dict[str, float]], step: int
     ) -> Any:
-        """What `evaluate` returns, given a function that draws n fresh samples."""
+        """Call `evaluate` with a function that draws n new samples."""
         calls = 0
 
         def sample(n: int) -> Tensor:
@@ -131,7 +133,7 @@ class Sampling:
         if latent is None or callable(latent):
             return None if latent is None else latent(n)
         like = next(self.trainer.generator.parameters())
-        # On the CPU: the same on every device.
+        # Drawn on the CPU, so that they are the same on every device.
         return torch.randn(n, *latent_shape(latent)).to(like.device, like.dtype)
 
     def _samples(self, n: int, latents: Tensor | None, labels: Tensor | None) -> Tensor:
@@ -146,12 +148,12 @@ class Sampling:
         return torch.cat(parts)
 
 
-def _shown(
+def _as_picture(
     samples: Tensor, preview: Callable[[Tensor], Any] | None, caption: str
 ) -> NDArray[np.uint8] | None:
-    """The picture that a preview makes of samples, or else a grid; None of what is no image. The project's own have a
-    caption."""
-    if isinstance(preview, Drawn):
+    """The picture that a preview makes of the samples, or a grid without one; None if the samples are not images. Grids
+    and built-in previews have a caption."""
+    if isinstance(preview, CaptionedPreview):
         note = f"; {preview.note}" if preview.note else ""
         return captioned(preview(samples), caption + note)
     if preview is not None:

@@ -8,7 +8,7 @@ from pygan.monitor import Monitor
 from pygan.trainer import GANTrainer
 from pygan.training.checkpoint_files import Storage
 from pygan.training.data import Data
-from pygan.training.nonfinite_policy import Watch
+from pygan.training.nonfinite_policy import NonfiniteGuard
 from pygan.training.options import FitOptions
 from pygan.training.processes import Processes
 from pygan.training.run_samples import Sampling
@@ -21,12 +21,11 @@ class RunState:
     """A run at step 0.
 
     Args:
-        trainer: of the prepared networks.
-        options, data, processes, storage, settings: as their classes say.
+        trainer: the trainer of the prepared networks. options, data, processes, storage, settings: see their classes.
 
     Attributes:
         step: iterations done.
-        numbers: what there is to log of this step, if it is due.
+        numbers: the numbers to log for this step, if logging is due.
     """
 
     def __init__(
@@ -43,7 +42,7 @@ class RunState:
         seed = settings["seed"]
         if trainer.noise is not None:
             trainer.noise.to(processes.device)
-        assert options.batch_size is not None  # fit has filled it in
+        assert options.batch_size is not None  # set by fit
         self.sampler = data.order(
             options.batch_size,
             seed=seed,
@@ -59,6 +58,6 @@ class RunState:
             self.monitor = Monitor(trainer) if options.monitor and processes.is_main else None
         elif isinstance(options.monitor, type) or not hasattr(options.monitor, "update"):
             self.monitor = options.monitor(trainer)
-        self.watch = Watch(trainer, storage, processes, options.nonfinite)
+        self.guard = NonfiniteGuard(trainer, storage, processes, options.nonfinite)
         self.step = 0
         self.numbers: dict[str, float] | None = None

@@ -19,40 +19,40 @@ __all__ = ["WIDTH", "checked_preview", "grid_holds", "image_grid", "is_images", 
 
 
 WIDTH = 512
-"""Pixels that the grids of a run are wide at least."""
-_MOST = 4096  # pixels of a grid's side
-_LONGEST = 16  # a picture's longer side, in its shorter ones
+"""Minimum width in pixels of the grids of a run."""
+_MAX_SIDE = 4096  # largest side of a grid, in pixels
+_MAX_ASPECT = 16  # of a picture's longer side to its shorter one
 
 
 def is_images(samples: Tensor) -> bool:
-    """Whether they are pictures, which `image_grid` takes: (N, C, H, W) with 1 or 3 channels, or (N, H, W), no side a
-    single pixel or more than 16 times as long as the other. Audio, (N, channels, T), is not."""
+    """Whether `image_grid` accepts the samples: (N, C, H, W) with 1 or 3 channels, or (N, H, W), with no side a single
+    pixel or more than 16 times as long as the other. Audio, (N, channels, T), does not qualify."""
     if not (samples.dim() == 3 or (samples.dim() == 4 and samples.shape[1] in (1, 3))):
         return False
     short, long = sorted(samples.shape[-2:])
-    return short > 1 and long <= _LONGEST * short
+    return short > 1 and long <= _MAX_ASPECT * short
 
 
 def image_grid(samples: Tensor, *, padding: int = 2, width: int = 1) -> NDArray[np.uint8]:
-    """Images (N, C, H, W), C 1 or 3, or (N, H, W), with values in [-1, 1], in a grid as square as it gets: uint8
-    (H', W', C). Values beyond the range are clipped; NaN is black. Small images are enlarged by a whole factor, until
-    the grid is `width` pixels wide. It has at most 4096 x 4096 pixels: what does not fit is left out, and of larger
-    images every other pixel, or fewer, is shown."""
-    least = width
+    """Arrange images (N, C, H, W) with C 1 or 3, or (N, H, W), with values in [-1, 1], in a nearly square grid: uint8
+    (H', W', C). Values outside the range are clipped; NaN becomes black. Small images are enlarged by an integer factor
+    until the grid is `width` pixels wide. The grid has at most 4096 x 4096 pixels: images that do not fit are left out,
+    and larger images are subsampled."""
+    min_width = width
     images = samples.detach()
     if images.dim() == 3:
         images = images[:, None]
-    every = -(-(max(images.shape[-2:]) + 2 * padding) // _MOST)
+    every = -(-(max(images.shape[-2:]) + 2 * padding) // _MAX_SIDE)
     images = images[..., ::every, ::every]
     height, width = images.shape[-2:]
     columns = math.isqrt(len(images) - 1) + 1
-    columns = min(columns, (_MOST - padding) // (width + padding))
-    rows = min(-(-len(images) // columns), (_MOST - padding) // (height + padding))
+    columns = min(columns, (_MAX_SIDE - padding) // (width + padding))
+    rows = min(-(-len(images) // columns), (_MAX_SIDE - padding) // (height + padding))
     images = images[: rows * columns].float().cpu()
     channels = images.shape[1]
     pixels = images.nan_to_num(nan=-1.0).clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
-    factor = -(-(least - padding - columns * padding) // (columns * width))
-    largest = (_MOST - padding - rows * padding) // (rows * height)
+    factor = -(-(min_width - padding - columns * padding) // (columns * width))
+    largest = (_MAX_SIDE - padding - rows * padding) // (rows * height)
     factor = max(1, min(factor, largest))
     pixels = pixels.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
     height, width = factor * height, factor * width
@@ -70,13 +70,13 @@ def image_grid(samples: Tensor, *, padding: int = 2, width: int = 1) -> NDArray[
 
 
 def grid_holds(height: int, width: int, *, padding: int = 2) -> int:
-    """How many images of this size fit into a grid of `image_grid`, of very large ones shown smaller."""
-    each = [max(1, (_MOST - padding) // (side + padding)) for side in (height, width)]
+    """How many images of this size fit into a grid of `image_grid`; very large ones are subsampled."""
+    each = [max(1, (_MAX_SIDE - padding) // (side + padding)) for side in (height, width)]
     return each[0] * each[1]
 
 
 def checked_preview(array: Any) -> NDArray[np.uint8]:
-    """What the user's `preview` returned, if it is a picture."""
+    """Check that the result of the user's `preview` is a picture."""
     if (
         not isinstance(array, np.ndarray)
         or array.dtype != np.uint8
@@ -95,7 +95,7 @@ def checked_preview(array: Any) -> NDArray[np.uint8]:
 
 
 def write_png(path: Path, array: NDArray[np.uint8]) -> None:
-    """Write a picture (H, W, C), whole or not at all."""
+    """Write a picture (H, W, C) atomically."""
     image = extra("PIL.Image", "a sample grid")
     unfinished = path.with_name(f".{path.name}.tmp")
     pixels = array[..., 0] if array.shape[2] == 1 else array

@@ -1,4 +1,4 @@
-"""The settings that shape a training, saved in checkpoints and compared when a run is resumed."""
+"""The settings that affect training, which are saved in checkpoints and compared when a run is resumed."""
 
 from __future__ import annotations
 
@@ -20,16 +20,24 @@ from pygan.penalties import Penalty
 from pygan.schedules import Schedule
 from pygan.trainer import GANTrainer
 
-__all__ = ["Settings", "changes", "data_settings", "is_plain", "roots", "settings", "told"]
+__all__ = [
+    "Settings",
+    "changes",
+    "data_settings",
+    "describe_changes",
+    "is_plain",
+    "roots",
+    "settings",
+]
 
 Settings = dict[str, Any]
-"""By names like "g_optimizer.lr" and "penalties[0].gamma": numbers, strings, booleans, None, and lists of them."""
+"""Numbers, strings, booleans, None and lists of these, with names like "g_optimizer.lr" and "penalties[0].gamma"."""
 
 _NOT_SETTINGS = ("generator", "discriminator", "seed", "scaler")
-# How an optimizer computes, not what.
-_MEANS = ("params", "foreach", "fused", "capturable", "differentiable", "initial_lr")
+# Optimizer options that change how it computes, but not the result.
+_IMPLEMENTATION = ("params", "foreach", "fused", "capturable", "differentiable", "initial_lr")
 _MOMENTUM = ("momentum", "betas")
-# Of a schedule of learning rates: what follows from the optimizer's, and where the schedule is.
+# State of a learning-rate scheduler that follows from the optimizer, or is its position.
 _MOVING = ("base_lrs", "last_epoch", "T_cur", "T_i", "verbose")
 _NESTED = ("_schedulers", "_milestones")
 _PLAIN = (bool, int, float, str, type(None))
@@ -38,12 +46,12 @@ _PLAIN = (bool, int, float, str, type(None))
 def settings(
     trainer: GANTrainer, options: Mapping[str, Any], lr_schedulers: Any, **others: Any
 ) -> Settings:
-    """Those of a run that has not begun.
+    """The settings of a run that has not started.
 
     Args:
-        trainer: as it was made.
-        options: what it was made with, but for networks and optimizers.
-        lr_schedulers: as they were given.
+        trainer: the newly created trainer.
+        options: the arguments that it was created with, except for networks and optimizers.
+        lr_schedulers: the user's schedulers.
         others: settings of `fit`, by name.
     """
     parameters = inspect.signature(GANTrainer).parameters
@@ -55,7 +63,7 @@ def settings(
             tree[name] = _optimizer(optimizer, any(optimizer is one for one in cycled))
         elif name not in _NOT_SETTINGS:
             tree[name] = options.get(name, parameter.default)
-    # As the trainer has them, for there are several ways to give them.
+    # From the trainer, because the arguments accept several forms.
     tree["noise"] = None if trainer.noise is None else trainer.noise.schedule
     tree["penalties"] = list(trainer.penalties)
     tree["lr_schedulers"] = [
@@ -66,8 +74,8 @@ def settings(
 
 
 def data_settings(config: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a run's configuration says of its data, as its table "data"; of a path the last part, for folders are moved
-    and called in several ways."""
+    """The "data" table of a run's configuration. Of a path only the last component is kept, because folders are moved
+    and a path can be written in several ways."""
     data = (config or {}).get("data")
     if not isinstance(data, dict):
         return {}
@@ -76,29 +84,30 @@ def data_settings(config: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def changes(now: Settings, before: Settings) -> dict[str, tuple[Any, Any]]:
-    """What differs, by name: (before, now). What only one of them has is not compared: another version of torch or of
-    pygan may know more settings. (An option that is None, or a list that is empty, is there under its name.)"""
+    """The settings that differ, by name: (before, now). Settings that only one of them has are not compared, because
+    another version of torch or pygan may have more settings. (Options that are None and empty lists have entries.)"""
     return {
         name: (before[name], now[name])
         for name in before
-        if name in now and not _same(before[name], now[name])
+        if name in now and not _equal(before[name], now[name])
     }
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a value can be that of one setting: a number, a string, a bool, None, or a list of such that has any."""
+    """Whether a value can be a single setting: a number, a string, a bool, None, or a non-empty list of these."""
     if type(value) is list:
         return value != [] and all(type(item) in _PLAIN for item in value)
     return type(value) in _PLAIN
 
 
 def roots(names: Any) -> set[str]:
-    """The options that settings of these names are of."""
+    """The options to which the settings with these names belong."""
     return {name.split(".")[0].split("[")[0] for name in names}
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """A value as plain settings. What cannot be looked into is its type: two functions count as the same."""
+    """Flatten a value into settings. Opaque objects are represented by their type, so that two functions count as
+    equal."""
     if isinstance(value, Tensor) and value.numel() == 1:
         yield name, value.item()
     elif isinstance(value, (torch.dtype, torch.device)):
@@ -129,7 +138,7 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _arguments(value: Any) -> Iterator[tuple[str, Any]]:
-    """The arguments that an object was made with, as far as it shows them."""
+    """The constructor arguments of an object, as far as its attributes show them."""
     if isinstance(value, Schedule) or (isinstance(value, Penalty) and isinstance(value, nn.Module)):
         hidden = {*vars(nn.Module()), "count"}
         for key, item in vars(value).items():
@@ -145,7 +154,7 @@ def _arguments(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _cycled(lr_schedulers: Any) -> Iterator[Any]:
-    """The optimizers whose momentum follows a schedule, as OneCycleLR's does."""
+    """The optimizers whose momentum a scheduler changes, as OneCycleLR does."""
     for scheduler in lr_schedulers:
         yield from _cycled(getattr(scheduler, "_schedulers", ()))
         if getattr(scheduler, "cycle_momentum", False):
@@ -154,11 +163,11 @@ def _cycled(lr_schedulers: Any) -> Iterator[Any]:
 
 def _optimizer(optimizer: Optimizer, is_cycled: bool) -> dict[str, Any]:
     groups = []
-    # The bounds of a momentum that moves are among the schedule's settings.
-    left_out = (*_MEANS, *(_MOMENTUM if is_cycled else ()))
+    # If a scheduler changes the momentum, its bounds are among the scheduler's settings.
+    left_out = (*_IMPLEMENTATION, *(_MOMENTUM if is_cycled else ()))
     for group in optimizer.param_groups:
         kept = {key: value for key, value in group.items() if key not in left_out}
-        # The first, which a schedule of learning rates keeps, and has begun to change.
+        # The initial learning rate, because a scheduler may already have changed the current one.
         kept["lr"] = group.get("initial_lr", group.get("lr"))
         groups.append(kept)
     about: dict[str, Any] = {"type": _name(type(optimizer)), "groups": len(groups)}
@@ -169,7 +178,8 @@ def _optimizer(optimizer: Optimizer, is_cycled: bool) -> dict[str, Any]:
 
 
 def _arguments_of(state: Any) -> Any:
-    """The state of a schedule of learning rates without what moves; of several in one, as SequentialLR's, of each."""
+    """The state of a learning-rate scheduler without its position; also of the schedulers that it contains, as
+    SequentialLR does."""
     if isinstance(state, dict):
         kept = {}
         for key, value in state.items():
@@ -183,12 +193,12 @@ def _name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _same(a: Any, b: Any) -> bool:
+def _equal(a: Any, b: Any) -> bool:
     return bool(a == b or (a != a and b != b))
 
 
-def told(differ: dict[str, tuple[Any, Any]], whose: str) -> str:
-    """What differs: the first of it with its values, and the names of the rest."""
+def describe_changes(differ: dict[str, tuple[Any, Any]], whose: str) -> str:
+    """A message with the values of the first setting that differs, and the names of the others."""
     (name, (before, now)), *others = differ.items()
     unit = " samples" if name == "data" and isinstance(now, int) else ""
     also = f" (and so must {', '.join(other for other, _ in others)})" if others else ""

@@ -22,7 +22,7 @@ SHARDS_ON_CPU = hasattr(torch.cpu.Stream, "record_event")  # fully_shard of torc
 
 
 def check_device(device: torch.device) -> None:
-    """That networks can be sharded there."""
+    """Check that networks can be sharded on this device."""
     if device.type == "cpu" and not SHARDS_ON_CPU:
         raise NotImplementedError(
             f"pygan.fit: sharded must be False on CPUs before torch 2.7, got True with torch {torch.__version__}"
@@ -36,10 +36,10 @@ def shard(
     d_optimizer: Optimizer,
     ema: float | AveragedModel | None,
 ) -> AveragedModel | None:
-    """Shard both networks, in place, with the weights of the first process; the optimizers hold the shards then.
+    """Shard both networks in place, with the weights of the first process, and point the optimizers at the shards.
 
     Returns:
-        The average of the generator with the decay `ema`, sharded like it.
+        The generator's average with the decay `ema`, sharded like the generator.
     """
     from torch.distributed.device_mesh import init_device_mesh
 
@@ -50,7 +50,7 @@ def shard(
             torch.distributed.broadcast(tensor.detach(), 0)
     average = ema if isinstance(ema, AveragedModel) else None
     if isinstance(ema, float):
-        average = EMA(generator, ema)  # copied while it is whole
+        average = EMA(generator, ema)  # copied before sharding
     if average is not None:
         _fully_shard(average.module, mesh)
     for network, optimizer in ((generator, g_optimizer), (discriminator, d_optimizer)):
@@ -63,7 +63,8 @@ def shard(
 
 
 def _fully_shard(network: nn.Module, mesh: DeviceMesh) -> None:
-    """Each part a unit, gathered while its forward or backward runs, and what is left over with the network."""
+    """Shard each submodule as a unit, which is gathered while its forward or backward runs, and the remaining
+    parameters with the network itself."""
     from torch.distributed.fsdp import fully_shard
 
     parts = list(_parts(network))
@@ -71,13 +72,13 @@ def _fully_shard(network: nn.Module, mesh: DeviceMesh) -> None:
     for part in parts:
         if all(
             users[p] == 1 for p in part.parameters()
-        ):  # one that is shared stays with the network
+        ):  # a module with shared parameters stays with the network
             fully_shard(part, mesh=mesh)
     fully_shard(network, mesh=mesh)
 
 
 def _parts(module: nn.Module) -> Iterator[nn.Module]:
-    """The children that have parameters; of lists and dicts, which have no forward, their entries."""
+    """The children that have parameters; for ModuleList and ModuleDict, which have no forward, their entries."""
     for child in module.children():
         if isinstance(child, (nn.ModuleList, nn.ModuleDict)):
             yield from _parts(child)

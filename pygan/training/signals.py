@@ -13,10 +13,10 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopSignals:
-    """Within this context the first SIGTERM or SIGINT is noted instead of obeyed.
+    """A context in which the first SIGTERM or SIGINT is recorded, but does not interrupt the program.
 
-    Where `obey_second` is set, the earlier handlers are back from then on: another Ctrl-C interrupts at once.
-    Afterwards they are back in any case. Outside the main thread, which alone can handle signals, it does nothing.
+    If `obey_second` is set, the first signal restores the previous handlers, so that another Ctrl-C interrupts at once.
+    Leaving the context always restores them. Outside the main thread, where signals cannot be handled, it does nothing.
     """
 
     def __init__(self, *, obey_second: bool) -> None:
@@ -41,12 +41,13 @@ class StopSignals:
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
-            # None: it was not installed from Python, and cannot be from here.
+            # None: the handler was not installed from Python, and cannot be reinstalled from here.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before.clear()
 
 
 def ignore_signals(_: int = 0) -> None:
-    """For worker processes: a signal to the whole group must stop the run at a checkpoint, not lose it its data."""
+    """For worker processes: a signal to the whole process group must stop the run at a checkpoint, not kill the workers
+    that read its data."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)

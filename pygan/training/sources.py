@@ -1,4 +1,4 @@
-"""What `pygan train --data ...` trains on: the samples, how to judge generated ones, and how to show them."""
+"""The data of `pygan train --data ...`: the samples, the evaluation of generated ones, and their preview."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ from pygan._histogram import kl_from_uniform
 from pygan._stacked_coverage import SURE
 from pygan.training.automatic_settings import item_size
 from pygan.training.config import ConfigError, DataTable
-from pygan.training.drawing import Drawn, ink, scatter
+from pygan.training.drawing import CaptionedPreview, ink, scatter
 
-__all__ = ["Source", "compared", "source"]
+__all__ = ["Source", "distances", "source"]
 
 _MIXTURES = {"ring": datasets.RING, "grid": datasets.GRID}
 _NAMES = (*_MIXTURES, "digits", "stacked-digits", "mnist", "stacked-mnist")
-_COMPARED = 5000  # samples, at most, whose features are compared
+_MAX_COMPARED = 5000  # the largest number of samples whose features are compared
 
 
 @dataclass(frozen=True)
 class Source:
-    """Data, and what belongs to it."""
+    """Data with their evaluation and preview."""
 
     data: Any
-    """For `pygan.fit`."""
+    """The data for `pygan.fit`."""
     shape: tuple[int, ...]
-    """Of a sample."""
+    """The shape of a sample."""
     table: DataTable
-    """What was asked for, with what was left open filled in."""
+    """The requested configuration, with the unspecified values filled in."""
     judge: Callable[[Tensor], dict[str, float]] | None = None
-    """What generated samples are worth, by the protocol of the data."""
+    """Evaluates generated samples by the protocol of the data."""
     judged: int = 0
-    """How many samples that protocol takes."""
+    """Number of samples that the protocol uses."""
     features: Callable[[Tensor], Tensor] | None = None
-    """Of samples, from a network that knows these data: (n, d)."""
+    """Features (n, d) of samples, from a network trained on these data."""
     real: Tensor | None = None
-    """Whose features those of generated samples are compared with."""
-    preview: Drawn | None = None
+    """The real samples whose features are compared with those of generated ones."""
+    preview: CaptionedPreview | None = None
     classes: Sequence[str] = ()
-    """What the labels 0, 1, ... are called, if the data have any."""
+    """The names of the labels 0, 1, ..., if the data have labels."""
     found: str | None = None
-    """What a folder turned out to hold, and what is made of it."""
+    """A message that says what a folder contains and how it is used."""
 
     @property
     def evaluate(self) -> Callable[[Callable[[int], Tensor]], dict[str, float]] | None:
-        """For `pygan.fit`; None where the data have no protocol."""
+        """The `evaluate` argument of `pygan.fit`; None if the data have no protocol."""
         return None if self.judge is None else self._evaluate
 
     def _evaluate(self, sample: Callable[[int], Tensor]) -> dict[str, float]:
@@ -60,18 +60,18 @@ class Source:
         fake = sample(self.judged).float().cpu()
         found = self.judge(fake)
         if self.features is not None:
-            found |= compared(self._real_features, self.features(fake[: len(self._real_features)]))
+            found |= distances(self._real_features, self.features(fake[: len(self._real_features)]))
         return found
 
     @functools.cached_property
     def _real_features(self) -> Tensor:
         assert self.features is not None and self.real is not None
         order = torch.randperm(len(self.real), generator=torch.Generator().manual_seed(0))
-        return self.features(self.real[order[:_COMPARED]])
+        return self.features(self.real[order[:_MAX_COMPARED]])
 
 
-def compared(real: Tensor, fake: Tensor) -> dict[str, float]:
-    """How far features of generated samples are from those of real ones."""
+def distances(real: Tensor, fake: Tensor) -> dict[str, float]:
+    """Distances between the features of generated samples and those of real ones."""
     return {
         "frechet_distance": metrics.frechet_distance(real, fake),
         **metrics.precision_recall(real, fake)._asdict(),
@@ -80,7 +80,7 @@ def compared(real: Tensor, fake: Tensor) -> dict[str, float]:
 
 
 def source(table: DataTable, seed: int) -> Source:
-    """What the [data] table names; mixtures and stacked digits are drawn with the seed."""
+    """The data named by the [data] table; mixtures and stacked digits are drawn with the seed."""
     generator = torch.Generator().manual_seed(seed)
     if table.name in _MIXTURES:
         mixture, scale = _MIXTURES[table.name], table.scale
@@ -90,12 +90,14 @@ def source(table: DataTable, seed: int) -> Source:
             table,
             lambda samples: metrics.mode_coverage(samples / scale, mixture)._asdict(),
             2500,  # PacGAN's protocol
-            preview=Drawn(lambda samples: scatter(samples / scale, mixture), "gray: the modes"),
+            preview=CaptionedPreview(
+                lambda samples: scatter(samples / scale, mixture), "gray: the modes"
+            ),
         )
     if table.name == "digits":
         images, labels = datasets.digits()
         data, classes = ((images, labels), "0123456789") if table.labels else (images, "")
-        return Source(data, (1, 8, 8), table, preview=Drawn(ink), classes=list(classes))
+        return Source(data, (1, 8, 8), table, preview=CaptionedPreview(ink), classes=list(classes))
     if table.name == "stacked-digits":
         images, _ = datasets.stacked_digits(table.samples, generator=generator)
         judge = metrics.StackedDigits()
@@ -123,26 +125,26 @@ def source(table: DataTable, seed: int) -> Source:
 
 
 def _mnist(table: DataTable, generator: torch.Generator) -> Source:
-    """The digits, or some of them, and what their classifier says of generated ones."""
+    """MNIST's digits, or some of them, evaluated by a classifier."""
     every, labels = datasets.mnist(table.root)
-    some = torch.randperm(len(every), generator=generator)[: table.samples]
-    images, labels = every[some], labels[some]
+    chosen = torch.randperm(len(every), generator=generator)[: table.samples]
+    images, labels = every[chosen], labels[chosen]
     classifier = metrics.MNISTClassifier(table.root)
     return Source(
         (images, labels) if table.labels else images,
         (1, 28, 28),
         table,
         lambda samples: _histogram(classifier.probabilities(samples)),
-        _COMPARED,
+        _MAX_COMPARED,
         classifier.features,
         every,
-        Drawn(ink),
+        CaptionedPreview(ink),
         list("0123456789") if table.labels else (),
     )
 
 
 def _histogram(probabilities: Tensor) -> dict[str, float]:
-    """Which digits the samples are, and how even these are."""
+    """Statistics of the digits that the classifier recognizes in samples."""
     most, digits = probabilities.max(1)
     counts = torch.bincount(digits, minlength=10)
     shares = {f"share_{digit}": float(n) / len(digits) for digit, n in enumerate(counts)}
@@ -151,7 +153,7 @@ def _histogram(probabilities: Tensor) -> dict[str, float]:
 
 
 def _folder(table: DataTable) -> Source:
-    """A folder of images, in the size and the channels that fit them where the table says nothing else."""
+    """A folder of images; a size and channels that the table does not set are chosen to fit the images."""
     images = datasets.ImageFolder(
         table.name,
         1 if table.size is None else table.size,

@@ -10,21 +10,21 @@ from pygan.training.checkpoint_files import Storage
 from pygan.training.lock import RunLock
 from pygan.training.options import FitOptions
 from pygan.training.processes import Processes
-from pygan.training.saved_settings import Settings, changes, told
+from pygan.training.saved_settings import Settings, changes, describe_changes
 from pygan.training.trackers import check_initialized
-from pygan.training.weights import OtherRun
+from pygan.training.weights import PretrainedRun
 
-__all__ = ["StartingPoint", "begin"]
+__all__ = ["StartingPoint", "find_starting_point"]
 
 
 class StartingPoint:
     """Where a run begins.
 
     Attributes:
-        settings: of the run, with its seed.
-        state: the checkpoint's, if the run is resumed.
-        changed: the settings that are not the checkpoint's, by name: (before, now).
-        other: the run whose networks this one begins with, if it is not resumed.
+        settings: the settings of the run, with its seed.
+        state: the state in the checkpoint, if the run is resumed.
+        changed: the settings that differ from the checkpoint's, by name: (before, now).
+        pretrained: the run whose networks this one starts from, if it is not resumed.
     """
 
     def __init__(
@@ -32,22 +32,27 @@ class StartingPoint:
         settings: Settings,
         state: dict[str, Any] | None,
         changed: dict[str, Any],
-        other: OtherRun | None,
+        pretrained: PretrainedRun | None,
     ) -> None:
-        self.settings, self.state, self.changed, self.other = settings, state, changed, other
+        self.settings, self.state, self.changed, self.pretrained = (
+            settings,
+            state,
+            changed,
+            pretrained,
+        )
 
 
-def begin(
+def find_starting_point(
     options: FitOptions, settings: Settings, processes: Processes, storage: Storage, lock: RunLock
 ) -> StartingPoint:
-    """Find the checkpoint, in the main process, and tell all.
+    """Find the checkpoint in the main process, and broadcast it to the others.
 
     Raises:
-        ValueError: the checkpoint is of a run with other settings, or the processes were given different arguments, or
-            a tracker would get no metrics, or get them twice.
+        ValueError: the checkpoint is from a run with other settings, the processes were given different arguments, or a
+            tracker would get no metrics or get them twice.
         BlockingIOError: another run is writing into the folder.
         NotADirectoryError: `out` is a file.
-        CheckpointError: there is no usable checkpoint to resume, or to begin with the networks of.
+        CheckpointError: there is no usable checkpoint to resume from, or for `init_from`.
     """
     arguments = {**settings, "steps": options.steps, "sharded": options.sharded}
     for rank, theirs in enumerate(processes.gather(arguments)):
@@ -55,7 +60,7 @@ def begin(
         differ = {name: (theirs.get(name), arguments.get(name)) for name in names}
         differ = {name: both for name, both in differ.items() if both[0] != both[1]}
         if differ:
-            raise ValueError(f"pygan.fit: {told(differ, f'process {rank}')}")
+            raise ValueError(f"pygan.fit: {describe_changes(differ, f'process {rank}')}")
 
     def find() -> tuple[StartingPoint, Any]:
         check_initialized(processes.accelerator, options.log_with)
@@ -70,7 +75,7 @@ def begin(
         if state is not None:
             if seed is None:
                 seed = state["run"]["seed"]
-            # Those of earlier versions hold fewer settings.
+            # Checkpoints of earlier versions have fewer settings.
             before = {"lr_schedulers.length": len(state["lr_schedulers"]), **state["run"]}
             began = before.get("init_from")
             if settings["init_from"] not in (None, began):
@@ -82,8 +87,8 @@ def begin(
             changed = changes({**settings, "seed": seed}, before)
             if changed and not options.allow_changes:
                 raise ValueError(
-                    f"pygan.fit: {told(changed, f'the checkpoint {storage.last}')}; allow_changes=True continues "
-                    "with the new settings"
+                    f"pygan.fit: {describe_changes(changed, f'the checkpoint {storage.last}')}; allow_changes=True "
+                    "continues with the new settings"
                 )
             if state["step"] > options.steps:
                 raise ValueError(
@@ -92,11 +97,11 @@ def begin(
                 )
         elif seed is None:
             seed = int(torch.randint(2**63 - 1, ()))
-        other = None
+        pretrained = None
         if state is None and options.init_from is not None:
-            other = OtherRun(options.init_from)
-        return StartingPoint({**settings, "seed": seed}, state, changed, other), storage.last
+            pretrained = PretrainedRun(options.init_from)
+        return StartingPoint({**settings, "seed": seed}, state, changed, pretrained), storage.last
 
-    beginning: StartingPoint
-    beginning, storage.last = processes.from_main(find)
-    return beginning
+    starting_point: StartingPoint
+    starting_point, storage.last = processes.from_main(find)
+    return starting_point

@@ -1,4 +1,4 @@
-"""StreamOrder: a run's position in data with their own order, and how to return to it."""
+"""StreamOrder: a run's position in data that have their own order, and how to return to it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _CPU = torch.device("cpu")
 
 
 class StreamOrder:
-    """The epoch, and how many of its batches have been read.
+    """The epoch and the number of its batches that have been read.
 
     Args:
-        stateful: the object with ``state_dict`` and ``load_state_dict`` that continues within an epoch; None: the
-            batches that have been read are read once more, and passed over.
-        batch_size, seed, rank, world, drop_last: as for BatchSampler.
+        stateful: the object whose ``state_dict`` and ``load_state_dict`` continue within an epoch; None: the batches
+            before the position are read again and skipped.
+        batch_size, seed, rank, world, drop_last: see BatchSampler.
 
     Raises:
-        ValueError: there is not a sample for each process in a batch.
+        ValueError: a batch has fewer samples than there are processes.
     """
 
     def __init__(
@@ -45,12 +45,12 @@ class StreamOrder:
         self.seed, self.rank, self.world = seed, rank, world
         self.epoch = self.batch = 0
         self.is_last = False
-        """Whether the batch that has been read is the last one of its epoch, as far as that is known."""
-        self._state: Any = None  # of `stateful`, to continue from
+        """Whether the batch just read is known to be the last one of its epoch."""
+        self._state: Any = None  # the state from which `stateful` continues
 
     def state_dict(self) -> dict[str, Any]:
-        """The place, as plain data."""
-        if self.is_last:  # `stateful` may be at its beginning again
+        """The position, as plain data."""
+        if self.is_last:  # `stateful` may have wrapped around
             return {"epoch": self.epoch + 1, "batch": 0, "state": None}
         state = self._state
         if state is None and self._stateful is not None and self.batch:
@@ -58,29 +58,29 @@ class StreamOrder:
         return {"epoch": self.epoch, "batch": self.batch, "state": state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what `state_dict` returned."""
+        """Continue from a result of `state_dict`."""
         self.epoch, self.batch, self.is_last = state["epoch"], state["batch"], False
         self._state = None if self._stateful is None else state["state"]
 
     @property
-    def passes_over(self) -> int:
-        """How many batches are read before the next new one."""
+    def batches_to_skip(self) -> int:
+        """Number of batches to read again before the next new one."""
         return self.batch if self._state is None else 0
 
     def resume(self) -> int:
-        """Bring the object to the place, before an epoch is read; returns `passes_over`."""
-        passes_over = self.passes_over
+        """Restore the state of `stateful` before an epoch is read; returns `batches_to_skip`."""
+        batches_to_skip = self.batches_to_skip
         if self._state is not None:
             self._stateful.load_state_dict(self._state)
             self._state = None
-        return passes_over
+        return batches_to_skip
 
     def next_epoch(self) -> None:
         self.epoch, self.batch, self.is_last = self.epoch + 1, 0, False
 
     def draw(self, read: Callable[[], Any], what: int | str | None = None) -> Any:
-        """What a function returns that reads a batch, the next one by default: what it draws from the global generators
-        is the same wherever the run began."""
+        """Call `read`, which reads a batch (by default the next one), with the global generators seeded for that batch,
+        so that what it draws does not depend on where the run started."""
         batch = self.batch if what is None else what
         with isolated(derived_seed(self.seed, "batch", self.epoch, batch), _CPU):
             return read()

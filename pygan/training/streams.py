@@ -21,15 +21,15 @@ from pygan.training.stream_order import StreamOrder
 
 __all__ = ["Stream", "batch_size_of", "data_of"]
 
-_NONE: Any = object()  # what a loader yields at its end; None may be a batch, which is refused
+_EXHAUSTED: Any = object()  # marks the end of a loader; not None, which is refused as a batch
 
 
 def batch_size_of(data: Any, options: FitOptions) -> int:
-    """That of the options, or else of the DataLoader.
+    """The batch size in the options, or else that of the DataLoader.
 
     Raises:
-        TypeError: neither has one.
-        ValueError: they differ.
+        TypeError: neither specifies one.
+        ValueError: the two differ.
     """
     given, own = options.batch_size, data.batch_size if isinstance(data, DataLoader) else None
     size = own if given is None else given
@@ -43,10 +43,10 @@ def batch_size_of(data: Any, options: FitOptions) -> int:
 
 
 def data_of(data: Any, options: FitOptions) -> Data:
-    """The user's data, in any of the forms that `fit` takes.
+    """Wrap the user's data, in any form that `fit` accepts.
 
     Raises:
-        TypeError, ValueError: it is something else, or empty, or does not fit the options.
+        TypeError, ValueError: unsupported or empty data, or data that do not fit the options.
     """
     if isinstance(data, (DataLoader, IterableDataset)):
         return Stream(data, options)
@@ -54,24 +54,24 @@ def data_of(data: Any, options: FitOptions) -> Data:
 
 
 class Stream(Data):
-    """Data that can only be read in their own order, again in each epoch.
+    """Data that can only be read in their own order, from the start in each epoch.
 
     Args:
-        data: a DataLoader, which is read as it is, but that its workers ignore signals; or an IterableDataset.
-        options: of the run, with a batch size.
+        data: a DataLoader, which is used unchanged, except that its workers ignore signals; or an IterableDataset.
+        options: the options of the run, with a batch size.
 
     Raises:
-        TypeError, ValueError: it yields something else than it may, or nothing; or an option has no effect on it.
+        TypeError, ValueError: the data yield unsupported items or nothing, or an option has no effect on them.
     """
 
     def __init__(self, data: DataLoader[Any] | IterableDataset[Any], options: FitOptions) -> None:
         self.conditional, self._labels = options.conditional, None
         self._is_loader = isinstance(data, DataLoader)
-        # The keys of an IterableDataset's items are looked up where the batches are made.
+        # For an IterableDataset, the keys are used when batches are collated.
         self._keys = options.data_keys if self._is_loader else None
         if isinstance(data, DataLoader):
             _check_loader(data, options)
-            self._loader: Any = copy.copy(data)  # the user's own keeps its worker_init_fn
+            self._loader: Any = copy.copy(data)  # a copy, because worker_init_fn is replaced
         else:
             self._loader = DataLoader(
                 data,
@@ -83,24 +83,24 @@ class Stream(Data):
                 ),
             )
         loader, dataset = self._loader, self._loader.dataset
-        loader.worker_init_fn = functools.partial(_begin_worker, loader.worker_init_fn)
+        loader.worker_init_fn = functools.partial(_init_worker, loader.worker_init_fn)
         is_iterable = isinstance(dataset, IterableDataset)
         self.size = 0 if is_iterable else len(dataset)
-        # Each worker has what remains of its part.
-        self._rests = max(1, loader.num_workers) if is_iterable else 1
-        # torchdata's loader passes over the batches of an IterableDataset without a state itself, and miscounts them
-        # from the second time on.
+        # Each worker can end with a short batch.
+        self._short_batches = max(1, loader.num_workers) if is_iterable else 1
+        # torchdata's loader itself skips the batches of an IterableDataset without a state, and miscounts them from the
+        # # second time on.
         self._stateful = None
         if _is_stateful(loader) and (not is_iterable or _is_stateful(dataset)):
             self._stateful = loader
-        # (Where workers read it, the copy in this process stays where it was.)
+        # (If workers read the dataset, the copy in this process does not advance.)
         if is_iterable and loader.num_workers == 0 and _is_stateful(dataset):
             self._stateful = dataset
         self._first = self._parts(self._peek(options.batch_size))
         self.labeled = len(self._first) == 2
         self.dtype = self._first[0].dtype
 
-    def described(self) -> int | str:
+    def description(self) -> int | str:
         loader = self._loader
         samples = f"{self.size} samples" if self.size else f"a {type(loader.dataset).__name__}"
         if self._is_loader:
@@ -111,10 +111,10 @@ class Stream(Data):
         return StreamOrder(batch_size, self._stateful, drop_last=drop_last, **of_run)
 
     def check_processes(self, gather: Callable[[Any], list[Any]]) -> None:
-        """That every process has read the same first batch.
+        """Check that every process has read the same first batch.
 
         Args:
-            gather: from a value to those of all processes.
+            gather: function from a value to the values of all processes.
         """
         mine = [(list(x.shape), float(x.double().sum())) for x in self._first]
         every = gather(mine)
@@ -128,40 +128,40 @@ class Stream(Data):
     def batches(
         self, sampler: Any, start: int, stop: int, *, device: torch.device, workers: int = 0
     ) -> Iterator[Loaded]:
-        """As many batches, from where the order is. What is drawn at random in this process is seeded for the seed, the
-        epoch and the batch; what workers draw, for the seed and the epoch."""
+        """``stop - start`` batches from the current position. Randomness in this process is seeded by the seed, the
+        epoch and the batch; randomness in workers by the seed and the epoch."""
         order: StreamOrder = sampler
         if not self._is_loader:
             self._loader.pin_memory = device.type == "cuda"
         left = stop - start
         while left:
-            resumed, handed_out = order.batch > 0, False
+            resumed, yielded = order.batch > 0, False
             for found in self._epoch(order):
                 mine = share(len(found[0]), order.rank, order.world)
-                yield self._loaded(
+                yield self._to_device(
                     [x[mine.start : mine.stop] for x in found], len(found[0]), device
                 )
-                left, handed_out = left - 1, True
+                left, yielded = left - 1, True
                 if not left:
                     return
-            if not (resumed or handed_out):
+            if not (resumed or yielded):
                 raise _no_batch(order.batch_size)
             order.next_epoch()
 
-    def some(self, n: int, seed: int) -> Tensor:
-        """At most n samples, those of the first batch."""
+    def sample(self, n: int, seed: int) -> Tensor:
+        """At most n samples of the first batch."""
         return self._first[0][:n]
 
     def _known_labels(self) -> Tensor:
         return self._first[1] if self.labeled else torch.empty(0)
 
     def _peek(self, batch_size: int | None) -> Any:
-        """The first batch, to see what is wrong with it before anything is built."""
+        """Read the first batch, to find problems before anything is built."""
         order = StreamOrder(1, None, drop_last=True, seed=0)
         state = self._stateful.state_dict() if self._stateful is self._loader.dataset else None
         iterator = self._iterator(order)
         try:
-            first = order.draw(lambda: next(iterator, _NONE))
+            first = order.draw(lambda: next(iterator, _EXHAUSTED))
             if self._stateful is not None:
                 try:
                     check_plain(self._stateful.state_dict(), "state")
@@ -170,32 +170,32 @@ class Stream(Data):
                         f"pygan.fit: data must have a state_dict() of plain data: {error}"
                     ) from None
         finally:
-            _end(iterator)
+            _shut_down_workers(iterator)
         if self._stateful is self._loader.dataset:
             self._stateful.load_state_dict(state)
-        if first is _NONE:
+        if first is _EXHAUSTED:
             raise _no_batch(batch_size)
         return first
 
     def _epoch(self, order: StreamOrder) -> Iterator[Sequence[Tensor]]:
-        """What is left of the epoch; `order` counts each batch before it is handed out."""
-        passed_over = order.resume()
+        """The remaining batches of the epoch; `order` counts each one before it is yielded."""
+        to_skip = order.resume()
         iterator = self._iterator(order)
         try:
-            for i in range(passed_over):
-                if order.draw(lambda: next(iterator, _NONE), i) is _NONE:
+            for i in range(to_skip):
+                if order.draw(lambda: next(iterator, _EXHAUSTED), i) is _EXHAUSTED:
                     raise ValueError(
-                        f"pygan.fit: data must yield the {passed_over} batches of an epoch after which the run is "
+                        f"pygan.fit: data must yield the {to_skip} batches of an epoch after which the run is "
                         f"resumed, got {i}"
                     )
             shorter = 0
-            while (batch := order.draw(lambda: next(iterator, _NONE))) is not _NONE:
+            while (batch := order.draw(lambda: next(iterator, _EXHAUSTED))) is not _EXHAUSTED:
                 order.batch += 1
                 found = self._parts(batch)
                 n = len(found[0])
                 shorter += n < order.batch_size
                 order.is_last = n < order.batch_size and self._stateful is self._loader.dataset
-                if n > order.batch_size or shorter > self._rests:
+                if n > order.batch_size or shorter > self._short_batches:
                     raise ValueError(
                         f"pygan.fit: data must yield batches of batch_size samples, {order.batch_size}, but for what "
                         f"remains at the end of an epoch, got one of {n}"
@@ -203,14 +203,14 @@ class Stream(Data):
                 if n == order.batch_size or (not order.drop_last and n >= order.world):
                     yield found
         finally:
-            _end(iterator)
+            _shut_down_workers(iterator)
 
     def _iterator(self, order: StreamOrder) -> Iterator[Any]:
-        """A new one for the epoch, of which all that draws is seeded."""
+        """A new iterator for the epoch, with all its random generators seeded."""
         loader = self._loader
         inner = getattr(
             loader.batch_sampler, "sampler", None
-        )  # that of a batch_sampler of the user's
+        )  # the sampler inside a custom batch_sampler
         owners: tuple[Any, ...] = (
             loader.sampler,
             inner,
@@ -263,13 +263,13 @@ def _is_stateful(value: Any) -> bool:
     return all(callable(getattr(value, name, None)) for name in ("state_dict", "load_state_dict"))
 
 
-def _begin_worker(init: Callable[[int], None] | None, worker: int) -> None:
+def _init_worker(init: Callable[[int], None] | None, worker: int) -> None:
     ignore_signals()
     if init is not None:
         init(worker)
 
 
-def _end(iterator: Any) -> None:
-    """End its workers: they ignore the signal by which Python would end them when it exits, and it would wait."""
+def _shut_down_workers(iterator: Any) -> None:
+    """Shut down the workers. They ignore the signal with which Python terminates them at exit, so it would wait."""
     if hasattr(iterator, "_shutdown_workers"):
         iterator._shutdown_workers()

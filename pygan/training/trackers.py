@@ -14,11 +14,11 @@ __all__ = ["Trackers", "check_initialized", "check_trackers"]
 
 
 def check_trackers(log_with: Any) -> list[Any]:
-    """The names, and trackers, of the option as a list.
+    """The names and trackers in the option, as a list.
 
     Raises:
-        TypeError, ValueError: it is neither, or unknown, or the tracker that `fit` has already.
-        ImportError: the package of one is not installed.
+        TypeError, ValueError: something else, an unknown name, or the tracker that `fit` already has.
+        ImportError: the package of a tracker is not installed.
     """
     if log_with is None:
         return []
@@ -47,11 +47,11 @@ def check_trackers(log_with: Any) -> list[Any]:
 
 
 def check_initialized(accelerator: Any, log_with: Any) -> None:
-    """Checks that each tracker gets the metrics, and gets them once. For the main process: accelerate initializes
-    trackers in this one alone.
+    """Check that each tracker gets the metrics exactly once. Call it in the main process, the only one in which
+    accelerate initializes trackers.
 
     Raises:
-        ValueError: the accelerator's trackers have not been initialized, or `log_with` has one that has been.
+        ValueError: the accelerator's trackers have not been initialized, or `log_with` contains one that has been.
     """
     named = [one if isinstance(one, str) else one.name for one in accelerator.log_with]
     if named and not accelerator.trackers:
@@ -68,40 +68,42 @@ def check_initialized(accelerator: Any, log_with: Any) -> None:
 
 
 class Trackers:
-    """Those of a run: begun here and ended with it, or begun by the user with an accelerator.
+    """The trackers of a run: those started here, which end with the run, and those that the user initialized with an
+    accelerator.
 
     Args:
-        accelerator: of the run; its own trackers are left open at the end.
-        log_with: what to begin besides.
-        out: the run's folder, by whose name the trackers call their project.
-        config: what they are told of the run.
+        accelerator: the accelerator of the run; its own trackers stay open at the end.
+        log_with: additional trackers to start.
+        out: the run's folder, after which the trackers name their project.
+        config: the configuration that the trackers store.
     """
 
     def __init__(self, accelerator: Any, log_with: Any, out: Path, config: dict[str, Any]) -> None:
         self._trackers = list(accelerator.trackers)
-        self._begun: list[Any] = []
+        self._started: list[Any] = []
         classes = extra("accelerate.tracking", "pygan.fit").LOGGER_TYPE_TO_CLASS
         for one in check_trackers(log_with):
             tracker = one
             if isinstance(one, str):
                 needs_folder = classes[one].requires_logging_directory
                 tracker = classes[one](*(out.resolve().name, *[str(out)] * needs_folder))
-            self._begun.append(tracker)
+            self._started.append(tracker)
             tracker.start()
             tracker.store_init_configuration(config)
-        self._trackers += self._begun
+        self._trackers += self._started
 
     def numbers(self, step: int, values: dict[str, float]) -> None:
-        """One line of metrics."""
+        """Log one line of metrics."""
         for tracker in self._trackers:
             tracker.log(values, step=step)
 
     def picture(self, step: int, array: NDArray[np.uint8]) -> None:
-        """The sample grid (H, W, C), to those that take a list of arrays; the others differ in what they take."""
+        """Log the sample grid (H, W, C) to the trackers that accept a list of arrays; each of the others accepts
+        something else."""
         for tracker in self._trackers:
             if tracker.name in ("wandb", "swanlab"):
                 tracker.log_images({"samples": [array]}, step=step)
 
     def close(self) -> None:
-        for tracker in self._begun:
+        for tracker in self._started:
             tracker.finish()

@@ -13,44 +13,48 @@ from pygan._parallel import unwrapped
 from pygan.trainer import GANTrainer
 from pygan.training.checkpoint_files import find_checkpoint, load_run
 
-__all__ = ["OtherRun", "check_weights"]
+__all__ = ["PretrainedRun", "check_weights"]
 
-_LISTED = 5
+_MAX_LISTED = 5
 
 
 def check_weights(
     op: str, name: str, network: nn.Module, weights: Mapping[str, Any], whose: str
 ) -> None:
-    """Raise a ValueError that names the parameters and buffers in which a network differs from the weights."""
+    """Check that the weights fit the network.
+
+    Raises:
+        ValueError: they do not; the message names the parameters and buffers that differ.
+    """
     own = unwrapped(network).state_dict()
     differ = []
     for key in [*own, *(key for key in weights if key not in own)]:
-        mine, theirs = (_shown(its, key) for its in (own, weights))
+        mine, theirs = (_shape_or_type(its, key) for its in (own, weights))
         if mine != theirs:
             differ.append(f"{key} ({theirs} for {mine})")
     if differ:
-        more = f" and {len(differ) - _LISTED} more" if len(differ) > _LISTED else ""
+        more = f" and {len(differ) - _MAX_LISTED} more" if len(differ) > _MAX_LISTED else ""
         raise ValueError(
             f"{op}: {name} must be the network of {whose}, got one that differs in "
-            f"{', '.join(differ[:_LISTED])}{more}"
+            f"{', '.join(differ[:_MAX_LISTED])}{more}"
         )
 
 
-def _shown(weights: Mapping[str, Any], key: str) -> str:
+def _shape_or_type(weights: Mapping[str, Any], key: str) -> str:
     if key not in weights:
         return "none"
     value = weights[key]
     return f"{tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
-class OtherRun:
-    """The run whose networks another one begins with.
+class PretrainedRun:
+    """A run whose networks another run starts from.
 
     Args:
-        path: its folder, or a checkpoint.
+        path: the run's folder, or a checkpoint.
 
     Raises:
-        CheckpointError: there is none, or it cannot be used.
+        CheckpointError: the checkpoint is missing or unusable.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -64,10 +68,10 @@ class OtherRun:
         }
 
     def check(self, generator: nn.Module, discriminator: nn.Module) -> None:
-        """That the networks are like its own.
+        """Check that the networks have the same parameters and buffers as the run's.
 
         Raises:
-            ValueError: they are not; the message names the parameters.
+            ValueError: they do not; the message names those that differ.
         """
         for name, network in (("generator", generator), ("discriminator", discriminator)):
             check_weights(
@@ -78,9 +82,9 @@ class OtherRun:
                 f"the checkpoint {self.file}, for init_from",
             )
 
-    def give(self, trainer: GANTrainer) -> str:
-        """Load the networks, and the average, which begins with the generator where that run had none; what was done,
-        in words."""
+    def load_into(self, trainer: GANTrainer) -> str:
+        """Load the networks and the average, which starts from the generator if that run had none. Returns a message
+        that says what was loaded."""
         parts: dict[str, Any] = {
             name: unwrapped(getattr(trainer, name)) for name in ("generator", "discriminator")
         }

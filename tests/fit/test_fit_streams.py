@@ -279,14 +279,14 @@ def test_a_loader_that_accelerate_has_prepared_is_refused(tmp_path):
 
 def test_other_data_are_refused_on_resume(tmp_path):
     run(tmp_path, source=loader(), steps=2)
-    described = "30 samples in a DataLoader with RandomSampler, read by 0 workers"
+    description = "30 samples in a DataLoader with RandomSampler, read by 0 workers"
     for source, now in (
         (data(), "30"),
         (loader(1), "30 samples in a DataLoader with RandomSampler, read by 1 workers"),
         (Numbers(), "a Numbers, read by 0 workers"),
     ):
         message = f"data must be that of the checkpoint {tmp_path}/checkpoints/step-00000002.pt"
-        with raises(ValueError, f"pygan.fit: {message}, {described}, got {now}"):
+        with raises(ValueError, f"pygan.fit: {message}, {description}, got {now}"):
             run(tmp_path, source=source, resume="auto")
     with raises(ValueError, "pygan.fit: data must yield the 2 batches of an epoch after which the"):
         short = DataLoader(Augmented(30), 8, sampler=RandomSampler(range(8)))

@@ -23,6 +23,20 @@ def test_every_recipe_is_whole_and_can_be_written_down(name, tmp_path):
     assert again == recipe
 
 
+def test_none_undoes_what_a_recipe_sets(tmp_path):
+    assert config.load("digits").train["ema"] == 0.999
+    loaded = config.load("digits", file(tmp_path, 'train.ema = "none"'))
+    assert loaded.train["ema"] is None
+    overrides = {}
+    config.override(overrides, "train.ema=none")
+    assert config.load("digits", overrides=overrides) == loaded
+    assert config.load(path=file(tmp_path, config.as_toml(loaded))) == loaded
+    photos = {**loaded.plain(), "data": {"name": str(tmp_path)}}
+    assert config.load(str(tmp_path), resumed=photos).train["ema"] is None
+    with pytest.raises(config.ConfigError, match=r"\[train\] steps must be an int, got 'none'"):
+        config.load("digits", file(tmp_path, 'train.steps = "none"'))
+
+
 def test_there_are_recipes_for_all_data():
     assert config.recipes() == [
         "digits",

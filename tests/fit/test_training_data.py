@@ -139,7 +139,7 @@ def test_an_array_in_a_file_is_not_copied(tmp_path, recwarn):
     np.save(tmp_path / "x.npy", X.numpy())
     array = np.load(tmp_path / "x.npy", mmap_mode="r")
     data = Data(array)
-    assert data.some(1, 0).shape == (1, 6) and torch.equal(first_batch(data)[0], X)
+    assert data.sample(1, 0).shape == (1, 6) and torch.equal(first_batch(data)[0], X)
     assert data._tensors[0].data_ptr() == array.ctypes.data and not recwarn.list
 
 

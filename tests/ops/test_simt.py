@@ -20,19 +20,19 @@ pytestmark = pytest.mark.skipif(
 PROGRAMS = {
     "emulator": [Source(SIMT / "cases" / "emulator.cpp")],
     "toys": [Source(SIMT / "planted" / "toys.cpp")],
-    "gan_loss": [
-        Source(SIMT / "cases" / "gan_loss.cpp"),
-        Source(CSRC / "cuda" / "gan_loss.cu"),
-        Source(CSRC / "cuda" / "gan_loss_pointwise.cu"),
+    "loss": [
+        Source(SIMT / "cases" / "loss.cpp"),
+        Source(CSRC / "cuda" / "loss_sums.cu"),
+        Source(CSRC / "cuda" / "loss_pointwise.cu"),
     ],
     "features": [
         Source(SIMT / "cases" / "features.cpp"),
         Source(CSRC / "cuda" / "features.cu"),
     ],
-    "instance_noise": [
-        Source(SIMT / "cases" / "instance_noise.cpp", ("-DPYGAN_CPU_ISA=baseline",)),
-        Source(CSRC / "cuda" / "instance_noise.cu"),
-        Source(CSRC / "cpu" / "instance_noise.cpp", ("-DPYGAN_CPU_ISA=baseline",)),
+    "noise": [
+        Source(SIMT / "cases" / "noise.cpp", ("-DPYGAN_CPU_ISA=baseline",)),
+        Source(CSRC / "cuda" / "noise.cu"),
+        Source(CSRC / "cpu" / "noise.cpp", ("-DPYGAN_CPU_ISA=baseline",)),
     ],
 }
 
@@ -129,7 +129,7 @@ def test_shared_arrays_have_red_zones(execute: Execute) -> None:
 RUNS = [("plain", 1), ("plain", 2), ("asan", 1), ("asan", 2), ("tsan", 1)]
 
 
-@pytest.mark.parametrize("program", ["gan_loss", "features", "instance_noise"])
+@pytest.mark.parametrize("program", ["loss", "features", "noise"])
 @pytest.mark.parametrize(("mode", "seed"), RUNS)
 def test_kernels(execute: Execute, program: str, mode: str, seed: int) -> None:
     brief = ["brief"] if mode == "tsan" or seed > 1 else []

@@ -22,6 +22,8 @@ def test_configurations_are_taken(data, tmp_path):
     for variant in modes_settings.VARIANTS:
         if "labels" in variant and not data.startswith("mnist"):
             continue
+        if variant.startswith("r3gan ") and "labels" not in variant and data != "mnist-options":
+            continue
         for steps in (None, 100):
             path.write_text(modes_settings.configuration(data, variant, steps))
             taken = config.load(modes_settings.SETTINGS[data].data, path)
@@ -30,10 +32,8 @@ def test_configurations_are_taken(data, tmp_path):
                 continue
             assert ("noise" in variant or "adaptive" in variant) == (taken.schedule() is not None)
             penalties = [type(penalty).__name__ for penalty in taken.penalty_list()]
-            kind = variant.split("+noise")[0]
-            assert penalties == (
-                ["R1", "R2"] if kind.startswith("r3gan") else ["R1"] * ("R1" in kind)
-            )
+            only_r1 = "R1" in variant or not variant.startswith("r3gan")
+            assert penalties == (["R1"] * variant.count("R1") if only_r1 else ["R1", "R2"])
 
 
 def test_annealed_noise_ends_after_four_fifths_of_the_run(tmp_path):

@@ -32,7 +32,7 @@ class Report:
     messages: tuple[str, ...]
 
 
-REDUCE, LOSS, NOISE = "cuda/reduce.cuh", "cuda/gan_loss.cuh", "cuda/instance_noise.cuh"
+REDUCE, LOSS, NOISE = "cuda/reduce.cuh", "cuda/loss_tiles.cuh", "cuda/noise.cuh"
 FEATURES = "cuda/features.cuh"
 
 PATCHES = [
@@ -223,17 +223,17 @@ def _asan(program: str, file: str) -> Report:
 
 # A whole tile goes far beyond the poisoned margins, and noise reads the sigmas first.
 LOSS_ASAN = Report("loss", "asan", ("ERROR: AddressSanitizer: ", "vector.cuh"))
-NOISE_ASAN = Report("noise", "asan", ("ERROR: AddressSanitizer: ", "instance_noise.cuh"))
+NOISE_ASAN = Report("noise", "asan", ("ERROR: AddressSanitizer: ", "cuda/noise.cuh"))
 
 REPORTS: dict[str, list[Report]] = {
-    "loss_tail_out_of_bounds": [_asan("loss", "gan_loss.cuh")],
+    "loss_tail_out_of_bounds": [_asan("loss", "loss_tiles.cuh")],
     "noise_tail_out_of_bounds": [NOISE_ASAN],
     "loss_tail_guard_missing": [LOSS_ASAN],
-    "loss_logit_guard_missing": [_asan("loss", "gan_loss.cuh")],
+    "loss_logit_guard_missing": [_asan("loss", "loss_tiles.cuh")],
     "noise_head_guard_missing": [NOISE_ASAN],
     "noise_tail_guard_missing": [NOISE_ASAN],
     "noise_first_tile_guard_missing": [
-        Report("noise", "asan", ("signed integer overflow", "instance_noise.cuh"))
+        Report("noise", "asan", ("signed integer overflow", "cuda/noise.cuh"))
     ],
     "noise_last_tile_guard_missing": [NOISE_ASAN],
     "blocks_not_in_turn": [
@@ -248,13 +248,13 @@ REPORTS: dict[str, list[Report]] = {
     # On the flag, or on the sums of a thread that took the flag for another's.
     "flag_barrier_missing": [Report("loss", "tsan", (RACE, "gan_loss_sums_kernel"))],
     "fence_missing": [
-        Report("loss", "tsan", (RACE, "gan_loss.cuh")),
-        Report("noise", "tsan", (RACE, "instance_noise.cuh")),
+        Report("loss", "tsan", (RACE, "loss_sums.cuh")),
+        Report("noise", "tsan", (RACE, "cuda/noise.cuh")),
     ],
-    "count_barrier_missing": [Report("loss", "tsan", (RACE, "gan_loss.cuh"))],
-    "reader_fence_missing": [Report("loss", "tsan", (RACE, "gan_loss.cuh"))],
+    "count_barrier_missing": [Report("loss", "tsan", (RACE, "loss_sums.cuh"))],
+    "reader_fence_missing": [Report("loss", "tsan", (RACE, "loss_sums.cuh"))],
     "counter_not_reset": [Report("loss", "plain", ("loss: wrong result",))],
-    "step_advanced_early": [Report("noise", "tsan", (RACE, "instance_noise.cuh"))],
+    "step_advanced_early": [Report("noise", "tsan", (RACE, "cuda/noise.cuh"))],
     "step_barrier_missing": [Report("noise", "plain", ("noise: wrong element",))],
     "barrier_in_branch": [Report("loss", "plain", ("divergent barrier", "reduce.cuh"))],
     "shuffle_in_branch": [Report("loss", "plain", ("divergent warp operation", "reduce.cuh"))],
@@ -275,9 +275,9 @@ REPORTS: dict[str, list[Report]] = {
     "noise_sigma_of_another_sample": [Report("noise", "plain", ("noise: wrong element",))],
     "noise_scale_of_another_group": [Report("noise", "plain", ("noise: wrong element",))],
     "noise_step_of_another_piece": [Report("noise", "plain", ("noise: wrong element",))],
-    "loss_index_overflow": [Report("loss", "asan", ("signed integer overflow", "gan_loss.cuh"))],
+    "loss_index_overflow": [Report("loss", "asan", ("signed integer overflow", "loss_tiles.cuh"))],
     "noise_index_overflow": [
-        Report("noise", "asan", ("signed integer overflow", "instance_noise.cuh"))
+        Report("noise", "asan", ("signed integer overflow", "cuda/noise.cuh"))
     ],
 }
 

@@ -2,7 +2,7 @@
 // and on more elements than 32 bits can count. Also run on kernels with planted bugs.
 #pragma once
 
-#include "cuda/gan_loss_pointwise.cuh"
+#include "cuda/loss_pointwise.cuh"
 #include "reference.h"
 
 namespace loss_grids {

@@ -1,4 +1,4 @@
-// A call of a loss through the launchers, as the ops do it (ops/gan_loss.cpp).
+// A call of a loss through the launchers, as the ops do it (ops/loss_kernels.cpp).
 #pragma once
 
 #include <array>

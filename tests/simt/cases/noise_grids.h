@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "cuda/instance_noise.cuh"
+#include "cuda/noise.cuh"
 #include "harness.h"
 
 namespace noise_grids {

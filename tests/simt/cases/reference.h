@@ -10,7 +10,7 @@
 #include <string_view>
 
 #include "harness.h"
-#include "math/gan_loss.h"
+#include "launch/loss.h"
 
 namespace reference {
 

@@ -7,10 +7,9 @@
 // (docs/decisions.md, "Short loops").
 #include <algorithm>
 
-#include "cpu/blocks.h"
-#include "cpu/forms.h"
 #include "cpu/isa.h"
-#include "cpu/statistic_lanes.h"
+#include "cpu/loss_forms.h"
+#include "cpu/loss_statistics.h"
 
 namespace pygan::cpu::PYGAN_CPU_ISA {
 namespace {
@@ -18,11 +17,11 @@ namespace {
 // What the form sees of a block, but for the sign: logits - other - center, and the logits as they
 // are.
 template <class T>
-struct Seen {
+struct FormInput {
   using M = math_t<T>;
   const M *x, *logits, *other;
 
-  Seen(const LossPiece& piece, const LossOptions& o)
+  FormInput(const LossPiece& piece, const LossOptions& o)
       : logits_(static_cast<const T*>(piece.logits)),
         other_(static_cast<const T*>(piece.other)),
         center_(center_of<M>(piece, o)),
@@ -35,18 +34,18 @@ struct Seen {
     if (as_it_is_) return;
     if (other_ != nullptr) {
       other = converted(other_ + i, count, other_buffer_);
-      for_each_lane(count, [&](int64_t k) { seen_[k] = logits[k] - other[k]; });
+      for_each_lane(count, [&](int64_t k) { input_buffer_[k] = logits[k] - other[k]; });
     } else {
-      for_each_lane(count, [&](int64_t k) { seen_[k] = logits[k] - center_; });
+      for_each_lane(count, [&](int64_t k) { input_buffer_[k] = logits[k] - center_; });
     }
-    x = seen_;
+    x = input_buffer_;
   }
 
  private:
   const T *logits_, *other_;
   M center_;
   bool as_it_is_;
-  alignas(64) M logit_buffer_[kBlock], other_buffer_[kBlock], seen_[kBlock];
+  alignas(64) M logit_buffer_[kBlock], other_buffer_[kBlock], input_buffer_[kBlock];
 };
 
 // [2 kSums]: of the piece, and of what it is paired with. all: statistics, or slopes.
@@ -65,15 +64,15 @@ void sums_of_range(const LossPiece& piece, const LossOptions& o, int64_t begin, 
   [[maybe_unused]] const M pivots[] = {pivot_of<T>(pivot_at(o, real)),
                                        pivot_of<T>(pivot_at(o, !real))};
   const Wants wants = wants_slopes ? kSlopes : all ? kQ : kNoMore;
-  Seen<T> seen(piece, o);
+  FormInput<T> input(piece, o);
   alignas(64) double lanes[kStrip] = {}, slopes[kStrip] = {}, plain[kStrip] = {};
   alignas(64) M u[kBlock], q[kBlock], v[kBlock], rest_of[kStrip];
   // Of the piece, and of what it is paired with.
   [[maybe_unused]] std::conditional_t<all, StatisticLanes, std::nullptr_t> statistics[2] = {};
   for (int64_t i = begin; i < end; i += kBlock) {
     const int64_t count = std::min<int64_t>(kBlock, end - i);
-    seen.load(i, count);
-    const M* x = seen.x;
+    input.load(i, count);
+    const M* x = input.x;
     if (form.exponential) exponentials(x, u, count);
     // The values of whole strips, and of what is left.
     const int64_t whole = count / kStrip * kStrip, rest = count - whole;
@@ -108,8 +107,8 @@ void sums_of_range(const LossPiece& piece, const LossOptions& o, int64_t begin, 
       // One call for both: add() is inlined, and so large that it decides how long this file takes
       // to compile.
       for (int k = 0; k < (piece.other == nullptr ? 1 : 2); ++k) {
-        const M* logits = k == 0 ? seen.logits : seen.other;
-        if (!form.exponential || !seen.as_it_is()) {
+        const M* logits = k == 0 ? input.logits : input.other;
+        if (!form.exponential || !input.as_it_is()) {
           exponentials(logits, u, count);
           sigmoids(u, q, count);
         }
@@ -152,18 +151,18 @@ void pointwise_range(const LossPiece& piece, const LossOptions& o, int64_t begin
   const M sign = static_cast<M>(piece.mirror), aim = static_cast<M>(piece.aim);
   const M factor = factor_of<M>(piece, o.order) * grad;
   const M shift = grad * shift_of<M>(piece, o);
-  Seen<T> seen(piece, o);
+  FormInput<T> input(piece, o);
   alignas(64) M u[kBlock], q[kBlock], v[kBlock];
   for (int64_t i = begin; i < end; i += kBlock) {
     const int64_t count = std::min<int64_t>(kBlock, end - i);
-    seen.load(i, count);
+    input.load(i, count);
     M* to = destination(out + i, count, v);
-    if (form.exponential) exponentials(seen.x, u, count);
+    if (form.exponential) exponentials(input.x, u, count);
     if (o.order == 0) {
-      form.values(seen.x, u, to, count, sign, aim, factor);
+      form.values(input.x, u, to, count, sign, aim, factor);
     } else {
       if (form.exponential) sigmoids(u, q, count);
-      form.derivatives[o.order - 1](seen.x, q, to, count, sign, aim, factor);
+      form.derivatives[o.order - 1](input.x, q, to, count, sign, aim, factor);
     }
     if (o.means != nullptr) for_each_lane(count, [&](int64_t k) { to[k] -= shift; });
     if (other_out != nullptr) deliver_minus(to, other_out + i, count);

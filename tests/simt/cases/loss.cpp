@@ -1,4 +1,4 @@
-// The GAN losses through their launchers, against their definitions: `gan_loss <seed> [brief]`.
+// The GAN losses through their launchers, against their definitions: `loss <seed> [brief]`.
 //
 // Every loss, for discriminator and generator, element type and size; lists of tensors; aligned and
 // misaligned logits. Loss, statistics and gradient are asked for in every combination, each time at
@@ -332,7 +332,7 @@ void check_nonfinite(const Loss& loss, bool discriminator, float what, int which
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 2) harness::fail("usage: gan_loss <seed> [brief]");
+  if (argc < 2) harness::fail("usage: loss <seed> [brief]");
   const std::uint64_t seed = std::strtoull(argv[1], nullptr, 10);
   const bool brief = argc > 2;
   Random random(seed);

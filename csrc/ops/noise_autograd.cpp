@@ -12,8 +12,8 @@
 #include <numeric>
 
 #include "ops/autograd_node.h"
-#include "ops/gan_loss.h"
-#include "ops/instance_noise.h"
+#include "ops/loss.h"
+#include "ops/noise.h"
 
 namespace pygan::ops {
 

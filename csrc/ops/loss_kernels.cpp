@@ -1,8 +1,7 @@
 // The gan_loss ops: allocation, and the launches on the three backends (CPU, CUDA, meta).
-#include "ops/gan_loss.h"
-
 #include "cpu/kernels.h"
 #include "ops/chunks.h"
+#include "ops/loss.h"
 
 namespace pygan::ops {
 namespace {
@@ -44,11 +43,7 @@ void sums_cpu(Pieces pieces, const LossOptions& options, const LossOutputs& out)
   if (!finish_loss<N, M>(totals, options, out)) return;
   with_floating_type(options.dtype, [&](auto type) {
     using T = decltype(type);
-    for (int k = 0; k < kStatistics; ++k) {
-      static_cast<math_t<T>*>(out.statistics)[k] =
-          statistic_of<math_t<T>>(k, totals, out, options.bounds_jsd,
-                                  pivot_of<T>(options.real_pivot), pivot_of<T>(options.fake_pivot));
-    }
+    for (int k = 0; k < kStatistics; ++k) write_statistic<T>(k, totals, options, out);
   });
 }
 

@@ -16,17 +16,17 @@ struct StatisticLanes {
   alignas(64) int32_t signs[kStrip] = {};
   int64_t nonfinite = 0;
 
-  // q of x, whose distances to the pivot are squared. A logit is decided by seen[k] > undecided,
-  // seen being x or what the loss sees of it. Inlined, because the compiler cannot know that the
+  // q of x, whose distances to the pivot are squared. A logit is decided by input[k] > undecided,
+  // where input is x itself or what the form is given for it. Inlined, because the compiler cannot know that the
   // sums are not among the logits otherwise.
   template <class M>
-  PYGAN_HD void add(const M* x, const M* q, const M* seen, M undecided, M pivot, int64_t count) {
+  PYGAN_HD void add(const M* x, const M* q, const M* input, M undecided, M pivot, int64_t count) {
     // By the sign of x, which takes fewer instructions: most losses.
-    if (seen == x && undecided == M(0)) return add_all<true>(x, q, x, M(0), pivot, count);
-    add_all<false>(x, q, seen, undecided, pivot, count);
+    if (input == x && undecided == M(0)) return add_all<true>(x, q, x, M(0), pivot, count);
+    add_all<false>(x, q, input, undecided, pivot, count);
   }
 
-  // mirrored: what was seen is minus what these logits' side sees.
+  // mirrored: the inputs were those of the other side, so their signs are reversed.
   void sum_into(double* sums, bool mirrored) {
     sums[kSumLogit] = sum_of_lanes(logit);
     sums[kSumSquare] = sum_of_lanes(square);
@@ -40,32 +40,32 @@ struct StatisticLanes {
 
  private:
   template <bool by_sign, class M>
-  PYGAN_HD void add_all(const M* x, const M* q, const M* seen, M undecided, M pivot,
+  PYGAN_HD void add_all(const M* x, const M* q, const M* input, M undecided, M pivot,
                         int64_t count) {
     int64_t i = 0;
     for (; i + kBlock <= count; i += kBlock) {
-      add_group<kBlock / kStrip, by_sign>(x + i, q + i, seen + i, undecided, pivot);
+      add_group<kBlock / kStrip, by_sign>(x + i, q + i, input + i, undecided, pivot);
     }
     for (; i + kStrip <= count; i += kStrip) {
-      add_group<1, by_sign>(x + i, q + i, seen + i, undecided, pivot);
+      add_group<1, by_sign>(x + i, q + i, input + i, undecided, pivot);
     }
     if (i == count) return;
-    alignas(64) M x_rest[kStrip] = {}, q_rest[kStrip], seen_rest[kStrip];
+    alignas(64) M x_rest[kStrip] = {}, q_rest[kStrip], input_rest[kStrip];
     std::copy(x + i, x + count, x_rest);
     std::copy(q + i, q + count, q_rest);
-    std::copy(seen + i, seen + count, seen_rest);
+    std::copy(input + i, input + count, input_rest);
     std::fill(q_rest + (count - i), q_rest + kStrip, M(1));  // sigmoid(0, 1) is 0
-    std::fill(seen_rest + (count - i), seen_rest + kStrip, undecided);
+    std::fill(input_rest + (count - i), input_rest + kStrip, undecided);
     alignas(64) double before[kStrip];
     std::copy(square, square + kStrip, before);
-    add_group<1, false>(x_rest, q_rest, seen_rest, undecided, pivot);
+    add_group<1, false>(x_rest, q_rest, input_rest, undecided, pivot);
     std::copy(before + (count - i), before + kStrip, square + (count - i));  // of no logits
   }
 
   // kParts logits a lane are added in the math type before they join the fp64 ones (16: 0.10 ns a
   // logit with AVX-512; with 4, and a counter each for positive and negative ones, 0.15).
   template <int kParts, bool by_sign, class M>
-  void add_group(const M* x, const M* q, const M* seen, M undecided, M pivot) {
+  void add_group(const M* x, const M* q, const M* input, M undecided, M pivot) {
     int32_t suspicious = 0;
 #pragma GCC ivdep
     for (int k = 0; k < kStrip; ++k) {
@@ -78,7 +78,7 @@ struct StatisticLanes {
         sum += v;
         squares = fma_(away, away, squares);
         p += sigmoid(v, q[k + part * kStrip]);
-        const M decided = by_sign ? v : seen[k + part * kStrip];
+        const M decided = by_sign ? v : input[k + part * kStrip];
         const M middle = by_sign ? M(0) : undecided;
         found += decided > middle ? 1 : (decided < middle ? 1 << 16 : 0);
       }

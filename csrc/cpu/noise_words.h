@@ -61,7 +61,7 @@ PYGAN_HD void store(uint32_t* to, Lanes a) {
 
 #if defined(__AVX2__)
 // Four registers advance together: a round is a chain of 7 cycles, in which they use the
-// multipliers for 12; what else the generator does fills the gaps (instance_noise.cpp).
+// multipliers for 12; what else the generator does fills the gaps (noise.cpp).
 inline constexpr int kPairs = 2;
 struct Words {
   Lanes v[2 * kPairs];  // even and odd counters in turn

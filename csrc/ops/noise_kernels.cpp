@@ -1,10 +1,9 @@
 // The instance_noise ops: allocation, and the CPU and CUDA backends.
-#include "ops/instance_noise.h"
-
 #include <array>
 #include <mutex>
 
 #include "cpu/kernels.h"
+#include "ops/noise.h"
 #include "ops/subnormals.h"
 
 namespace pygan::ops {

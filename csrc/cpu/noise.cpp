@@ -8,7 +8,7 @@
 #include <algorithm>
 
 #include "cpu/isa.h"
-#include "cpu/words.h"
+#include "cpu/noise_words.h"
 
 namespace pygan::cpu::PYGAN_CPU_ISA {
 namespace {

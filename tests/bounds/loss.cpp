@@ -1,7 +1,7 @@
 // Runs the CPU loss kernels on arrays that end where their tensors do, for AddressSanitizer and
 // UBSan to watch, and looks whether every gradient was written.
 #define PYGAN_CPU_ISA baseline
-#include "cpu/gan_loss.cpp"
+#include "cpu/loss.cpp"
 
 #include <cstdio>
 #include <memory>

@@ -2,7 +2,7 @@
 // the sums because of the time to compile: 6 s an architecture, and 11 for those.
 #include <algorithm>
 
-#include "cuda/gan_loss_pointwise.cuh"
+#include "cuda/loss_pointwise.cuh"
 
 namespace pygan::cuda {
 

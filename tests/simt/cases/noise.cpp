@@ -1,5 +1,5 @@
 // Instance noise through its launchers, bit for bit against the CPU kernels:
-// `instance_noise <seed> [brief]`.
+// `noise <seed> [brief]`.
 //
 // Every pair of element types with every size, alone, and with lists of tensors; for each tensor
 // alignment, place in the stream, sigma and scale (number, tensor, one per sample) and step are
@@ -288,7 +288,7 @@ void check_divisor(Random& random) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 2) harness::fail("usage: instance_noise <seed> [brief]");
+  if (argc < 2) harness::fail("usage: noise <seed> [brief]");
   const std::uint64_t seed = std::strtoull(argv[1], nullptr, 10);
   const bool brief = argc > 2;
   Random random(seed);

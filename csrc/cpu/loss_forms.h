@@ -4,7 +4,7 @@
 // per instruction set.
 #pragma once
 
-#include "cpu/blocks.h"
+#include "cpu/loss_blocks.h"
 
 namespace pygan::cpu::PYGAN_CPU_ISA {
 namespace {

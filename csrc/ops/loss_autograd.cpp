@@ -17,7 +17,7 @@
 #include <torch/csrc/autograd/functions/utils.h>
 
 #include "ops/autograd_node.h"
-#include "ops/gan_loss.h"
+#include "ops/loss.h"
 
 namespace pygan::ops {
 namespace {
@@ -218,26 +218,26 @@ namespace {
 // The gradients as differentiable functions of the logits and of grad.
 std::vector<at::Tensor> composed_backward(const at::Tensor& grad, at::TensorList logits,
                                           const LossArgs& args) {
-  variable_list seen(logits.size());  // what the form is a function of, in the math type
+  variable_list inputs(logits.size());  // of the form, in the math type
   const auto math = math_type(logits[0].scalar_type());
   const auto all = comparisons(args);
   for (const auto& [first, second, weight] : all) {
-    seen[first] = logits[first].to(math);
+    inputs[first] = logits[first].to(math);
     if (second < 0) continue;
-    seen[second] = logits[second].to(math);
-    const at::Tensor a = seen[first], b = seen[second];
+    inputs[second] = logits[second].to(math);
+    const at::Tensor a = inputs[first], b = inputs[second];
     if (!args.to_mean()) {
       // The second of a pair contributes no term of its own: its slope is not asked for below.
-      seen[first] = a - b;
+      inputs[first] = a - b;
       continue;
     }
     const auto mean = [&](const at::Tensor& x) {
       return reduced(args.detach_means ? x.detach() : x, kMean);
     };
-    seen[first] = a - mean(b);
-    seen[second] = b - mean(a);
+    inputs[first] = a - mean(b);
+    inputs[second] = b - mean(a);
   }
-  const auto slopes = call_terms(seen, args, 1);
+  const auto slopes = call_terms(inputs, args, 1);
   std::vector<at::Tensor> out(logits.size());
   const auto share = [&](int64_t i, double weight) {
     const at::Tensor scaled = slopes[i] * grad.to(math) * weight;

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "cuda/instance_noise.cuh"
+#include "cuda/noise.cuh"
 
 namespace pygan::cuda {
 

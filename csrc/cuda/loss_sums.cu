@@ -1,7 +1,7 @@
 // Launcher of the sums: the loss, with its gradient and its statistics.
 #include <algorithm>
 
-#include "cuda/gan_loss.cuh"
+#include "cuda/loss_sums.cuh"
 
 namespace pygan::cuda {
 

@@ -1,6 +1,6 @@
 // The instance_noise ops on tensors without data: shapes, dtypes and strides, for torch.compile and
 // fake tensors. The same checks as on real ones.
-#include "ops/instance_noise.h"
+#include "ops/noise.h"
 
 namespace pygan::ops {
 namespace {

@@ -1,5 +1,5 @@
 // Checks of a GAN loss's arguments, and the pieces of work that follow from them.
-#include "ops/gan_loss.h"
+#include "ops/loss.h"
 
 namespace pygan::ops {
 namespace {

@@ -1,5 +1,5 @@
-// What a kernel needs to know to compute a GAN loss over several tensors of logits, the sums that
-// it returns, and how the loss and its statistics follow from them.
+// What the kernels of the GAN losses are given: tensors of logits, options, and where the results go;
+// and what every kernel derives from these.
 //
 // relativistic_average takes two passes: a logit is compared with the mean of the other kind, so
 // the first sums the logits, and the second the terms; it also sums their slopes s, which the
@@ -8,6 +8,7 @@
 #pragma once
 
 #include "math/dtype.h"
+#include "math/loss_statistics.h"
 #include "math/losses.h"
 
 namespace pygan {
@@ -57,42 +58,6 @@ struct LossOptions {
   bool out_is_math;  // the output has the math type, else the logits'
 };
 
-// Sums over one piece.
-enum Sum {
-  kSumValue,
-  kSumSlope,
-  // Of the logits themselves:
-  kSumPlain,  // the value without label smoothing
-  kSumLogit,
-  kSumSquare,  // of the logits less the pivot
-  kSumProbability,
-  // How many are above and below what decides for neither kind: LossOptions::undecided, or for
-  // losses that compare, the logit or the mean that they are compared with.
-  kSumPositive,
-  kSumNegative,
-  kSumNonfinite,
-  kSums
-};
-
-// Totals over all pieces: the loss, then the sums of the real logits, then those of the fake ones.
-inline constexpr int kTotals = 1 + 2 * kSums;
-
-enum Statistic {
-  kRealLogit,
-  kFakeLogit,
-  kRealProbability,
-  kFakeProbability,
-  kRealAccuracy,
-  kFakeAccuracy,
-  kRealSign,
-  kJsdBound,
-  kNonfinite,
-  kFakeSign,
-  kRealDeviation,
-  kFakeDeviation,
-  kStatistics
-};
-
 // Elements that are summed into one fp64 partial: the fixed partition that makes sums
 // deterministic.
 inline constexpr int64_t kLossChunk = 1 << 13;
@@ -117,14 +82,6 @@ PYGAN_HD M shift_of(const LossPiece& piece, const LossOptions& o) {
 template <class M>
 PYGAN_HD M factor_of(const LossPiece& piece, int order) {
   return static_cast<M>(order == 1 ? piece.coefficient * piece.mirror : piece.coefficient);
-}
-
-template <class F, class M>
-PYGAN_HD M form_of_order(int order, M x, M aim) {
-  const M u = exp_minus_abs(x);
-  if (order == 0) return value_of<F>(x, u, aim);
-  const M q = sigmoid_minus_abs(u);
-  return order == 1 ? F::d1(x, q, aim) : F::d2(x, q, aim);
 }
 
 // The logit to which a kind's distances are taken, of element type T: 0 where it is not finite.
@@ -172,68 +129,8 @@ struct LossOutputs {
   bool discriminator;
 };
 
-// The standard deviation of `count` logits. (The variance is 0 or more but for its rounding; a NaN
-// stays one.)
-PYGAN_HD double deviation_of(const double* sums, double count, double pivot) {
-  const double away = sums[kSumLogit] / count - pivot;
-  const double variance = sums[kSumSquare] / count - away * away;
-  return sqrt(variance < 0 ? 0.0 : variance);
-}
-
-// Statistic k from the totals over out.real and out.fake many logits; NaN where it has no meaning:
-// the mean of no logits, the JSD bound for a loss that gives none. One division each, so that
-// threads that share them out take the time of one.
-//
-// The bound is log 2 - L / 2 in nats, L the discriminator's plain mean loss (without smoothing),
-// since V(D, G) = -L <= -2 log 2 + 2 JSD (Goodfellow et al. 2014, theorem 1).
-template <class M>
-PYGAN_HD M statistic_of(int k, const double* totals, const LossOutputs& out, bool bounds_jsd,
-                        M real_pivot, M fake_pivot) {
-  const double* r = totals + 1;
-  const double* f = totals + 1 + kSums;
-  double sum = double_of(0x7ff8000000000000u), count = 1;
-  switch (k) {
-    case kRealLogit:
-      sum = r[kSumLogit], count = out.real;
-      break;
-    case kFakeLogit:
-      sum = f[kSumLogit], count = out.fake;
-      break;
-    case kRealDeviation:
-      return static_cast<M>(deviation_of(r, out.real, real_pivot));
-    case kFakeDeviation:
-      return static_cast<M>(deviation_of(f, out.fake, fake_pivot));
-    case kRealProbability:
-      sum = r[kSumProbability], count = out.real;
-      break;
-    case kFakeProbability:
-      sum = f[kSumProbability], count = out.fake;
-      break;
-    case kRealAccuracy:
-      sum = r[kSumPositive], count = out.real;
-      break;
-    case kFakeAccuracy:
-      sum = f[kSumNegative], count = out.fake;
-      break;
-    case kRealSign:
-      sum = r[kSumPositive] - r[kSumNegative], count = out.real;
-      break;
-    case kFakeSign:
-      sum = f[kSumPositive] - f[kSumNegative], count = out.fake;
-      break;
-    case kJsdBound:
-      if (!out.discriminator || !bounds_jsd) break;
-      sum = r[kSumPlain] * out.fake + f[kSumPlain] * out.real, count = out.real * out.fake;
-      return static_cast<M>(0.6931471805599453 - sum / count / 2);
-    case kNonfinite:
-      sum = r[kSumNonfinite] + f[kSumNonfinite];
-      break;
-  }
-  return static_cast<M>(sum / count);
-}
-
 // The last step, for one thread: what the caller asked for, from the totals (kTotals, or 1 for the
-// loss alone), but for the statistics. Says whether these are to be written, with statistic_of.
+// loss alone), but for the statistics. Says whether these are to be written, with write_statistic.
 template <int N, class M>
 PYGAN_HD bool finish_loss(double* totals, const LossOptions& options, const LossOutputs& out) {
   if constexpr (N == kTotals) {
@@ -257,6 +154,16 @@ PYGAN_HD bool finish_loss(double* totals, const LossOptions& options, const Loss
   if (!out.last) return false;
   *static_cast<M*>(out.loss) = static_cast<M>(totals[0]);
   return N == kTotals && out.statistics != nullptr;
+}
+
+// Writes statistic k of logits of element type T.
+template <class T>
+PYGAN_HD void write_statistic(int k, const double* totals, const LossOptions& options,
+                              const LossOutputs& out) {
+  using M = math_t<T>;
+  static_cast<M*>(out.statistics)[k] =
+      statistic_of<M>(k, totals, out.real, out.fake, out.discriminator && options.bounds_jsd,
+                      pivot_of<T>(options.real_pivot), pivot_of<T>(options.fake_pivot));
 }
 
 }  // namespace pygan
