@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from pygan._parallel import NOTHING, gathered_throughout
+from pygan._parallel import gathered_throughout
 from pygan._sample_gradients import gradients_by_sample
 from pygan.stream import NoiseStream
 
-__all__ = ["NO_GRADIENT", "Judged", "Penalty", "differentiated", "penalized"]
+__all__ = ["NO_GRADIENT", "Judged", "Penalized", "Penalty", "differentiated"]
 
 
 class Judged(NamedTuple):
@@ -107,21 +106,24 @@ def differentiated(
     return first, second, others
 
 
-def penalized(penalties: Sequence[Penalty], units: list[Any]) -> AbstractContextManager[None]:
-    """Context of a discriminator's passes for the penalties: keeps its sharded `units` gathered between two backward
-    passes, and explains torch's error for an op without a second derivative, if a penalty needs one."""
-    return _penalized(penalties, units) if penalties else NOTHING
+class Penalized:
+    """Context of a discriminator's passes with penalties: keeps its sharded `units` gathered for a second backward
+    pass, and explains torch's error for an op without a second derivative, if a penalty needs one."""
 
+    def __init__(self, penalties: Sequence[Penalty], units: list[Any]) -> None:
+        self._penalties = penalties
+        self._gathered = gathered_throughout(units if penalties else [])
 
-@contextmanager
-def _penalized(penalties: Sequence[Penalty], units: list[Any]) -> Iterator[None]:
-    try:
-        with gathered_throughout(units):
-            yield
-    except RuntimeError as error:
-        names = [type(p).__name__ for p in penalties if p.differentiates]
-        if not names or not _NO_SECOND.search(str(error)):
-            raise
+    def __enter__(self) -> None:
+        self._gathered.__enter__()
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        self._gathered.__exit__(kind, error, traceback)
+        if not isinstance(error, RuntimeError) or not _NO_SECOND.search(str(error)):
+            return
+        names = [type(p).__name__ for p in self._penalties if p.differentiates]
+        if not names:
+            return
         raise RuntimeError(
             f"GANTrainer: the discriminator must have second derivatives for {', '.join(names)}, got: {error} "
             "(R1 and R2 with sigma= need none; scaled_dot_product_attention has them within "

@@ -35,7 +35,7 @@ from pygan._generator_step import (
     terms_of,
 )
 from pygan._pair import Pair
-from pygan._penalty_base import Penalty, penalized
+from pygan._penalty_base import Penalized, Penalty
 from pygan._player import Player
 from pygan._trainer_batches import Batch, Part, Share
 from pygan._trainer_judge import Judge, Sides
@@ -442,7 +442,7 @@ class GANTrainer:
         with G.frozen(), self._placed(batch.share):
             for part in batches.parts_of(batch, self.micro_batches):
                 samples, labels = self._sides(part, made)
-                with penalized([p for _, p in due], D.units):
+                with Penalized([p for _, p in due], D.units):
                     turns = self._judge.turns(samples, labels, due, self.stream, last=part.last)
                     for turn in turns:
                         # Before the penalties, some of which have a state: an error here must leave it unchanged.
