@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,8 @@ __all__ = [
     "positive",
     "refuse_existing",
 ]
+
+_FUNCTION = re.compile(r"^pygan\.[\w.]+: ")
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
@@ -67,11 +70,11 @@ def load(arguments: argparse.Namespace) -> TrainedGenerator:
 
 
 def say_if_early(generator: TrainedGenerator) -> None:
-    """That an average is still much of the first weights, if it is."""
+    """Say so if the initial weights still make up much of the average."""
     decay = generator.config.get("train", {}).get("ema")
     if generator.averaged and decay and (share := decay**generator.step) > MAX_INITIAL_WEIGHT:
         print(
-            f"{share:.0%} of the average are still the first weights; --no-average takes the generator itself",
+            f"the initial weights still make up {share:.0%} of the average; --no-average uses the generator's own",
             file=sys.stderr,
         )
 
@@ -109,7 +112,7 @@ def refuse_existing(path: Path, force: bool) -> None:
 
 
 def carried_out(name: str, command: Callable[[], None]) -> int:
-    """The exit status of a command: 2, and a line, for what the user can mend."""
+    """Run a command; returns its exit status: 2, after one line, for an error that the user can fix."""
     try:
         command()
     except BrokenPipeError:
@@ -117,7 +120,8 @@ def carried_out(name: str, command: Callable[[], None]) -> int:
     except (CheckpointError, OSError, ImportError, TypeError, ValueError) as error:
         if isinstance(error, TypeError) and not str(error).startswith(("pygan.", "--")):
             raise  # a bug, which wants its traceback
-        print(f"pygan {name}: {error}", file=sys.stderr)
+        # The command's name replaces that of the Python function that the message begins with.
+        print(f"pygan {name}: {_FUNCTION.sub('', str(error))}", file=sys.stderr)
         return 2
     return 0
 
