@@ -103,7 +103,7 @@ $(call stamp,compiler): $(call stamp,torch)
 	@wheels=$$($(BIN)/python tools/missing_compiler.py); \
 	if [ -n "$$wheels" ]; then \
 	    echo "No CUDA compiler for this torch was found; fetching $$wheels"; \
-	    $(PIP) install --quiet $$wheels || echo 'They cannot be had; see below for what is built.'; \
+	    $(PIP) install --quiet $$wheels || echo 'Could not be installed; see below for what is built.'; \
 	fi
 	@touch $@
 

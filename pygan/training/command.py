@@ -32,6 +32,7 @@ from pygan.training.config_values import first_line
 from pygan.training.fit import FitResult, fit
 from pygan.training.models import ARCHITECTURES
 from pygan.training.progress import duration
+from pygan.training.run_samples import MAX_INITIAL_WEIGHT, initial_share
 from pygan.training.sources import Source, source
 
 __all__ = ["add_arguments", "train"]
@@ -291,6 +292,11 @@ def _report(result: FitResult, out: Path) -> None:
     width = max(map(len, shown))
     for name, value in shown.items():
         print(f"  {name:<{width}}  {f'{value:,}' if isinstance(value, int) else f'{value:.4g}'}")
+    early = initial_share(result.trainer.ema)
+    if early > MAX_INITIAL_WEIGHT:
+        print(
+            f"The initial weights still make up {early:.0%} of the average, which evaluations and pygan sample use."
+        )
     reals = "reals.png, " if (out / "reals.png").exists() else ""
     print(
         f"In {out}: metrics.jsonl, samples-*.png, {reals}checkpoints/ (the last: {result.checkpoint})"

@@ -26,6 +26,13 @@ __all__ = ["Sampling"]
 MAX_INITIAL_WEIGHT = 0.05
 
 
+def initial_share(average: Any) -> float:
+    """How much of an average the initial weights still make up; 0 where that is unknown."""
+    if not isinstance(average, EMA):
+        return 0.0
+    return float(average.decay ** int(average.n_averaged))
+
+
 class Sampling:
     """Draws samples from the trainer's generator in eval mode, or from its average if there is one.
 
@@ -103,7 +110,7 @@ class Sampling:
         ema = self.trainer.ema
         if ema is None:
             yield ""
-        elif isinstance(ema, EMA) and ema.decay ** int(ema.n_averaged) > MAX_INITIAL_WEIGHT:
+        elif initial_share(ema) > MAX_INITIAL_WEIGHT:
             self.trainer.ema = None
             try:
                 yield ", before averaging"

@@ -364,6 +364,7 @@ def test_the_last_lines_of_a_run(tmp_path, capsys):
     assert "jsd_bound" not in printed  # undefined for this loss
     starts = {len(name) for name in re.findall(r"^  \S+ +", printed, re.M)}
     assert len(starts) == 1  # one column of values
+    assert "The initial weights still make up 100% of the average, which evaluations" in printed
     assert command(*arguments, "--resume") == 0
     printed = capsys.readouterr().out
     assert (
