@@ -166,7 +166,7 @@ def _ops(a: argparse.Namespace) -> list[ops.Row]:
 def _steps(a: argparse.Namespace) -> list[dict[str, Any]]:
     found = list(steps.measure(a.device, seconds=4 * a.seconds, few=a.quick))
     print("\nA discriminator step and a generator step:\n")
-    widths = [max(len(step.model) for step in found), 14]
+    widths = [max(len(step.model) for step in found), max(len(step.way) for step in found)]
     table = report.Table(report.STEPS_COLUMNS, widths=widths, markdown=a.markdown)
     flat = [step.flat() for step in found]
     for line in report.steps_cells(flat):

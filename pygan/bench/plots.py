@@ -35,7 +35,8 @@ def draw(
     except ImportError as error:
         raise ImportError("the plots need matplotlib: pip install matplotlib") from error
 
-    where = f"{about['device']}, {about['backend']}, {about['threads']} threads"
+    n = about["threads"]
+    where = f"{about['device']}, {about['backend']}, {n} {'thread' if n == 1 else 'threads'}"
     if about["device"] != "cpu":
         where = about["device"]
     made: list[Path] = []

@@ -216,7 +216,7 @@ def _built(state: Mapping[str, Any], shape: Sequence[int]) -> nn.Module:
     if arguments is None:
         raise ValueError(
             "pygan.load_generator: generator must be given, built as for the run, for a run of pygan.fit with your own "
-            "networks, got None"
+            "networks, got None; in Python: pygan.load_generator(run, generator=Generator())"
         )
     architecture = ARCHITECTURES[arguments.pop("architecture")]
     if state["samples"]["conditional"]:

@@ -112,6 +112,9 @@ def test_compiled_rivals(tmp_path, capsys):
 @pytest.mark.parametrize("device", DEVICES)
 def test_steps_and_traces(tmp_path, capsys, device):
     out = bench(tmp_path, "--steps", "--quick", "--profile", device=device)
+    header, *rows = re.findall(r"^(?:model|MLP).*", capsys.readouterr().out, re.M)
+    column = header.index("µs")
+    assert rows and all(row[column - 2 : column] == "  " and row[column] != " " for row in rows)
     steps = {s["way"]: s for s in json.loads((out / "steps.json").read_text("utf-8"))["steps"]}
     faster = ", reuse_fakes, joint"
     captured = ["GANTrainer, one CUDA graph", f"GANTrainer, one CUDA graph{faster}"]

@@ -42,7 +42,11 @@ def test_points_are_in_the_units_of_the_data(tmp_path):
 
 def test_networks_of_ones_own_are_passed(tmp_path):
     result = run(tmp_path, **FULL, config=(config := {"data": {"scale": 0.5}}))
-    with raises(ValueError, "pygan.load_generator: generator must be given, built as for the run"):
+    with raises(
+        ValueError,
+        "pygan.load_generator: generator must be given, built as for the run",
+        "; in Python: pygan.load_generator(run, generator=Generator())",
+    ):
         pygan.load_generator(tmp_path)
     G = pygan.load_generator(tmp_path, generator=networks(9)[0])
     assert (G.latent_shape, G.sample_shape, G.step, G.config) == ((4,), (6,), 12, config)
