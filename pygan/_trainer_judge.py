@@ -100,9 +100,6 @@ class Judge:
             batch = torch.cat(xs) if self.noise is None else self.noise.pair(*xs)
             if due:  # nothing else reads them
                 inputs = dict(zip(inputs, batch.tensor_split(2), strict=True))
-        elif self.noise is not None and self.separate:
-            # Two calls, because the first backward pass frees what the graph of a single one keeps.
-            inputs = {k: self.noise(x) for k, x in inputs.items()}
         elif self.noise is not None:
             inputs = dict(zip(inputs, self.noise.each(inputs["real"], inputs["fake"]), strict=True))
         sides = {k: Judged(x, inputs[k], None, None) for k, x in leaves.items()}

@@ -32,6 +32,6 @@ def test_no_more_operators_than_a_loop_by_hand(penalties, faster):
 
 
 def test_one_draw_for_the_latents_and_one_for_the_noise_of_real_and_generated_samples():
-    names = counts(trainer, Recipe()).names
-    assert names["pygan::instance_noise"] == 3  # the generator's step has noise of its own
-    assert counts(trainer, Recipe(separate=True)).names["pygan::instance_noise"] == 4
+    for recipe in (Recipe(), Recipe(separate=True)):
+        names = counts(trainer, recipe).names
+        assert names["pygan::instance_noise"] == 3  # the generator's step has noise of its own
