@@ -66,10 +66,10 @@ def test_a_part_of_mnist_is_compared_with_all_of_it(short_classifier):
 
 def test_stacked_mnist_is_judged_by_its_classifier(short_classifier):
     what = source(DataTable("stacked-mnist", samples=40), 0)
-    judge, samples = metrics.StackedMNIST(), what.data.repeat(3, 1, 1, 1)
+    coverage, samples = metrics.StackedMNIST(), what.data.repeat(3, 1, 1, 1)
     found = what.evaluate(lambda n: samples)
-    assert what.judged == 26_000
-    assert found == {**judge(samples)._asdict(), **{key: found[key] for key in FEATURES}}
+    assert what.protocol_samples == 26_000
+    assert found == {**coverage(samples)._asdict(), **{key: found[key] for key in FEATURES}}
 
 
 @pytest.mark.parametrize(

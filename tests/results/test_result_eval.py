@@ -109,9 +109,9 @@ def test_random_convolutions_tell_pictures_apart_and_are_the_same_everywhere():
     torch.manual_seed(5)
     noise = torch.rand(400, 3, 16, 16) * 2 - 1
     again = by.features("random-conv", (3, 16, 16), torch.device("cpu"))
-    torch.testing.assert_close(found.of(noise), again.of(noise), rtol=0, atol=0)
+    torch.testing.assert_close(found.compute(noise), again.compute(noise), rtol=0, atol=0)
     blurred = nn.functional.avg_pool2d(noise, 3, 1, 1)
-    a, b, other = (found.of(x) for x in (noise[:200], noise[200:], blurred[200:]))
+    a, b, other = (found.compute(x) for x in (noise[:200], noise[200:], blurred[200:]))
     assert metrics.frechet_distance(a, other) > 5 * metrics.frechet_distance(a, b)
 
 
@@ -135,7 +135,7 @@ def test_inception_is_taken_where_it_is_there_and_asked_for_elsewhere(
     monkeypatch.setattr(by, "_INCEPTION", (path.name, ""))
     found = by.features(None, (1, 32, 32), torch.device("cpu"))
     assert found.name.startswith("2048 of Inception-v3")
-    assert found.of(torch.zeros(2, 1, 32, 32)).shape == (2, 2048)
+    assert found.compute(torch.zeros(2, 1, 32, 32)).shape == (2, 2048)
 
 
 @pytest.mark.slow
