@@ -12,7 +12,7 @@ from pygan.bench.timing import Timing, interleaved, peak_memory
 CPU = torch.device("cpu")
 
 
-def test_counting():
+def test_count_of_ops_and_kernels():
     """Views, allocations and detach start no kernel; backward passes count."""
     x = torch.randn(4, 6, requires_grad=True)
 
@@ -40,7 +40,7 @@ def test_peak_memory():
     assert 2 << 20 <= peak <= (2 << 20) + 64
 
 
-def test_every_call_sees_every_buffer():
+def test_every_call_uses_every_buffer():
     seen = {"a": set(), "b": set()}
     calls = {name: seen[name].add for name in seen}
     times = interleaved(calls, [(k,) for k in range(5)], device=CPU, seconds=0)
@@ -48,7 +48,7 @@ def test_every_call_sees_every_buffer():
     assert all(0 < t.low <= t.median <= t.high for t in times.values())
 
 
-def test_fit_of_a_curve_without_steps():
+def test_fit_of_a_smooth_curve():
     points = [scaling.Point("op", 1, 4**k, Timing(3 + 4**k / 250, 0, 0)) for k in range(12)]
     (fit,) = scaling.fits(points)
     assert (fit.c, fit.rate) == pytest.approx((3, 250))
@@ -78,7 +78,7 @@ def test_limits():
     assert limits.of("forward", 30.0, 1000.0) == (1000.0, "normals")
 
 
-def test_numbers_for_people():
+def test_number_formats():
     assert [report.count(n) for n in (1, 1000, 1 << 12, 3 << 20, 1 << 30)] == [
         *("1", "1000", "4 Ki", "3 Mi", "1 Gi"),
     ]

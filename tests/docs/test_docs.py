@@ -80,7 +80,7 @@ FILE = re.compile(
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS.get)
-def test_files_and_targets_exist(page):
+def test_files_and_make_targets_exist(page):
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
     assert [name for name in FILE.findall(TEXTS[page]) if not (ROOT / name).exists()] == []
     made = re.findall(r"`make ([\w-]+)|^make ([\w-]+)", TEXTS[page], re.M)

@@ -15,7 +15,7 @@ TEXTS = [path for path in (*PAGES, *MODULES, *GALLERY) if path.name not in ("pap
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_named_papers_are_listed(path):
+def test_cited_papers_are_listed(path):
     text = path.read_text("utf-8")
     text = re.sub(r"^\s*#", " ", text, flags=re.M) if path.suffix == ".py" else text
     # A single name and a year may be a month or a version; with other authors it is a paper.
@@ -23,7 +23,7 @@ def test_named_papers_are_listed(path):
     assert named - papers().keys() == set()
 
 
-def test_listed_papers_are_named():
+def test_listed_papers_are_cited():
     named = {m for path in TEXTS for m in mentions(re.sub(r"\n\s*#", " ", path.read_text("utf-8")))}
     assert papers().keys() - named == set()
     assert all(address.startswith("https://") for address in papers().values())

@@ -20,7 +20,7 @@ def run(*command):
     return done.stderr
 
 
-def test_benchmarks_are_what_the_files_say(tmp_path):
+def test_benchmarks_page_matches_the_results(tmp_path):
     pytest.importorskip("matplotlib")
     script, out, readme = (
         "tools/docs/benchmarks_page.py",
@@ -35,7 +35,7 @@ def test_benchmarks_are_what_the_files_say(tmp_path):
     assert all(f"({p.relative_to(DOCS)})" in page for p in kept)
 
 
-def test_the_tables_of_modes_are_what_the_lines_say(tmp_path):
+def test_mode_coverage_tables_match_the_results(tmp_path):
     out = tmp_path / "modes.md"
     run(sys.executable, "tools/docs/modes_page.py", "--out", out)
     page = out.read_text("utf-8")
@@ -58,7 +58,7 @@ def test_pictures_exist(page):
     assert [a or b for a, b in shown if not (page.parent / (a or b)).exists()] == []
 
 
-def test_every_public_name_has_its_place():
+def test_every_public_name_is_on_an_api_page():
     for page, names in (("schedules", schedules.__all__), ("losses", fused_losses.LOSSES)):
         text = (DOCS / f"{page}.md").read_text("utf-8")
         assert [name for name in names if not re.search(rf"\b{name}\b", text)] == []

@@ -66,5 +66,5 @@ def test_most_rows_have_a_message():
     assert sum(any(messages(row)) for row in ROWS) > 25
 
 
-def test_the_readme_leads_there():
+def test_readme_links_to_troubleshooting():
     assert "docs/troubleshooting.md" in (ROOT / "README.md").read_text("utf-8")

@@ -27,7 +27,7 @@ def float64():
 
 
 @pytest.mark.parametrize(("name", "steps"), [("vocoder", 3), ("vqgan", 9)])
-def test_plain_and_fused_losses_train_alike(name, steps, float64):
+def test_plain_and_fused_losses_give_the_same_training(name, steps, float64):
     """In float64, in which the rounding that training amplifies stays small."""
     example = module(name)
     plain, fused = (example.train(x, steps)[0] for x in (example.PLAIN, example.FUSED))
@@ -56,7 +56,7 @@ def sides(diff):
         yield [function.strip("\n") for function in re.split(r"\n(?=def )", kept)]
 
 
-def test_the_diffs_in_the_documentation_are_those_of_the_examples():
+def test_diffs_in_the_documentation_match_the_examples():
     page = (ROOT / "docs" / "porting.md").read_text("utf-8")
     diffs = re.findall(r"^```diff\n(.*?)^```$", page, re.M | re.S)
     assert len(diffs) == len(EXAMPLES)

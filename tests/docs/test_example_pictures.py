@@ -20,7 +20,7 @@ def run(script, *arguments):
     return done.stdout
 
 
-def test_shapes_are_the_same_for_a_seed_and_lie_by_kind(tmp_path):
+def test_shapes_are_reproducible_and_sorted_into_subfolders(tmp_path):
     folders = [tmp_path / name for name in "abc"]
     for out, seed in zip(folders, (1, 1, 2), strict=True):
         printed = run("shapes.py", "--out", out, "--count", 15, "--size", 16, "--seed", seed)
@@ -32,7 +32,7 @@ def test_shapes_are_the_same_for_a_seed_and_lie_by_kind(tmp_path):
     assert not any((x[0] == y[0]).all() for x, y in zip(a, c, strict=True))
 
 
-def test_each_shape_can_be_seen():
+def test_each_shape_is_visible():
     """It lies within the picture, differs in brightness, and a ring has a hole."""
     spec = importlib.util.spec_from_file_location("shapes", EXAMPLES / "shapes.py")
     shapes = importlib.util.module_from_spec(spec)

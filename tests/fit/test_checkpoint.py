@@ -42,7 +42,7 @@ states = st.dictionaries(
 
 @given(state=states)
 @settings(max_examples=30, deadline=None)
-def test_what_is_saved_is_loaded(tmp_path_factory, state):
+def test_save_and_load_round_trip(tmp_path_factory, state):
     path = tmp_path_factory.mktemp("checkpoint") / "a.pt"
     checkpoint.save(path, state)
     assert_equal(checkpoint.load(path), state)
@@ -50,7 +50,7 @@ def test_what_is_saved_is_loaded(tmp_path_factory, state):
     assert os.listdir(path.parent) == ["a.pt"]
 
 
-def test_networks_and_optimisers(tmp_path):
+def test_networks_and_optimizers(tmp_path):
     network = torch.nn.Linear(3, 2)
     optimizer = torch.optim.Adam(network.parameters(), lr=torch.tensor(0.1), foreach=False)
     network(torch.ones(3)).sum().backward()
@@ -116,7 +116,7 @@ def test_a_truncated_file_is_refused(tmp_path):
     assert reasons == {"is empty", "is truncated", "is no checkpoint of pygan's"}
 
 
-def test_a_wrong_bit_is_refused(tmp_path):
+def test_a_flipped_bit_is_refused(tmp_path):
     first, second, content = two(tmp_path)
     first.unlink()  # or it would be read each time, to be offered
     for n in range(0, len(content), 3):
@@ -143,7 +143,7 @@ def foreign(path, content):
     path.write_bytes(raw[:-2] + checkpoint._trailer(zlib.crc32(raw)))
 
 
-def test_foreign_files_are_refused_with_their_reason(tmp_path):
+def test_foreign_files_are_refused_with_a_reason(tmp_path):
     first, second, _ = two(tmp_path)
     torch.save({"x": 1}, second)
     assert "lacks the checksum" in refusal(second).reason
@@ -180,7 +180,7 @@ def test_forged_entries_are_refused(tmp_path_factory, entry, value, absent):
         refusal(path)
 
 
-def test_a_version_that_is_a_tensor_and_a_missing_state_are_named(tmp_path):
+def test_errors_name_a_tensor_as_version_and_a_missing_state(tmp_path):
     path = tmp_path / "step-1.pt"
     foreign(path, {"format": "pygan checkpoint", "version": torch.ones(2), "state": {}})
     assert refusal(path).reason == "is no checkpoint of pygan's: its version is a Tensor"
@@ -188,7 +188,7 @@ def test_a_version_that_is_a_tensor_and_a_missing_state_are_named(tmp_path):
     assert refusal(path).reason == "is no checkpoint of pygan's: it holds no state"
 
 
-def test_a_pipe_is_not_waited_for(tmp_path):
+def test_a_pipe_does_not_block(tmp_path):
     os.mkfifo(tmp_path / "step-2.pt")
     first = tmp_path / "step-1.pt"
     checkpoint.save(first, {})
@@ -205,7 +205,7 @@ def save_with_little_space(path, report):
         report.write_text(f"{error.errno} {error.filename} {error}")
 
 
-def test_a_full_disk_is_named_and_leaves_the_old_file(tmp_path):
+def test_a_full_disk_is_reported_and_keeps_the_old_file(tmp_path):
     path, report = tmp_path / "step-1.pt", tmp_path / "report"
     checkpoint.save(path, {"n": 1})
     start(save_with_little_space, path, report).join()
@@ -221,7 +221,7 @@ def test_milestones_are_saved(tmp_path):
     assert_equal(checkpoint.load(tmp_path / "a.pt"), state)
 
 
-def test_the_newest_is_that_of_the_highest_number(tmp_path):
+def test_latest_is_the_checkpoint_with_the_highest_number(tmp_path):
     assert checkpoint.latest(tmp_path / "absent") is None
     assert checkpoint.latest(tmp_path) is None
     for name in ("step-9.pt", "step-00000010.pt", "step-2.pt", ".step-11.pt.tmp", "other-12.pt"):
@@ -235,7 +235,7 @@ def test_errors_survive_pickling(tmp_path):
     assert str(again) == str(error) and again.reason == error.reason
 
 
-def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+def test_a_failed_save_keeps_only_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "step-1.pt"
     checkpoint.save(path, {"n": 1})
     before = path.read_bytes()
@@ -254,7 +254,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(("call", "left"), [(1, 1), (2, 1), (3, 2)])
-def test_killed_before_each_call_that_matters(tmp_path, call, left):
+def test_killed_before_each_critical_call(tmp_path, call, left):
     """Before the file's fsync, before the rename, and before the folder's fsync."""
     path = tmp_path / "step-1.pt"
     checkpoint.save(path, {"n": 1})

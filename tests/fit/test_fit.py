@@ -42,7 +42,7 @@ def trained(result):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_captured_steps_are_the_same(tmp_path, device, monkeypatch):
+def test_captured_steps_equal_eager_ones(tmp_path, device, monkeypatch):
     """On a GPU also in another phase and with a schedule of the learning rate; on the CPU nothing is captured."""
     captured = []
     capture = pygan.GANTrainer.capture
@@ -76,7 +76,7 @@ def test_captured_steps_are_the_same(tmp_path, device, monkeypatch):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_it_is_the_loop_by_hand(tmp_path, device):
+def test_fit_equals_a_manual_loop(tmp_path, device):
     seen, options = [], {"device": device, "d_steps": 2, "config": {"a": 1}}
     result = run(tmp_path, **FULL, **options, evaluate=lambda _: seen.append(1) or {})
     G, D = (network.to(device) for network in networks())
@@ -121,7 +121,7 @@ LOOKING = [
 ]
 
 
-def test_looking_does_not_change_the_training(tmp_path):
+def test_logging_does_not_affect_training(tmp_path):
     """Nor where the data come from. The dropout of the generator would show it."""
     expected = trained(run(tmp_path / "a", **FULL))
     for i, options in enumerate(LOOKING):
@@ -143,7 +143,7 @@ class Conditional(nn.Module):
 
 
 @pytest.mark.parametrize("d_steps", [1, 2])
-def test_labels_go_to_both_networks(tmp_path, d_steps):
+def test_labels_are_passed_to_both_networks(tmp_path, d_steps):
     source, seen = Augmented(30, labels=True), []
     results = []
     for name, given in (
@@ -168,7 +168,7 @@ def test_labels_go_to_both_networks(tmp_path, d_steps):
         assert_equal(results[0], results[2])
 
 
-def test_bf16_runs_under_autocast_and_leaves_the_networks_alone(tmp_path):
+def test_bf16_uses_autocast_and_does_not_modify_the_networks(tmp_path):
     inside = []
     G, D = networks()
     D[0].register_forward_hook(lambda *_: inside.append(torch.is_autocast_enabled("cpu")))
@@ -187,7 +187,7 @@ def test_bf16_runs_under_autocast_and_leaves_the_networks_alone(tmp_path):
     assert inside and not any(inside)
 
 
-def test_a_given_accelerator_is_used(tmp_path):
+def test_users_accelerator_is_used(tmp_path):
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
@@ -241,7 +241,7 @@ def test_fp16_needs_a_gpu(tmp_path):
     run(tmp_path / "b")
 
 
-def test_without_a_seed_the_global_generator_decides(tmp_path):
+def test_without_a_seed_one_is_drawn_from_the_global_generator(tmp_path):
     results = []
     for i, seed in enumerate((1, 1, 2)):
         G, D = networks(seed=0)

@@ -52,7 +52,7 @@ def test_by_default_a_run_stops_with_its_finite_checkpoints(tmp_path):
     assert result.steps == 12 and all_saved_is_finite(tmp_path)
 
 
-def test_the_step_at_which_it_began_is_named_without_a_monitor(tmp_path):
+def test_the_first_bad_step_is_named_without_a_monitor(tmp_path):
     x, step, _ = poisoned()
     with raises(
         FloatingPointError, "pygan.fit: ", "after step 12; there is no chec", f"Step {step}: "
@@ -75,13 +75,13 @@ def test_updates_are_skipped_and_counted(tmp_path):
     same_runs(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_skipping_changes_nothing_where_all_is_finite(tmp_path):
+def test_skipping_has_no_effect_if_all_values_are_finite(tmp_path):
     expected = run(tmp_path / "a", **FULL, max_grad_norm=1.0)
     result = run(tmp_path / "b", **FULL, max_grad_norm=1.0, nonfinite="skip")
     assert_equal(result.trainer.state_dict(), expected.trainer.state_dict())
 
 
-def test_what_skipping_cannot_help_stops(tmp_path):
+def test_a_run_that_skipping_cannot_help_stops(tmp_path):
     G, D = networks()
     with torch.no_grad():
         D[0].weight.fill_(float("inf"))
@@ -89,7 +89,7 @@ def test_what_skipping_cannot_help_stops(tmp_path):
         run(tmp_path, G=G, D=D, nonfinite="skip")
 
 
-def test_a_network_that_is_never_updated_again_stops(tmp_path):
+def test_a_run_without_further_updates_of_a_network_stops(tmp_path):
     """Its weights stay finite, but nothing is learnt any more."""
     with raises(
         FloatingPointError,
@@ -125,7 +125,7 @@ def test_a_loss_that_remembers_nan_is_not_skipped_forever(tmp_path):
         run(tmp_path, source=x, loss=Remembering(), nonfinite="skip", log_every=1)
 
 
-def test_a_rollback_takes_another_way_from_the_last_checkpoint(tmp_path):
+def test_a_rollback_continues_differently_from_the_last_checkpoint(tmp_path):
     x, step, _ = poisoned()
     options = {**FULL, "source": x, "nonfinite": "rollback", "log_every": 1, "checkpoint_every": 2}
     result = run(tmp_path / "whole", **options)
@@ -147,7 +147,7 @@ def test_a_rollback_takes_another_way_from_the_last_checkpoint(tmp_path):
     [{"ema": 0.9}, {"loss": Remembering()}, {"optimizer": torch.optim.Adam}],
     ids=["average", "loss", "optimizer"],
 )
-def test_a_rollback_with_changed_settings_leads_to_the_resumed_run(tmp_path, change):
+def test_a_rollback_with_changed_settings_restores_the_resumed_state(tmp_path, change):
     """Not to a checkpoint that lacks the average, the loss's state or the moments: the average stayed NaN, and was
     saved, and the optimizer ended in a KeyError."""
     G, D = networks()
@@ -173,7 +173,7 @@ def test_a_rollback_with_changed_settings_leads_to_the_resumed_run(tmp_path, cha
     assert all_saved_is_finite(tmp_path) and saved_steps(tmp_path) == [4, 6, 9]
 
 
-def test_rollbacks_in_vain_stop(tmp_path, capsys):
+def test_unsuccessful_rollbacks_stop(tmp_path, capsys):
     run(tmp_path, steps=4)
     broken = torch.full((30, 6), NAN)
     options = {"source": broken, "nonfinite": "rollback", "log_every": 1, "resume": "auto"}
@@ -190,7 +190,7 @@ def test_rollbacks_in_vain_stop(tmp_path, capsys):
     assert all_saved_is_finite(tmp_path)
 
 
-def test_without_a_checkpoint_there_is_nothing_to_roll_back_to(tmp_path):
+def test_a_rollback_without_a_checkpoint_stops(tmp_path):
     broken = torch.full((30, 6), NAN)
     with raises(FloatingPointError, "pygan.fit: ", "after step 3; there is no checkpoint yet"):
         run(tmp_path, source=broken, nonfinite="rollback")
@@ -199,7 +199,7 @@ def test_without_a_checkpoint_there_is_nothing_to_roll_back_to(tmp_path):
 @pytest.mark.parametrize(
     ("part", "name"), [("generator", "layers.0.weight"), ("ema", "module.layers.0.bias")]
 )
-def test_checkpoints_of_older_runs_that_are_not_finite_are_passed_over(tmp_path, part, name):
+def test_old_checkpoints_with_non_finite_values_are_skipped(tmp_path, part, name):
     whole, out = tmp_path / "whole", tmp_path / "a"
     options = {**FULL, "log_every": 12}
     run(whole, **options)

@@ -24,7 +24,7 @@ from pygan.schedules import Constant
 from pygan.training.sample_grids import image_grid, is_images
 
 
-def test_metrics_are_strict_json_whatever_happens(tmp_path):
+def test_metrics_are_always_strict_json(tmp_path):
     broken = torch.full((30, 6), float("inf"))
     values = {"nan": float("nan"), "up": float("inf"), "down": -float("inf"), "whole": 3}
     options = {"source": broken, "nonfinite": "skip", "evaluate": lambda _: values}
@@ -36,7 +36,7 @@ def test_metrics_are_strict_json_whatever_happens(tmp_path):
     torch.testing.assert_close(again.metrics, result.metrics, equal_nan=True)
 
 
-def test_lines_are_of_the_steps_that_are_due(tmp_path):
+def test_lines_are_written_at_the_steps_that_are_due(tmp_path):
     options = {"evaluate": spread, "evaluate_every": 5, "checkpoint_every": 2, "keep": 2}
     run(tmp_path, **options)
     lines = metrics(tmp_path)
@@ -61,7 +61,7 @@ class Gloomy:
 
 
 @pytest.mark.parametrize("monitor", [Gloomy(), Gloomy])
-def test_diagnoses_are_said_and_logged(tmp_path, capsys, monitor):
+def test_diagnoses_are_printed_and_logged(tmp_path, capsys, monitor):
     run(tmp_path, monitor=monitor, progress=True)
     found = [line for line in metrics(tmp_path) if "diagnosis" in line]
     assert found == [
@@ -88,7 +88,7 @@ def test_the_monitor_resumes_with_the_run(tmp_path):
 
 @pytest.mark.parametrize("change", [{"every": 3}, {"window": 17}, {"every": 3, "window": 17}])
 @pytest.mark.parametrize("applied", [False, True])
-def test_another_monitor_begins_anew_and_says_so(tmp_path, capsys, change, applied):
+def test_a_changed_monitor_starts_fresh_with_a_message(tmp_path, capsys, change, applied):
     """With the noise that the one before had given the trainer."""
 
     def monitor(options):
@@ -149,7 +149,7 @@ class Painter(nn.Module):
 
 
 @pytest.mark.parametrize("channels", [1, 3, 2])
-def test_images_are_shown_without_being_asked(tmp_path, capsys, channels):
+def test_sample_grids_of_images_are_the_default(tmp_path, capsys, channels):
     G, D = Painter(channels), nn.Sequential(nn.Flatten(), nn.Linear(channels * 16, 1))
     options = {"source": torch.rand(30, channels, 4, 4), "sample_every": 4, "samples": 10}
     run(tmp_path, G=G, D=D, learning_rate=0.0, **options)
@@ -185,7 +185,7 @@ def test_pictures_come_early_and_then_regularly(tmp_path):
     assert steps() == [0, 100, 150, 200, 250, 500, 501]
 
 
-def test_a_grid_is_of_the_average_once_it_has_forgotten_its_first_weights(tmp_path):
+def test_grids_use_the_average_once_its_initial_weights_have_decayed(tmp_path):
     def trained(decay, steps):
         torch.manual_seed(0)
         G, D = Painter(1), nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
@@ -202,7 +202,7 @@ def test_a_grid_is_of_the_average_once_it_has_forgotten_its_first_weights(tmp_pa
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("n", [1, 2, 5, 16])
-def test_a_grid_holds_each_image(n, channels):
+def test_a_grid_contains_each_image(n, channels):
     images = torch.rand(n, channels, 5, 3) * 2.4 - 1.2
     images[0, 0, 0, 0] = float("nan")
     grid = image_grid(images)
@@ -247,7 +247,7 @@ def test_a_grid_is_never_larger_than_4096_pixels(shape, expected):
     assert abs(int(grid[2, 2, 0]) - (first + 1) * 127.5) <= 0.51
 
 
-def test_small_images_are_enlarged_by_a_whole_factor():
+def test_small_images_are_enlarged_by_an_integer_factor():
     images = torch.linspace(-1, 1, 6 * 12).reshape(6, 1, 3, 4)
     grid, large = image_grid(images), image_grid(images, width=100)
     assert large.shape == (2 + 2 * (8 * 3 + 2), 2 + 3 * (8 * 4 + 2), 1)  # 7 times would be 92 wide

@@ -83,7 +83,7 @@ PENALTIES = {
 @pytest.mark.parametrize("sharded", SHARDED)
 @pytest.mark.parametrize("world", [2, 3])
 @pytest.mark.parametrize("penalty", PENALTIES)
-def test_losses_are_those_of_one_process(tmp_path, world, penalty, sharded):
+def test_losses_equal_those_of_one_process(tmp_path, world, penalty, sharded):
     """Step for step, with uneven batches: 31 samples in batches of 7, 7, 7, 7 and 3."""
     options = {"sharded": sharded}
     options |= {**ALL, "penalties": PENALTIES[penalty], "d_steps": 2, "batch_size": 7}
@@ -100,7 +100,7 @@ def latents_of_the_global_generator(n):
     return torch.randn(n, 4)
 
 
-def test_latents_of_ones_own_are_those_of_one_process(tmp_path):
+def test_custom_latents_equal_those_of_one_process(tmp_path):
     """The processes are seeded alike, and do not draw the same samples."""
     options = {**ALL, "latent": latents_of_the_global_generator, "batch_size": 7}
     several = ranks(2, tmp_path / "several", **options)
@@ -108,7 +108,7 @@ def test_latents_of_ones_own_are_those_of_one_process(tmp_path):
 
 
 @pytest.mark.parametrize("sharded", SHARDED)
-def test_everything_at_once(tmp_path, sharded):
+def test_all_features_together(tmp_path, sharded):
     """A Dataset with augmentation and labels, workers, bf16, pictures, an evaluation, TensorBoard, a monitor."""
     options = {
         **ALL,
@@ -126,7 +126,7 @@ def test_everything_at_once(tmp_path, sharded):
     ranks(2, tmp_path / "bf16", **options, mixed_precision="bf16")
 
 
-def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
+def test_a_run_resumes_with_another_number_of_processes(tmp_path):
     options = {**ALL, "schedule": False, "learning_rate": 1e-3, "resume": "auto"}
     whole = one(tmp_path / "whole", **options, steps=12)
     ways = [((2, False), (1, False)), ((1, False), (2, False)), ((3, False), (2, False))]
@@ -198,7 +198,7 @@ def own_error(out, report, **options):
     return failing_fit(out, report, evaluate=evaluate, evaluate_every=5, **options)
 
 
-def test_an_error_in_one_process_is_its_own(tmp_path):
+def test_an_error_in_one_process_is_raised_there(tmp_path):
     processes = start_ranks(2, own_error, tmp_path / "a", tmp_path, **ALL, checkpoint_every=2)
     assert joined(processes) == [1, 1]
     reports = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
@@ -215,7 +215,7 @@ def broken_at(step):
 
 @pytest.mark.parametrize("sharded", SHARDED)
 @pytest.mark.parametrize("nonfinite", ["stop", "skip", "rollback"])
-def test_all_processes_agree_about_values_that_are_not_finite(tmp_path, nonfinite, sharded):
+def test_all_processes_agree_on_non_finite_values(tmp_path, nonfinite, sharded):
     """Which the batch of one of them brought in."""
     options = {**ALL, "sharded": sharded, "nonfinite": nonfinite, "checkpoint_every": 2}
     options |= {"schedule": False, "learning_rate": 1e-3, "source": broken_at(3), "steps": 3}
@@ -239,7 +239,7 @@ def test_all_processes_agree_about_values_that_are_not_finite(tmp_path, nonfinit
 
 
 @pytest.mark.parametrize("sharded", SHARDED)
-def test_a_run_goes_on_with_other_settings(tmp_path, sharded):
+def test_a_run_resumes_with_other_settings(tmp_path, sharded):
     options = {
         **ALL,
         "sharded": sharded,
@@ -303,7 +303,7 @@ SETUPS = [
 
 
 @pytest.mark.parametrize(("function", "message"), SETUPS)
-def test_processes_that_do_not_fit_together(tmp_path, function, message):
+def test_processes_with_different_arguments_are_refused(tmp_path, function, message):
     assert joined(start_ranks(2, function, tmp_path / "a", tmp_path)) == [1, 1]
     for rank in (0, 1):
         assert json.loads((tmp_path / f"{rank}.json").read_text())[1].startswith(message)

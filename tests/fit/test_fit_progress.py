@@ -70,7 +70,7 @@ def test_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch, clock, out, err, s
         assert told[-1].endswith("4 steps/s  done")
 
 
-def test_the_first_steps_are_timed_and_the_next_samples_announced(monkeypatch, clock):
+def test_the_time_per_step_and_the_next_samples_are_announced(monkeypatch, clock):
     _, err = streams(monkeypatch, False, False)
     waited = []
     reporter = Progress(steps=500, start=100, shown=None, wait=lambda: waited.append(clock[0]))

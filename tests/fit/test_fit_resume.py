@@ -157,7 +157,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint(tmp_path, capfd, number, name, 
     same_runs(tmp_path / "a", tmp_path / "whole")
 
 
-def test_a_second_signal_is_obeyed(tmp_path):
+def test_a_second_signal_has_its_default_effect(tmp_path):
     def both(sample):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
@@ -174,7 +174,7 @@ def test_a_second_signal_is_obeyed(tmp_path):
         signal.signal(signal.SIGINT, before)
 
 
-def test_in_another_thread_signals_are_left_alone(tmp_path):
+def test_signals_are_not_handled_in_another_thread(tmp_path):
     before = signal.getsignal(signal.SIGTERM)
     seen = []
 
@@ -189,7 +189,7 @@ def test_in_another_thread_signals_are_left_alone(tmp_path):
 
 
 @pytest.mark.slow
-def test_sigterm_to_the_whole_group_spares_the_workers(tmp_path):
+def test_workers_survive_a_sigterm_to_the_process_group(tmp_path):
     """As a scheduler or a terminal sends it: the processes that read the data must outlast it."""
     options = {**RUN, "source": Augmented(30, labels=True), "conditional": False, "workers": 2}
     options |= {"steps": 60, "checkpoint_every": None}
@@ -204,7 +204,7 @@ def test_sigterm_to_the_whole_group_spares_the_workers(tmp_path):
     same_runs(finished(tmp_path / "a", **options), whole)
 
 
-def test_a_truncated_checkpoint_is_passed_over(tmp_path):
+def test_a_truncated_checkpoint_is_skipped(tmp_path):
     whole, out = tmp_path / "whole", tmp_path / "a"
     run(whole)
     run(out)
@@ -246,7 +246,7 @@ def test_resuming_from_a_path(tmp_path):
     assert_equal(*map(checkpoint.load, paths))
 
 
-def test_a_finished_run_is_returned_as_it_is(tmp_path):
+def test_resuming_a_finished_run_returns_it(tmp_path):
     first = run(tmp_path / "a", **FULL)
     before = (tmp_path / "a/metrics.jsonl").read_bytes()
     again = run(tmp_path / "a", **FULL, resume="auto")
@@ -266,7 +266,7 @@ class Latents:
         return torch.randn(n, 4, generator=self.generator)
 
 
-def test_the_latents_of_the_grids_stay(tmp_path):
+def test_grid_latents_stay_the_same_after_a_resume(tmp_path):
     options = {"preview": picture, "sample_every": 4}
     grids = []
     for seed, steps in ((1, 4), (2, 8)):
@@ -275,7 +275,7 @@ def test_the_latents_of_the_grids_stay(tmp_path):
     assert_equal(*grids)
 
 
-def test_metrics_are_cut_back(tmp_path):
+def test_metrics_after_the_checkpoint_are_removed(tmp_path):
     out = tmp_path / "a"
     run(out, steps=8)
     with open(out / "metrics.jsonl", "ab") as file:

@@ -128,7 +128,7 @@ SOURCES = {
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_resumed_runs_have_the_same_bits(tmp_path, name):
+def test_resumed_runs_are_bitwise_equal(tmp_path, name):
     """Whether the step before was the first of an epoch, the last whole one, or a shorter one."""
     make, options = SOURCES[name]
     options = {"batch_size": None, **FULL, **options, "checkpoint_every": 1, "log_every": 1}
@@ -152,7 +152,7 @@ def seen_by(source, folder, steps=12, **options):
     return [real for real, _ in seen]
 
 
-def test_a_loader_is_read_as_it_is(tmp_path):
+def test_a_loader_is_used_unchanged(tmp_path):
     """Its sampler, its collate_fn and its batch size."""
 
     def collate(items):
@@ -167,7 +167,7 @@ def test_a_loader_is_read_as_it_is(tmp_path):
     assert not torch.equal(epochs[0], epochs[3])
 
 
-def test_every_epoch_of_an_iterable_dataset_is_told_its_number(tmp_path):
+def test_set_epoch_is_called_for_iterable_datasets(tmp_path):
     class Epochs(Numbers):
         seen = ()
 
@@ -179,7 +179,7 @@ def test_every_epoch_of_an_iterable_dataset_is_told_its_number(tmp_path):
     assert source.seen[1:] == (0, 1, 2)
 
 
-def test_reading_on_costs_nothing_where_there_is_a_state(tmp_path):
+def test_data_with_a_state_are_not_reread_on_resume(tmp_path):
     for kind, passed_over in ((Numbers, 16), (Stateful, 0)):
         out = tmp_path / kind.__name__
         run(out, source=kind(), steps=2)
@@ -188,13 +188,13 @@ def test_reading_on_costs_nothing_where_there_is_a_state(tmp_path):
         assert source.read == 8 + passed_over + 8  # 8 to begin with, to see what they are
 
 
-def test_what_is_passed_over_is_said(tmp_path, capsys):
+def test_skipped_batches_are_reported(tmp_path, capsys):
     run(tmp_path, source=Numbers(), steps=2)
     run(tmp_path, source=Numbers(), steps=3, resume="auto")
     assert "pygan.fit: reads the 2 batches of this epoch again" in capsys.readouterr().err
 
 
-def test_labels_of_streams_go_to_the_networks(tmp_path):
+def test_labels_of_streams_are_passed_to_the_networks(tmp_path):
     for source in (
         Numbers(labels=True),
         DataLoader(Augmented(30, labels=True), 8),
@@ -206,7 +206,7 @@ def test_labels_of_streams_go_to_the_networks(tmp_path):
     assert result.steps == 2
 
 
-def test_reading_leaves_the_global_generators_alone(tmp_path):
+def test_reading_does_not_advance_the_global_generators(tmp_path):
     """Or a run with dropout would depend on what its data draw."""
     sources = [data(24), DataLoader(Augmented(30), 8, shuffle=True), Numbers()]
     results = [run(tmp_path / str(i), source=source) for i, source in enumerate(sources)]
@@ -298,7 +298,7 @@ def test_other_data_are_refused_on_resume(tmp_path):
 @pytest.mark.parametrize(
     "other", [DataLoader(TensorDataset(data()), 5), DataLoader(TensorDataset(data(21)), 10)]
 )
-def test_other_batches_begin_with_an_epoch(tmp_path, other):
+def test_changed_batches_start_with_a_new_epoch(tmp_path, other):
     """The place in the checkpoint is a number of batches, here more than there are, or a place between them."""
     run(tmp_path, source=DataLoader(TensorDataset(data()), 3), batch_size=None, steps=8)
     options = {"resume": "auto", "allow_changes": True, "batch_size": None, "steps": 10}
@@ -348,7 +348,7 @@ def test_processes_share_every_batch(tmp_path, make):
             torch.testing.assert_close(value, mine[name], rtol=1e-4, atol=1e-5)
 
 
-def test_a_loader_that_shares_out_its_batches_is_refused(tmp_path):
+def test_a_loader_that_splits_its_batches_is_refused(tmp_path):
     processes = start_ranks(2, in_ranks, tmp_path / "out", tmp_path, shared_out)
     for process in processes:
         process.join()

@@ -98,7 +98,7 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def test_links_to_folders_are_followed_and_loops_are_not(tmp_path):
+def test_links_to_folders_are_followed_without_loops(tmp_path):
     root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
     for path in (root / "a" / "1.png", root / "z" / "3.png", elsewhere / "2.png"):
         noisy(path)
@@ -146,7 +146,7 @@ def half_hidden(mode):
         *(("RGB", "png"), ("I;16", "png"), ("PA", "tiff")),
     ],
 )
-def test_transparent_pixels_show_the_background_not_their_hidden_color(mode, suffix, tmp_path):
+def test_transparent_pixels_show_the_background(mode, suffix, tmp_path):
     image, options = half_hidden(mode)
     if suffix == "webp":
         options = {"lossless": True, "exact": True}
@@ -168,13 +168,13 @@ def test_transparent_pixels_show_the_background_not_their_hidden_color(mode, suf
     assert torch.equal(ImageFolder(tmp_path, 8, channels=1)[0][:, :, 4:], torch.ones(1, 8, 4))
 
 
-def test_half_transparent_pixels_are_blended_before_they_are_scaled(tmp_path):
+def test_translucent_pixels_are_blended_before_scaling(tmp_path):
     Image.new("RGBA", (20, 20), (0, 0, 0, 51)).save(tmp_path / "a.png")
     item = ImageFolder(tmp_path, 8)[0]
     torch.testing.assert_close(item, torch.full((3, 8, 8), 0.8 * 255 / 127.5 - 1))
 
 
-def test_cmyk_and_the_other_modes(tmp_path):
+def test_cmyk_and_other_modes(tmp_path):
     colors = {"CMYK.jpg": (0, 0, 0, 0), "YCbCr.jpg": (255, 128, 128), "1.png": 1, "L.png": 255}
     for name, color in colors.items():
         Image.new(name.split(".")[0], (9, 9), color).save(tmp_path / name, quality=100)
@@ -183,12 +183,12 @@ def test_cmyk_and_the_other_modes(tmp_path):
 
 
 @pytest.mark.parametrize("background", ["nonsense", "#ffffff00", 3, None, (0, 0, 0)])
-def test_backgrounds_that_are_no_color(background, folder):
+def test_invalid_background_colors(background, folder):
     with pytest.raises(ValueError, match="background must be the name of a color or"):
         ImageFolder(folder, 8, background=background)
 
 
-def test_only_still_images_that_pillow_decodes_itself_are_opened(tmp_path, monkeypatch):
+def test_only_still_images_decoded_by_pillow_are_opened(tmp_path, monkeypatch):
     """Pillow would start Ghostscript for PostScript, whatever the name of the file says."""
     noisy(tmp_path / "good.png")
     script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
@@ -218,7 +218,7 @@ def test_an_old_pillow_is_refused(folder, monkeypatch):
         ImageFolder(folder, 8)
 
 
-def test_images_without_a_readable_header_are_left_out_with_their_names(tmp_path):
+def test_images_with_broken_headers_are_left_out_and_named(tmp_path):
     for i in range(3):
         noisy(tmp_path / f"{i}.png")
     (tmp_path / "0.png").write_bytes(b"not a png")
@@ -247,7 +247,7 @@ def test_images_without_a_readable_header_are_left_out_with_their_names(tmp_path
         ImageFolder(tmp_path, 8)
 
 
-def test_a_long_list_of_what_is_left_out_is_cut(tmp_path):
+def test_a_long_list_of_unreadable_images_is_shortened(tmp_path):
     noisy(tmp_path / "good.png")
     for i in range(25):
         (tmp_path / f"{i:02}.png").touch()
@@ -256,7 +256,7 @@ def test_a_long_list_of_what_is_left_out_is_cut(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
-def test_a_folder_that_must_not_be_read_is_named(tmp_path):
+def test_a_folder_without_read_permission_is_named(tmp_path):
     noisy(tmp_path / "good.png"), noisy(tmp_path / "closed" / "a.png")
     (tmp_path / "closed").chmod(0)
     try:
@@ -275,7 +275,7 @@ def some_broken(tmp_path):
     return whole, ImageFolder(tmp_path, 8)
 
 
-def test_the_next_readable_image_stands_in_for_a_broken_one(tmp_path):
+def test_a_broken_image_is_replaced_by_the_next_readable_one(tmp_path):
     whole, images = some_broken(tmp_path)
     assert len(images) == 5
     with pytest.warns(UserWarning, match="cannot read") as told:
@@ -291,7 +291,7 @@ def test_the_next_readable_image_stands_in_for_a_broken_one(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_stand_ins_do_not_depend_on_the_workers(tmp_path, workers):
+def test_replacements_do_not_depend_on_the_workers(tmp_path, workers):
     whole, images = some_broken(tmp_path)
     expected = torch.stack([whole[i] for i in (0, 3, 3, 3, 0)])
     loader = DataLoader(images, batch_size=2, num_workers=workers)
@@ -356,7 +356,7 @@ def test_an_image_that_has_been_deleted_is_replaced_too(tmp_path):
         assert torch.equal(images[0], whole[3])
 
 
-def test_when_every_image_is_broken_it_is_an_error(tmp_path):
+def test_a_folder_of_broken_images_raises(tmp_path):
     _, images = some_broken(tmp_path)
     for path in images.paths:
         truncate(path)
@@ -367,7 +367,7 @@ def test_when_every_image_is_broken_it_is_an_error(tmp_path):
         images[2]
 
 
-def test_a_lack_of_memory_is_not_the_images_fault(tmp_path, monkeypatch):
+def test_running_out_of_memory_does_not_mark_an_image_as_broken(tmp_path, monkeypatch):
     noisy(tmp_path / "a.png")
     images = ImageFolder(tmp_path, 8)
 
@@ -379,7 +379,7 @@ def test_a_lack_of_memory_is_not_the_images_fault(tmp_path, monkeypatch):
         images[0]
 
 
-def test_rectangles_and_the_sizes_of_the_images(tmp_path):
+def test_rectangular_sizes_and_image_sizes(tmp_path):
     for name, size in (("a.png", (30, 20)), ("b.jpg", (12, 16))):
         Image.new("RGB", size).save(tmp_path / name)
     Image.new("RGB", (20, 10)).save(tmp_path / "c.jpg", exif=_orientation(6))  # lies on its side
@@ -395,7 +395,7 @@ def test_rectangles_and_the_sizes_of_the_images(tmp_path):
     assert ImageFolder(tmp_path, 8).gray
 
 
-def test_a_large_jpeg_is_decoded_small(tmp_path):
+def test_large_jpegs_are_decoded_at_reduced_size(tmp_path):
     """As libjpeg can: what is left of it for the item is the same but for rounding."""
     ramp = np.linspace(0, 255, 800).astype(np.uint8)[None, :, None].repeat(800, 0).repeat(3, 2)
     Image.fromarray(ramp).save(tmp_path / "a.jpg", quality=95)
@@ -407,7 +407,7 @@ def test_a_large_jpeg_is_decoded_small(tmp_path):
     torch.testing.assert_close(images[0], expected, atol=0.02, rtol=0)
 
 
-def test_small_items_are_read_once(tmp_path, monkeypatch):
+def test_small_items_are_cached(tmp_path, monkeypatch):
     for i in range(3):
         noisy(tmp_path / f"{i}.png")
     images = ImageFolder(tmp_path, 8)

@@ -35,7 +35,7 @@ def test_the_size_follows_the_images(sizes, largest, expected):
     assert item_size(sizes, largest) == expected
 
 
-def test_more_threads_are_taken_where_they_gain(monkeypatch):
+def test_more_threads_are_used_only_for_a_gain(monkeypatch):
     before = torch.get_num_threads()
     G, D = nn.Linear(2, 2), nn.Linear(2, 1)
     inputs = [torch.zeros(3, 2)], [torch.zeros(3, 2)]
@@ -57,7 +57,7 @@ def test_more_threads_are_taken_where_they_gain(monkeypatch):
         torch.set_num_threads(before)
 
 
-def test_timing_leaves_the_networks_as_they_were():
+def test_timing_does_not_change_the_networks():
     G, D = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), nn.Linear(2, 1)
     before = [x.clone() for x in G.state_dict().values()]
     threads(G, D, [torch.randn(3, 2)], [torch.randn(3, 2)])
@@ -99,7 +99,7 @@ def train(*arguments):
         return __main__.main([str(a) for a in ("train", *TINY, *arguments)])
 
 
-def test_a_new_user_is_told_what_is_trained_and_how_long_it_takes(tmp_path, capsys):
+def test_the_command_prints_what_it_trains_and_the_expected_time(tmp_path, capsys):
     photos(tmp_path / "photos")
     out = tmp_path / "out"
     (tmp_path / "photos" / "a" / "bad.png").write_bytes(b"no image")
@@ -123,7 +123,7 @@ def test_a_new_user_is_told_what_is_trained_and_how_long_it_takes(tmp_path, caps
     assert saved["data"]["size"] == [16, 24] and saved["data"]["channels"] == 3
 
 
-def test_subfolders_that_may_be_classes_are_pointed_at(tmp_path):
+def test_subfolders_that_may_be_classes_are_reported(tmp_path):
     def found(labels=False):
         return source(DataTable(name=str(tmp_path), size=8, labels=labels), seed=0).found
 
@@ -134,7 +134,7 @@ def test_subfolders_that_may_be_classes_are_pointed_at(tmp_path):
     assert f"13 images in {tmp_path}" in found()
 
 
-def test_a_resumed_run_keeps_what_was_chosen_and_changed_data_are_said(tmp_path, capsys):
+def test_a_resumed_run_keeps_automatic_settings_and_reports_changed_data(tmp_path, capsys):
     folder, out = tmp_path / "photos", tmp_path / "out"
     photos(folder, size=(16, 16), mode="L")
     (folder / "a").rename(folder / "c")
@@ -181,7 +181,7 @@ def test_digits_with_labels(tmp_path):
         ("model.classes=3", "unknown key of [model]: 'classes'"),
     ],
 )
-def test_what_is_wrong_with_the_new_keys(given, message):
+def test_invalid_values_of_image_and_machine_keys(given, message):
     overrides = {}
     config.override(overrides, given)
     with pytest.raises(config.ConfigError, match=re.escape(message)):

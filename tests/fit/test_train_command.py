@@ -50,7 +50,7 @@ def test_a_run_on_points(data, device, tmp_path, capsys):
     assert "4 steps done" in capsys.readouterr().out
 
 
-def test_a_run_on_digits_and_its_resumption(tmp_path):
+def test_a_run_on_digits_is_resumed(tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert command("--data", "digits", "--steps", 6, "--out", whole) == 0
     more = ["--set", "train.checkpoint_every=2"]
@@ -113,7 +113,7 @@ def test_a_run_on_a_folder_of_images_in_worker_processes(tmp_path):
         (["--data", "ring", "--resume", "none.pt"], "none.pt"),
     ],
 )
-def test_what_is_wrong_is_one_line_and_status_2(arguments, message, tmp_path, capsys):
+def test_errors_are_one_line_and_status_2(arguments, message, tmp_path, capsys):
     assert command(*arguments, "--out", tmp_path / "out") == 2
     error = capsys.readouterr().err
     assert message in error
@@ -147,7 +147,7 @@ def test_weights_that_are_not_finite_are_status_1(tmp_path, capsys):
     assert command(*RING, *more, "--steps", 9, "--out", out, "--resume", "--allow-changes") == 0
 
 
-def test_more_steps_are_another_decay_of_the_learning_rate(tmp_path, capsys):
+def test_more_steps_change_the_decay_of_the_learning_rate(tmp_path, capsys):
     """Where it decays; a constant one goes on as it was."""
     arguments = [*RING, "--out", tmp_path / "a", "--resume"]
     assert command(*arguments, "--steps", 2) == 0
@@ -166,7 +166,7 @@ def test_more_steps_are_another_decay_of_the_learning_rate(tmp_path, capsys):
     assert command(*arguments, "--steps", 2) == command(*arguments, "--steps", 4) == 0
 
 
-def test_advice_names_the_options_of_the_command(tmp_path, capsys):
+def test_error_messages_name_the_options_of_the_command(tmp_path, capsys):
     assert command(*RING, "--steps", 2, "--out", tmp_path / "new", "--resume") == 0
     assert f"{tmp_path / 'new'} holds no checkpoint to resume from; starting a new run" in (
         capsys.readouterr().err
@@ -237,7 +237,7 @@ def test_two_interrupts_at_once_are_a_sentence_and_status_130(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", [[], ["train", "--data", "ring", "--print-config"]])
-def test_a_reader_that_has_enough_ends_it_quietly(arguments):
+def test_a_closed_pipe_ends_the_command_quietly(arguments):
     read, write = os.pipe()
     process = subprocess.Popen(
         [sys.executable, "-m", "pygan", *arguments], stdout=write, stderr=subprocess.PIPE, text=True
@@ -264,7 +264,7 @@ def test_without_a_command_it_reports_the_build():
 
 
 @pytest.mark.parametrize("name", ["ring", "grid"])
-def test_points_are_judged_as_they_are_whatever_the_networks_see(name):
+def test_points_are_evaluated_unscaled(name):
     plain, scaled = (
         source(DataTable(name=name, samples=5000, scale=s), seed=3) for s in (1.0, 0.5)
     )
@@ -278,7 +278,7 @@ def test_points_are_judged_as_they_are_whatever_the_networks_see(name):
     np.testing.assert_array_equal(*pictures)
 
 
-def test_the_picture_of_points():
+def test_scatter_plot():
     mixture = datasets.GRID
     picture = scatter(
         torch.tensor([[4.0, 2.0], [1.0, -1.0], [99.0, 0.0], [float("nan"), 0.0]]), mixture
@@ -307,7 +307,7 @@ def test_help_lists_the_keys_of_train(capsys):
     assert not {"evaluate", "augment", "latent", "noise", "out", "resume"} & set(train_keys())
 
 
-def test_other_data_are_refused_on_resume_or_said(tmp_path, capsys):
+def test_other_data_are_refused_or_reported_on_resume(tmp_path, capsys):
     """As many samples of another scale were taken in silence."""
     arguments = [*RING, "--steps", 2, "--out", tmp_path]
     assert command(*arguments) == 0
@@ -320,7 +320,7 @@ def test_other_data_are_refused_on_resume_or_said(tmp_path, capsys):
     assert "resumed at step 2 with config.data.scale 0.5 instead of 2.0" in capsys.readouterr().err
 
 
-def test_an_added_penalty_is_refused_on_resume_or_said(tmp_path, capsys):
+def test_an_added_penalty_is_refused_or_reported_on_resume(tmp_path, capsys):
     arguments = [*RING, "--out", tmp_path / "a", "--set", "optimizer.decay_from=1"]
     config = tmp_path / "run.toml"
     table = '[[penalties]]\nname = "{}"\n{} = 0.1\n'

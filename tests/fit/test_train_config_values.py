@@ -165,7 +165,7 @@ def test_values_must_be_of_the_types_of_the_signature(annotation, value, message
         check_values("[train]", {"it": parameter}, {"it": value})
 
 
-def test_a_file_holds_the_values_of_some_types_alone():
+def test_only_some_types_have_toml_values():
     def holds(annotation):
         return is_plain(Parameter("it", Parameter.KEYWORD_ONLY, annotation=annotation))
 
@@ -184,7 +184,7 @@ def test_tables_of_train_become_schedules():
     assert (schedule.start, schedule.end, schedule.steps) == (0.0, 1.0, 50)
 
 
-def test_of_two_values_on_the_command_line_neither_is_ignored(tmp_path, capsys):
+def test_conflicting_command_line_values_are_refused(tmp_path, capsys):
     for arguments, message in (
         (
             ["--data", "ring", "--set", "data.name=grid"],
@@ -197,19 +197,19 @@ def test_of_two_values_on_the_command_line_neither_is_ignored(tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
-def test_a_table_of_the_file_is_not_hidden_by_the_command_line(tmp_path):
+def test_errors_in_a_file_are_not_hidden_by_the_command_line(tmp_path):
     (tmp_path / "run.toml").write_text("train = 'a'")
     with raises(ConfigError, "pygan train: ", "[train] must be a table"):
         config.load("ring", tmp_path / "run.toml", {"train": {"steps": 3}})
 
 
-def test_more_than_a_value_after_the_equals_sign_is_a_string():
+def test_anything_but_a_single_toml_value_is_a_string():
     overrides = {}
     config.override(overrides, "train.loss=1\nsteps = 2")
     assert overrides == {"train": {"loss": "1\nsteps = 2"}}
 
 
-def test_nested_and_empty_values_can_be_written_down(tmp_path):
+def test_nested_and_empty_values_can_be_written_as_toml(tmp_path):
     text = """
     penalties = []
     [data]

@@ -219,7 +219,7 @@ def test_losses_check_under_every_reduction(reduction):
     ],
     ids=["dtype", "device"],
 )
-def test_logits_must_agree_for_terms_too(real, fake, error, message):
+def test_logits_must_agree_for_unreduced_terms(real, fake, error, message):
     """reduction="none" is an op per tensor, but one call."""
     with raises(error, "pygan.fused_losses.discriminator_loss: " + message):
         discriminator_loss(real, fake, reduction="none")
@@ -229,7 +229,7 @@ def test_logits_must_agree_for_terms_too(real, fake, error, message):
 @pytest.mark.parametrize(
     "name", ["label_smoothing", "real_target", "fake_target", "weights", "a weight"]
 )
-def test_a_bool_is_no_number(name, value):
+def test_a_bool_is_not_a_number(name, value):
     """True for label_smoothing would smooth by 1."""
     must = " must be a number, got bool"
     op = "pygan.fused_losses.discriminator_loss: "

@@ -73,7 +73,7 @@ def test_compiled_losses(loss, reduction, backend, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_compiled_losses_of_every_dtype(backend, dtype, device):
+def test_compiled_losses_in_every_dtype(backend, dtype, device):
     def function(real, fake):
         return flat(discriminator_loss([real], [fake], loss="hinge", return_stats=True))
 
@@ -130,7 +130,7 @@ def test_backward_of_loss_and_grad_in_a_compiled_step():
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_pairs_in_different_layouts(backend, device):
+def test_pairs_with_different_layouts(backend, device):
     """Gradients of relativistic pairs whose logits do not lie in memory alike."""
 
     def function(real, fake):
@@ -145,7 +145,7 @@ def test_pairs_in_different_layouts(backend, device):
     compare(function, backend, arguments)
 
 
-def test_results_cross_a_graph():
+def test_named_tuples_are_returned_from_a_graph():
     """LossStats and LossAndGrad, named tuples, go out of a compiled function as what they are."""
     compiled = torch.compile(
         lambda x: (

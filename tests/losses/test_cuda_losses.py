@@ -35,7 +35,7 @@ def scales(case, count, dtype=torch.float32):
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("size", [1, 33, 257, 8193, 1_000_003, 5_000_011])
-def test_large_losses_against_reference(size, dtype, case):
+def test_losses_of_large_tensors_against_reference(size, dtype, case):
     """Sizes that take many blocks, and more than one wave of them."""
     leaves = [x.requires_grad_() for x in logits(case, (size,), dtype)]
     wide = [x.detach().double().requires_grad_() for x in leaves]
@@ -68,7 +68,7 @@ def test_large_losses_against_reference(size, dtype, case):
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("case", [c for c in CASES if c.loss != RELATIVISTIC[1]], ids=str)
-def test_terms_and_gradients_have_the_bits_of_the_cpu(case, dtype):
+def test_terms_and_gradients_are_bitwise_equal_to_the_cpu(case, dtype):
     """What is computed element by element is the same arithmetic. (Means are sums, in another order.)"""
     gpu = logits(case, (100_003,), dtype)
     results = []
@@ -126,14 +126,14 @@ def test_one_launch_each(case, size, count):
         assert len(kernels_of(call)) == 1, (name, kernels_of(call))
 
 
-def test_terms_are_one_launch():
+def test_terms_take_one_launch():
     x = torch.randn(1000, device="cuda")
     assert len(kernels_of(lambda: generator_loss(x, reduction="none"))) == 1
     assert len(kernels_of(lambda: generator_loss([x, x, x], reduction="none"))) == 1
 
 
 @pytest.mark.parametrize("phase", ["discriminator", "generator"])
-def test_means_take_another_launch(phase):
+def test_means_take_an_additional_launch(phase):
     case = Case("relativistic_average", phase)
     given = logits(case, (100_000,), torch.float32)
     leaves = [detached(x) for x in given]
@@ -147,7 +147,7 @@ def test_means_take_another_launch(phase):
 
 @pytest.mark.parametrize("count", [3, MANY])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_nothing_waits_for_the_gpu(loss, count):
+def test_no_synchronization_with_the_gpu(loss, count):
     case = Case(loss, "discriminator")
     given = scales(case, count)
     weights = [1.0 + k for k in range(count)]
@@ -193,7 +193,7 @@ def test_a_graph_of_loss_and_gradients(case, count):
 
 
 @pytest.mark.parametrize("loss", ["non_saturating", *RELATIVISTIC])
-def test_graphs_that_are_replayed_at_once(loss):
+def test_concurrent_replays_of_graphs(loss):
     """Each graph has its own counters: two of them may run side by side."""
     pairs = [torch.randn(2, 3_000_001, device="cuda").unbind() for _ in range(2)]
     graphs = [

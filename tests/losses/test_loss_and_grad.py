@@ -73,7 +73,7 @@ def test_equals_autograd(loss, dtype, kind, weights, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("kind", "weights"), KINDS, ids=IDS)
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_gradients_are_as_good_as_eager_ones(dtype, kind, weights, device):
+def test_gradients_are_as_accurate_as_eager_ones(dtype, kind, weights, device):
     for case in DISTINCT:
         got, rival, want = [], [], []
         for seed in range(DRAWS):
@@ -114,7 +114,7 @@ def test_no_graph_is_recorded(case, kind, device):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_gradients_are_the_receivers_to_write_to(case, device):
+def test_gradients_can_be_modified_by_the_caller(case, device):
     inputs = inputs_of(case, "lists", torch.float32, device)
     first = case.call(inputs, suffix="_and_grad")
     kept = [g.clone() for g in as_list(first.grads)]
@@ -124,7 +124,7 @@ def test_gradients_are_the_receivers_to_write_to(case, device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_gradients_have_the_strides_that_autograd_gives(device):
+def test_gradients_have_the_strides_of_autograd(device):
     x = torch.randn(4, 3, 5, 6, device=device)
     for y in (
         x.to(memory_format=torch.channels_last),
@@ -141,7 +141,7 @@ def test_gradients_have_the_strides_that_autograd_gives(device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_backward_from_where_the_logits_came(device):
+def test_backward_through_the_network(device):
     """What it is for: the gradients go straight into the networks."""
     torch.manual_seed(0)
     net = torch.nn.Linear(3, 1).to(device)
@@ -162,7 +162,7 @@ def test_backward_from_where_the_logits_came(device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("kind", "weights"), KINDS, ids=IDS)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_backward_is_that_of_torch(loss, kind, weights, device):
+def test_backward_equals_torch(loss, kind, weights, device):
     """Hooks included, and for some of the logits."""
     for case in cases_of(loss):
         inputs = inputs_of(case, kind, torch.float32, device)
@@ -207,14 +207,14 @@ def test_backward_twice_over_one_graph(loss, device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_of_nothing(device):
+def test_empty_logits(device):
     empty = torch.zeros(0, 2, device=device)
     got = generator_loss_and_grad([empty, empty], reduction="sum", return_stats=True)
     assert got.loss.item() == 0 and [g.shape for g in got.grads[0]] == [(0, 2)] * 2
     assert got.stats.fake_logit.isnan() and got.stats.nonfinite.item() == 0
 
 
-def test_leaves_get_gradients_of_their_own():
+def test_leaves_get_separate_gradients():
     """Later changes to .grad leave the result as it is, and a second backward pass adds to the first."""
     x, y = (torch.randn(6, 5).t().requires_grad_() for _ in range(2))
     result = discriminator_loss_and_grad(x, y)
@@ -251,7 +251,7 @@ def test_hooks_of_leaves_are_called(kind):
 
 
 @pytest.mark.parametrize("kind", ["hook", "hook after accumulation"])
-def test_hooks_of_a_leaf_behind_a_graph_see_its_whole_gradient(kind):
+def test_hooks_of_a_leaf_get_its_accumulated_gradient(kind):
     seen = {}
     for way in ("ours", "torch"):
         torch.manual_seed(0)
@@ -270,7 +270,7 @@ def test_hooks_of_a_leaf_behind_a_graph_see_its_whole_gradient(kind):
     assert_same_bits(seen["ours"], seen["torch"])
 
 
-def test_a_hook_that_fails_leaves_leaves_alone():
+def test_a_failing_hook_does_not_change_leaves():
     x, y = (torch.randn(6, requires_grad=True) for _ in range(2))
 
     def fail(grad):
@@ -284,7 +284,7 @@ def test_a_hook_that_fails_leaves_leaves_alone():
 
 @pytest.mark.skipif(not hasattr(torch.Tensor, "grad_dtype"), reason="torch before 2.10")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, None])
-def test_leaves_get_gradients_of_the_dtype_that_they_ask_for(dtype):
+def test_leaves_get_gradients_of_their_dtype(dtype):
     x, y = (torch.randn(6, requires_grad=True) for _ in range(2))
     x.grad_dtype = dtype
     result = discriminator_loss_and_grad(x, y)
@@ -293,7 +293,7 @@ def test_leaves_get_gradients_of_the_dtype_that_they_ask_for(dtype):
     assert x.grad.dtype == (dtype or torch.float32)
 
 
-def test_a_graph_that_is_gone_leaves_leaves_alone():
+def test_a_freed_graph_does_not_change_leaves():
     x, y = torch.randn(6, requires_grad=True), torch.randn(6, requires_grad=True)
     logits = x.exp()
     result = discriminator_loss_and_grad(y, logits)

@@ -54,7 +54,7 @@ def test_bits_do_not_change_from_run_to_run(loss, device):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_bits_do_not_depend_on_the_scales_beside(loss, device):
+def test_bits_do_not_depend_on_the_other_scales(loss, device):
     """Terms and gradients of a scale are what they are without the others."""
     real, fake = logits_like(["real", "fake"], (9_001,), torch.float32, device, 0)
     alone = results_of(real[:700], fake[:700], loss)

@@ -10,7 +10,7 @@ from helpers import ROOT
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
 @pytest.mark.parametrize("kernels", ["gan_loss", "features"])
-def test_nothing_beside_the_tensors_is_touched(tmp_path, kernels):
+def test_no_memory_outside_the_tensors_is_accessed(tmp_path, kernels):
     program = tmp_path / "bounds"
     flags = ["-std=c++20", "-O1", "-g", "-ffp-contract=off", "-fsanitize=address,undefined"]
     flags += ["-fno-sanitize-recover=all", f"-I{ROOT / 'csrc'}"]

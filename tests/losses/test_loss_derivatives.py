@@ -82,7 +82,7 @@ def test_second_derivatives_of_every_dtype(dtype, case, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_third_derivative_says_that_it_does_not_exist(reduction, case, device):
+def test_third_derivatives_are_refused(reduction, case, device):
     leaves = [detached(x) for x in logits_like(case.roles, (5,), torch.float64, device, 1)]
     for inputs in (leaves, [[x] for x in leaves]):
         value = sum(t.sum() for t in as_list(case.call(inputs, reduction=reduction)))
@@ -96,7 +96,7 @@ def test_third_derivative_says_that_it_does_not_exist(reduction, case, device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_what_does_not_require_grad_gets_none(device):
+def test_inputs_without_requires_grad_get_no_gradient(device):
     real = torch.randn(4, device=device, requires_grad=True)
     fake = torch.randn(4, device=device)
     discriminator_loss(real, fake).backward()
@@ -129,7 +129,7 @@ def test_upstream_gradient_is_a_factor(factor, create_graph, dtype, device):
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_which_gradients_the_forward_pass_keeps(loss, dtype):
+def test_gradients_saved_by_the_forward_pass(loss, dtype):
     """On the CPU those that cost it no pass of their own."""
     leaves = [torch.randn(9).to(dtype).requires_grad_() for _ in range(2)]
     with torch.profiler.profile() as trace:
@@ -215,7 +215,7 @@ def test_tensor_subclasses(plain_first):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("learnt", [0, 1])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_terms_require_a_gradient_where_their_logits_do(loss, learnt, device):
+def test_terms_require_grad_if_their_logits_do(loss, learnt, device):
     """As those of plain PyTorch: of the other side they are constants."""
     logits = [torch.randn(5, device=device) for _ in range(2)]
     logits[learnt].requires_grad_()

@@ -125,7 +125,7 @@ ALONE = [1e4, -1e4, 65504.0, -65504.0, 2.0**-24, -1e-45, 0.0, 88.8, -104.5, INF,
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("case", DISTINCT, ids=str)
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_extremes_alone_and_in_lists(dtype, case, device):
+def test_extremes_in_single_tensors_and_lists(dtype, case, device):
     """One logit, and each of them as a scale, which reaches the gradients of no other."""
     each = torch.tensor(ALONE, dtype=torch.float64).to(dtype).to(device).split(1)
     errors = []
@@ -168,7 +168,7 @@ def test_stats_of_extremes(name, smoothing, dtype, device):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_nonfinite_is_counted_wherever_it_stands(dtype, device):
+def test_non_finite_logits_are_counted_at_every_position(dtype, device):
     for size in (1, 64, 257, 9000):
         for place in {0, size // 2, size - 1}:
             for value in (NAN, INF, -INF):
@@ -180,7 +180,7 @@ def test_nonfinite_is_counted_wherever_it_stands(dtype, device):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_certain_discriminator_is_no_nan(dtype, device):
+def test_a_certain_discriminator_does_not_give_nan(dtype, device):
     """Real logits of +inf and fake ones of -inf: a loss of 0 and gradients of 0."""
     real = torch.full((5,), INF, dtype=dtype, device=device, requires_grad=True)
     fake = torch.full((5,), -INF, dtype=dtype, device=device, requires_grad=True)

@@ -68,7 +68,7 @@ def test_targets_and_detached_means_reach_the_functions():
 
 
 @pytest.mark.parametrize("loss", ALONE)
-def test_gan_loss_is_one_side_in_a_call(loss):
+def test_gan_loss_computes_one_side_per_call(loss):
     real, fake = logits()
     criterion = GANLoss(loss, weights=[2, 1], generator_weights=[0.1, 0.2])
     assert criterion(real, True) == real_loss(real, loss=loss, weights=[2, 1])
@@ -91,7 +91,7 @@ def test_gan_loss_has_a_target_for_each_side_and_the_generator():
 
 
 @pytest.mark.parametrize("loss", ["non_saturating", "least_squares", "wasserstein"])
-def test_gan_loss_of_real_logits_is_the_generators(loss):
+def test_gan_loss_with_a_real_target_is_the_generators_loss(loss):
     """So codebases without a flag for the generator call it."""
     _, (fake, _) = logits()
     criterion = GANLoss(loss)
@@ -109,7 +109,7 @@ def test_gan_loss_of_real_logits_is_the_generators(loss):
     ],
     ids=["lsgan", "vanilla"],
 )
-def test_gan_loss_without_its_second_flag_takes_the_place_of_cyclegans(criterion, plain):
+def test_gan_loss_can_replace_cyclegans(criterion, plain):
     (real, _), (fake, _) = logits()
     torch.testing.assert_close(criterion(real, True), plain(real, 1.0))
     torch.testing.assert_close(criterion(fake, False), plain(fake, 0.0))
@@ -166,7 +166,7 @@ def test_bad_logits_are_refused_by_the_call(call, error, message):
         call()
 
 
-def test_representation_has_what_differs_from_the_defaults():
+def test_repr_shows_non_default_options():
     assert repr(DiscriminatorLoss()) == "DiscriminatorLoss(loss='non_saturating')"
     assert repr(DiscriminatorLoss("hinge", weights=[1, 0.5], return_stats=True)) == (
         "DiscriminatorLoss(loss='hinge', weights=[1, 0.5], return_stats=True)"
@@ -180,7 +180,7 @@ def test_representation_has_what_differs_from_the_defaults():
 
 
 @pytest.mark.parametrize("module", [DiscriminatorLoss("hinge", weights=2), GANLoss("hinge")])
-def test_copies_and_states(module):
+def test_copying_pickling_and_state_dicts(module):
     (real, _), (fake, _) = logits()
     second = fake if isinstance(module, DiscriminatorLoss) else True
     for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module)), module.half()):
@@ -188,7 +188,7 @@ def test_copies_and_states(module):
     assert module.state_dict() == {} and not list(module.parameters())
 
 
-def test_options_are_checked_on_the_cpu_whatever_the_default_device_is():
+def test_options_are_checked_on_the_cpu_for_any_default_device():
     with torch.device("meta"):
         DiscriminatorLoss("hinge")
 
@@ -210,7 +210,7 @@ def test_torch_jit_script_is_refused_with_a_reason():
         torch.jit.script(GANLoss())
 
 
-def test_gan_loss_is_no_loss_for_the_trainer():
+def test_gan_loss_is_refused_by_the_trainer():
     """It has no discriminator_loss: the trainer wants the functions."""
     G, D = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
     optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in (G, D)]

@@ -33,7 +33,7 @@ def expected(case, inputs):
 @pytest.mark.parametrize("listed", [False, True], ids=["tensors", "lists"])
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_parts_are_the_losses_of_sides_and_scales(case, dtype, listed, device):
+def test_parts_equal_the_losses_of_sides_and_scales(case, dtype, listed, device):
     shapes = [(9000,), (3, 50), ()] if listed else [(700,)]
     inputs = scales_like(case, shapes, dtype, device, 1)
     given = [[x.requires_grad_() for x in side] for side in inputs]
@@ -82,7 +82,7 @@ def test_parts_add_up_to_the_loss():
     torch.testing.assert_close(fake_loss(f, return_parts=True), (parts.fake, (None, parts.fake)))
 
 
-def test_an_infinite_part_leaves_the_others():
+def test_an_infinite_part_does_not_affect_the_others():
     """As that of a scale that has diverged, whose weight may well be 0."""
     bad = torch.tensor([float("inf"), 1.0])
     good = torch.tensor([1.0, 2.0])
@@ -92,7 +92,7 @@ def test_an_infinite_part_leaves_the_others():
     assert parts.fake.tolist() == [-float("inf"), -1.5]
 
 
-def test_parts_take_no_pass_of_their_own():
+def test_parts_need_no_additional_pass():
     r = [torch.randn(16, n).requires_grad_() for n in (128, 65, 33)]
     f = [torch.randn(16, n).requires_grad_() for n in (128, 65, 33)]
     with profile(activities=[ProfilerActivity.CPU]) as seen:

@@ -85,7 +85,7 @@ def test_gradient_penalties_through_a_discriminator(case, scales, kind, device):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_a_penalty_on_the_critic_of_a_fused_loss(loss, device):
+def test_wgan_gp_penalty_through_a_fused_loss(loss, device):
     """WGAN-GP's norm taken from the gradient of fused terms: mixed second derivatives of both inputs."""
     torch.manual_seed(0)
     real, fake = torch.randn(2, 5, dtype=torch.float64, device=device)
@@ -157,7 +157,7 @@ def test_a_grad_scaler_skips_the_step_of_an_infinite_gradient(loss, device):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_the_loss_is_the_same_inside_and_outside_of_autocast(dtype, device):
+def test_losses_are_the_same_under_autocast(dtype, device):
     x = torch.linspace(-3, 3, 100, device=device).to(dtype)
     for listed in (False, True):
         logits = [x, x.flip(0)] if listed else x

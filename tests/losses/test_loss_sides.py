@@ -28,7 +28,7 @@ def logits(dtype=torch.float32, device="cpu", shapes=((5, 13), (9001,))):
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("loss", ALONE)
-def test_the_sides_add_up_to_the_whole(loss, dtype, reduction, device):
+def test_the_sides_add_up_to_the_discriminator_loss(loss, dtype, reduction, device):
     real, fake = logits(dtype, device)
     eps = 0.1 if loss in SMOOTHED else 0.0
     options = {"loss": loss, "reduction": reduction}
@@ -62,7 +62,7 @@ def test_lists_weights_and_terms(loss):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("loss", ALONE)
-def test_statistics_are_those_of_the_side(loss, device):
+def test_statistics_cover_only_the_side(loss, device):
     real, fake = logits(device=device)
     _, whole = discriminator_loss(real, fake, loss=loss, return_stats=True)
     of_real = {"real_logit", "d_real", "real_accuracy", "real_sign", "real_std"}
@@ -87,7 +87,7 @@ def test_second_derivatives():
         assert torch.autograd.gradgradcheck(lambda x, loss=loss: fake_loss(x, loss=loss), fake)
 
 
-def test_the_dcgan_example_of_pytorch():
+def test_pytorchs_dcgan_example():
     """Binary cross-entropy with 1 and with 0, each run backward by itself."""
     torch.manual_seed(0)
     D = torch.nn.Linear(4, 1)
@@ -130,7 +130,7 @@ def test_bad_input(call, error, message):
         call()
 
 
-def test_least_squares_without_the_half_are_hifigans():
+def test_least_squares_without_the_half_equal_hifigans():
     real, fake = logits(shapes=((4, 9), (4, 9)))
     want = torch.mean((1 - real) ** 2) + torch.mean(fake**2)
     got = discriminator_loss(real, fake, loss="least_squares", weights=2)

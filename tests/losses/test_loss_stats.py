@@ -99,7 +99,7 @@ def test_stats(case, dtype, shapes, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("listed", [False, True], ids=["tensors", "lists"])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_statistics_are_those_of_the_reference(case, listed, device):
+def test_statistics_equal_the_reference(case, listed, device):
     """NaN, infinities and zeros among the logits, and what is counted where."""
     special = torch.tensor(
         [math.nan, math.inf, -math.inf, 0.0, -0.0, 2.0, -3.0, 1e4], device=device
@@ -123,7 +123,7 @@ def test_statistics_are_those_of_the_reference(case, listed, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("n", [5, 64, 1000, 5000])
 @pytest.mark.parametrize("loss", ["least_squares", "relativistic", "relativistic_average"])
-def test_accuracies_and_sign_are_of_what_the_loss_decides_by(loss, n, device):
+def test_accuracies_and_sign_use_the_decision_value_of_the_loss(loss, n, device):
     """A discriminator that cannot tell has a sign of 0, and one that is always right accuracies of 1, wherever the
     loss has its logits."""
     offset = 0.5 if loss == "least_squares" else 7.0
@@ -148,7 +148,7 @@ def test_accuracies_and_sign_are_of_what_the_loss_decides_by(loss, n, device):
     assert (stats.real_sign, stats.real_accuracy, stats.fake_accuracy) == (-1, 0, 0)
 
 
-def test_smoothed_targets_of_least_squares_are_decided_half_way_between():
+def test_least_squares_decides_halfway_between_smoothed_targets():
     logits = torch.tensor([0.3, 0.5])
     _, stats = discriminator_loss(
         logits, logits, loss="least_squares", label_smoothing=0.2, return_stats=True
@@ -157,7 +157,7 @@ def test_smoothed_targets_of_least_squares_are_decided_half_way_between():
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_generator_stats_know_no_real_logits(device):
+def test_generator_stats_have_no_real_logits(device):
     _, stats = generator_loss(torch.tensor([-1.0, 2.0, 0.0], device=device), return_stats=True)
     known = {"fake_logit", "d_fake", "fake_accuracy", "nonfinite", "fake_sign", "fake_std"}
     assert {k for k, v in stats._asdict().items() if not v.isnan()} == known

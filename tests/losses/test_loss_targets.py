@@ -63,7 +63,7 @@ def check(value, want, leaves):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("loss", "real_target", "fake_target"), NAMED)
-def test_targets_are_those_of_the_formulas(loss, real_target, fake_target, device):
+def test_targets_match_the_formulas(loss, real_target, fake_target, device):
     real, fake = pair(device)
     of_real, of_fake, of_generator, _ = WRITTEN_OUT[loss]
     targets = {"real_target": real_target, "fake_target": fake_target}
@@ -102,7 +102,7 @@ def test_second_derivatives(loss, real_target, fake_target, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("loss", ["non_saturating", "minimax", "least_squares"])
-def test_label_smoothing_is_a_real_target(loss, dtype, device):
+def test_label_smoothing_equals_a_real_target(loss, dtype, device):
     real, fake = pair(device, dtype)
     smoothed = discriminator_loss_and_grad(real, fake, loss=loss, label_smoothing=0.25)
     targeted = discriminator_loss_and_grad(real, fake, loss=loss, real_target=0.75)
@@ -114,7 +114,7 @@ def test_label_smoothing_is_a_real_target(loss, dtype, device):
 
 
 @pytest.mark.parametrize("loss", WRITTEN_OUT)
-def test_the_losses_own_targets_change_nothing(loss):
+def test_default_targets_have_no_effect(loss):
     real, fake = pair("cpu", torch.float32)
     own_real, own_fake = _loss_arguments.info(loss).targets
     plain = discriminator_loss_and_grad(real, fake, loss=loss)
@@ -125,7 +125,7 @@ def test_the_losses_own_targets_change_nothing(loss):
 
 
 @pytest.mark.parametrize("loss", ["least_squares", "hinge"])
-def test_statistics_decide_half_way_between_the_targets(loss):
+def test_statistics_decide_halfway_between_the_targets(loss):
     x = torch.tensor([0.4, 0.6, 1.4])
     _, stats = discriminator_loss(
         x, x, loss=loss, real_target=2.0, fake_target=-1.0, return_stats=True
@@ -139,7 +139,7 @@ def test_statistics_decide_half_way_between_the_targets(loss):
 @pytest.mark.parametrize("listed", [False, True], ids=["tensors", "lists"])
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("loss", TO_MEAN)
-def test_no_gradient_goes_through_detached_means(loss, dtype, listed, device):
+def test_detached_means_have_no_gradient(loss, dtype, listed, device):
     """ESRGAN's discriminator, for which each mean is a constant."""
     real, fake = pair(device, dtype)
     wide = [x.detach().double().requires_grad_() for x in (real, fake)]
@@ -171,7 +171,7 @@ def test_no_gradient_goes_through_detached_means(loss, dtype, listed, device):
 
 
 @pytest.mark.parametrize("loss", TO_MEAN)
-def test_second_derivatives_past_detached_means(loss):
+def test_second_derivatives_with_detached_means(loss):
     leaves = [x.detach()[:4].requires_grad_() for x in pair("cpu")]
     value = discriminator_loss(*leaves, loss=loss, detach_means=True)
     want = reference.discriminator_loss(*leaves, loss=loss, detach_means=True)
@@ -191,7 +191,7 @@ def test_second_derivatives_past_detached_means(loss):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_a_weight_that_is_a_tensor(loss, dtype, device):
+def test_a_tensor_as_weight(loss, dtype, device):
     """As an adaptive weight is: the loss and all gradients times a number that stays on the device."""
     real, fake = pair(device, dtype)
     fake = fake.detach()[:50].requires_grad_()
@@ -223,7 +223,7 @@ def test_a_weight_that_is_a_tensor(loss, dtype, device):
     assert not direct[0].loss.requires_grad
 
 
-def test_a_weight_that_is_learnt_gets_its_gradient():
+def test_a_learned_weight_gets_its_gradient():
     real, fake = pair("cpu", torch.float32)
     weight = torch.tensor(0.5, requires_grad=True)
     value = discriminator_loss(real, fake, weights=weight)
@@ -309,7 +309,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_a_loss_does_not_have_is_refused(name):
+def test_unsupported_options_are_refused(name):
     call, error, message = REFUSED[name]
     with pytest.raises(error) as caught:
         call()

@@ -104,7 +104,7 @@ def test_empty(case, dtype, device):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_the_kinks_of_the_hinge(dtype, device):
+def test_slopes_at_the_kinks_of_the_hinge(dtype, device):
     """The slope of torch.relu: 0 where its argument is exactly 0, and the incoming gradient at NaN."""
     real = torch.tensor([0.5, 1.0, 1.5, float("nan")], dtype=dtype, device=device)
     leaves = [real.requires_grad_(), (-real.detach()).requires_grad_()]
@@ -119,5 +119,5 @@ def test_the_kinks_of_the_hinge(dtype, device):
         assert second[:3].tolist() == [0, 0, 0]
 
 
-def test_the_reference_has_the_losses_of_the_kernels():
+def test_reference_and_kernels_have_the_same_losses():
     assert tuple(name for name, *_ in _C.losses()) == reference.LOSSES

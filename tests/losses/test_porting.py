@@ -26,7 +26,7 @@ def rows():
 ROWS = {row: (section, call) for section, row, call in rows()}
 
 
-def test_each_row_has_its_formula():
+def test_each_row_has_a_formula():
     assert len(ROWS) == len(list(rows()))
     assert set(ROWS) == set(FORMULAS)
 

@@ -76,7 +76,7 @@ def generate(f, r, loss, **options):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_losses_are_the_textbooks(dtype, smoothing):
+def test_losses_equal_textbook_formulas(dtype, smoothing):
     generator = torch.Generator().manual_seed(0)
     real, fake = (2 * torch.randn(5, 3, generator=generator).to(dtype) for _ in range(2))
     expected = textbook(real.double(), fake.double(), smoothing)
@@ -156,14 +156,14 @@ def test_extreme_logits(loss):
     assert stats.fake_accuracy == 2 / 5
 
 
-def test_the_hinge_has_the_slopes_of_relu():
+def test_slopes_of_the_hinge_equal_relu():
     real = torch.tensor([1.0, math.nan, 0.5], dtype=torch.float64, requires_grad=True)
     value = reference.discriminator_loss(real, real.detach(), loss="hinge", reduction="sum")
     assert torch.autograd.grad(value, real)[0].tolist() == [0, -1, -1]
 
 
 @pytest.mark.parametrize("loss", RELATIVISTIC)
-def test_relativistic_losses_see_differences_only(loss):
+def test_relativistic_losses_depend_only_on_differences(loss):
     """And the generator plays the discriminator's game with the parts exchanged."""
     generator = torch.Generator().manual_seed(0)
     real, fake = torch.randn(2, 9, dtype=torch.float64, generator=generator)
@@ -182,7 +182,7 @@ def test_relativistic_losses_see_differences_only(loss):
     counts=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=6),
     error=st.floats(-3, 3),
 )
-def test_jsd_bound_is_the_divergence_at_the_optimal_discriminator(counts, error):
+def test_jsd_bound_equals_the_divergence_at_the_optimum(counts, error):
     """Two discrete distributions, given by how often each point was seen: the optimal logit is log p / q."""
     p = torch.tensor([c[0] for c in counts], dtype=torch.float64)
     q = torch.tensor([c[1] for c in counts], dtype=torch.float64)
@@ -267,7 +267,7 @@ def test_reductions_and_scales(loss):
             assert torch.equal(part[0], 0.5 * whole)
 
 
-def test_sums_of_nothing():
+def test_sums_of_empty_tensors():
     empty = torch.zeros(0, 3)
     assert reference.generator_loss(empty, reduction="sum") == 0
     assert reference.discriminator_loss(empty, empty, loss="relativistic", reduction="sum") == 0

@@ -101,7 +101,7 @@ def test_a_compiled_discriminator_that_ends_in_a_sigmoid(module):
     assert trainer.ends_in_sigmoid is isinstance(module, nn.Sigmoid)
 
 
-def test_a_sigmoid_elsewhere_is_none_at_the_end():
+def test_a_sigmoid_elsewhere_is_not_a_final_sigmoid():
     def gated(x):
         return x * torch.sigmoid(x)
 
@@ -161,7 +161,7 @@ def test_a_discriminator_that_learns_nothing(name, seed):
 
 
 @pytest.mark.parametrize("loss", ["minimax", "wasserstein"])
-def test_the_dirac_gan_orbits_and_the_period_is_the_theorys(loss):
+def test_the_dirac_gan_oscillates_with_the_theoretical_period(loss):
     """psi and theta turn by half the learning rate a step, with the critic's loss by a whole one (Mescheder et al.
     2018: eigenvalues ±i/2 and ±i), and the logit, their product, twice for each turn."""
     lr = 0.15
@@ -174,7 +174,7 @@ def test_the_dirac_gan_orbits_and_the_period_is_the_theorys(loss):
     assert diagnosis.numbers["amplitude"] == pytest.approx(0.7**2 / 2, rel=0.15)
 
 
-def test_a_dirac_gan_that_comes_to_rest_is_no_oscillation():
+def test_a_converging_dirac_gan_is_not_an_oscillation():
     trainer = dirac("minimax", 0.1, theta=0.7, penalties=R1(0.1))
     assert watch(trainer, zeros, 0, 420, batch=8, every=2)[0] == []
 
@@ -193,7 +193,7 @@ def test_mode_collapse(seed):
     assert len(torch.cdist(trainer.sample(500), modes).argmin(1).unique()) <= 4
 
 
-def test_noise_is_applied_and_mends_disjoint_supports():
+def test_noise_is_applied_and_fixes_disjoint_supports():
     """The run of test_disjoint_supports, with a monitor that may act."""
     noise = pygan.InstanceNoise(Constant(3.0), seed=0)
     trainer = strong_discriminator(0)
@@ -205,7 +205,7 @@ def test_noise_is_applied_and_mends_disjoint_supports():
     assert State.SUPPORTS_DISJOINT not in monitor.states
 
 
-def test_the_users_own_noise_stays():
+def test_the_users_noise_is_not_replaced():
     own, other = (pygan.InstanceNoise(Constant(0.01), seed=0) for _ in range(2))
     trainer = strong_discriminator(0, noise=own)
     found, _ = watch(trainer, far, 0, 150, every=2, noise=other)
@@ -251,7 +251,7 @@ def test_an_exploding_learning_rate(network):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_an_equilibrium_is_no_blind_discriminator(seed):
+def test_an_equilibrium_is_not_a_blind_discriminator(seed):
     """A run that ends at D = 1/2 because the samples are right: generator and data are the same to begin with."""
 
     def networks():
@@ -270,6 +270,6 @@ def test_an_equilibrium_is_no_blind_discriminator(seed):
     assert abs(window.mean("jsd_bound")) < 0.02  # the loss alone would have said so
 
 
-def test_noise_annealed_away_is_healthy_too():
+def test_noise_annealed_to_zero_raises_no_alarm():
     trainer = trainer_for(digits, 0, noise=Linear(0.5, 0.0, 200))
     assert watch(trainer, digits, 0, 300)[0] == []

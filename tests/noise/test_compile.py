@@ -168,7 +168,7 @@ def test_compiled_without_a_stream(backend, device):
 
 @one_graph
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_new_sigma_does_not_recompile(device):
+def test_a_new_value_of_sigma_does_not_recompile(device):
     """A schedule fills a tensor with a new sigma at every step. (A number would be compiled in.)"""
     compilations = 0
 
@@ -245,7 +245,7 @@ def test_another_stream_does_not_recompile():
 @one_graph
 @pytest.mark.slow
 @pytest.mark.cuda
-def test_cuda_graphs_of_the_compiler():
+def test_cuda_graphs_of_torch_compile():
     """mode="reduce-overhead" captures noise and loss, and its replays draw anew."""
     counters = torch._dynamo.utils.counters
     counters.clear()
@@ -276,7 +276,7 @@ FUNCTIONS = {
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("layout", ["channels_last", "transposed"])
-def test_functions_compiled_directly(layout, device):
+def test_directly_compiled_functions(layout, device):
     """By inductor, which before torch 2.8 would hand dense tensors of another memory order to the operators."""
     x = LAYOUTS[layout](torch.randn(4, 3, 6, 5, device=device))
     for function, call in FUNCTIONS.items():
@@ -286,7 +286,7 @@ def test_functions_compiled_directly(layout, device):
 
 
 @pytest.mark.parametrize("direct", [True, False])
-def test_what_older_torch_does_not_compile(direct):
+def test_functions_that_older_torch_does_not_compile(direct):
     def whether():
         return torch.compiler.is_compiling()
 

@@ -40,7 +40,7 @@ def test_bits_do_not_depend_on_threads_or_instruction_set(in_dtype, out_dtype, r
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_pieces_make_the_whole(dtype, device):
+def test_pieces_draw_the_noise_of_the_whole(dtype, device):
     """Ranks that pass the offset of their first element draw what one process would."""
     x = inputs(10_000, dtype).to(device)
     whole = instance_noise(x, 0.5, stream=NoiseStream(3, step=4, offset=11, device=device))
@@ -103,7 +103,7 @@ def test_every_dtype_gets_the_same_noise(dtype, device):
 
 @pytest.mark.parametrize("out_dtype", FLOATS)
 @pytest.mark.parametrize("in_dtype", [torch.uint8, torch.float32])
-def test_nothing_is_written_beside_the_output(in_dtype, out_dtype, restore):
+def test_only_the_output_is_written(in_dtype, out_dtype, restore):
     for where in each_way_to_run():
         for n in (1, 3, 63, 64, 65, 127, 128, 129, 20_001):
             memory = torch.full((n + 128,), 99.0, dtype=out_dtype)

@@ -22,7 +22,7 @@ def noise_and_layer():
 
 
 @both_ways
-def test_noise_is_not_drawn_again_in_the_backward_pass(use_reentrant):
+def test_recomputation_does_not_draw_new_noise(use_reentrant):
     """It would be other noise, and the gradient that of another function."""
     noise, layer = noise_and_layer()
     x = torch.randn(4, 6, requires_grad=True)
@@ -37,7 +37,7 @@ def test_noise_is_not_drawn_again_in_the_backward_pass(use_reentrant):
 
 
 @both_ways
-def test_noise_before_the_checkpoint_has_the_plain_gradients(use_reentrant):
+def test_noise_before_the_checkpoint_has_correct_gradients(use_reentrant):
     gradients = []
     for checkpointed in (True, False):
         noise, layer = noise_and_layer()
@@ -50,7 +50,7 @@ def test_noise_before_the_checkpoint_has_the_plain_gradients(use_reentrant):
 
 
 @both_ways
-def test_in_eval_there_is_nothing_to_refuse(use_reentrant):
+def test_checkpointing_in_eval_mode_is_allowed(use_reentrant):
     noise, layer = noise_and_layer()
     noise.eval()
     x = torch.randn(4, 6, requires_grad=True)
@@ -59,7 +59,7 @@ def test_in_eval_there_is_nothing_to_refuse(use_reentrant):
 
 
 @both_ways
-def test_a_discriminator_that_checkpoints_its_noise_is_refused_before_it_is_trained(use_reentrant):
+def test_a_discriminator_with_checkpointed_noise_is_refused_before_training(use_reentrant):
     class Checkpointed(nn.Module):
         def __init__(self):
             super().__init__()
@@ -99,7 +99,7 @@ class Block(nn.Module):
 @pytest.mark.usefixtures("fresh")
 @pytest.mark.parametrize("backend", BACKENDS)
 @both_ways
-def test_a_compiled_checkpoint_refuses_too(use_reentrant, backend):
+def test_compiled_checkpointed_noise_is_refused(use_reentrant, backend):
     """What was compiled drew other noise in the backward pass, and said nothing."""
     block = Block(use_reentrant)
     x = torch.randn(4, 6, requires_grad=True)

@@ -39,7 +39,7 @@ def same(a, b):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("kind", sigmas("cpu"))
 @pytest.mark.parametrize("count", [1, 5, 100])
-def test_list_is_one_call_after_another(count, kind, device):
+def test_a_list_equals_consecutive_calls(count, kind, device):
     xs, sigma = pyramid(device, count=count), sigmas(device)[kind]
     streams = [NoiseStream(5, step=2**64 - 2, offset=7, device=device) for _ in range(2)]
     options = {"scale": 0.25, "bias": -1.0}
@@ -103,7 +103,7 @@ def test_gradients_of_a_list(shape, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "sliced", "transposed"])
 @pytest.mark.parametrize("kind", ["number", "per sample"])
-def test_pair_is_a_batch_of_both(kind, layout, device):
+def test_a_pair_equals_a_batch_of_both(kind, layout, device):
     real = inputs(torch.Size(SHAPE).numel(), torch.uint8).view(SHAPE)
     real = LAYOUTS[layout](real).to(device)
     fake = torch.randn(7, *SHAPE[1:], device=device)
@@ -131,7 +131,7 @@ def test_pair_is_a_batch_of_both(kind, layout, device):
     ],
 )
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-def test_a_sigma_that_is_learnt_changes_nothing_about_a_pair(real, fake, dtype, expected, layout):
+def test_a_learned_sigma_does_not_change_a_pair(real, fake, dtype, expected, layout):
     pair = [inputs(7 * 24, real).view(7, 2, 4, 3), inputs(5 * 24, fake).view(5, 2, 4, 3)]
     pair[0] = LAYOUTS[layout](pair[0])
     sigma = torch.rand(12, dtype=torch.float64)
@@ -211,7 +211,7 @@ def allocated(function):
     return sum(size for size in sizes if size > 0)
 
 
-def test_memory():
+def test_allocated_memory():
     """The output and nothing else; a pair saves the copies that make a batch of two."""
     stream, sigma = NoiseStream(1), torch.rand(64)
     real = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8)

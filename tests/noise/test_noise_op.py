@@ -70,7 +70,7 @@ def test_definition_to_the_last_bit(in_dtype, out_dtype, device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_fp64_is_rounded_to_16_bits_once(device):
+def test_fp64_is_rounded_to_16_bits_directly(device):
     """By way of fp32 a tie of fp32 and then of fp16 would be rounded twice."""
     for dtype in (torch.float16, torch.bfloat16, torch.float32):
         half = torch.finfo(dtype).eps / 2
@@ -97,7 +97,7 @@ def test_non_finite_elements_and_overflow(dtype, device):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", INPUTS)
-def test_sigma_zero_gives_the_scaled_input_and_moves_on(dtype, device):
+def test_sigma_zero_gives_the_scaled_input_and_advances_the_stream(dtype, device):
     x = inputs(1000, dtype).to(device)
     stream = NoiseStream(3, step=9, device=device)
     out = instance_noise(x, 0.0, stream=stream)
@@ -109,7 +109,7 @@ def test_sigma_zero_gives_the_scaled_input_and_moves_on(dtype, device):
     assert stream.step == 11
 
 
-def test_integers_get_the_default_dtype():
+def test_integers_become_the_default_dtype():
     before = torch.get_default_dtype()
     x = torch.zeros(4, dtype=torch.uint8)
     try:
@@ -170,7 +170,7 @@ def test_sigma_as_a_tensor_equals_the_number(device):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("shape", [(0,), (0, 3, 8, 8), (2, 0)])
-def test_empty_tensor_moves_on(shape, device):
+def test_an_empty_tensor_advances_the_stream(shape, device):
     for sigma in (0.5, torch.tensor(0.5, device=device), torch.rand(shape[0], device=device)):
         stream = NoiseStream(2, step=5, device=device)
         x = torch.zeros(shape, device=device, requires_grad=True)

@@ -85,7 +85,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_two_places(place):
+def test_two_positions_are_independent(place):
     cross = Cross()
     for first in range(0, 4 * CHUNK, CHUNK):
         other = {"seed": SEED} | PLACES[place]
@@ -95,7 +95,7 @@ def test_two_places(place):
 
 
 @pytest.mark.parametrize("along", ["steps", "seeds"])
-def test_one_element(along):
+def test_one_element_over_steps_or_seeds(along):
     """What an element sees in the course of a training, then the next element; or at the start of many trainings."""
     count, n = CHUNK // 16, 64
     if along == "steps":
@@ -179,12 +179,12 @@ BAD = {  # and who must notice
 }
 
 
-def test_the_good_sequence(good):
+def test_a_good_sequence_passes(good):
     assert objections(Sums().add(good).findings()) == []
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_sequence_is_noticed(good, name):
+def test_a_bad_sequence_is_detected(good, name):
     spoil, by = BAD[name]
     with np.errstate(invalid="ignore"):  # the infinity
         assert by in objections(Sums().add(spoil(good)).findings())
@@ -201,7 +201,7 @@ TWINS = {
 
 
 @pytest.mark.parametrize("name", TWINS)
-def test_a_twin_is_noticed(good, name):
+def test_a_correlated_sequence_is_detected(good, name):
     spoil, feature = TWINS[name]
     found = Cross().add(good, spoil(good)).findings()
     assert f"cross-correlation of {feature}, worst" in objections(found)

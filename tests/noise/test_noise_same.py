@@ -17,7 +17,7 @@ def at(step=6, device="cpu"):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("kind", ["number", "0-d", "per sample"])
 @pytest.mark.parametrize("count", [1, 2, 5, 100])
-def test_a_list_takes_one_step(count, kind, device):
+def test_a_list_uses_one_step(count, kind, device):
     """Each as alone at that step, whatever the dtypes and however many launches they take."""
     n = torch.Size(SHAPE).numel()
     xs = [inputs(n, INPUTS[k % 5], seed=k).view(SHAPE).to(device) for k in range(count)]
@@ -38,7 +38,7 @@ def test_a_list_takes_one_step(count, kind, device):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("other", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("per_sample", [False, True])
-def test_every_layout_gets_the_noise_of_the_first(per_sample, other, layout, device):
+def test_every_layout_gets_the_same_noise(per_sample, other, layout, device):
     zeros = torch.zeros(SHAPE, device=device)
     first, second = LAYOUTS[layout](zeros), LAYOUTS[other](zeros)
     sigma = torch.rand(SHAPE[0], device=device) if per_sample else 0.5
@@ -55,7 +55,7 @@ def test_every_layout_gets_the_noise_of_the_first(per_sample, other, layout, dev
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "sliced", "transposed"])
 @pytest.mark.parametrize("kind", ["number", "per sample"])
 @pytest.mark.parametrize("learnt", [False, True])
-def test_a_pair_takes_one_step(learnt, kind, layout, device):
+def test_a_pair_uses_one_step(learnt, kind, layout, device):
     """Real and fake at one timestep: sqrt(abar) x + sigma z with one z."""
     real = LAYOUTS[layout](torch.randn(SHAPE, device=device))
     fake = torch.randn(SHAPE, device=device)
@@ -117,7 +117,7 @@ def test_gradients(device):
     assert torch.equal(*grads)
 
 
-def test_a_stream_continues_after_it():
+def test_a_stream_continues_after_same_noise():
     """Resumed from its state_dict, and in step with calls for one tensor."""
     xs = [torch.zeros(2, 3)] * 3
     stream = at()
@@ -131,7 +131,7 @@ def test_a_stream_continues_after_it():
         assert torch.equal(drawn[1].flatten(), z_of(6, 5, step, 3))
 
 
-def test_ranks_draw_what_one_process_does():
+def test_ranks_draw_the_noise_of_one_process():
     x, y = torch.randn(2, 6, 5)
     sigma = torch.rand(6)
     whole = instance_noise([x, y], sigma, stream=NoiseStream(7), same_noise=True)

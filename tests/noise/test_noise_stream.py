@@ -96,7 +96,7 @@ def test_version_1_of_the_stream(device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_without_a_stream_torch_seeds_the_run(device):
+def test_without_a_stream_torch_manual_seed_is_used(device):
     x = torch.zeros(1000, device=device)
     torch.manual_seed(5)
     first, second = instance_noise(x, 1.0), instance_noise(x, 1.0)

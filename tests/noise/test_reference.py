@@ -64,7 +64,7 @@ def test_philox_agrees_with_python_integers(counters, key):
 
 @PROPERTY
 @given(seed=UINT64, step=UINT64, element=st.integers(0, 2**60))
-def test_normal_is_the_published_formula(seed, step, element):
+def test_normal_equals_the_published_formula(seed, step, element):
     c = element // 4
     split = lambda value: [value % 2**32, value >> 32]  # noqa: E731
     words = python_philox(split(c) + split(step), split(seed))
@@ -83,7 +83,7 @@ def test_normal_is_a_function_of_the_element_index(offset, skip, n):
     assert torch.equal(reference.normal(1, 2, offset + skip, n), whole[skip:])
 
 
-def test_normal_takes_signed_and_unsigned_seeds():
+def test_normal_accepts_signed_and_unsigned_seeds():
     assert torch.equal(reference.normal(-1, -2, 0, 8), reference.normal(2**64 - 1, 2**64 - 2, 0, 8))
 
 

