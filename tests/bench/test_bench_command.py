@@ -1,4 +1,4 @@
-"""`python -m pygan bench`: it runs to its end, and says and writes what a reader needs."""
+"""`python -m pygan bench`: runs, output and files."""
 
 import csv
 import json
@@ -72,7 +72,7 @@ def test_every_op_has_rows(tmp_path, capsys, device):
 
 
 def test_memory_is_the_minimum_required(tmp_path, capsys):
-    """At a size whose tensors dwarf the rest."""
+    """With tensors that are much larger than everything else."""
     n, ops = 1 << 16, ["discriminator_loss[hinge]", "instance_noise*"]
     out = bench(tmp_path, "--no-compile", "--sizes", str(n), "--dtypes", "fp32", "--ops", *ops)
     rows = json.loads((out / "bench.json").read_text("utf-8"))["ops"]
@@ -121,14 +121,14 @@ def test_steps_and_traces(tmp_path, capsys, device):
         *(f"GANTrainer, {option}" for option in ("reuse_fakes", "joint", "separate")),
         *(captured if device == "cuda" else []),
     ]
-    # The losses and the noise, each several ops in plain PyTorch, are one kernel each here.
+    # The losses and the noise, which are several ops each in plain PyTorch, are one kernel each.
     assert steps["GANTrainer"]["kernels"] <= steps["pygan, by hand"]["kernels"]
     assert steps["pygan, by hand"]["kernels"] < steps["plain PyTorch"]["kernels"] - 20
     for option in ("reuse_fakes", "joint"):
         assert steps[f"GANTrainer{faster}"]["kernels"] < steps[f"GANTrainer, {option}"]["kernels"]
         assert steps[f"GANTrainer, {option}"]["kernels"] < steps["GANTrainer"]["kernels"]
     assert steps[f"GANTrainer{faster}"]["kernels"] <= steps[f"pygan, by hand{faster}"]["kernels"]
-    # Of a side at a time the memory is less than of both.
+    # One side at a time needs less memory than both.
     assert steps["GANTrainer, separate"]["memory"] < steps["GANTrainer"]["memory"]
     names = {
         e.get("name") for e in json.loads((out / "trace_pygan.json").read_text())["traceEvents"]
@@ -139,7 +139,7 @@ def test_steps_and_traces(tmp_path, capsys, device):
 
 @pytest.mark.parametrize("said", [None, "false"])
 def test_threads_are_bound_unless_the_environment_configures_them(said, tmp_path):
-    """As a command, which has to start anew for it."""
+    """Run as a command, which has to restart for that."""
     environment = {k: v for k, v in os.environ.items() if k not in BINDING}
     if said:
         environment["OMP_PROC_BIND"] = said

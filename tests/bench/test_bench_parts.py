@@ -1,4 +1,4 @@
-"""The parts of `pygan.bench`: the counter of ops, the fit, the gain of a row, the limits."""
+"""The parts of `pygan.bench`: the op counter, the fit, the speedup of a row, the reference times."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 
 
 def test_count_of_ops_and_kernels():
-    """Views, allocations and detach start no kernel; backward passes count."""
+    """Views, allocations and detach start no kernel; backward passes are counted."""
     x = torch.randn(4, 6, requires_grad=True)
 
     def step():
@@ -31,7 +31,7 @@ def test_count_of_ops_and_kernels():
 
 def test_peak_memory():
     def call(x):
-        a = x + 1  # two at a time
+        a = x + 1  # two tensors at a time
         b = a * 2
         del a
         return b.sum()

@@ -1,4 +1,4 @@
-"""The page of benchmarks can be read: what most look for is in sight, the rest is folded, and no row is lost."""
+"""The benchmarks page: the main results are visible, the rest is collapsed, and no row is missing."""
 
 import json
 import re
@@ -18,7 +18,7 @@ RESULTS = max((ROOT / "benchmarks").glob("20??-??-??-*/ops.csv")).parent
 
 
 def tables(text):
-    """(cells of the head, number of rows) of each table."""
+    """(header cells, number of rows) of each table."""
     for found in re.finditer(r"(?:^\|.*\n)+", text, re.M):
         lines = found.group().splitlines()
         yield [cell.strip() for cell in lines[0].strip("|").split("|")], len(lines) - 2
@@ -27,7 +27,7 @@ def tables(text):
 def test_main_rows_are_visible_and_the_rest_is_collapsed():
     shown = list(tables(FOLDED.sub("", PAGE)))
     assert sum(rows for _, rows in shown) <= 150
-    assert max(len(head) for head, _ in shown) <= 16  # the prediction, whose shares come first
+    assert max(len(head) for head, _ in shown) <= 16  # the predictions come first
     ops = next(head for head, _ in shown if head[0] == "op")
     assert "gain" in ops[:4]
 

@@ -1,4 +1,4 @@
-"""Papers: each that the documentation names is in docs/papers.md, and its mentions on the site are links."""
+"""Papers: every paper cited in the documentation is in docs/papers.md, and its mentions on the site are links."""
 
 import re
 import sys
@@ -18,7 +18,7 @@ TEXTS = [path for path in (*PAGES, *MODULES, *GALLERY) if path.name not in ("pap
 def test_cited_papers_are_listed(path):
     text = path.read_text("utf-8")
     text = re.sub(r"^\s*#", " ", text, flags=re.M) if path.suffix == ".py" else text
-    # A single name and a year may be a month or a version; with other authors it is a paper.
+    # A single name and a year may be a month or a version; with several authors it is a paper.
     named = {m for m in mentions(text) if " and " in m or "et al." in m}
     assert named - papers().keys() == set()
 
@@ -33,7 +33,9 @@ def test_mentions_become_links():
     address = papers()["Goodfellow et al. 2014"]
     link = f'<a href="{address}">Goodfellow et al. 2014</a>'
     assert linked("<p>(Goodfellow et al. 2014, section 3)</p>") == f"<p>({link}, section 3)</p>"
-    assert "</a>)" in linked("<p>Box and Muller (1958)</p>")  # the year's bracket is closed outside
+    assert "</a>)" in linked(
+        "<p>Box and Muller (1958)</p>"
+    )  # the closing parenthesis is outside the link
     for untouched in (
         "<code>Goodfellow et al. 2014</code>",
         '<a href="#">Goodfellow et al. 2014</a>',

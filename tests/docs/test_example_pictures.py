@@ -1,4 +1,4 @@
-"""examples/shapes.py and examples/patches.py: the folders that they make."""
+"""examples/shapes.py and examples/patches.py: the folders that they write."""
 
 import importlib.util
 import subprocess
@@ -33,7 +33,7 @@ def test_shapes_are_reproducible_and_sorted_into_subfolders(tmp_path):
 
 
 def test_each_shape_is_visible():
-    """It lies within the picture, differs in brightness, and a ring has a hole."""
+    """It is within the picture and differs in brightness, and a ring has a hole."""
     spec = importlib.util.spec_from_file_location("shapes", EXAMPLES / "shapes.py")
     shapes = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(shapes)
@@ -43,7 +43,7 @@ def test_each_shape_is_visible():
             gray = np.asarray(shapes.draw(name, 32, rng).convert("L")).astype(int)
             behind = gray[0, 0]
             border = np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])
-            assert (abs(border - behind) > 1).mean() < 0.15  # which it may touch
+            assert (abs(border - behind) > 1).mean() < 0.15  # it may touch the border
             inside = abs(gray - behind) > 20
             assert 30 < inside.sum() < 600
             y, x = (round(axis.mean()) for axis in np.nonzero(inside))

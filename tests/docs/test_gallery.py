@@ -1,4 +1,4 @@
-"""The gallery: every script has its page, and the quick ones are run, which asserts their numbers."""
+"""The gallery: every script has a page, and the quick scripts run, including their assertions."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""pygan.checkpoint: a file is whole or absent, and what is no checkpoint is refused with its reason."""
+"""pygan.checkpoint: files are complete or absent, and invalid files are refused with a reason."""
 
 import errno
 import os
@@ -46,7 +46,7 @@ def test_save_and_load_round_trip(tmp_path_factory, state):
     path = tmp_path_factory.mktemp("checkpoint") / "a.pt"
     checkpoint.save(path, state)
     assert_equal(checkpoint.load(path), state)
-    assert_equal(torch.load(path, weights_only=True)["state"], state)  # a file of torch.save's
+    assert_equal(torch.load(path, weights_only=True)["state"], state)  # readable by torch.load
     assert os.listdir(path.parent) == ["a.pt"]
 
 
@@ -92,7 +92,7 @@ def test_only_plain_data_is_saved(tmp_path, value, where, kind):
 
 
 def two(folder):
-    """Checkpoints of steps 1 and 2, and the bytes of the second."""
+    """Write checkpoints of steps 1 and 2; returns the bytes of the second."""
     for step in (1, 2):
         checkpoint.save(folder / f"step-{step}.pt", {"x": torch.arange(40.0) * step, "n": step})
     return folder / "step-1.pt", folder / "step-2.pt", (folder / "step-2.pt").read_bytes()
@@ -118,7 +118,7 @@ def test_a_truncated_file_is_refused(tmp_path):
 
 def test_a_flipped_bit_is_refused(tmp_path):
     first, second, content = two(tmp_path)
-    first.unlink()  # or it would be read each time, to be offered
+    first.unlink()  # otherwise it would be read each time, to be suggested
     for n in range(0, len(content), 3):
         wrong = bytearray(content)
         wrong[n] ^= 1 << (n % 8)
@@ -135,7 +135,7 @@ def test_foreign_bytes_are_refused(tmp_path_factory, junk, zip_start):
 
 
 def foreign(path, content):
-    """A file with a right checksum, and content that `save` would not have written."""
+    """Write a file with a correct checksum, and content that `save` would refuse."""
     import zlib
 
     torch.save(content, path)
@@ -156,7 +156,7 @@ def test_foreign_files_are_refused_with_a_reason(tmp_path):
     foreign(second, {"format": "pygan checkpoint", "version": 1, "state": Sneaky()})
     assert "posix.system" in refusal(second).reason
     assert refusal(tmp_path / "step-3.pt").reason == "does not exist"
-    assert refusal(tmp_path / "step-3.pt").previous == first  # the second is no better
+    assert refusal(tmp_path / "step-3.pt").previous == first  # the second one is invalid too
     assert refusal(tmp_path).reason == "cannot be read: it is no regular file"
     first.write_bytes(b"")
     assert refusal(second).previous is None
@@ -166,7 +166,7 @@ def test_foreign_files_are_refused_with_a_reason(tmp_path):
 @given(value=st.one_of(leaves, st.lists(leaves, max_size=3), states), absent=st.booleans())
 @settings(max_examples=30, deadline=None)
 def test_forged_entries_are_refused(tmp_path_factory, entry, value, absent):
-    """With a right checksum: anything in place of an entry, or nothing."""
+    """With a correct checksum: any value in place of an entry, or a missing entry."""
     path = tmp_path_factory.mktemp("forged") / "step-1.pt"
     content = {"format": "pygan checkpoint", "version": 1, "state": {}, entry: value}
     if absent:
@@ -197,7 +197,7 @@ def test_a_pipe_does_not_block(tmp_path):
 
 
 def save_with_little_space(path, report):
-    """Where no file can have more than 20,000 bytes, as on a disk that is full."""
+    """Save with a limit of 20,000 bytes per file, as on a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
     try:
         checkpoint.save(path, {"n": 2, "x": torch.zeros(100_000)})

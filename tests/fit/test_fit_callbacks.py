@@ -1,4 +1,4 @@
-"""The callbacks of pygan.fit, and the trackers that get its numbers."""
+"""The callbacks of pygan.fit, and trackers."""
 
 import signal
 from pathlib import Path
@@ -17,7 +17,7 @@ from pygan import checkpoint
 
 
 class Recorder(pygan.Callback):
-    """Writes a line for each call into a list, and keeps what it has seen in the checkpoints."""
+    """Appends each call to a list, which is its state in the checkpoints."""
 
     def __init__(self, calls=None, name="a"):
         self.calls, self.name, self.steps = [] if calls is None else calls, name, 0
@@ -59,11 +59,11 @@ def test_the_state_of_a_callback_is_resumed(tmp_path):
     resumed, other, new = Recorder(), Recorder(), Recorder()
     run(tmp_path, steps=8, callbacks=[resumed, other, new], resume="auto", **EVALUATE)
     assert (resumed.steps, other.steps, new.steps) == (8, 8, 3)
-    run(tmp_path, steps=9, resume="auto", **EVALUATE)  # without any
+    run(tmp_path, steps=9, resume="auto", **EVALUATE)  # without callbacks
 
 
 class Best(pygan.Callback):
-    """Keeps the best value, as the class's docstring does, and what was saved."""
+    """Remembers the best value, like the example in the class's docstring, and the checkpoints."""
 
     def __init__(self):
         self.state = {"best": 9.0, "evaluated": [], "saved": []}
@@ -169,7 +169,7 @@ def test_callbacks_that_would_not_be_called_are_refused(tmp_path, callbacks, mes
 
 
 def recorded(out, folder):
-    """A run in this process, which writes down the calls."""
+    """A run in this process that records the calls."""
     recorder = Recorder()
     run(out, steps=4, log_every=4, callbacks=[recorder], **EVALUATE)
     import os
@@ -188,7 +188,7 @@ def test_on_step_runs_in_every_process_and_the_others_in_the_main_one(tmp_path):
 
 
 class Tracker(GeneralTracker):
-    """As accelerate's own for wandb."""
+    """Like accelerate's own tracker for wandb."""
 
     name = "wandb"
     requires_logging_directory = False

@@ -1,4 +1,4 @@
-"""pygan.fit(init_from=): a new run with another run's networks and average, and all else anew."""
+"""pygan.fit(init_from=): a new run with another run's networks and average; everything else starts fresh."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def state_of(out):
 
 @pytest.mark.parametrize("whole", [True, False], ids=["folder", "checkpoint"])
 def test_a_run_begins_with_the_networks_of_another(tmp_path, first, capsys, whole):
-    """With a learning rate of zero they stay what they were; BatchNorm's buffers and the average move on."""
+    """With a learning rate of zero the parameters do not change; BatchNorm's buffers and the average do."""
     path = first if whole else checkpoint.latest(first / "checkpoints")
     result = run(
         tmp_path,
@@ -88,7 +88,7 @@ def test_invalid_init_from(tmp_path, first):
 
 
 def test_a_resumed_run_continues_from_its_own_networks(tmp_path, first):
-    """The same call again continues it; another init_from would have no effect, and is refused."""
+    """Repeating the call continues the run; another init_from would have no effect, and is refused."""
     options = {**FULL, "init_from": first, "resume": "auto"}
     run(tmp_path / "a", **options, steps=4)
     run(tmp_path / "a", **options, steps=8)
@@ -119,7 +119,7 @@ def test_init_from_in_several_processes(tmp_path, first, sharded):
 
 
 def test_a_changed_number_of_samples_takes_effect_on_resume(tmp_path):
-    """The grid was that of the checkpoint, and the option ignored."""
+    """The checkpoint's grid was kept, and the option ignored."""
     shown = []
 
     def preview(samples):

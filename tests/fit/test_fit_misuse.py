@@ -1,4 +1,4 @@
-"""Wrong use of pygan.fit: one clear error, and nothing has been changed or written."""
+"""Misuse of pygan.fit: a clear error, and nothing has been changed or written."""
 
 import copy
 import subprocess
@@ -186,7 +186,7 @@ def test_a_schedule_that_cannot_be_saved_is_refused(tmp_path):
 
 
 def scheduled(out, schedule, steps=6):
-    """A run with a schedule for the generator's optimizer."""
+    """A run with a scheduler for the generator's optimizer."""
     G, D = networks()
     g, d = (torch.optim.Adam(net.parameters()) for net in (G, D))
     options = {"latent": 4, "batch_size": 8, "tensorboard": False, "sample_every": None}
@@ -261,7 +261,7 @@ def test_a_schedule_of_a_prepared_optimizer_is_accepted():
 
 @pytest.mark.parametrize("given", [True, False])
 def test_gradients_are_not_accumulated_by_accelerate(tmp_path, monkeypatch, given):
-    """What it was told, there or by `accelerate launch`, had no effect."""
+    """The setting of the accelerator or of `accelerate launch` had no effect."""
     accelerate = pytest.importorskip("accelerate")
     message = "pygan.fit: accelerator must have gradient_accumulation_steps of 1, got 4; use micro"
     options = {}

@@ -1,4 +1,4 @@
-"""pygan.fit where weights would become NaN: it stops, leaves updates out or rolls back, and saves nothing of it."""
+"""pygan.fit when weights would become NaN: it stops, skips updates or rolls back, and saves no such state."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ NAN = float("nan")
 
 
 def poisoned(first=4):
-    """Data with one sample that is NaN, and the step that first sees it, which is not before `first`."""
+    """Data with one NaN sample, and the first step that uses it, at least `first`."""
     sampler, x = BatchSampler(30, 8, seed=3), data()
     seen = [set(sampler.batch(t).indices.tolist()) for t in range(12)]
     met = {i: next((t + 1 for t in range(12) if i in seen[t]), 99) for i in range(30)}
@@ -90,7 +90,7 @@ def test_a_run_that_skipping_cannot_help_stops(tmp_path):
 
 
 def test_a_run_without_further_updates_of_a_network_stops(tmp_path):
-    """Its weights stay finite, but nothing is learnt any more."""
+    """Its weights stay finite, but it no longer learns."""
     with raises(
         FloatingPointError,
         "pygan.fit: gradients must become finite again with nonfinite='skip', got 100 updates of a network in a row",
@@ -99,7 +99,7 @@ def test_a_run_without_further_updates_of_a_network_stops(tmp_path):
 
 
 class Remembering:
-    """A loss with a running average, in which one NaN stays."""
+    """A loss with a running average, in which a NaN persists."""
 
     def __init__(self):
         self.average = torch.zeros(())
@@ -148,8 +148,8 @@ def test_a_rollback_continues_differently_from_the_last_checkpoint(tmp_path):
     ids=["average", "loss", "optimizer"],
 )
 def test_a_rollback_with_changed_settings_restores_the_resumed_state(tmp_path, change):
-    """Not to a checkpoint that lacks the average, the loss's state or the moments: the average stayed NaN, and was
-    saved, and the optimizer ended in a KeyError."""
+    """Not a checkpoint that lacks the average, the loss's state or the moments: the average stayed NaN and was saved,
+    and the optimizer raised a KeyError."""
     G, D = networks()
     g, d = (torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9) for net in (G, D))
     options = {"latent": 4, "batch_size": 8, "seed": 3, "sample_every": None, "monitor": False}
@@ -160,7 +160,7 @@ def test_a_rollback_with_changed_settings_restores_the_resumed_state(tmp_path, c
     def once_nan(x):
         nonlocal batches
         batches += 1
-        return x * NAN if batches == 4 else x  # of the second step
+        return x * NAN if batches == 4 else x  # in the second step
 
     kind = change.get("optimizer", torch.optim.SGD)
     momentum = {"momentum": 0.9} if kind is torch.optim.SGD else {}
@@ -184,7 +184,7 @@ def test_unsuccessful_rollbacks_stop(tmp_path, capsys):
     said = capsys.readouterr().err
     assert said.count("weights and optimizers are those of") == 3
     assert saved_steps(tmp_path) == [4]
-    # Nor do the checkpoints between them, which hold the same weights, make it go on forever.
+    # Checkpoints between the rollbacks, with the same weights, do not reset the limit either.
     with raises(FloatingPointError, "pygan.fit: ", "3 rollbacks did not help"):
         run(tmp_path, checkpoint_every=1, **options)
     assert all_saved_is_finite(tmp_path)
@@ -214,7 +214,7 @@ def test_old_checkpoints_with_non_finite_values_are_skipped(tmp_path, part, name
     with pytest.warns(UserWarning, match="step-00000008.pt holds values that are not finite"):
         run(out, **options, resume="auto")
     same_runs(out, whole)
-    # They do not stand in the way of the finite ones.
+    # They do not prevent resuming from the finite ones.
     kept = sorted(path.name for path in (out / "checkpoints").iterdir())
     assert kept[:2] == ["abandoned-step-00000008.pt", "abandoned-step-00000012.pt"]
     assert all_saved_is_finite(out) and saved_steps(out) == [4, 8, 12]

@@ -1,4 +1,4 @@
-"""The options of pygan.fit: one list of them, from which everything else that names them is read."""
+"""The options of pygan.fit: a single list, from which everything else is derived."""
 
 import dataclasses
 import inspect

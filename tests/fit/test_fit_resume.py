@@ -1,4 +1,4 @@
-"""pygan.fit, interrupted: by kill -9 at any moment, by SIGTERM; and resumed with the same bits."""
+"""pygan.fit interrupted by kill -9 at any moment or by SIGTERM, and resumed bitwise."""
 
 import contextlib
 import os
@@ -34,7 +34,7 @@ RUN = {**FULL, "evaluate": spread, "evaluate_every": 5, "resume": "auto"}
 
 
 def finished(out, **options):
-    """The run that nobody interrupts, in a process of its own like the others."""
+    """The uninterrupted run, in a separate process like the others."""
     process = start(fit_in_child, out, **options)
     process.join()
     assert process.exitcode == 0
@@ -42,23 +42,24 @@ def finished(out, **options):
 
 
 def unfinished(out):
-    """The checkpoints that are being written, or were when the process was killed, and when they last changed."""
+    """Unfinished checkpoint files, and when they last changed."""
     return {path: path.stat().st_mtime_ns for path in out.glob("checkpoints/.*.tmp")}
 
 
 def wait_for_writing(process, out):
-    """Return when the process has begun to write a checkpoint, or has ended: a slow machine is killed there too."""
+    """Return when the process has started to write a checkpoint, or has ended, so that kills hit there even on slow
+    machines."""
     before = unfinished(out)
     while process.is_alive():
-        with contextlib.suppress(FileNotFoundError):  # just finished
+        with contextlib.suppress(FileNotFoundError):  # finished in the meantime
             if not unfinished(out).items() <= before.items():
                 return
         time.sleep(0.001)
 
 
 def killed_at_random(folder, kills, within, launch, **options):
-    """Runs, killed and resumed until they are through, and compared with one that was not: how many kills hit while
-    a checkpoint was being written. Every other kill waits for that."""
+    """Runs that are killed and resumed until they finish, compared with an uninterrupted one; returns how many kills
+    hit while a checkpoint was being written. Every other kill waits for that."""
     whole = finished(folder / "whole", **options)
     rng = random.Random(1)
     done = writing = number = 0
@@ -99,7 +100,7 @@ def test_killed_at_random_moments(tmp_path):
 
 @pytest.mark.slow
 def test_killed_with_a_checkpoint_at_every_step(tmp_path):
-    """On a disk so slow that a checkpoint is still being written when the kill comes."""
+    """With a disk so slow that kills hit while a checkpoint is being written."""
     writing = killed_at_random(
         tmp_path, 20, 0.7, launch_slowly, **RUN, steps=30, checkpoint_every=1
     )
@@ -108,7 +109,7 @@ def test_killed_with_a_checkpoint_at_every_step(tmp_path):
 
 @pytest.mark.slow
 def test_killed_with_random_augmentation(tmp_path):
-    """Of a Dataset, in the process that trains; with pictures and TensorBoard."""
+    """In a Dataset that is read in the training process; with pictures and TensorBoard."""
     options = {"preview": picture, "sample_every": 4, "tensorboard": True, "drop_last": False}
     options |= {"source": Augmented(30), "d_steps": 2, "steps": 30, "checkpoint_every": 3}
     killed_at_random(tmp_path, 15, 0.7, launch, **RUN, **options)
@@ -116,7 +117,7 @@ def test_killed_with_random_augmentation(tmp_path):
 
 @pytest.mark.slow
 def test_killed_before_each_call_that_writes(tmp_path):
-    """The k-th start is killed before its k-th call that writes: each way to be interrupted comes about."""
+    """The k-th start is killed before its k-th durable write, so that every interruption occurs."""
     options = {**RUN, "steps": 24, "checkpoint_every": 1, "keep": 2, "log_every": 1}
     whole = finished(tmp_path / "whole", **options)
     for call in range(1, 16):
@@ -164,7 +165,7 @@ def test_a_second_signal_has_its_default_effect(tmp_path):
         time.sleep(1)
         return {}
 
-    # A shell that starts the tests in the background has them ignore it.
+    # A shell that starts the tests in the background makes them ignore SIGINT.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -190,7 +191,7 @@ def test_signals_are_not_handled_in_another_thread(tmp_path):
 
 @pytest.mark.slow
 def test_workers_survive_a_sigterm_to_the_process_group(tmp_path):
-    """As a scheduler or a terminal sends it: the processes that read the data must outlast it."""
+    """As sent by a scheduler or a terminal: the data workers must survive it."""
     options = {**RUN, "source": Augmented(30, labels=True), "conditional": False, "workers": 2}
     options |= {"steps": 60, "checkpoint_every": None}
     whole = finished(tmp_path / "whole", **options)
@@ -231,7 +232,7 @@ def test_resuming_from_a_path(tmp_path):
     run(out)
     run(out, resume=out / "checkpoints/step-00000004.pt")
     same_runs(out, whole)
-    # Another way from there: what was abandoned is kept, and no more resumed from.
+    # The run diverges from there: abandoned checkpoints are kept, but not resumed from.
     run(out, steps=6, resume=out / "checkpoints/step-00000004.pt")
     names = sorted(path.name for path in (out / "checkpoints").iterdir())
     assert names == [
@@ -257,7 +258,7 @@ def test_resuming_a_finished_run_returns_it(tmp_path):
 
 
 class Latents:
-    """A callable that draws from a generator of its own, which no checkpoint holds."""
+    """A callable that draws from its own generator, which is not in the checkpoint."""
 
     def __init__(self, seed):
         self.generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""pygan.fit on data that have an order of their own: DataLoader and IterableDataset."""
+"""pygan.fit on data with their own order: DataLoader and IterableDataset."""
 
 import json
 import os
@@ -48,7 +48,7 @@ class Numbers(IterableDataset):
 
 
 class Stateful(Numbers):
-    """That continues where its state says, as torchdata's do: the place is kept in the object."""
+    """Continues from its state, as torchdata's datasets do: the object stores the position."""
 
     place = 0
 
@@ -70,15 +70,15 @@ def loader(workers=0, **options):
 
 
 def batch_sampler():
-    """As people write it: the generator belongs to the sampler inside."""
+    """As usually written: the generator belongs to the inner sampler."""
     dataset = Augmented(30)
     inner = RandomSampler(dataset, generator=torch.Generator().manual_seed(3))
     return DataLoader(dataset, batch_sampler=BatchSampler(inner, 8, drop_last=True))
 
 
 class Miscounting(DataLoader):
-    """As torchdata's StatefulDataLoader: without a state of the dataset, its own says how many batches to pass over,
-    and counts those twice that it has passed over."""
+    """Like torchdata's StatefulDataLoader: if the dataset has no state, the loader's state is the number of batches to
+    skip, and it counts skipped batches twice."""
 
     passed_over = count = 0
 
@@ -129,7 +129,7 @@ SOURCES = {
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_resumed_runs_are_bitwise_equal(tmp_path, name):
-    """Whether the step before was the first of an epoch, the last whole one, or a shorter one."""
+    """If the last step was the first of an epoch, the last complete one, or an incomplete one."""
     make, options = SOURCES[name]
     options = {"batch_size": None, **FULL, **options, "checkpoint_every": 1, "log_every": 1}
     run(tmp_path / "whole", source=make(), **{"steps": 9, **options})
@@ -139,7 +139,7 @@ def test_resumed_runs_are_bitwise_equal(tmp_path, name):
 
 
 def seen_by(source, folder, steps=12, **options):
-    """The batches of real samples that the trainer has got."""
+    """The batches of real samples that the trainer got."""
     seen = []
     with pytest.MonkeyPatch.context() as patch:
         import pygan
@@ -163,7 +163,7 @@ def test_a_loader_is_used_unchanged(tmp_path):
     whole = (data() + 100).split(10)
     assert_equal(seen, [whole[i % 3] for i in range(4)])
     epochs = seen_by(loader(), tmp_path / "b", batch_size=8, steps=6)
-    assert [len(x) for x in epochs] == [8] * 6  # 8, 8, 8 and 6 that are left out
+    assert [len(x) for x in epochs] == [8] * 6  # 8, 8, 8, and 6 that are dropped
     assert not torch.equal(epochs[0], epochs[3])
 
 
@@ -185,7 +185,7 @@ def test_data_with_a_state_are_not_reread_on_resume(tmp_path):
         run(out, source=kind(), steps=2)
         source = kind()
         run(out, source=source, steps=3, resume="auto")
-        assert source.read == 8 + passed_over + 8  # 8 to begin with, to see what they are
+        assert source.read == 8 + passed_over + 8  # 8 for the initial check of the data
 
 
 def test_skipped_batches_are_reported(tmp_path, capsys):
@@ -207,7 +207,7 @@ def test_labels_of_streams_are_passed_to_the_networks(tmp_path):
 
 
 def test_reading_does_not_advance_the_global_generators(tmp_path):
-    """Or a run with dropout would depend on what its data draw."""
+    """Otherwise a run with dropout would depend on random numbers drawn by its data."""
     sources = [data(24), DataLoader(Augmented(30), 8, shuffle=True), Numbers()]
     results = [run(tmp_path / str(i), source=source) for i, source in enumerate(sources)]
     first, *others = [checkpoint.load(result.checkpoint)["random"] for result in results]
@@ -299,7 +299,7 @@ def test_other_data_are_refused_on_resume(tmp_path):
     "other", [DataLoader(TensorDataset(data()), 5), DataLoader(TensorDataset(data(21)), 10)]
 )
 def test_changed_batches_start_with_a_new_epoch(tmp_path, other):
-    """The place in the checkpoint is a number of batches, here more than there are, or a place between them."""
+    """The position in the checkpoint is a number of batches, here too large or between two batches."""
     run(tmp_path, source=DataLoader(TensorDataset(data()), 3), batch_size=None, steps=8)
     options = {"resume": "auto", "allow_changes": True, "batch_size": None, "steps": 10}
     seen = seen_by(other, tmp_path, **options)
@@ -308,7 +308,7 @@ def test_changed_batches_start_with_a_new_epoch(tmp_path, other):
 
 
 def in_ranks(out, report, make, **options):
-    """A run of plain networks; what it raised goes into a file."""
+    """A run of plain networks whose error is written to a file."""
     G, D = plain_networks()
     try:
         return run(out, G=G, D=D, source=make(), schedule=False, **options).exit_code

@@ -1,4 +1,4 @@
-"""The configuration of `pygan train`: recipes, files and keys on top of each other, and what is wrong with them."""
+"""The configuration of `pygan train`: recipes, files and keys that override each other, and errors in them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Values of the configuration of `pygan train`: whatever stands at a key takes effect or is refused with a sentence."""
+"""Values in the configuration of `pygan train`: every value takes effect or is refused with a message."""
 
 import inspect
 import re
@@ -31,7 +31,7 @@ def load(text, tmp_path, data="ring"):
 
 DIFFUSION = "[noise]\nschedule = 'DiffusionMixture'\n"
 REFUSED = [
-    # Without an effect, or with one only until something else replaced it.
+    # Values that had no effect, or only until something else replaced them.
     ("[noise]\nstart = 1", "[noise] schedule must be one of Adaptive, Constant, "),
     (
         "[noise]\nschedule = 'none'\nstart = 1",
@@ -82,7 +82,7 @@ REFUSED = [
     ("[train]\nsteps = 0", "[train] steps must be at least 1, got 0"),
     ("[train]\nseed = -1", "[train] seed must be at least 0 or None, got -1"),
     ("[train]\nlabel_smoothing = 2", "[train] label_smoothing must be from 0 to 1, got 2"),
-    # Of another type.
+    # Wrong types.
     ("[train]\nseed = 1.5", "[train] seed must be an int, got 1.5"),
     ("[train]\nseed = true", "[train] seed must be an int, got True"),
     ("[train]\nsteps = true", "[train] steps must be an int, got True"),
@@ -106,7 +106,7 @@ REFUSED = [
         "[[penalties]] gamma until must be a fraction of the run",
     ),
     ("[data]\nname = 5", "[data] name must be a string, got 5"),
-    # Sizes that no memory holds, and numbers that no machine does.
+    # Sizes that exceed any memory, and numbers that exceed 64 bits.
     ("[data]\nsamples = 1_000_000_000_000", "[data] samples must be from 1 to 100000000, got 1000"),
     ("[model]\nwidth = 1_000_000_000_000", "[model] width must be from 1 to 65536, got 1000"),
     ("[model]\nlatent = 0", "[model] latent must be from 1 to 65536, got 0"),
@@ -228,7 +228,7 @@ def test_nested_and_empty_values_can_be_written_as_toml(tmp_path):
 
 
 def keys():
-    """Of every table: (table, key)."""
+    """(table, key) of every table."""
 
     def of(*functions):
         return sorted({name for f in functions for name in inspect.signature(f).parameters})
@@ -284,7 +284,7 @@ BASES = {
 
 
 def takes_effect(loaded, table, key, value):
-    """Whether the configuration is another one for the value, or the same because it is the default."""
+    """Whether the value changes the configuration, or is the default."""
     if table in ("data", "optimizer"):
         return getattr(getattr(loaded, table), key) == value
     if table == "penalties":
@@ -314,7 +314,7 @@ def test_any_value_at_any_key_takes_effect_or_is_refused(
         assert config.load(None, again) == by_file
     else:
         assert re.fullmatch(r"pygan train: \S*run\.toml: .*", by_file)  # one line
-        # Another architecture leaves the recipe's keys behind, and what it then lacks is named.
+        # Another architecture does not inherit the recipe's keys, and the error names the missing ones.
         named = key in by_file or table in BASES or key == "architecture"
         assert f"{table}]" in by_file and named
     if table != "penalties" and (table, key) != ("data", "name"):
@@ -336,7 +336,7 @@ def toml(value):
 
 
 def outcome(data, path, overrides):
-    """The configuration, or the sentence that refuses it."""
+    """The configuration, or the error message."""
     try:
         return config.load(data, path, overrides)
     except ConfigError as error:

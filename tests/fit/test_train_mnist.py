@@ -1,4 +1,4 @@
-"""`pygan train` and `pygan eval` on MNIST's digits: what is trained on, and what generated digits are compared with."""
+"""`pygan train` and `pygan eval` on MNIST's digits: the training data, and the data for comparison."""
 
 import json
 
@@ -57,7 +57,7 @@ def test_a_subset_of_mnist_is_compared_with_the_whole_set(short_classifier):
     assert [known[x.numpy().tobytes()] for x in images] == labels.tolist()
     assert torch.equal(images, source(DataTable("mnist", samples=60), 3).data)
     assert not torch.equal(images, source(DataTable("mnist", samples=60), 4).data)
-    # Samples that are the digits themselves are perfect.
+    # If the samples are the digits themselves, they are perfect.
     order = torch.randperm(4500, generator=torch.Generator().manual_seed(0))
     found = what.evaluate(lambda n: what.real[order])
     assert found["frechet_distance"] < 1e-3

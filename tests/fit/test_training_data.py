@@ -1,4 +1,4 @@
-"""What pygan.fit says of a Dataset that it cannot train on: at once, and with the cure."""
+"""Errors for data that pygan.fit cannot train on: raised at once, and with a remedy."""
 
 import io
 import subprocess
@@ -77,7 +77,7 @@ def test_items_that_are_not_tensors_are_refused_before_anything_is_built(
 
 
 def first_batch(data, size=8):
-    """In the order of the data, sorted by the samples' first value."""
+    """The first batch, sorted by the samples' first value."""
     loaded = next(data.batches(BatchSampler(size, size, seed=0), 0, 1, device=torch.device("cpu")))
     order = loaded.real.flatten(1)[:, 0].argsort()
     return loaded.real[order], None if loaded.labels is None else loaded.labels[order]
@@ -243,7 +243,7 @@ except ValueError as error:
 
 
 def test_a_stored_worker_error_does_not_block_exit():
-    """The traceback holds the loader, and Python waits for the workers when it exits."""
+    """The traceback refers to the loader, and Python waits for its workers at exit."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=300
     )
@@ -253,7 +253,7 @@ def test_a_stored_worker_error_does_not_block_exit():
 def test_networks_must_accept_the_arguments_that_they_get():
     pair, plain = Data((torch.zeros(30, 6), torch.zeros(30, 6))), nn.Linear(6, 6)
     both = Conditional(6, 1)
-    # The labels are the generator's only argument; what the discriminator gets is made of them and the samples.
+    # The labels are the generator's only argument, and the discriminator's input is built from them and the samples.
     pair.check_networks(plain, plain, {"latent": None, "discriminator_inputs": print})
     pair.check_networks(both, both, {"latent": 4})
     with raises(ValueError, "pygan.fit: discriminator must take the labels", "a second argument"):
@@ -270,7 +270,7 @@ def test_labels_are_required_without_latents():
 
 
 def test_sample_grids_do_not_need_latents():
-    """Of a generator that gets the labels alone: those of the data."""
+    """For a generator that only gets labels: labels of the data are used."""
     seen = []
 
     def sample(n, labels, *, latent):

@@ -1,4 +1,4 @@
-"""The networks of `pygan train`: shapes, ranges, and that every layer takes part."""
+"""The networks of `pygan train`: shapes, value ranges, and gradients for every layer."""
 
 import pytest
 import torch
