@@ -92,7 +92,7 @@ def test_only_plain_data_is_saved(tmp_path, value, where, kind):
 
 
 def two(folder):
-    """Write checkpoints of steps 1 and 2; returns the bytes of the second."""
+    """Write checkpoints of steps 1 and 2; returns their paths, and the bytes of the second."""
     for step in (1, 2):
         checkpoint.save(folder / f"step-{step}.pt", {"x": torch.arange(40.0) * step, "n": step})
     return folder / "step-1.pt", folder / "step-2.pt", (folder / "step-2.pt").read_bytes()

@@ -267,7 +267,7 @@ def test_a_folder_without_read_permission_is_named(tmp_path):
 
 
 def some_broken(tmp_path):
-    """Five images, of which 1, 2 and 4 are truncated; returns the complete and the truncated folder."""
+    """The items of five images, and the folder after 1, 2 and 4 have been truncated."""
     paths = [noisy(tmp_path / f"{i}.png") for i in range(5)]
     whole = list(ImageFolder(tmp_path, 8))
     for i in (1, 2, 4):
