@@ -1,4 +1,4 @@
-"""What the losses with gradients refuse, and what torch.func cannot do with any of them.
+"""Bad input to the losses with gradients, and unsupported torch.func transforms of all losses.
 
 As in test_bad_input_losses.py: the error, and its message from its beginning.
 """

@@ -1,4 +1,4 @@
-"""Feature matching: values and derivatives against the formula, other people's recipes, layouts, bits, bad input."""
+"""Feature matching: values and derivatives against the formula, published recipes, layouts, bits, bad input."""
 
 import math
 
@@ -25,7 +25,7 @@ def maps(shapes=SHAPES, dtype=torch.float32, device="cpu", seed=0, grad=True):
 
 
 def eager(fake, real, *, norm, weights, relative):
-    """As one writes it, in the maps' own dtype."""
+    """The usual implementation, in the dtype of the maps."""
     loss = 0
     for f, r, w in zip(fake, real, weights, strict=True):
         value = F.l1_loss(f, r) if norm == "l1" else F.mse_loss(f, r)
@@ -114,7 +114,7 @@ def test_first_and_second_derivatives(norm, relative, device):
     fake, real = maps([(3, 2), (5,)], torch.float64, device)
 
     def loss(a, b):
-        # Distances of at least .1, where |d| has a derivative.
+        # Distances of at least .1, so that |d| is differentiable.
         away = [x + torch.sign(x - r) * 0.1 for x, r in zip((a, b), real, strict=True)]
         return feature_matching(away, real, norm=norm, relative=relative, weights=[0.7, 2.0])
 
@@ -145,7 +145,7 @@ def test_backward_twice_with_a_scaled_gradient(norm):
 
 
 def test_l1_saves_one_byte_per_element():
-    """Where the gradient cannot be written before the sums are known."""
+    """If the gradient cannot be written before the sums are known."""
     fake, real = maps()
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
@@ -405,14 +405,14 @@ def test_raw_backward_ops_refuse_mismatched_arguments():
 @pytest.mark.parametrize("norm", ["l1", "l2"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_backward_twice_over_one_graph_of_maps(norm, dtype):
-    """The gradient that the forward pass has written is handed out once, and copied while the graph is kept."""
+    """The gradient written by the forward pass is returned once, and copied while the graph is retained."""
     real = [torch.randn(3, 50, dtype=dtype), torch.randn(7, dtype=dtype)]
     fake = [torch.randn_like(x).requires_grad_() for x in real]
     loss = feature_matching(fake, real, norm=norm)
     want = torch.autograd.grad(reference.feature_matching(fake, real, norm=norm)[0], fake)
     first = torch.autograd.grad(loss, fake, retain_graph=True)
     for g in first:
-        g.zero_()  # the receiver's to write to
+        g.zero_()  # the caller may modify it
     second = torch.autograd.grad(3 * loss, fake, retain_graph=True)
     last = torch.autograd.grad(loss, fake)
     for two, one, w in zip(second, last, want, strict=True):

@@ -1,4 +1,4 @@
-"""discriminator_loss_and_grad and generator_loss_and_grad: what autograd gives, without a graph."""
+"""discriminator_loss_and_grad and generator_loss_and_grad: the results of autograd, without a graph."""
 
 import pytest
 import torch
@@ -58,7 +58,7 @@ def test_equals_autograd(loss, dtype, kind, weights, device):
             again = case.call(leaves, suffix="_and_grad", return_stats=True, **options)
             assert isinstance(again.stats, LossStats)
             assert_same_bits([again.loss, *again.stats], [value.detach(), *stats])
-            # An input for an input, a list for a list.
+            # A tensor for a tensor, a list for a list.
             assert isinstance(got.grads, tuple) and len(got.grads) == len(inputs)
             for grad, given in zip(got.grads, inputs, strict=True):
                 assert isinstance(grad, torch.Tensor if kind == "tensors" else list)
@@ -94,7 +94,7 @@ def test_gradients_are_as_accurate_as_eager_ones(dtype, kind, weights, device):
 @pytest.mark.parametrize("kind", ["tensors", "lists"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_no_graph_is_recorded(case, kind, device):
-    """Whether the logits require grad or not, in any mode; nothing of theirs changes."""
+    """Whether the logits require grad or not, in any mode; the logits do not change."""
     inputs = inputs_of(case, kind, torch.float32, device)
     want = case.call(inputs, suffix="_and_grad", return_stats=True)
     leaves = [detached(x) for x in inputs]
@@ -106,7 +106,7 @@ def test_no_graph_is_recorded(case, kind, device):
                 got = case.call(given, suffix="_and_grad", return_stats=True)
             tensors = [got.loss, *as_list(got.grads), *got.stats]
             assert not any(t.requires_grad or t.grad_fn for t in tensors)
-            with torch.inference_mode():  # where tensors of inference mode may be read
+            with torch.inference_mode():  # in which inference tensors can be read
                 assert_same_bits(tensors, [want.loss, *as_list(want.grads), *want.stats])
         assert [t._version for t in as_list(given)] == before
     assert all(t.grad is None for t in as_list(leaves))
@@ -142,7 +142,7 @@ def test_gradients_have_the_strides_of_autograd(device):
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_backward_through_the_network(device):
-    """What it is for: the gradients go straight into the networks."""
+    """The intended use: the gradients go directly into the networks."""
     torch.manual_seed(0)
     net = torch.nn.Linear(3, 1).to(device)
     data = torch.randn(2, 8, 3, device=device)
@@ -163,7 +163,7 @@ def test_backward_through_the_network(device):
 @pytest.mark.parametrize(("kind", "weights"), KINDS, ids=IDS)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_backward_equals_torch(loss, kind, weights, device):
-    """Hooks included, and for some of the logits."""
+    """Including hooks, and if only some of the logits require grad."""
     for case in cases_of(loss):
         inputs = inputs_of(case, kind, torch.float32, device)
         result = case.call(inputs, suffix="_and_grad", **weighted(weights))
@@ -186,7 +186,7 @@ def test_backward_equals_torch(loss, kind, weights, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("loss", ["hinge", "relativistic_average"])
 def test_backward_twice_over_one_graph(loss, device):
-    """With retain_graph, as with torch's; without, the second says so."""
+    """With retain_graph, as in torch; without it, the second call raises."""
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1)).to(
         device
@@ -215,7 +215,7 @@ def test_empty_logits(device):
 
 
 def test_leaves_get_separate_gradients():
-    """Later changes to .grad leave the result as it is, and a second backward pass adds to the first."""
+    """Later changes to .grad do not affect the result, and a second backward pass accumulates."""
     x, y = (torch.randn(6, 5).t().requires_grad_() for _ in range(2))
     result = discriminator_loss_and_grad(x, y)
     kept = [g.clone() for g in result.grads]
@@ -226,7 +226,7 @@ def test_leaves_get_separate_gradients():
     assert_same_bits(list(result.grads), kept)
     torch.testing.assert_close(y.grad, 2 * kept[1])
     torch.testing.assert_close(x.grad, torch.zeros_like(x))
-    # One tensor on both sides gets both gradients.
+    # A tensor on both sides gets both gradients.
     same = torch.randn(4, requires_grad=True)
     both = discriminator_loss_and_grad(same, same, loss="least_squares")
     both.backward(same, same)

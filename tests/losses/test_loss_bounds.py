@@ -1,5 +1,5 @@
-"""The CPU kernels of the losses and of feature matching read and write what is theirs, and all of it: on arrays without
-an element to spare, under AddressSanitizer and UBSan."""
+"""The CPU kernels of the losses and of feature matching read and write exactly their arrays: on arrays of exactly the
+required size, under AddressSanitizer and UBSan."""
 
 import shutil
 import subprocess

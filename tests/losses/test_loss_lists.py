@@ -25,7 +25,7 @@ from helpers.losses import (
 from pygan import reference
 from pygan.fused_losses import LOSSES, LossStats, discriminator_loss, generator_loss
 
-# A number, odd patches, more than a block: each scale its own size and shape.
+# A scalar, odd patches, more than a block: scales of different sizes and shapes.
 SHAPES = [(), (5, 13), (257,), (2, 1, 3)]
 WEIGHTS = {"all 1": None, "positive": [0.7, 1.0, 0.25, 3.0], "mixed": [0.7, 0.0, -0.25, 2]}
 
@@ -82,7 +82,7 @@ def test_a_single_weight_applies_to_every_scale(reduction, case, device):
         for weights in (-0.5, [-0.5] * 4)
     )
     assert_same_bits(flat(one), flat(each))
-    logits = [x[2] for x in inputs]  # of one scale, without lists
+    logits = [x[2] for x in inputs]  # a single scale, without lists
     want = case.call([detached([x]) for x in logits], reduction=reduction, weights=[3.0])
     assert_same_bits(flat(case.call(logits, reduction=reduction, weights=3)), flat(want))
 
@@ -134,7 +134,7 @@ def test_terms_of_lists_are_lists(case, listed, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_weight_of_zero_follows_ieee(case, device):
-    """It removes finite logits, and turns infinite terms into NaN, as the product does."""
+    """It removes finite logits, and turns infinite terms into NaN, like a product."""
     inputs = scales_like(case, [(5,), (3, 3)], torch.float32, device, 0)
     full = case.call(inputs, weights=[1.5, 0.0])
     only = case.call([x[:1] for x in inputs], weights=[1.5])
@@ -204,7 +204,7 @@ def test_a_tensor_that_occurs_several_times(reduction, device):
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_statistics_of_lists_cover_all_logits(device):
-    """Of all scales as of one tensor, whatever their weights."""
+    """As for a single tensor with all logits, whatever the weights of the scales."""
     case = CASES[0]
     real, fake = scales_like(case, SHAPES, torch.float64, device, 0)
     _, got = discriminator_loss(real, fake, weights=[0.0, 2.0, -1.0, 5.0], return_stats=True)

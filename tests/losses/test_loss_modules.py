@@ -1,4 +1,4 @@
-"""The losses as modules: they return what the functions return, and check their options when they are made."""
+"""The losses as modules: same results as the functions, and options are checked at construction."""
 
 import copy
 import pickle
@@ -75,7 +75,7 @@ def test_gan_loss_computes_one_side_per_call(loss):
     assert criterion(fake, False) == fake_loss(fake, loss=loss, weights=[2, 1])
     got = criterion(fake, True, for_discriminator=False)
     assert got == generator_loss(fake, loss=loss, weights=[0.1, 0.2])
-    # The weights of both sides are the generator's too, unless it has its own.
+    # The weights of both sides also apply to the generator, unless it has its own.
     assert GANLoss(loss, weights=3)(fake, True, False) == generator_loss(fake, loss=loss, weights=3)
 
 
@@ -92,7 +92,7 @@ def test_gan_loss_has_a_target_for_each_side_and_the_generator():
 
 @pytest.mark.parametrize("loss", ["non_saturating", "least_squares", "wasserstein"])
 def test_gan_loss_with_a_real_target_is_the_generators_loss(loss):
-    """So codebases without a flag for the generator call it."""
+    """As called by codebases without a flag for the generator."""
     _, (fake, _) = logits()
     criterion = GANLoss(loss)
     assert criterion(fake, True) == criterion(fake, True, for_discriminator=False)
@@ -211,7 +211,7 @@ def test_torch_jit_script_is_refused_with_a_reason():
 
 
 def test_gan_loss_is_refused_by_the_trainer():
-    """It has no discriminator_loss: the trainer wants the functions."""
+    """It has no discriminator_loss, which the trainer needs."""
     G, D = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
     optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in (G, D)]
     with raises(ValueError, "GANTrainer: loss must be one of"):

@@ -49,7 +49,7 @@ def test_parts_equal_the_losses_of_sides_and_scales(case, dtype, listed, device)
         assert got.dtype == math_type(dtype) and not got.requires_grad
         assert got.shape == ((len(shapes),) if listed else ())
         torch.testing.assert_close(got.double(), w if listed else w[0], rtol=1e-6, atol=1e-7)
-    # Nothing else changes: not a bit of the loss, of the statistics or of the gradients on the CPU.
+    # Nothing else changes: on the CPU, loss, statistics and gradients are bitwise equal.
     alone, its_stats = case.call(given, return_stats=True, **options)
     only_parts = case.call(given, return_parts=True, **options)
     same = torch.equal if device == "cpu" else torch.allclose
@@ -83,7 +83,7 @@ def test_parts_add_up_to_the_loss():
 
 
 def test_an_infinite_part_does_not_affect_the_others():
-    """As that of a scale that has diverged, whose weight may well be 0."""
+    """For example the part of a diverged scale, whose weight may be 0."""
     bad = torch.tensor([float("inf"), 1.0])
     good = torch.tensor([1.0, 2.0])
     _, parts = generator_loss(

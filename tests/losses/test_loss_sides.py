@@ -1,4 +1,4 @@
-"""The discriminator's loss of one side alone: real_loss and fake_loss, which add up to the whole."""
+"""The discriminator's loss on one side: real_loss and fake_loss, whose sum is the discriminator's loss."""
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ def test_the_sides_add_up_to_the_discriminator_loss(loss, dtype, reduction, devi
     torch.testing.assert_close(sum(sides), whole, rtol=1e-6, atol=1e-6)
     want = torch.autograd.grad(whole, [real, fake])
     for side, leaf, gradient in zip(sides, (real, fake), want, strict=True):
-        side.backward()  # one after the other
+        side.backward()  # backward one after the other
         assert torch.equal(leaf.grad, gradient)
 
 
@@ -81,14 +81,14 @@ def test_statistics_cover_only_the_side(loss, device):
 def test_second_derivatives():
     real, fake = logits(torch.float64, shapes=((6,), (5,)))
     for loss in ALONE:
-        if loss in ("hinge", "wasserstein"):  # have none
+        if loss in ("hinge", "wasserstein"):  # have no second derivatives
             continue
         assert torch.autograd.gradgradcheck(lambda x, loss=loss: real_loss(x, loss=loss), real)
         assert torch.autograd.gradgradcheck(lambda x, loss=loss: fake_loss(x, loss=loss), fake)
 
 
 def test_pytorchs_dcgan_example():
-    """Binary cross-entropy with 1 and with 0, each run backward by itself."""
+    """Binary cross-entropy with targets 1 and 0, with separate backward passes."""
     torch.manual_seed(0)
     D = torch.nn.Linear(4, 1)
     x, y = torch.randn(2, 8, 4)

@@ -1,4 +1,4 @@
-"""Targets other than the losses' own, constant means, and weights that are tensors."""
+"""Custom targets, constant means, and tensors as weights."""
 
 import pytest
 import torch
@@ -26,7 +26,8 @@ def squares(x, target):
     return (x - target).square().mean() / 2
 
 
-# loss -> (of real logits, of fake logits, of the generator or None), each of (logits, target), and targets to try.
+# loss -> (function for real logits, for fake logits, for the generator or None), each of (logits, target), and targets
+# to test.
 WRITTEN_OUT = {
     "non_saturating": (bce, bce, bce, [(0.9, 0.1), (1.0, 0.3), (0.0, 1.0), (0.6, 0.0)]),
     "minimax": (bce, bce, None, [(0.9, 0.1), (0.7, 0.7)]),
@@ -140,7 +141,7 @@ def test_statistics_decide_halfway_between_the_targets(loss):
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("loss", TO_MEAN)
 def test_detached_means_have_no_gradient(loss, dtype, listed, device):
-    """ESRGAN's discriminator, for which each mean is a constant."""
+    """As in ESRGAN's discriminator, for which each mean is a constant."""
     real, fake = pair(device, dtype)
     wide = [x.detach().double().requires_grad_() for x in (real, fake)]
     want = reference.discriminator_loss(*wide, loss=loss, detach_means=True)
@@ -192,7 +193,7 @@ def test_second_derivatives_with_detached_means(loss):
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_tensor_as_weight(loss, dtype, device):
-    """As an adaptive weight is: the loss and all gradients times a number that stays on the device."""
+    """Like an adaptive weight: the loss and all gradients times a number on the device."""
     real, fake = pair(device, dtype)
     fake = fake.detach()[:50].requires_grad_()
     real = real.detach()[:50].requires_grad_()

@@ -1,4 +1,4 @@
-"""The monitor itself: when it looks at a reading, what is said how often, and what a resume keeps."""
+"""The monitor: when it evaluates a reading, how often it reports a state, and what it restores on resume."""
 
 import dataclasses
 import io
@@ -38,7 +38,7 @@ def test_a_state_is_reported_once_each_time_it_is_entered():
         reported += [d.step for d in found if d.state is State.SUPPORTS_DISJOINT]
         holds.append(State.SUPPORTS_DISJOINT in monitor.states)
     assert len(reported) == 2
-    assert reported[0] == 17  # steps are counted from 1, and the first was not shown to the monitor
+    assert reported[0] == 17  # steps are counted from 1, and the monitor did not get the first
     assert [holds[i] for i in (0, 15, 39, 79, 119)] == [False, True, True, False, True]
 
 
@@ -71,7 +71,7 @@ def test_diagnoses_have_text_and_log_forms():
 
 
 class Late(Transfer):
-    """As on a GPU: the numbers arrive some updates after they were asked for."""
+    """As on a GPU, the numbers arrive several updates later."""
 
     late = 3
 
@@ -155,7 +155,7 @@ def test_a_monitor_does_not_affect_training():
 
 @pytest.mark.parametrize("cut", [61, 70, 75])
 def test_a_resumed_run_gives_the_same_diagnoses(cut):
-    """Cut in between two readings, and through a file: the rest of the run says what it would have said."""
+    """Interrupted between two readings and saved in a file: the rest of the run gives the same diagnoses."""
 
     def loop(trainer, monitor, steps):
         found = []
@@ -265,7 +265,7 @@ def test_every_loss_images_lists_of_logits_and_dtypes(loss, dtype):
 
 
 class Own:
-    """A loss of the user's own, whose logits' unit nobody knows."""
+    """A custom loss, whose logits have an unknown unit."""
 
     def discriminator_loss(self, real_logits, fake_logits):
         return (fake_logits.exp() + (-real_logits).exp()).mean()

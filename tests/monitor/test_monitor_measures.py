@@ -1,4 +1,4 @@
-"""What the monitor measures: the diversity of samples, the energy distance, and periods."""
+"""The monitor's measures: the diversity of samples, the energy distance, and periods."""
 
 import math
 
@@ -19,7 +19,7 @@ def one_thread(restore):
 
 
 def by_hand(real, fake):
-    """The three measures, pair by pair in float64."""
+    """The three measures, computed pair by pair in float64."""
     x, y = real.double().flatten(1), fake.double().flatten(1)
     n, m = len(x), len(y)
 
@@ -41,7 +41,7 @@ def test_diversity_equals_its_definition(shape, dtype):
 
 
 def test_diversity_counts_distinct_samples():
-    modes = torch.eye(8).repeat(8, 1)  # eight points, all equally far from each other
+    modes = torch.eye(8).repeat(8, 1)  # eight equidistant points
     two = modes[torch.arange(64) % 2]
     real, fake, energy = measures(modes, two).tolist()
     assert real == pytest.approx(8, rel=0.02)

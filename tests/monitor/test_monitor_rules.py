@@ -1,4 +1,4 @@
-"""The monitor's rules on made-up readings: what each finds, for which losses, and what it leaves alone."""
+"""The monitor's rules on synthetic readings: what each finds, for which losses, and what it does not report."""
 
 import math
 
@@ -107,7 +107,7 @@ def test_each_rule_finds_its_state_for_its_losses(loss, state):
 
 @pytest.mark.parametrize("loss", [*fused_losses.LOSSES, object()])
 def test_a_final_sigmoid_is_found_unless_the_loss_allows_it(loss):
-    """It alone, though the discriminator is blind too and seems to be right about every real sample."""
+    """Only this state, although the discriminator is also blind, and seems to be right about every real sample."""
     blind = dict(energy=0.4, jsd_bound=0.0, real_logit=0.02, fake_logit=0.01, real_accuracy=1.0)
     blind["d_fake_after"] = 0.5
     found = held(window_of(loss, d_loss=1.39, **blind), ends_in_sigmoid=True)
@@ -120,7 +120,7 @@ def test_a_final_sigmoid_is_found_unless_the_loss_allows_it(loss):
 
 
 def test_slow_progress_is_not_blindness_or_collapse():
-    """Real and generated samples differ, the discriminator hardly tells them apart, and yet they come closer."""
+    """Real and generated samples differ and the discriminator hardly distinguishes them, but they come closer."""
     values = {"jsd_bound": 0.001, "real_logit": 0.02, "fake_number": 1.0}
     assert held(window_of(energy=0.4, **values)) == {State.DISCRIMINATOR_BLIND, State.MODE_COLLAPSE}
     assert held(window_of(energy=lambda step: 0.4 * math.exp(-step / 150), **values)) == set()
@@ -135,7 +135,7 @@ def test_a_transient_swing_is_not_an_oscillation():
 
 
 def test_missing_measures_give_no_finding_and_hide_none():
-    """Small last batches have no diversity; a gradient scaler's first gradients are infinite."""
+    """Small last batches have no diversity, and a gradient scaler's first gradients are infinite."""
     window = window_of(
         fake_number=lambda step: math.nan if step % 5 == 0 else 4.0,
         g_grad=lambda step: math.nan if step % 7 == 0 else 2.0,
@@ -146,7 +146,7 @@ def test_missing_measures_give_no_finding_and_hide_none():
 
 
 def test_typical_logit_magnitude():
-    """From loss and mean logits alone: the |a| for which log cosh(a/2) is what it is on the mean."""
+    """From the loss and the mean logits: the |a| for which log cosh(a/2) equals its mean."""
     real, fake = 0.3 * torch.randn(2, 1000, dtype=torch.float64)
     _, stats = fused_losses.discriminator_loss(real, fake, return_stats=True)
     values = {

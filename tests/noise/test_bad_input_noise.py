@@ -1,7 +1,7 @@
-"""Bad input to instance_noise and NoiseStream: the error, its message from its beginning, and nothing changes.
+"""Bad input to instance_noise and NoiseStream: the error, the beginning of its message, and no side effects.
 
-Each case is a call, the type of its error and the message, read from its beginning. A case that passes
-says: no output was written, no stream advanced, no generator drawn from.
+Each case is a call, the type of its error and the beginning of the message. A case also checks that no output was
+written, no stream advanced, and no generator drawn from.
 """
 
 import math
@@ -27,7 +27,7 @@ def overlapping(device):
     return {"x": memory[:4], "out": memory[1:]}
 
 
-# Arguments (of the device) that differ from a good call's; error; message after the op's name.
+# Arguments (as a function of the device) that differ from a valid call; error; message after the op's name.
 NOISE_CASES = {
     "x long": (lambda d: {"x": torch.zeros(4, 3, dtype=torch.long, device=d)}, TypeError,
                "x must be float32, float64, float16, bfloat16 or uint8, got "),
@@ -272,7 +272,7 @@ def test_stream(change, error, message):
     arguments = {"seed": 1, "step": 2, "offset": 3}
     with raises(error, "pygan.NoiseStream: " + message):
         NoiseStream(**(arguments | change))
-    # The same through a state_dict, and the stream stays what it was.
+    # The same through a state_dict; the stream does not change.
     stream = NoiseStream(7, step=8, offset=9)
     with raises(error, "pygan.NoiseStream: " + message):
         stream.load_state_dict(arguments | change)

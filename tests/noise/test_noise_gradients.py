@@ -1,4 +1,4 @@
-"""instance_noise under autograd: the gradients of x and of sigma, whose noise is drawn a second time."""
+"""instance_noise under autograd: the gradients of x and of sigma, for which the noise is drawn again."""
 
 import math
 
@@ -33,7 +33,7 @@ def exact_dot(grad, z):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("grad_layout", ["contiguous", "like x", "expanded", "batch last"])
 def test_gradient_of_sigma(grad_layout, layout, device):
-    """sum of grad * z, with the z that each element got, however x and grad lie in memory."""
+    """The sum of grad * z, with each element's own z, for any layouts of x and grad."""
     x = LAYOUTS[layout](torch.randn(SHAPE, device=device))
     grad = LAYOUTS[layout if grad_layout == "like x" else grad_layout](
         torch.randn(SHAPE, device=device)
@@ -99,7 +99,7 @@ def test_gradcheck(sigma_shape, layout, device):
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_backward_uses_the_step_of_its_forward(device):
-    """Later draws, and later gradients, do not disturb an earlier one."""
+    """Later draws and gradients do not affect an earlier one."""
     stream = NoiseStream(4, device=device)
     sigma = torch.tensor(0.5, device=device, requires_grad=True)
     outs = [instance_noise(torch.zeros(300, device=device), sigma, stream=stream) for _ in range(3)]
@@ -111,9 +111,9 @@ def test_backward_uses_the_step_of_its_forward(device):
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_autograd_detects_writes_to_out(device):
-    """A gradient that needs what out= has overwritten is an error, not a wrong number."""
+    """If out= has overwritten what a gradient needs, it is an error, not a wrong number."""
     w = torch.randn(4, device=device, requires_grad=True)
-    kept = w.exp()  # its gradient is itself
+    kept = w.exp()  # the gradient is the tensor itself
     with torch.no_grad():
         instance_noise(kept, 0.5, stream=NoiseStream(1, device=device), out=kept)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
@@ -134,7 +134,7 @@ def test_no_grad_saves_nothing():
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("listed", [False, True])
 def test_r1_through_the_noise(listed, device):
-    """The penalty on the gradient by the clean samples, and what it teaches D, are plain PyTorch's."""
+    """The penalty on the gradient with respect to the clean samples, and D's gradient, equal plain PyTorch."""
     D = torch.nn.Sequential(torch.nn.Linear(6, 16), torch.nn.Softplus(), torch.nn.Linear(16, 1))
     D = D.to(device, torch.float64)
     x = torch.randn(5, 6, dtype=torch.float64, device=device, requires_grad=True)

@@ -1,4 +1,4 @@
-"""instance_noise of lists, and instance_noise_pair: the noise of calls for one tensor after the other."""
+"""instance_noise of lists, and instance_noise_pair: same noise as consecutive calls for single tensors."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("fresh")
 
 
 def pyramid(device, batch=3, count=5):
-    """Tensors of unlike shapes, dtypes and layouts."""
+    """Tensors of different shapes, dtypes and layouts."""
     layouts = list(LAYOUTS.values())
     tensors = []
     for k in range(count):
@@ -88,7 +88,7 @@ def test_gradients_of_a_list(shape, device):
     xs[2].requires_grad_()
     plain = instance_noise(xs, sigma.detach(), stream=NoiseStream(1, device=device), scale=3.0)
     assert [y.requires_grad for y in plain] == [True, False, True]
-    (alone,) = torch.autograd.grad(plain[2].sum(), xs[2])  # the others' gradients are not there
+    (alone,) = torch.autograd.grad(plain[2].sum(), xs[2])  # the other gradients are None
     assert torch.equal(alone, torch.full_like(alone, 3.0))
 
     def noisy(a, b, s):
@@ -204,7 +204,7 @@ def test_bad_pairs(name):
 
 
 def allocated(function):
-    """Bytes that the call allocates, by PyTorch's own count."""
+    """Number of bytes that a call allocates, according to PyTorch."""
     with torch.profiler.profile(profile_memory=True) as profile:
         function()
     sizes = [event.self_cpu_memory_usage for event in profile.events()]
@@ -212,7 +212,7 @@ def allocated(function):
 
 
 def test_allocated_memory():
-    """The output and nothing else; a pair saves the copies that make a batch of two."""
+    """Only the output is allocated; a pair avoids the copies of concatenation."""
     stream, sigma = NoiseStream(1), torch.rand(64)
     real = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8)
     fake = torch.randn(64, 3, 32, 32)

@@ -1,4 +1,4 @@
-"""out= of instance_noise: what it must not be, in the function and in the op below it. Nothing is written then."""
+"""Invalid out= of instance_noise, in the function and in the raw op. Nothing is written."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def same_memory(state):
 
 
 def numpys_view(state):
-    """Another storage, on the same memory."""
+    """Another storage with the same memory."""
     return torch.from_numpy(state.numpy().view(np.float64))
 
 
@@ -96,7 +96,7 @@ OVERLAPS = {
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 @pytest.mark.parametrize("name", OVERLAPS)
 def test_overlaps(name, device):
-    """Those of tensors without memory too: what is traced is refused as what runs."""
+    """Also for tensors without memory: traced calls are refused like eager ones."""
 
     def moved(given):
         if isinstance(given, list):

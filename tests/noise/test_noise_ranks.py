@@ -1,4 +1,4 @@
-"""Streams of processes that share a batch: together they draw what one process does."""
+"""Streams of processes that share a batch: together they draw the noise of one process."""
 
 import pytest
 import torch
@@ -69,7 +69,7 @@ def test_bad_ranks(arguments, error, message):
 
 
 def draws(x):
-    """Noise of every way to draw it, in a process or out of one."""
+    """The noise of every op and module, inside or outside of a process group."""
     torch.manual_seed(0)
     module = pygan.InstanceNoise(Constant(0.5), seed=3)
     mixture = pygan.InstanceNoise(DiffusionMixture(1, t_min=500, clean=0.25))

@@ -1,4 +1,4 @@
-"""instance_noise with scale as a tensor: one value, or one per sample, as a diffusion scales and noises its samples."""
+"""instance_noise with a tensor as scale: one value, or one per sample, as in diffusion models."""
 
 import itertools
 
@@ -21,7 +21,7 @@ def at(offset=0, device="cpu"):
 @pytest.mark.parametrize("out_dtype", FLOATS)
 @pytest.mark.parametrize("in_dtype", INPUTS)
 def test_scale_per_sample_equals_a_call_per_sample(in_dtype, out_dtype, device):
-    """A number's are exact (test_noise_op.py)."""
+    """Calls with a number are tested exactly in test_noise_op.py."""
     for shape in [(5, 2, 31), (3, 1500), (260,)]:
         x = inputs(torch.Size(shape).numel(), in_dtype).view(shape).to(device)
         n = x[0].numel()
@@ -53,7 +53,7 @@ def test_scale_of_one_value_equals_the_number(dtype, device):
     scale = torch.tensor(0.3, dtype=dtype)
     for sigma in (0.5, torch.tensor(0.5, device=device), torch.rand(5, device=device)):
         want = instance_noise(x, sigma, stream=at(0, device), scale=scale.item(), bias=2.0)
-        # One in host memory is welcome too, as sigma is: reading it waits for nothing.
+        # A tensor in host memory is accepted too, as for sigma: reading it does not synchronize.
         for given in (scale.to(device), scale, scale.to(device).expand(5)):
             got = instance_noise(x, sigma, stream=at(0, device), scale=given, bias=2.0)
             assert torch.equal(got, want)
@@ -68,7 +68,7 @@ def test_scale_per_sample_in_every_layout(kind, layout, device):
     scale = rows[:, 0]  # strided
     sigma = {"0-d": rows[0, 1], "per sample": rows[:, 1]}.get(kind, kind)
     out = instance_noise(x, sigma, stream=at(0, device), scale=scale)
-    assert out.stride(0) == out[0].numel()  # samples lie one after another, as with a sigma of each
+    assert out.stride(0) == out[0].numel()  # samples are contiguous, as for sigma per sample
     z = instance_noise(torch.zeros_like(out), 1.0, stream=at(0, device))
     sigmas = torch.as_tensor(sigma, device=device).expand(SHAPE[0])
     want = x.double() * scale.view(-1, 1, 1, 1) + sigmas.view(-1, 1, 1, 1) * z.double()
@@ -93,7 +93,7 @@ def test_scale_per_sample_of_any_size(shape, device):
 
 
 def test_forward_process_of_a_diffusion_model():
-    """sqrt(abar_t) x + sqrt(1 - abar_t) z, each sample at its own t."""
+    """sqrt(abar_t) x + sqrt(1 - abar_t) z, with a different t for each sample."""
     abar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
     t = torch.tensor([0, 10, 500, 999])
     x = torch.randn(4, 3, 8, 8)
@@ -173,7 +173,7 @@ def test_scale_without_a_stream():
 @pytest.mark.parametrize("out_dtype", FLOATS)
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_gradient_of_x_is_scaled_per_sample(dtype, out_dtype, device):
-    """By scale as it was given, not rounded to a gradient of 16 bits."""
+    """By the given scale, not rounded to a 16-bit gradient dtype."""
     x = torch.randn(6, 4, device=device).to(dtype).t().requires_grad_()
     grad = torch.randn(4, 6, device=device).to(out_dtype)
     math = torch.float64 if torch.float64 in (dtype, out_dtype) else torch.float32
@@ -267,7 +267,7 @@ def test_gradients_of_a_pair(needing, device):
 
 @pytest.mark.parametrize("listed", [False, True])
 def test_scale_must_not_change_before_the_backward_pass(listed):
-    """The gradient of x needs it. (That of sigma draws z again: sigma may change.)"""
+    """The gradient of x needs it. (The gradient of sigma draws z again, so sigma may change.)"""
     x, scale = torch.randn(3, 4, requires_grad=True), torch.rand(3)
     out = instance_noise([x] if listed else x, 0.5, stream=at(), scale=scale)
     scale.mul_(2)

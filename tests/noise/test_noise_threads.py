@@ -1,4 +1,4 @@
-"""One NoiseStream and several threads, and the workers of a DataLoader: no noise is drawn twice."""
+"""One NoiseStream in several threads, and in DataLoader workers: no noise is drawn twice."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,7 +15,7 @@ CALLS = 240
 X = torch.zeros(64)
 SIGMA = torch.ones((), requires_grad=True)
 
-# How many steps a call takes, and the tensors that it draws.
+# Functions that draw tensors, and the number of steps that they take.
 WAYS = {
     "one": (1, lambda stream: [instance_noise(X, 1.0, stream=stream)]),
     "out": (1, lambda stream: [instance_noise(X, 1.0, stream=stream, out=torch.empty(64))]),
@@ -46,7 +46,7 @@ def test_threads_draw_different_noise(name):
 
 
 class Noisy(Dataset):
-    """Eight items, each the noise that `draw` gives a worker."""
+    """Eight items with the noise that `draw` gives in a worker."""
 
     def __init__(self, draw):
         self.draw = draw
@@ -113,7 +113,7 @@ def test_workers_may_not_repeat_a_stream(draw, start):
 def test_workers_draw_different_noise(draw, start):
     draws = loaded(draw(), start)
     assert len(draws.unique(dim=0)) == 8
-    assert torch.equal(draws, loaded(draw(), start))  # as torch.manual_seed says
+    assert torch.equal(draws, loaded(draw(), start))  # determined by torch.manual_seed
 
 
 def test_a_loader_without_workers_draws_from_the_stream():

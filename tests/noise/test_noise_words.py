@@ -1,8 +1,8 @@
-"""The words of the noise stream under a public battery: dieharder (tests/quality/battery.py).
+"""The words of the noise stream in a public test battery: dieharder (tests/quality/battery.py).
 
-The seeds are fixed, so that a run repeats. A right generator fails a test once in 10^6 p-values and is WEAK once
-in 100: a test that comes out weak is done again with other words, and must pass then.
-docs/noise-quality.md keeps a longer run.
+The seeds are fixed, so that runs are reproducible. A good generator fails a test once in 10^6 p-values and is WEAK once
+in 100: a weak test is repeated with other words, and must then pass.
+docs/noise-quality.md contains a longer run.
 """
 
 import shutil

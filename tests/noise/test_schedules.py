@@ -20,7 +20,7 @@ SIGMA = st.floats(0, 100)
 
 
 def each_schedule():
-    """One of each that follows the count, none of which ends within 4 steps."""
+    """One of each count-based schedule; none ends within 4 steps."""
     return [
         Constant(0.3),
         Linear(1.0, 0.1, 10),
@@ -62,7 +62,7 @@ def test_constant():
 
 
 def torch_values(scheduler, start, count, **options):
-    """What a learning-rate scheduler of torch makes of `start` in `count` steps."""
+    """The values of a torch learning-rate scheduler that starts at `start`, for `count` steps."""
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=start)
     schedule = scheduler(optimizer, **options)
     values = []
@@ -256,7 +256,7 @@ def test_noise_follows_its_input_to_the_gpu():
 def test_the_module_moves_its_stream():
     noise = pygan.InstanceNoise(Constant(0.5), seed=3)
     stream = noise.stream
-    noise.half()  # converts floating tensors, not the stream
+    noise.half()  # converts floating-point tensors, but not the stream
     assert noise.stream is stream
     assert stream.state.dtype == torch.int64
     noise.to("meta")

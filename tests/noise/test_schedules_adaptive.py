@@ -1,4 +1,4 @@
-"""Adaptive: ADA's rule, its state, and that it steers."""
+"""Adaptive: ADA's rule, its state, and its control of the discriminator."""
 
 import copy
 import math
@@ -16,13 +16,13 @@ from pygan.schedules import Adaptive
 
 
 def signs(count, seed=0):
-    """Measures as a discriminator gives them: mean signs of a few logits around the target."""
+    """Realistic measures: mean signs of a few logits around the target."""
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(9, generator=generator).add(0.8).sign().mean() for _ in range(count)]
 
 
 def test_the_rule_matches_the_paper():
-    """p += sign(r_t - target) * (batch * interval) / (kimg * 1000), and at least 0; at most 1 besides."""
+    """p += sign(r_t - target) * (batch * interval) / (kimg * 1000), clamped to [0, 1]."""
     batch, interval, kimg, target = 64, 2, 16, 0.45
     schedule = Adaptive(0.0, 1.0, steps=125, target=target)  # 16,000 images / (64 * 2)
     p, seen = 0.0, set()
@@ -61,7 +61,7 @@ def test_sigma_does_not_change_at_the_target_or_for_nan(sign):
 
 
 def test_small_steps_add_up():
-    """Steps below the last float32 digit of sigma: in float32, 0.5 + 1e-8 is 0.5."""
+    """Steps below sigma's float32 resolution: in float32, 0.5 + 1e-8 is 0.5."""
     schedule = Adaptive(0.0, 1.0, steps=10**8, start=0.5)
     for _ in range(200):
         schedule.step(torch.tensor(1.0))
@@ -71,7 +71,7 @@ def test_small_steps_add_up():
 
 @pytest.mark.parametrize("start", [0.0, 2.0])
 def test_the_discriminator_is_kept_at_the_target(start):
-    """A model of overfitting: real logits are N(mean(sigma), 1), and noise brings the mean down."""
+    """A model of overfitting: real logits are N(mean(sigma), 1), and noise lowers the mean."""
 
     def mean(sigma):
         return 2.0 / (1.0 + sigma * sigma)
@@ -86,9 +86,9 @@ def test_the_discriminator_is_kept_at_the_target(start):
         sigma = schedule.sigma.clone()
         sign = torch.randn(batch, generator=generator).add(mean(sigma)).sign().mean()
         schedule.step(sign)
-        if i < 100:  # far from the equilibrium: straight towards it
+        if i < 100:  # far from the equilibrium: monotonically towards it
             assert (schedule.sigma > sigma) if start == 0.0 else (schedule.sigma < sigma)
-    # Now one batch cannot tell it from the target: two standard deviations of a mean of signs.
+    # Now a batch cannot distinguish it from the target: within two standard deviations of a mean of signs.
     error = 2 * math.sqrt((1 - schedule.target**2) / batch)
     assert abs(expected_sign(schedule.sigma) - schedule.target) < error
 
@@ -118,8 +118,10 @@ def test_step_does_not_synchronize():
     sigma, position = schedule.sigma, schedule.position
     with NoSync():
         schedule.step(torch.tensor(0.9))
-    assert schedule.sigma is sigma and schedule.position is position  # as a captured graph needs it
-    schedule.to("meta")  # a device that has no values at all
+    assert (
+        schedule.sigma is sigma and schedule.position is position
+    )  # in place, as captured graphs require
+    schedule.to("meta")  # a device without values
     schedule.step(torch.empty((), device="meta"))
 
 

@@ -1,4 +1,4 @@
-"""Schedules of one's own that return no standard deviation, and states that no schedule has saved."""
+"""Custom schedules with invalid values, and forged states."""
 
 import math
 
@@ -10,7 +10,7 @@ from pygan.schedules import Adaptive, Constant, Linear, Schedule, Step
 
 
 class OfOnesOwn(Schedule):
-    """Returns the value that it was given."""
+    """Returns a given value."""
 
     def __init__(self, values):
         self.values = values

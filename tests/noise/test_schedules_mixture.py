@@ -1,4 +1,4 @@
-"""DiffusionMixture: the levels of the paper, how they are drawn, and InstanceNoise with a sigma for each sample."""
+"""DiffusionMixture: the levels of the paper, their distribution, and InstanceNoise with a sigma per sample."""
 
 import copy
 
@@ -17,7 +17,7 @@ DISTRIBUTIONS = ["uniform", "priority"]
 
 
 def mixture(T, t_max=40, **options):
-    """A mixture of small levels, with T of them in play."""
+    """A mixture of small levels with the given T."""
     schedule = DiffusionMixture(t_max - 1, t_min=1, t_max=t_max, **options)
     for _ in range(T - 1):
         schedule.step(torch.tensor(1.0))
@@ -26,7 +26,7 @@ def mixture(T, t_max=40, **options):
 
 
 def probabilities(schedule):
-    """P(t) for t = 0 ... T as the paper has it: Discrete(1, ..., 1) or Discrete(1, 2, ..., T), normalised."""
+    """P(t) for t = 0 ... T as in the paper: Discrete(1, ..., 1) or Discrete(1, 2, ..., T), normalized."""
     t = np.arange(1, schedule.T.item() + 1, dtype=np.float64)
     weights = t if schedule.distribution == "priority" else np.ones_like(t)
     return np.append(schedule.clean, (1 - schedule.clean) * weights / weights.sum())
@@ -59,7 +59,7 @@ def test_levels_match_the_diffusion():
 
 
 def test_the_set_of_levels_follows_the_rule():
-    schedule = DiffusionMixture(20, t_min=10, t_max=60)  # 2.5 levels a step
+    schedule = DiffusionMixture(20, t_min=10, t_max=60)  # 2.5 levels per step
     T = 10.0
     for sign in [0.7] * 13 + [0.5] * 4 + [0.61] * 20 + [-1.0] * 30:
         assert schedule.T.item() == round(T)
@@ -78,13 +78,13 @@ def test_level_frequencies(T, clean, distribution):
     assert sigma.shape == (n,) and sigma.dtype == torch.float32
     counts = np.bincount(levels_of(schedule, sigma), minlength=T + 1)
     assert len(counts) == T + 1 and counts.sum() == n
-    # Five standard deviations of a binomial count; exactly 0 where nothing may be drawn.
+    # Within five standard deviations of a binomial count; exactly 0 for impossible levels.
     assert np.all(np.abs(counts - n * expected) <= 5 * np.sqrt(n * expected * (1 - expected)))
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 def test_draws_are_a_function_of_the_stream(distribution):
-    """From the reference's normals by the definition: u = a / (a + b), then the distribution function's inverse."""
+    """By definition, from the reference's normals: u = a / (a + b), then the inverse distribution function."""
     schedule = mixture(12, distribution=distribution)
     n, seed, step = 300, 2**64 - 3, 11
     z = pygan.reference.instance_noise(
@@ -108,7 +108,7 @@ def test_each_sample_gets_its_own_noise():
 
 
 def test_moments_of_the_mixture():
-    """As a user sees it: clean samples are untouched, the others differ in their standard deviation."""
+    """From a user's perspective: clean samples are unchanged, and the others have different standard deviations."""
     noise = pygan.InstanceNoise(mixture(40, clean=0.4), seed=8)
     n = 20_000
     added = noise(torch.zeros(64, n))
@@ -131,7 +131,7 @@ def test_real_and_fake_levels_are_independent():
         pair = pair[:, pair.abs().sum(0) > 0]
         correlation = torch.corrcoef(pair)[0, 1]
         assert abs(correlation) < 4 / pair.shape[1] ** 0.5
-    # Nor is the level of a sample tied to its noise.
+    # The level of a sample is also independent of its noise.
     z = real[:, :1] / noise.schedule.draw(x, pygan.NoiseStream(2))[:, None]
     assert abs(torch.corrcoef(torch.stack([sigmas[0], z[:, 0]]))[0, 1]) < 4 / 50**0.5
 
@@ -216,7 +216,7 @@ def test_nothing_is_read_from_the_device():
         noise(torch.zeros(4, 2))
         noise.step(torch.tensor(0.9))
     assert noise.sigma is sigma
-    noise.to("meta")  # a device that has no values at all
+    noise.to("meta")  # a device without values
     assert noise(torch.empty(4, 2, device="meta")).shape == (4, 2)
     noise.step(torch.empty((), device="meta"))
 
