@@ -48,17 +48,17 @@ class DeviceNumbers:
         self._written, self._steps = values, steps
 
     @contextmanager
-    def standing_in(self) -> Iterator[None]:
+    def substituted(self) -> Iterator[None]:
         """Within it, `scheduled` returns the tensors, and what asks for a number of the host is refused."""
-        global _standing_in
-        _standing_in = self
+        global _substituted
+        _substituted = self
         try:
             yield
         finally:
-            _standing_in = None
+            _substituted = None
 
 
-_standing_in: DeviceNumbers | None = None
+_substituted: DeviceNumbers | None = None
 
 
 def scheduled(schedule: Schedule, steps: Any, like: Tensor, factor: float = 1.0) -> float | Tensor:
@@ -68,14 +68,14 @@ def scheduled(schedule: Schedule, steps: Any, like: Tensor, factor: float = 1.0)
     Raises:
         ValueError: it is negative or not finite.
     """
-    if _standing_in is None:
+    if _substituted is None:
         return factor * schedule.checked_value(steps)
-    return (factor * _standing_in.tensor(schedule)).to(like.dtype)
+    return (factor * _substituted.tensor(schedule)).to(like.dtype)
 
 
 def host_number(value: int, name: str) -> Any:
     """A number that a step hands to functions of the user; while a step is captured one that no one may use."""
-    return value if _standing_in is None else _Frozen(name)
+    return value if _substituted is None else _Frozen(name)
 
 
 class _Frozen:

@@ -1,4 +1,4 @@
-"""What pygan.fit shows of its progress: on a terminal, and where there is none."""
+"""The progress output of pygan.fit, on a terminal and elsewhere."""
 
 import fcntl
 import io
@@ -21,7 +21,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Time that passes when it is told to."""
+    """A clock that advances on request."""
     now = [0.0]
     monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
     return now
@@ -42,7 +42,7 @@ VALUES = {"d_loss": 1.38629, "g_loss": 0.693147, "d_real": 0.5, "sigma": 0.123}
     [
         (False, False, None, False, True),
         (True, False, None, False, True),
-        (False, True, None, True, True),  # a log of standard output beside the bar
+        (False, True, None, True, True),  # standard output goes to a log, next to the bar
         (True, True, None, True, False),
         (False, False, True, True, False),
         (False, False, False, False, False),
@@ -70,12 +70,12 @@ def test_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch, clock, out, err, s
         assert told[-1].endswith("4 steps/s  done")
 
 
-def test_the_first_steps_are_timed_and_the_next_samples_announced(monkeypatch, clock):
+def test_the_time_per_step_and_the_next_samples_are_announced(monkeypatch, clock):
     _, err = streams(monkeypatch, False, False)
     waited = []
     reporter = Progress(steps=500, start=100, shown=None, wait=lambda: waited.append(clock[0]))
     for step in range(101, 120):
-        clock[0] += 30.0 if step == 101 else 0.05  # the first is not like the others
+        clock[0] += 30.0 if step == 101 else 0.05  # the first step is not representative
         reporter.advance(200)
     assert (
         "a step takes 50 ms; 389 more take 19 s; the next samples come at step 200, in 4.5 s"
@@ -97,7 +97,7 @@ def test_the_bar_fits_80_columns_with_the_longest_numbers(monkeypatch):
         reporter.close()
         print("the end", file=err, flush=True)
         shown = b""
-        while b"the end" not in shown:  # a terminal hands its text over in pieces
+        while b"the end" not in shown:  # a terminal delivers its text in pieces
             shown += screen.read(4096)
     bars = re.split(r"[\r\n]", shown.decode())
     assert any(bar.endswith("D -0.000123 G 1.23e+04 σ 0.123") for bar in bars)

@@ -1,4 +1,4 @@
-"""The recipes of docs/frameworks.md: each block is a script of its own, but for the networks and a tensor of images."""
+"""The recipes of docs/frameworks.md: each block is a separate script, except for the networks and an image tensor."""
 
 import ast
 from pathlib import Path
@@ -16,7 +16,7 @@ OURS = {"Generator", "Discriminator", "images"}
 
 
 def packages(block):
-    """What a recipe imports, by the names of modules."""
+    """The names of the modules that a recipe imports."""
     for node in ast.walk(ast.parse(block.code)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -26,7 +26,7 @@ def packages(block):
 
 @pytest.fixture
 def here(tmp_path, monkeypatch, restore):
-    """A folder with photos, where runs are short and on the CPU."""
+    """A folder with photos; runs are short and on the CPU."""
     from PIL import Image
 
     monkeypatch.chdir(tmp_path)
@@ -48,7 +48,7 @@ def test_recipe(recipe, here):
         pytest.importorskip(module)
     names = {name: value for name, value in given().items() if name in OURS}
     recipe.run(PAGE, names)
-    if "GAN" in names:  # of Lightning
+    if "GAN" in names:  # Lightning's
         assert {"d_loss", "g_loss", "d_real"} <= names["trainer"].callback_metrics.keys()
 
 

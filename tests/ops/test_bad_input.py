@@ -52,7 +52,7 @@ def test_unknown_instruction_set():
     ],
 )
 @pytest.mark.parametrize("transform", ["grad", "jvp"])
-def test_transforms_are_refused_rather_than_wrong(function, transform):
+def test_unsupported_transforms_are_refused(function, transform):
     x = torch.randn(5)
     transformed = {
         "grad": torch.func.grad(function),

@@ -28,7 +28,7 @@ SIZES = [1, 3, 4, 5, 31, 32, 33, 255, 256, 257, 1023, 4097, 1_000_003]
 @pytest.mark.parametrize("out_dtype", FLOATS)
 @pytest.mark.parametrize("in_dtype", INPUTS)
 @pytest.mark.parametrize("size", SIZES)
-def test_noise_has_the_bits_of_the_cpu(size, in_dtype, out_dtype):
+def test_noise_is_bitwise_equal_to_the_cpu(size, in_dtype, out_dtype):
     if size > 100_000 and torch.float32 not in (in_dtype, out_dtype):
         pytest.skip("large sizes for fp32 on one side")
     x = inputs((size,), in_dtype)
@@ -66,7 +66,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", INPUTS)
-def test_layouts_have_the_bits_of_the_cpu(dtype, layout):
+def test_layouts_are_bitwise_equal_to_the_cpu(dtype, layout):
     x = LAYOUTS[layout](inputs((5, 3, 16, 17), dtype))
     y = LAYOUTS[layout](inputs((5, 3, 16, 17), dtype).cuda())
     assert x.stride() == y.stride()
@@ -98,7 +98,7 @@ def test_gradient_of_sigma_agrees_with_the_cpu(dtype):
 # --- graphs ----------------------------------------------------------------------------------------
 
 
-def test_a_graph_draws_fresh_noise_at_every_replay():
+def test_a_graph_draws_new_noise_at_every_replay():
     x = torch.randn(10_001, device="cuda")
     sigma = torch.tensor(0.5, device="cuda")
     stream = NoiseStream(3, step=10, device="cuda")
@@ -118,7 +118,7 @@ def test_a_graph_draws_fresh_noise_at_every_replay():
     assert torch.equal(out, instance_noise(x, sigma, stream=loaded, scale=sigma))
 
 
-def test_a_graph_without_a_stream_draws_fresh_noise():
+def test_a_graph_without_a_stream_draws_new_noise():
     x = torch.zeros(10_001, device="cuda")
     graph, out = captured(lambda: instance_noise(x, 1.0))
     draws = []
@@ -156,7 +156,7 @@ def test_a_graph_of_a_whole_step(dtype):
 # --- streams, launches, syncs ----------------------------------------------------------------------
 
 
-def test_many_cuda_streams_at_once():
+def test_concurrent_cuda_streams():
     count = 8
     logits = [torch.randn(1_000_003, device="cuda") for _ in range(count)]
     wants = [generator_loss(x, return_stats=True) for x in logits]
@@ -186,7 +186,7 @@ def test_many_cuda_streams_at_once():
         assert [s.step for s in own] == [1] * count
 
 
-def test_work_goes_to_the_current_stream():
+def test_work_is_queued_on_the_current_stream():
     """After a long wait on a side stream, the op there has to wait as well."""
     side = torch.cuda.Stream()
     x = torch.zeros(1000, device="cuda")
@@ -201,7 +201,7 @@ def test_work_goes_to_the_current_stream():
     assert torch.equal(value, generator_loss(torch.full_like(x, 3.0), reduction="sum"))
 
 
-def test_nothing_waits_for_the_gpu():
+def test_no_synchronization_with_the_gpu():
     x = torch.randn(1000, device="cuda", requires_grad=True)
     sigma = torch.tensor(0.5, device="cuda", requires_grad=True)
     stream = NoiseStream(1, device="cuda")
@@ -235,7 +235,7 @@ def test_one_launch(size):
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
-def test_the_tensors_device_counts_not_the_current_one():
+def test_the_tensors_device_is_used_not_the_current_one():
     with torch.cuda.device(0):
         x = torch.randn(10_000, device="cuda:1", requires_grad=True)
         value = generator_loss(x)

@@ -28,7 +28,7 @@ def is_advised(x):
     raise AssertionError("memory that is not mapped")
 
 
-def test_large_results_are_advised():
+def test_large_results_use_huge_pages():
     x, y = torch.zeros(1 << 24), torch.ones(1 << 24)
     assert is_advised(instance_noise(x, 0.5))
     assert is_advised(discriminator_loss_and_grad(x, y).grads[1])

@@ -76,7 +76,7 @@ def pointwise_kernels(names):
     return {name: (m[1], m[2]) for name, m in found.items() if m}
 
 
-def test_every_default_architecture_is_there():
+def test_every_default_architecture_is_built():
     if "TORCH_CUDA_ARCH_LIST" in os.environ or float(INFO["cuda_version"]) < 13.0:
         pytest.skip("built for a list of the user's, or by a compiler that does not know them all")
     if INFO["devices"]:
@@ -85,7 +85,7 @@ def test_every_default_architecture_is_there():
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_kernels_are_there(arch):
+def test_all_kernels_are_built(arch):
     names = list(kernels(arch))
     # A loss is data to them, so none has kernels of its own.
     sums, pointwise = sums_kernels(names), pointwise_kernels(names)
@@ -104,7 +104,7 @@ def test_no_local_memory(arch):
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_losses_move_16_bytes(arch):
+def test_losses_use_16_byte_accesses(arch):
     for name, (_, beside) in sums_kernels(kernels(arch)).items():
         kernel = kernels(arch)[name]
         # The logits, and those that they are paired with; the gradient by either.
@@ -119,7 +119,7 @@ def test_losses_move_16_bytes(arch):
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_features_move_16_bytes(arch):
+def test_features_use_16_byte_accesses(arch):
     found = {n: k for n, k in kernels(arch).items() if re.search(r"\bfeature_(sums|gradient)", n)}
     sums = [name for name in found if "feature_sums" in name]
     assert len(sums) == 4 * len(FLOATS) and len(found) == len(sums) + len(FLOATS)
@@ -133,7 +133,7 @@ def test_features_move_16_bytes(arch):
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_loss_and_gradient_are_one_kernel(arch):
+def test_loss_and_gradient_use_one_kernel(arch):
     """The kernel that stores the gradient is also the one whose last block adds up the loss."""
     both = [n for n, (_, beside) in sums_kernels(kernels(arch)).items() if beside != "nothing"]
     assert len(both) == 2 * len(FLOATS)
@@ -145,7 +145,7 @@ def test_loss_and_gradient_are_one_kernel(arch):
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_noise_moves_16_bytes(arch):
+def test_noise_uses_16_byte_accesses(arch):
     noise = {name: kernel for name, kernel in kernels(arch).items() if "instance_noise" in name}
     assert len(noise) >= 16
     for name, kernel in noise.items():
@@ -158,7 +158,7 @@ def test_noise_moves_16_bytes(arch):
         assert (kernel.of_16_bytes("LDG") > 0) == (loads > 0), name
 
 
-def test_noise_takes_40_instructions_an_element():
+def test_noise_takes_40_instructions_per_element():
     """On the path of whole tiles with one sigma; the work is nearly all arithmetic."""
     if "sm_90" not in ARCHS:
         pytest.skip("this build has no code for sm_90: " + " ".join(ARCHS))
@@ -170,7 +170,7 @@ def test_noise_takes_40_instructions_an_element():
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_noise_calls_nothing(arch):
+def test_noise_calls_no_subroutine(arch):
     """No subroutine: neither of a square root, nor of a 64-bit division to find an element's sample."""
     for name, kernel in kernels(arch).items():
         if "instance_noise" in name:  # (a CALL alone is how ptxas writes a far jump)

@@ -45,7 +45,7 @@ def everything(x, each, stream):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("kind", ["fake", "meta"])
-def test_meta_tells_shapes_dtypes_and_strides(kind, dtype, layout):
+def test_meta_shapes_dtypes_and_strides(kind, dtype, layout):
     def arguments(device):
         x = LAYOUTS[layout](torch.zeros(4, 6, 5, 7, dtype=dtype, device=device))
         each = torch.zeros(4, device=device).requires_grad_()
@@ -119,7 +119,7 @@ def test_fake_tensors_are_checked_like_real_ones():
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_autocast_leaves_the_ops_alone(dtype, device):
+def test_autocast_does_not_affect_the_ops(dtype, device):
     """The ops do 16-bit input right themselves: under autocast they take what comes, as outside."""
     net = torch.nn.Linear(8, 1).to(device)
     data = torch.linspace(-1, 1, 80, device=device).view(10, 8)
@@ -135,7 +135,7 @@ def test_autocast_leaves_the_ops_alone(dtype, device):
     assert net.weight.grad.dtype == torch.float32 and net.weight.grad.abs().sum() > 0
 
 
-def test_strides_of_one_sample_with_its_own_sigma():
+def test_strides_of_a_single_sample_with_sigma_per_sample():
     x = torch.randn(4, 3, 8, 8).to(memory_format=torch.channels_last)[::4]
     sigma = torch.tensor([0.1])
     real = instance_noise(x, sigma, stream=NoiseStream(0))

@@ -91,7 +91,7 @@ def test_branches():
     assert control_flow(text)[1] == [[3, 1], [4, 2], [], [2, 4], [5], []]
 
 
-def test_a_loop_and_the_ways_there_and_on():
+def test_a_loop_with_its_entry_and_exit_paths():
     loop = main_loop(copy_loop(["FADD R4, R4, R5"]), 4, 4)
     # Once round, from the load or the store, whichever was tried first.
     assert sorted(one.operation for one in loop.path) == ["BRA", "FADD", "LDG.E.128", "STG.E.128"]
@@ -100,14 +100,14 @@ def test_a_loop_and_the_ways_there_and_on():
     assert loop.elements == 4
 
 
-def test_a_loop_that_does_not_move_these_bytes_is_none():
+def test_a_loop_that_moves_other_bytes_is_refused():
     with pytest.raises(ValueError, match="no loop that loads 2 and stores 4 bytes"):
         main_loop(copy_loop(), 2, 4)
     with pytest.raises(ValueError, match="no loop"):
         main_loop(copy_loop(), 4, 4, fp32=1)
 
 
-def test_a_copy_reaches_the_limit():
+def test_a_copy_reaches_the_peak_bandwidth():
     row = predict.predict(case(), kernel(copy_loop()), ROUND)
     assert row.bound == "bandwidth"
     assert row.predicted_share == 1
@@ -125,12 +125,12 @@ def test_twice_the_work_takes_twice_as_long():
 
 
 @pytest.mark.parametrize(("registers", "blocks"), [(32, 8), (40, 6), (64, 4), (65, 3), (255, 1)])
-def test_registers_bound_the_resident_blocks(registers, blocks):
+def test_registers_limit_the_resident_blocks(registers, blocks):
     assert ROUND.resident_blocks(256, registers, 0) == blocks
     assert ROUND.resident_blocks(256, 32, 40 << 10) == 4
 
 
-def test_latency_bounds_what_few_warps_have_under_way():
+def test_latency_limits_few_warps():
     """Little's law: 16 bytes a thread for each latency, of 8 resident blocks of 256 threads."""
     slow = GPU("slow", "sm_80", 100, 1.0, 400_000, 64, 32, 64, 32, 164, 100_000)
     loop = main_loop(copy_loop(), 4, 4)
@@ -139,7 +139,7 @@ def test_latency_bounds_what_few_warps_have_under_way():
     assert predict.predict(case(), kernel(copy_loop()), slow).bound == "latency"
 
 
-def test_the_table_says_that_it_predicts():
+def test_the_table_is_labeled_as_a_prediction():
     rows = [predict.predict(case(), kernel(copy_loop()), gpu) for gpu in GPUS]
     text = predict.table(rows) + "\n".join(predict.ASSUMPTIONS)
     assert "predicted share" in text.splitlines()[0]
@@ -147,7 +147,7 @@ def test_the_table_says_that_it_predicts():
     assert len(predict.table(rows).splitlines()) == 1 + len(GPUS)
 
 
-def test_grids_are_those_of_the_launchers():
+def test_grids_match_the_launchers():
     source = (ROOT / "csrc" / "cuda" / "reduce.cuh").read_text()
     blocks, threads = (
         int(re.search(rf"{name} = (\d+);", source)[1]) for name in ("kMaxBlocks", "kThreads")
@@ -156,7 +156,7 @@ def test_grids_are_those_of_the_launchers():
     assert threads == predict.THREADS
 
 
-def test_nothing_else_is_put_on_the_stream():
+def test_launchers_queue_nothing_but_kernels():
     """The emulator's tests count what the launchers launch; beside that there is no memset and no copy."""
     bridge = ROOT / "csrc" / "ops" / "cuda_bridge.cpp"
     for file in [bridge, *sorted((ROOT / "csrc" / "cuda").iterdir())]:
@@ -198,7 +198,7 @@ def test_predicted_shares(rows):
     assert not {label: share for label, share in shares.items() if share[0] < share[1]}
 
 
-def test_nothing_is_spilled_or_jumped_over(rows):
+def test_the_counted_path_contains_all_the_work(rows):
     """The polynomials of all elements, their loads and stores, and a reciprocal for each gradient, are on
     the way that is counted."""
     fp32 = {"noise": 12, "noise, per sample": 12, "feature matching": 2, "feature gradient": 1}

@@ -153,7 +153,9 @@ def test_patched_kernels_without_a_bug_are_clean(execute: Execute, program: str,
         for report in reports
     ],
 )
-def test_planted_in_real_kernels(execute: Execute, bug: str, report: plants.Report) -> None:
+def test_bugs_planted_in_real_kernels_are_found(
+    execute: Execute, bug: str, report: plants.Report
+) -> None:
     result = execute(f"planted_{report.program}", report.mode, plants.BUGS.index(bug), 1)
     assert_reported(result, *report.messages)
 
@@ -185,5 +187,7 @@ TOY_BUGS = {
     ("bug", "mode", "message"),
     [(bug, *report) for bug, reports in TOY_BUGS.items() for report in reports],
 )
-def test_planted_in_toy_kernels(execute: Execute, bug: str, mode: str, message: str) -> None:
+def test_bugs_planted_in_toy_kernels_are_found(
+    execute: Execute, bug: str, mode: str, message: str
+) -> None:
     assert_reported(execute("toys", mode, bug, 1), message)

@@ -47,7 +47,7 @@ def tiny(n, dtype):
     return bits.to(integer).view(dtype) * torch.tensor([1, -1], dtype=dtype).repeat(n)[:n]
 
 
-def test_half_precision_keeps_its_subnormal_numbers(flushing, restore):
+def test_subnormal_half_precision_numbers_are_preserved(flushing, restore):
     x = torch.tensor([6e-5, 3e-5, -1e-5], dtype=torch.float16)
     for way in each_way_to_run():
         got = instance_noise(x, 0.0, stream=NoiseStream(0), scale=1e4, dtype=torch.float32)
@@ -101,7 +101,7 @@ def test_losses_and_gradients(loss, dtype, size, flushing, restore):
     each_way_against_unflushed(results)
 
 
-def test_the_flag_stays_as_it_was(flushing):
+def test_the_flag_is_not_changed(flushing):
     instance_noise(torch.zeros(100_000), 0.5, stream=NoiseStream(0))
     generator_loss(torch.zeros(100_000), return_stats=True)
     assert (torch.tensor([1e-38]) * 0.1).item() == 0

@@ -42,13 +42,13 @@ def calls_a_loss(x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     "make", [lambda: calls_a_loss, Discriminator, lambda: Discriminator().noise]
 )
-def test_script_of_what_calls_one(make):
+def test_script_of_a_caller(make):
     with pytest.raises((RuntimeError, NotImplementedError), match=INSTEAD):
         torch.jit.script(make())
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace")
-def test_traced_losses_are_the_losses():
+def test_traced_losses_equal_eager_ones():
     x = torch.linspace(-1, 1, 5)
     traced = torch.jit.trace(lambda a, b: discriminator_loss(a, b), (x, x + 1), check_trace=False)
     assert torch.equal(traced(x + 2, x), discriminator_loss(x + 2, x))

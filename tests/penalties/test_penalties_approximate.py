@@ -68,7 +68,7 @@ def test_equals_the_formula_written_out(function, of):
 
 @pytest.mark.parametrize("of", ["sample", "logit"])
 @pytest.mark.parametrize("side", [R1, R2])
-def test_the_trainers_equal_the_formula_written_out(side, of):
+def test_penalty_classes_equal_the_formula_written_out(side, of):
     G, D = networks()[0].double(), Scales()
     optimizers = [torch.optim.SGD(net.parameters(), lr=0.0) for net in (G, D)]
     penalty = side(GAMMA, sigma=SIGMA, of=of)
@@ -85,7 +85,7 @@ def test_the_trainers_equal_the_formula_written_out(side, of):
     torch.testing.assert_close(got.double(), written_out(D, x, z, of).mean(), rtol=1e-5, atol=0)
 
 
-def test_what_codebases_weigh_otherwise():
+def test_weights_of_other_codebases():
     """ARC's weight w is gamma / (2 sigma^2); a mean over L logits, as Self-Forcing's of the squared slope, has
     gamma = 2 w / L."""
     D, x, w = Scales(), samples(), 3.0
@@ -102,7 +102,7 @@ def test_what_codebases_weigh_otherwise():
         torch.testing.assert_close(got.penalty, want)
 
 
-def test_estimates_the_exact_penalty():
+def test_the_estimate_approaches_the_exact_penalty():
     D = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 2)).double()
     x = samples(20_000).requires_grad_()
     exact = r1(x, D(x), 2.0)
@@ -159,7 +159,7 @@ def with_layer(name):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_discriminator_that_answers_at_random_is_replayed(name):
+def test_a_random_discriminator_is_replayed(name):
     """Its estimate is as large as the exact penalty, and it goes on as if there had been one pass; nothing waits."""
     x = torch.randn(512, 6, generator=torch.Generator().manual_seed(1))
     D, plain = with_layer(name), with_layer(name)
@@ -184,7 +184,7 @@ def test_a_discriminator_that_answers_at_random_is_replayed(name):
 
 
 @pytest.mark.parametrize("name", ["own generator", "own stream"])
-def test_the_trainer_replays_what_modules_draw_from_their_own(name):
+def test_the_trainer_replays_generators_of_modules(name):
     values = []
     for sigma in (None, 0.01):
         G = nn.Linear(4, 6)
@@ -200,7 +200,7 @@ def test_the_trainer_replays_what_modules_draw_from_their_own(name):
 
 @pytest.mark.parametrize("exponent", [-13, 8])
 @pytest.mark.parametrize("of", ["sample", "logit"])
-def test_fp16_differences_neither_vanish_nor_overflow_when_squared(of, exponent):
+def test_squared_fp16_differences_do_not_underflow_or_overflow(of, exponent):
     """Logits of +-2^exponent times the sum of 4 samples' numbers."""
     D = nn.Linear(4, 2, bias=False).half()
     nn.init.constant_(D.weight, 2.0**exponent)
@@ -214,7 +214,7 @@ def test_fp16_differences_neither_vanish_nor_overflow_when_squared(of, exponent)
     torch.testing.assert_close(got, squares.mean())
 
 
-def test_labels_and_a_discriminator_that_returns_more():
+def test_labels_and_further_outputs_of_the_discriminator():
     class Both(Scales):
         def forward(self, x, labels=0):
             return {"logits": super().forward(x, labels), "features": x}
@@ -235,7 +235,7 @@ def test_torchs_seed_reproduces_it():
     assert values[0] == values[1] != values[2]
 
 
-def test_a_batch_of_one_may_have_a_0_d_logit():
+def test_a_batch_of_one_with_a_0_d_logit():
     D = nn.Sequential(nn.Linear(6, 1), nn.Flatten(0)).double()
 
     class Squeezed(nn.Module):
@@ -288,7 +288,7 @@ def test_bad_input(call, error, message):
         assert_same(torch.get_rng_state(), before)
 
 
-def test_the_classes_refuse_single_logits_of_an_exact_gradient():
+def test_exact_penalties_refuse_of_logit():
     for side in (R1, R2):
         name = side.__name__
         with raises(
@@ -300,7 +300,7 @@ def test_the_classes_refuse_single_logits_of_an_exact_gradient():
 
 
 @pytest.mark.parametrize("draws", [None, True])
-def test_is_refused_in_a_captured_graph_where_the_discriminator_may_draw(monkeypatch, draws):
+def test_capture_with_a_random_discriminator_is_refused(monkeypatch, draws):
     """Nothing but the check is run: there is no GPU here."""
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     message = "op: the discriminator of a finite difference must draw no random numbers (dropout) while a CUDA graph"

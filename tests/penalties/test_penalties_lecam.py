@@ -69,7 +69,7 @@ def test_gradcheck():
         assert torch.autograd.gradgradcheck(lecam, (r, f))
 
 
-def test_scales_have_averages_of_their_own_and_are_summed():
+def test_scales_have_separate_averages_and_are_summed():
     both = LeCam(0.3, 0.9, 2, scales=2)
     one, two = (LeCam(0.3, 0.9, 2) for _ in range(2))
     for r, f in logits():
@@ -81,7 +81,7 @@ def test_scales_have_averages_of_their_own_and_are_summed():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("scale", [2.0**-14, 2.0**10])
-def test_squares_of_low_precision_neither_vanish_nor_overflow(dtype, scale):
+def test_squares_in_low_precision_do_not_underflow_or_overflow(dtype, scale):
     lecam = LeCam(1.0, 0.5, 0)
     r, f = (torch.full((1024,), x * scale, dtype=dtype) for x in (2.0, -2.0))
     got = lecam(r, f)
@@ -97,7 +97,7 @@ def test_a_0_d_mean_keeps_its_dtype():
     assert got == 18.0
 
 
-def test_in_eval_mode_nothing_moves():
+def test_averages_do_not_change_in_eval_mode():
     lecam = LeCam(0.3)
     (r, f), (r2, f2) = logits(2)
     lecam(r, f)
@@ -108,7 +108,7 @@ def test_in_eval_mode_nothing_moves():
     assert_same(lecam.state_dict(), before)
 
 
-def test_a_mean_that_is_not_finite_leaves_the_averages():
+def test_a_non_finite_mean_does_not_change_the_averages():
     """A step that is skipped for it must not spoil all that follow."""
     lecam = LeCam(0.3)
     (r, f), _ = logits(2)
@@ -119,7 +119,7 @@ def test_a_mean_that_is_not_finite_leaves_the_averages():
     assert lecam(r, f).isfinite()
 
 
-def test_state_is_that_of_a_module_in_the_users_own():
+def test_the_state_is_part_of_an_enclosing_module():
     class Loss(nn.Module):
         def __init__(self):
             super().__init__()
@@ -139,7 +139,7 @@ def test_state_is_that_of_a_module_in_the_users_own():
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_nothing_waits(device):
+def test_no_synchronization(device):
     lecam = LeCam(0.3, scales=2).to(device)
     batches = list(logits(device=device))
     with NoSync():
@@ -147,7 +147,7 @@ def test_nothing_waits(device):
             lecam([r, r], [f, f]).backward()
 
 
-def test_in_the_trainer_equals_a_hand_written_loop():
+def test_the_trainer_equals_a_hand_written_loop():
     trainer = setup(1, loss="hinge", penalties=[LeCam(0.3, 0.9, 2, every=2)])
     G, D = networks(1)
     d_opt = torch.optim.Adam(D.parameters(), lr=1e-2)
@@ -168,7 +168,7 @@ def test_in_the_trainer_equals_a_hand_written_loop():
     assert written_out.calls == trainer.penalties[0].calls == 4
 
 
-def test_its_state_is_the_trainers():
+def test_the_state_is_part_of_the_trainers_state():
     batches = torch.randn(6, 8, 6)
 
     def make():
@@ -185,7 +185,7 @@ def test_its_state_is_the_trainers():
     assert whole.state_dict()["penalty 1"]["calls"] == 6
 
 
-def test_the_trainer_does_not_wait():
+def test_the_trainer_does_not_synchronize():
     G, D = networks()
     optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in (G, D)]
     trainer = pygan.GANTrainer(G, D, *optimizers, latent=4, penalties=LeCam(0.3))
@@ -194,7 +194,7 @@ def test_the_trainer_does_not_wait():
             trainer.step(torch.randn(8, 6))
 
 
-def test_a_step_that_fails_moves_nothing():
+def test_a_failed_step_does_not_change_the_averages():
     """The discriminator's loss is checked before."""
 
     class Fails:
@@ -210,7 +210,7 @@ def test_a_step_that_fails_moves_nothing():
     assert trainer.penalties[0].calls == 0
 
 
-def test_its_arguments_are_settings_of_a_run():
+def test_arguments_are_settings_of_a_run():
     before, now = (
         settings(setup(penalties=given), {}, [])
         for given in (LeCam(0.3), LeCam(0.5, 0.9, 7, every=2))
@@ -258,7 +258,7 @@ def test_repr():
     assert repr(LeCam(0.3)) == "LeCam(0.3, decay=0.99, start=1, scales=1, every=1)"
 
 
-def test_a_first_call_that_is_not_finite_does_not_start_the_averages():
+def test_a_non_finite_first_call_does_not_start_the_averages():
     lecam = LeCam(1.0, decay=0.9)
     lecam(torch.full((4,), float("inf")), torch.full((4,), float("nan")))
     assert lecam.calls.item() == 0

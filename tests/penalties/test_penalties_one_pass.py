@@ -75,7 +75,7 @@ def squares(D, x):
     return gradient.square().sum(1)
 
 
-def test_r1_and_r2_of_one_forward_pass_are_r3gans_in_one_double_backward(counts):
+def test_r1_and_r2_equal_r3gans_with_one_double_backward(counts):
     D, (real, fake) = Discriminator(), leaves()
     want = 0.5 * 0.7 * (squares(D, real).mean() + squares(D, fake).mean())
     gradients = torch.autograd.grad(want, list(D.parameters()), allow_unused=True)
@@ -92,7 +92,7 @@ def test_r1_and_r2_of_one_forward_pass_are_r3gans_in_one_double_backward(counts)
 
 @pytest.mark.parametrize("joint", [False, True])
 @pytest.mark.parametrize("lists", [False, True])
-def test_r1_and_r2_is_the_sum_of_both(joint, lists):
+def test_r1_and_r2_equals_the_sum_of_both(joint, lists):
     """Of batches of different sizes, and of lists of logits."""
     one, two, (real, fake) = Discriminator(), Discriminator(1), leaves(5, 3)
 
@@ -111,14 +111,14 @@ def test_r1_and_r2_is_the_sum_of_both(joint, lists):
     torch.testing.assert_close(r1_and_r2(real, fake, *logits, 2.0), want[0].mean() + want[1].mean())
 
 
-def test_one_call_of_autograd_for_two_forward_passes():
+def test_two_forward_passes_take_one_autograd_call():
     D, (real, fake) = Discriminator(), leaves()
     with mock.patch.object(torch.autograd, "grad", wraps=torch.autograd.grad) as grad:
         r1_and_r2(real, fake, D(real), D(fake), 1.0)
     assert grad.call_count == 1
 
 
-def test_gradcheck_by_the_parameters():
+def test_gradcheck_for_parameters():
     D, (real, fake) = Discriminator(), leaves(3, 3)
 
     def penalty(*weights):
@@ -130,7 +130,7 @@ def test_gradcheck_by_the_parameters():
 
 
 @pytest.mark.parametrize("exponent", [-13, 8])
-def test_fp16_gradients_neither_vanish_nor_overflow_when_squared(exponent):
+def test_squared_fp16_gradients_do_not_underflow_or_overflow(exponent):
     """Nor does their sum: of 1,024, each 2^exponent."""
     real, fake = (torch.ones(2, 1024, dtype=torch.float16, requires_grad=True) for _ in range(2))
     logits = [(x * 2.0**exponent).sum(1) for x in (real, fake)]
@@ -151,7 +151,7 @@ class OnTheFakes(Penalty):
 
 
 @pytest.mark.parametrize("micro_batches", [1, 2])
-def test_all_exact_penalties_of_a_step_take_one_call_of_autograd(micro_batches):
+def test_all_exact_penalties_of_a_step_take_one_autograd_call(micro_batches):
     penalties = [R1(1.0), R2(0.5), GradientPenalty(2.0), R1(0.25), OnTheFakes()]
 
     def step(given):

@@ -55,7 +55,7 @@ def test_equals_the_formula_written_out(shape):
         torch.testing.assert_close(path.averages, torch.tensor([average], dtype=torch.float64))
 
 
-def test_convolutional_latents_are_one_vector():
+def test_convolutional_latents_count_as_one_vector():
     G = nn.ConvTranspose2d(6, 3, 4).double()
     z = torch.randn(5, 6, 1, 1, dtype=torch.float64).requires_grad_()
     images = G(z)
@@ -64,7 +64,7 @@ def test_convolutional_latents_are_one_vector():
     torch.testing.assert_close(got, (found - found.mean()).square().mean())
 
 
-def test_the_average_is_that_of_an_orthogonal_map():
+def test_the_average_for_an_orthogonal_map():
     """E ||J^T y||^2 is the squared Frobenius norm over the pixels: here, with one pixel, the width."""
     z = torch.randn(20_000, 8).requires_grad_()
     path = PathLength(decay=0.0)
@@ -105,7 +105,7 @@ def test_eval_and_state():
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_nothing_waits(device):
+def test_no_synchronization(device):
     G, path = generator().to(device), PathLength().to(device)
     z = torch.randn(5, 4, dtype=torch.float64, device=device).requires_grad_()
     with NoSync():

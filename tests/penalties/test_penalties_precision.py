@@ -37,7 +37,7 @@ def penalty_of(D, given, shape, dtype=torch.float32, **options):
         GradientPenalty(1.0),
     ],
 )
-def test_fp16_gradients_neither_vanish_nor_overflow_when_squared(penalty, exponent):
+def test_squared_fp16_gradients_do_not_underflow_or_overflow(penalty, exponent):
     """Each square, or the sum of the 1024, is beyond fp16; their norm is 32 * 2^exponent."""
     D = nn.Linear(SIZE, 1).half()
     nn.init.constant_(D.weight, 2.0**exponent)
@@ -70,7 +70,7 @@ def two_layers():
         LeCam(1.0, 0.5, 0),
     ],
 )
-def test_autocast_is_near_fp32(penalty, dtype, scaled):
+def test_autocast_is_close_to_fp32(penalty, dtype, scaled):
     """The generated samples are of low precision there, the real ones are not."""
     want = penalty_of(two_layers(), penalty, (64, 6))
     options = {"scaler": torch.amp.GradScaler("cpu", init_scale=16.0)} if scaled else {}
@@ -92,7 +92,7 @@ class Attention(nn.Module):
         return self.last(scaled_dot_product_attention(q, k, v).mean((1, 2)))
 
 
-def test_attention_without_a_second_derivative_names_what_works():
+def test_attention_without_a_second_derivative_is_refused_with_a_remedy():
     for penalty in (R1(1.0), R2(1.0), GradientPenalty()):
         name = type(penalty).__name__
         message = f"GANTrainer: the discriminator must have second derivatives for {name}, got: "
@@ -104,7 +104,7 @@ def test_attention_without_a_second_derivative_names_what_works():
 
 
 @pytest.mark.parametrize("penalty", [R1(1.0), R2(1.0), GradientPenalty()])
-def test_a_compiled_discriminator_names_what_works(penalty):
+def test_a_compiled_discriminator_is_refused_with_a_remedy(penalty):
     torch._dynamo.reset()  # after many compilations of one function it compiles no more of them
     D = torch.compile(Attention().last, backend="aot_eager")
     name = type(penalty).__name__

@@ -124,18 +124,18 @@ def results():
 
 
 @pytest.mark.parametrize(("name", "of"), [("lecam", lecam_of), ("path length", path_length_of)])
-def test_averages_are_those_of_one_process(results, name, of):
+def test_averages_equal_those_of_one_process(results, name, of):
     torch.testing.assert_close(results[0, name], results[1, name], rtol=0, atol=0)
     torch.testing.assert_close(results[0, name], of())
 
 
-def test_processes_make_equally_many_micro_batches(results):
+def test_processes_have_equally_many_micro_batches(results):
     """Each of which moves the averages; where one made more than the other, both waited for each other."""
     torch.testing.assert_close(results[0, "tiny"], results[1, "tiny"], rtol=0, atol=0)
     assert results[0, "tiny"]["calls"] == 1
 
 
-def test_a_finite_difference_compares_passes_with_the_same_buffers(results):
+def test_passes_of_a_finite_difference_have_the_same_buffers(results):
     """With other buffers in the two passes the estimate was that of their difference over sigma."""
     for rank in (0, 1):
         pairs, grads = results[rank, "differences"]

@@ -61,7 +61,7 @@ BATCH_NORM = {"batch norm": lambda: nn.BatchNorm1d(6)}
 
 
 @pytest.mark.parametrize("name", [*LAYERS, *BATCH_NORM])
-def test_training_goes_on_as_if_there_had_been_no_further_pass(name):
+def test_additional_passes_do_not_affect_training(name):
     """Whatever the order of the penalties; of weight 1e-30, they change nothing by themselves."""
     layer = (LAYERS | BATCH_NORM)[name]
     with_penalties = trainer_with(
@@ -78,7 +78,7 @@ def test_training_goes_on_as_if_there_had_been_no_further_pass(name):
     assert_same(*states)
 
 
-def test_a_pass_that_is_not_compared_draws_for_itself_before_the_compared_ones():
+def test_other_passes_draw_before_the_compared_ones():
     """The generated samples' pass starts where that of R2's did, with another penalty's pass in any place."""
     for order in (
         [GradientPenalty(), R2(1.0, sigma=0.01)],
@@ -96,7 +96,7 @@ def test_a_pass_that_is_not_compared_draws_for_itself_before_the_compared_ones()
         assert not torch.equal(between, fake)
 
 
-def test_a_buffer_that_autograd_holds_is_not_written_to():
+def test_buffers_saved_by_autograd_are_not_modified():
     """As the kernel of a blur; a write would end in an error of the backward pass."""
 
     class Blur(nn.Module):
@@ -113,7 +113,7 @@ def test_a_buffer_that_autograd_holds_is_not_written_to():
     assert trainer.discriminator[0].kernel._version == before
 
 
-def test_an_error_in_the_pass_leaves_the_random_state():
+def test_an_error_in_a_pass_restores_the_random_state():
     trainer = trainer_with(LAYERS["dropout"], R1(1.0, sigma=0.1))
     seen = []
 
@@ -136,7 +136,7 @@ def test_replaying_does_not_synchronize(name):
             trainer.step(torch.randn(8, 6))
 
 
-def test_another_discriminator_may_draw_where_the_first_did_not():
+def test_a_replaced_discriminator_may_draw():
     """What a captured graph relies on; only a GPU shows whether a network drew."""
     trainer = trainer_with(LAYERS["buffers"], R1(1.0, sigma=0.1))
     trainer._pair.d.draws = False

@@ -59,7 +59,7 @@ def test_report_names_every_entry():
     assert shown["cuda_reason"] == pygan.build_info()["cuda_reason"]
 
 
-def test_messages_name_what_can_be_installed():
+def test_messages_name_an_installable_package():
     """The distribution is not on PyPI: a name that is not there could be taken by anybody."""
     for path in sorted((ROOT / "pygan").rglob("*.py")):
         advice = re.findall(r"pip install ([^`'(\n]*)", path.read_text("utf-8"))
@@ -113,7 +113,7 @@ print(before, after, *(path for path in maps if "omp" in os.path.basename(path))
     assert before == after
 
 
-def test_wider_instruction_sets_stay_in_their_files():
+def test_wide_instruction_sets_are_confined_to_their_files():
     """No AVX code may stand for a function that others call too, or an older CPU would meet it.
 
     Of an inline function that several files emit (a weak symbol), the linker keeps any one copy.
@@ -166,7 +166,7 @@ def test_import_of_a_module_that_does_not_load(tmp_path):
     )
 
 
-def test_import_of_a_checkout_that_is_not_built(tmp_path):
+def test_import_of_an_unbuilt_checkout(tmp_path):
     line = import_of_a_copy(tmp_path, None)
     assert line.startswith("ImportError: pygan's kernels are not built in")
     assert "pip install -e . --no-build-isolation" in line
@@ -185,7 +185,7 @@ def copy_with_kernels(tmp_path):
     return package, lambda *code: python(*code, env=environ)
 
 
-def test_a_namesake_installed_before_is_warned_of(tmp_path):
+def test_another_pygan_installed_before_gives_a_warning(tmp_path):
     """Its __init__.py has been replaced by ours, and would be removed with it."""
     package, run = copy_with_kernels(tmp_path)
     (package / "samplabledata").mkdir()
@@ -205,7 +205,7 @@ def test_a_namesake_installed_before_is_warned_of(tmp_path):
         (("-m", "pygan"), ""),
     ],
 )
-def test_a_namesake_installed_afterwards_is_an_import_error(tmp_path, code, left):
+def test_another_pygan_installed_afterwards_is_an_import_error(tmp_path, code, left):
     """Its empty __init__.py has replaced ours; or, once it has been uninstalled, there is none."""
     package, run = copy_with_kernels(tmp_path)
     (package / "__init__.py").unlink()
@@ -219,14 +219,14 @@ def test_a_namesake_installed_afterwards_is_an_import_error(tmp_path, code, left
 # --- the backend ------------------------------------------------------------------------------------
 
 
-def test_torch_is_required_for_the_build_only_where_it_is_missing(monkeypatch):
+def test_torch_is_a_build_requirement_only_if_it_is_missing(monkeypatch):
     assert backend.get_requires_for_build_wheel() == []  # this environment has one
     assert backend.get_requires_for_build_sdist() == []
     monkeypatch.setattr(backend, "torch_is_installed", lambda: False)
     assert backend.get_requires_for_build_wheel() == [backend.TORCH_REQUIREMENT]
 
 
-def test_torch_is_found_behind_pips_isolation(tmp_path, monkeypatch):
+def test_torch_is_found_outside_pips_isolation(tmp_path, monkeypatch):
     """pip hides the environment by a PYTHONPATH whose sitecustomize drops site-packages; so does this."""
     (tmp_path / "sitecustomize.py").write_text(
         "import sys; sys.path[:] = [p for p in sys.path if 'site-packages' not in p]"
@@ -238,7 +238,7 @@ def test_torch_is_found_behind_pips_isolation(tmp_path, monkeypatch):
     assert torch_info.find_torch.__wrapped__().version == torch.__version__
 
 
-def test_no_torch_at_all_is_one_clear_line(monkeypatch):
+def test_a_missing_torch_is_reported_in_one_line(monkeypatch):
     monkeypatch.setattr(torch_info, "_ask", lambda code, env: python("-S", "-c", code))
     with pytest.raises(
         RuntimeError, match=r"No module named 'torch'.*Run `pip install torch` first"
@@ -253,7 +253,7 @@ def finding(monkeypatch, version):
     return torch_info.find_torch.__wrapped__
 
 
-def test_a_torch_that_is_too_old_is_refused_in_one_sentence(monkeypatch):
+def test_an_old_torch_is_refused_in_one_line(monkeypatch):
     with pytest.raises(
         torch_info.TorchError,
         match=rf"^pygan needs torch {re.escape(torch_info.OLDEST_TORCH)} or newer, and \S+ has torch 1\.13\.1\+cu117\. "
@@ -263,14 +263,14 @@ def test_a_torch_that_is_too_old_is_refused_in_one_sentence(monkeypatch):
 
 
 @pytest.mark.parametrize("version", [torch_info.OLDEST_TORCH + ".0", "2.99.0a0+git12", "3.0.0"])
-def test_a_torch_newer_than_any_that_was_tried_is_taken(monkeypatch, version):
+def test_an_untested_newer_torch_is_accepted(monkeypatch, version):
     assert finding(monkeypatch, version)().version == version
 
 
 @pytest.mark.parametrize(
     "build", [["setup.py", "--version"], ["tools/cmake_settings.py", "unused"]]
 )
-def test_builds_end_with_that_sentence_alone(build, tmp_path):
+def test_builds_end_with_only_that_line(build, tmp_path):
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "version.py").write_text("cuda = None")
     (tmp_path / "torch" / "__init__.py").write_text(
@@ -288,7 +288,7 @@ def test_builds_end_with_that_sentence_alone(build, tmp_path):
     assert answer.stderr.count("\n") == 1
 
 
-def test_settings_survive_the_way_into_cmake(tmp_path):
+def test_settings_are_passed_to_cmake_unchanged(tmp_path):
     values = {"PYGAN_A": 'semi;colons "quotes" $ORIGIN \\ @x@', "PYGAN_B": ""}
     extension.write_settings(tmp_path / "settings.cmake", values)
     show = 'include(settings.cmake)\nfile(WRITE a "${PYGAN_A}")\n'
@@ -301,7 +301,7 @@ def test_settings_survive_the_way_into_cmake(tmp_path):
     ("archs", "jobs", "told"),
     [(0, 16, "1 minute"), (0, 2, "2 minutes"), (1, 2, "2 minutes"), (8, 2, "5 minutes")],
 )
-def test_builds_say_how_long_they_take(archs, jobs, told):
+def test_builds_print_the_expected_time(archs, jobs, told):
     assert f"{jobs} files at a time: {told} or so" in extension.estimate(archs, jobs)
 
 
@@ -311,7 +311,7 @@ def configured(folder):
     return subprocess.run(command, capture_output=True).returncode == 0
 
 
-def test_a_build_folder_that_was_copied_with_its_checkout_is_started_anew(tmp_path, capsys):
+def test_a_build_folder_copied_with_its_checkout_is_recreated(tmp_path, capsys):
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
     (first / "CMakeLists.txt").write_text("cmake_minimum_required(VERSION 3.24)\nproject(x NONE)\n")
@@ -330,7 +330,7 @@ def test_a_build_folder_that_was_copied_with_its_checkout_is_started_anew(tmp_pa
     assert capsys.readouterr().out == ""
 
 
-def test_a_build_folder_whose_compiler_is_gone_is_started_anew(tmp_path, capsys):
+def test_a_build_folder_with_a_missing_compiler_is_recreated(tmp_path, capsys):
     build = tmp_path / "build"
     build.mkdir()
     (build / "CMakeCache.txt").write_text(
@@ -343,7 +343,7 @@ def test_a_build_folder_whose_compiler_is_gone_is_started_anew(tmp_path, capsys)
 
 
 @pytest.mark.skipif(not shutil.which("clang++"), reason="clang++ is not installed")
-def test_clang_is_refused_where_torch_brings_gnus_openmp(tmp_path):
+def test_clang_is_refused_if_torch_uses_gnu_openmp(tmp_path):
     found = torch_info.find_torch()
     if not list(Path(found.lib_dir).glob("libgomp*")):
         pytest.skip("this torch does not bring GNU's OpenMP")
@@ -367,7 +367,7 @@ def make_sdist(folder):
     return folder / answer.stdout.split()[-1]
 
 
-def test_sdist_holds_all_that_a_build_needs(tmp_path):
+def test_sdist_contains_all_that_a_build_needs(tmp_path):
     with tarfile.open(make_sdist(tmp_path)) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
         metadata = (

@@ -32,7 +32,7 @@ def imports():
     return graph
 
 
-def test_there_is_no_circle():
+def test_there_are_no_import_cycles():
     graph = imports()
     assert "pygan._player" in graph["pygan._pair"]
     order = list(TopologicalSorter(graph).static_order())  # raises CycleError

@@ -22,7 +22,7 @@ SOURCES = {
         (r"isinstance\(\w+, bool\) or not isinstance", set()),  # pygan._validation.is_int
     ],
 )
-def test_one_place(what, where):
+def test_each_idiom_is_used_in_one_place(what, where):
     assert {name for name, text in SOURCES.items() if re.search(what, text)} - {
         "__init__.py"  # whose examples are for users
     } == where

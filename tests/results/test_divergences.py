@@ -48,7 +48,7 @@ def on_grid(divergence, p, q):
 @pytest.mark.parametrize(
     ("sigma", "value"), [(0.05, 0.693), (0.25, 0.633), (0.5, 0.337), (2, 0.030)]
 )
-def test_jsd_of_two_gaussians_apart(sigma, value):
+def test_jsd_of_two_separated_gaussians(sigma, value):
     """The oracle of instance noise: there is a best sigma."""
     p, q = normal(0.0, sigma), normal(1.0, sigma)
     assert on_grid(dv.jsd, p, q).item() == pytest.approx(value, abs=5e-4)
@@ -140,7 +140,7 @@ def test_grid_gradients():
         torch.autograd.gradcheck(divergence, (p, q))
 
 
-def test_where_a_density_is_zero():
+def test_densities_with_zeros():
     p = torch.tensor([0.5, 0.5, 0.0, 0.0], requires_grad=True)
     q = torch.tensor([0.0, 0.0, 0.5, 0.5])
     assert dv.kl(p, q) == dv.reverse_kl(p, q) == math.inf

@@ -34,7 +34,7 @@ def by_hand(samples, mixture):
     n=st.integers(1, 100),
     wide=st.floats(0.2, 6),
 )
-def test_mode_coverage_is_the_protocol(seed, mixture, n, wide):
+def test_mode_coverage_equals_the_protocol(seed, mixture, n, wide):
     generator = torch.Generator().manual_seed(seed)
     samples = Mixture(mixture.centers, wide * mixture.std).sample(n, generator=generator)
     modes, high_quality, reverse_kl = by_hand(samples, mixture)
@@ -58,7 +58,7 @@ def test_the_mixture_itself_covers_all(mixture):
     assert np.mean([s.reverse_kl for s in seen]) == pytest.approx(divergence, abs=tolerance)
 
 
-def test_mode_coverage_of_collapse_and_of_rubbish():
+def test_mode_coverage_of_collapsed_and_invalid_samples():
     one = RING.centers[:1].expand(100, 2)
     assert mode_coverage(one, RING) == (1, 1.0, pytest.approx(math.log(8)))
     half = torch.cat([one, one + 0.5])
@@ -68,14 +68,14 @@ def test_mode_coverage_of_collapse_and_of_rubbish():
     assert mode_coverage(torch.full((3, 2), math.inf), RING) == (0, 0.0, math.inf)
 
 
-def test_mode_coverage_draws_the_line_at_three():
+def test_mode_coverage_uses_three_standard_deviations():
     center = Mixture(torch.zeros(1, 2), 1.0)
     inside, outside = torch.tensor([[2.999, 0.0]]), torch.tensor([[0.0, 3.0]])
     assert mode_coverage(inside, center).modes == 1
     assert mode_coverage(outside, center).modes == 0
 
 
-def test_mode_coverage_takes_what_training_has():
+def test_mode_coverage_accepts_other_dtypes_and_grad():
     samples = datasets.grid(200, generator=torch.Generator().manual_seed(0))
     expected = mode_coverage(samples, GRID)
     assert mode_coverage(samples.double(), GRID) == expected
@@ -96,7 +96,7 @@ def test_mode_coverage_checks_its_arguments():
 
 
 @pytest.fixture(scope="module")
-def judge():
+def coverage():
     return metrics.StackedDigits()
 
 
@@ -112,47 +112,47 @@ def test_the_digit_classifier_generalizes():
         assert classifier.score(images[second], labels[second]) > 0.965
 
 
-def test_stacked_digits_of_real_ones(judge):
+def test_stacked_digits_of_real_samples(coverage):
     images, labels = datasets.stacked_digits(26_000, generator=torch.Generator().manual_seed(0))
-    assert (judge.classify(images) == labels).float().mean() > 0.99
-    modes, reverse_kl, sure = judge(images)
+    assert (coverage.classify(images) == labels).float().mean() > 0.99
+    modes, reverse_kl, sure = coverage(images)
     assert modes == 1000
     assert reverse_kl == pytest.approx(
         999 / 52_000, rel=0.15
     )  # of a uniform distribution; digits are nearly that
-    assert sure == pytest.approx(judge.real_sure, abs=0.02) and sure > 0.7
+    assert sure == pytest.approx(coverage.real_sure, abs=0.02) and sure > 0.7
 
 
-def test_stacked_digits_of_a_few_classes(judge):
+def test_stacked_digits_of_few_classes(coverage):
     """Two classes, three of four samples of one: log 1000 less the entropy of (3/4, 1/4)."""
     digits, labels = datasets.digits()
     seven, one = digits[labels == 7][0, 0], digits[labels == 1][0, 0]
     samples = torch.stack([torch.stack([seven, one, one])] * 3 + [torch.stack([one, one, seven])])
-    assert judge.classify(samples).tolist() == [711, 711, 711, 117]
+    assert coverage.classify(samples).tolist() == [711, 711, 711, 117]
     entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
-    modes, reverse_kl, _ = judge(samples)
+    modes, reverse_kl, _ = coverage(samples)
     assert (modes, reverse_kl) == (2, pytest.approx(math.log(1000) - entropy))
 
 
-def test_stacked_digits_is_not_sure_of_noise(judge):
+def test_stacked_digits_is_not_sure_of_noise(coverage):
     noise = torch.rand(2000, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    assert judge(noise).sure < 0.01
+    assert coverage(noise).sure < 0.01
     # Scrambled digits have the ink of digits.
     images, _ = datasets.stacked_digits(2000, generator=torch.Generator().manual_seed(1))
     order = torch.randperm(64, generator=torch.Generator().manual_seed(2))
-    assert judge(images.flatten(2)[..., order].reshape(images.shape)).sure < 0.05
+    assert coverage(images.flatten(2)[..., order].reshape(images.shape)).sure < 0.05
 
 
-def test_stacked_digits_checks_its_samples(judge):
+def test_stacked_digits_checks_its_samples(coverage):
     for shape in ((3, 8, 8), (2, 1, 8, 8), (2, 3, 28, 28)):
         with pytest.raises(ValueError, match=r"samples must be a tensor \(n, 3, 8, 8\), got"):
-            judge(torch.zeros(shape))
+            coverage(torch.zeros(shape))
     with pytest.raises(ValueError, match="got ndarray"):
-        judge.classify(np.zeros((2, 3, 8, 8)))
+        coverage.classify(np.zeros((2, 3, 8, 8)))
     with pytest.raises(ValueError, match="at least 1 sample"):
-        judge(torch.zeros(0, 3, 8, 8))
+        coverage(torch.zeros(0, 3, 8, 8))
     with pytest.raises(ValueError, match="must be finite"):
-        judge(torch.full((2, 3, 8, 8), math.nan))
+        coverage(torch.full((2, 3, 8, 8), math.nan))
 
 
 def with_moments(mean, covariance, n, seed=0):
@@ -165,7 +165,7 @@ def with_moments(mean, covariance, n, seed=0):
     return white @ torch.from_numpy(root) + mean
 
 
-def test_frechet_of_one_dimension():
+def test_frechet_in_one_dimension():
     """(mu - mu')² + (sigma - sigma')²."""
     a = with_moments(torch.tensor([1.0]), torch.tensor([[4.0]]).double(), 50)
     b = with_moments(torch.tensor([-2.0]), torch.tensor([[0.25]]).double(), 80)

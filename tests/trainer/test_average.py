@@ -60,7 +60,7 @@ def test_a_normed_generator_trains_with_an_average():
     trainer.load_state_dict(trainer.state_dict())
 
 
-def test_checkpoints_of_data_parallel_networks_have_no_wrapper():
+def test_checkpoints_of_wrapped_networks_have_no_wrapper_prefix():
     G, D = networks()
     optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in (G, D)]
     wrapped = [nn.DataParallel(net) for net in (G, D)]

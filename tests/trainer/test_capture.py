@@ -256,7 +256,7 @@ def trainer_of(name, device):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", OPTIONS)
-def test_replays_are_eager_steps(name, device):
+def test_replays_equal_eager_steps(name, device):
     drawn.device = device
     eager, replayed = (trainer_of(name, device) for _ in range(2))
     torch.manual_seed(1)

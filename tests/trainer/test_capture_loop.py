@@ -165,7 +165,7 @@ def test_totals_of_several_steps():
         replayed.step([batch(2), batch(3)], total=13)
 
 
-def test_other_methods_in_between():
+def test_other_methods_between_captured_steps():
     options = {"penalties": penalties.R1(1.0, every=3), "ema": 0.9, "noise": 0.1}
     eager, replayed, tapes = pair(**options)
     for i in range(12):
@@ -213,7 +213,7 @@ def test_a_state_that_is_loaded_before_the_first_step():
     assert_same(state(replayed), state(eager))
 
 
-def test_capture_in_the_middle_and_again():
+def test_capture_during_training_and_again():
     options = {"penalties": penalties.R1(schedules.Linear(1.0, 0.1, 9), every=2), "ema": 0.9}
     eager, replayed = (setup(**copy.deepcopy(options)) for _ in range(2))
     replays = 0
@@ -228,7 +228,7 @@ def test_capture_in_the_middle_and_again():
     assert (replays, tapes.replays) == (6, 11)
 
 
-def test_gradients_are_those_of_the_last_phases():
+def test_gradients_of_the_last_phases():
     eager, replayed, _ = pair(penalties=penalties.R1(1.0, every=2))
     for i in range(8):
         for trainer in (eager, replayed):
@@ -282,7 +282,7 @@ def test_float64():
     assert_same(replayed.state_dict(), eager.state_dict())
 
 
-def test_statistics_and_samples_stay_as_they_were():
+def test_returned_statistics_and_samples_do_not_change():
     trainer = setup(noise=0.1)
     capture(trainer, batch(99))
     trainer.step(batch(0))
@@ -293,7 +293,7 @@ def test_statistics_and_samples_stay_as_they_were():
     assert_same(kept, then)
 
 
-def test_on_the_cpu_there_is_nothing_to_capture():
+def test_capture_on_the_cpu_has_no_effect():
     trainer = setup()
     before = state(trainer)
     assert trainer.capture(batch(0)) is False

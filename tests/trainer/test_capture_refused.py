@@ -164,7 +164,7 @@ def made(name):
 
 
 @pytest.mark.parametrize("name", PLANTED)
-def test_planted_is_refused(name):
+def test_unsafe_steps_are_refused(name):
     trainer = made(name)
     trainer.step(X)
     before = state(trainer)
@@ -184,7 +184,7 @@ class NoAudit(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("name", PLANTED)
-def test_planted_would_train_otherwise(name):
+def test_unsafe_steps_would_train_differently(name):
     eager, replayed = made(name), made(name)
     with (
         mock.patch.object(_capture, "Audit", NoAudit),
@@ -263,7 +263,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused(name):
+def test_invalid_arguments_are_refused(name):
     options, message = REFUSED[name]
     trainer = setup(**options())
     if name == "dropout, compared":  # what a step on CUDA shows
@@ -355,7 +355,7 @@ CHANGED = {
 
 
 @pytest.mark.parametrize("name", CHANGED)
-def test_changed_after_the_capture(name):
+def test_changes_after_the_capture_are_refused(name):
     trainer = setup(noise=0.1, ema=0.9, penalties=[penalties.R1(1.0)])
     capture(trainer, X)
     for _ in range(3):
@@ -393,7 +393,7 @@ def _z(step):
     return 0.1 * step.fake.mean()
 
 
-def test_globals_that_a_function_reads():
+def test_globals_read_by_a_function():
     global limit, steps
     trainer = setup(generator_terms=outer)
     capture(trainer, X)
@@ -416,7 +416,7 @@ class Limited(nn.Module):
         return limit * x
 
 
-def test_globals_that_a_network_reads():
+def test_globals_read_by_a_network():
     global limit
     trainer = setup(**first_layer(Limited))
     capture(trainer, X)
@@ -431,7 +431,7 @@ def test_globals_that_a_network_reads():
         limit = 0.5
 
 
-def test_what_a_function_reads():
+def test_closure_variables_read_by_a_function():
     weight = 0.5
     trainer = setup(generator_terms=lambda step: {"l2": weight * step.fake.square().mean()})
     capture(trainer, X)

@@ -45,7 +45,7 @@ def train(D, data, **options):
 DATA = torch.randn(4, 8, 6, dtype=torch.float64)
 
 
-def test_it_is_a_list_of_modules_that_judges():
+def test_it_is_a_callable_module_list():
     first, second = WithFeatures(), WithFeatures()
     D = Discriminators(first, second)
     x, labels = torch.randn(3, 6), torch.randn(3, 1)
@@ -90,7 +90,7 @@ def test_plain_tensors_are_the_scales(weights):
     torch.testing.assert_close(trainer.discriminator.state_dict(), Ds.state_dict())
 
 
-def test_logits_are_picked_from_what_each_returned():
+def test_logits_are_selected_from_the_outputs_of_each():
     def pick(outputs):
         return [logits for logits, _ in outputs]
 
@@ -113,7 +113,7 @@ def test_logits_are_picked_from_what_each_returned():
         train(Discriminators(WithFeatures(), WithFeatures()), DATA)
 
 
-def test_compiled_it_is_the_same_and_compiles_once_for_each_phase(fresh):
+def test_compiled_discriminators_compile_once_per_phase(fresh):
     counter = CompileCounterWithBackend("aot_eager")
     G, D = networks()[0].double(), two().double()
     compiled = torch.compile(D, backend=counter)
@@ -151,7 +151,7 @@ def sharded(rank, port, shared):
 
 
 @sharded_on_cpu
-def test_it_can_be_sharded_as_a_whole():
+def test_it_can_be_sharded():
     """Which torch refuses for an nn.ModuleList, one with a forward too."""
     context = torch.multiprocessing.get_context("spawn")
     shared = context.Manager().dict()
@@ -175,6 +175,6 @@ LINEAR = nn.Linear(2, 1)
         ((LINEAR, LINEAR), ValueError, "modules must be different ones, got modules[1] twice"),
     ],
 )
-def test_what_it_is_not_made_of(modules, error, message):
+def test_invalid_members_are_refused(modules, error, message):
     with raises(error, "pygan.Discriminators: " + message):
         Discriminators(*modules)

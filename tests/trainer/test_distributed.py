@@ -212,7 +212,7 @@ def close(a, b):
 
 @pytest.mark.parametrize("how", ["", pytest.param(", sharded", marks=sharded_on_cpu)])
 @pytest.mark.parametrize("case", CASES)
-def test_two_processes_train_as_one_with_the_whole_batch(results, case, how):
+def test_two_processes_train_like_one_with_the_whole_batch(results, case, how):
     *first, fake_0 = results[0, case + how]
     *second, fake_1 = results[1, case + how]
     torch.testing.assert_close(first, second, rtol=0, atol=0, equal_nan=True)
@@ -236,7 +236,7 @@ def test_micro_batches_of_sharded_networks(results):
         close(results[rank, "micro-batches, sharded"], results[rank, "lazy micro-batches"])
 
 
-def test_the_verbs_report_the_whole_batch(results):
+def test_the_phases_report_the_whole_batch(results):
     d_loss, g_loss, first = results[0, "even shares need no total"]
     assert (d_loss, g_loss) == results[1, "even shares need no total"][:2]
     G, D = networks()
@@ -249,7 +249,7 @@ def test_the_verbs_report_the_whole_batch(results):
     close(samples, trainer.sample(4))
 
 
-def test_latents_of_ones_own_are_those_of_one_process(results):
+def test_custom_latents_equal_those_of_one_process(results):
     """Two processes that were seeded alike drew the same samples."""
     first, second = results[0, "alike"], results[1, "alike"]
     together = [torch.cat(both) for both in zip(first, second, strict=True)]
@@ -257,7 +257,7 @@ def test_latents_of_ones_own_are_those_of_one_process(results):
     close(together, latents_of_ones_own())
 
 
-def test_latents_of_ones_own_of_processes_seeded_apart_differ(results):
+def test_custom_latents_of_differently_seeded_processes_differ(results):
     for ours, theirs in zip(results[0, "apart"], results[1, "apart"], strict=True):
         assert (torch.cdist(ours, theirs) > 1e-3).all()
 

@@ -41,7 +41,7 @@ def one_after_the_other(samples, size, probability, seed):
 
 
 @pytest.mark.parametrize("probability", [0.01, 0.5, 0.9, 1.0])
-def test_batches_of_one_are_the_sequential_algorithm(probability):
+def test_batches_of_one_equal_the_sequential_algorithm(probability):
     pool = FakePool(7, probability=probability, seed=3)
     handed_out = [pool(numbered(i, 1)).item() for i in range(300)]
     want, stored = one_after_the_other(map(float, range(300)), 7, probability, 3)
@@ -49,7 +49,7 @@ def test_batches_of_one_are_the_sequential_algorithm(probability):
     assert numbers(pool.state_dict()["stored"]["[0]"]) == stored
 
 
-def test_while_it_fills_samples_are_stored_and_handed_out():
+def test_while_filling_samples_are_stored_and_returned():
     pool = FakePool(10, probability=1.0, seed=0)
     for first in (0, 4):
         x = numbered(first, 4)
@@ -63,7 +63,7 @@ def test_while_it_fills_samples_are_stored_and_handed_out():
     assert pool.stream.step == 1
 
 
-def test_no_sample_is_lost_or_handed_out_twice_in_a_batch():
+def test_no_sample_is_lost_or_returned_twice_in_a_batch():
     pool = FakePool(10, seed=0)
     seen, there = 0, set()
     for n in (10, 10, 3, 7, 1, 10, 9) * 30:
@@ -115,7 +115,7 @@ def leaves(tree):
 
 
 @pytest.mark.parametrize("name", LABELS)
-def test_an_old_sample_comes_with_its_own_labels(name):
+def test_an_old_sample_is_returned_with_its_labels(name):
     make = LABELS[name]
     pool, alone = FakePool(6, seed=2), FakePool(6, seed=2)
     exchanged = 0
@@ -133,7 +133,7 @@ def test_an_old_sample_comes_with_its_own_labels(name):
     assert 25 < exchanged < 70
 
 
-def test_a_dict_may_come_in_another_order():
+def test_dicts_may_have_another_key_order():
     pool = FakePool(4, probability=1.0, seed=0)
     x, y = numbered(0, 4), numbered(4, 4)
     pool(x, {"a": x, "b": -x})
@@ -143,7 +143,7 @@ def test_a_dict_may_come_in_another_order():
     assert sorted(numbers(out)) == [0, 1, 2, 3]
 
 
-def test_what_comes_out_is_detached_and_like_the_input():
+def test_outputs_are_detached_and_have_the_form_of_the_input():
     pool = FakePool(4, probability=1.0, seed=0)
     G = torch.nn.Conv2d(1, 3, 1).to(memory_format=torch.channels_last)
     for _ in range(3):
@@ -157,7 +157,7 @@ def test_what_comes_out_is_detached_and_like_the_input():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.uint8, torch.bool])
-def test_any_dtype_is_stored_as_it_is(dtype):
+def test_any_dtype_is_stored_unchanged(dtype):
     pool, floats = FakePool(4, seed=0), FakePool(4, seed=0)
     for i in range(5):
         x = numbered(i, 3)
@@ -167,7 +167,7 @@ def test_any_dtype_is_stored_as_it_is(dtype):
 
 
 @pytest.mark.parametrize("stop", [0, 1, 2, 5])
-def test_a_loaded_state_goes_on_bit_for_bit(stop):
+def test_a_loaded_state_continues_bitwise(stop):
     """In the middle of filling, too; in a new pool, and in one that has stored something else."""
 
     def call(pool, i):
@@ -194,7 +194,7 @@ def test_a_loaded_state_goes_on_bit_for_bit(stop):
         torch.testing.assert_close(pool.state_dict(), whole.state_dict(), rtol=0, atol=0)
 
 
-def test_a_state_is_written_to_the_memory_that_a_graph_holds():
+def test_loading_a_state_writes_in_place():
     pool = FakePool(3, seed=0)
     pool(numbered(0, 3))
     state = pool.state_dict()
@@ -219,7 +219,7 @@ def test_it_does_not_synchronize(device):
         assert mode.ops > 20
 
 
-def test_a_full_pool_changes_no_number_on_the_host_and_no_address():
+def test_a_full_pool_changes_no_host_number_or_address():
     """What a captured CUDA graph would freeze."""
     pool = FakePool(5, seed=0)
     for i in range(3):
@@ -237,7 +237,7 @@ def test_a_full_pool_changes_no_number_on_the_host_and_no_address():
 
 
 @pytest.mark.cuda
-def test_replays_of_a_captured_call_are_the_calls():
+def test_replays_of_a_captured_call_equal_eager_calls():
     eager, captured = FakePool(5, seed=0), FakePool(5, seed=0)
     x = numbered(0, 3).cuda()
     for pool in (eager, captured):
@@ -267,7 +267,7 @@ def test_the_pool_follows_its_samples_to_the_gpu():
         assert torch.equal(cpu(x), out.cpu())
 
 
-def test_processes_of_one_seed_draw_for_themselves(monkeypatch):
+def test_processes_with_the_same_seed_draw_differently(monkeypatch):
     """Each has a pool of its own; the state says nothing of the process."""
 
     def run(rank):
@@ -398,7 +398,7 @@ STATES = {
 
 
 @pytest.mark.parametrize("name", STATES)
-def test_a_state_of_something_else_changes_nothing(name):
+def test_a_foreign_state_is_refused_without_changes(name):
     state, error, message = STATES[name]
     pool = FakePool(4, seed=0)
     pool(X + 1, X)
@@ -409,7 +409,7 @@ def test_a_state_of_something_else_changes_nothing(name):
     torch.testing.assert_close(pool.state_dict(), before, rtol=0, atol=0)
 
 
-def test_a_state_without_a_place_in_the_stream_changes_nothing():
+def test_a_state_without_a_stream_is_refused_without_changes():
     pool = FakePool(4, seed=0)
     pool(X + 1, X)
     before = copy.deepcopy(pool.state_dict())

@@ -109,7 +109,7 @@ def test_a_discriminator_that_returns_a_list(loss):
     assert any(not torch.equal(a, b) for a, b in zip(before.values(), G.parameters(), strict=True))
 
 
-def test_the_verbs_are_the_step():
+def test_step_equals_its_two_phases():
     whole, parts = setup(), setup()
     real = torch.randn(16, 6)
     queue = [torch.randn(16, 4) for _ in range(2)]
@@ -155,7 +155,7 @@ def test_each_phase_trains_its_own_network_only():
     assert flags(D) == [True] * 4
 
 
-def test_the_users_frozen_layers_stay_frozen():
+def test_frozen_layers_stay_frozen():
     generator, discriminator = networks()
     discriminator[0].requires_grad_(False)
     trainer = pygan.GANTrainer(
@@ -172,7 +172,7 @@ def test_the_users_frozen_layers_stay_frozen():
 
 
 @pytest.mark.parametrize("phase", ["discriminator", "generator"])
-def test_flags_come_back_after_an_exception(phase):
+def test_flags_are_restored_after_an_exception(phase):
     trainer = setup()
     state, flags, *_ = everything(trainer)
 
@@ -222,7 +222,7 @@ def test_nonfinite_logits_are_counted():
     assert stats.g_nonfinite == 8  # the update was poisoned: the count says where it began
 
 
-def test_nothing_is_read_back():
+def test_nothing_is_read_from_the_device():
     trainer = setup(noise=pygan.InstanceNoise(Linear(0.5, 0, 9), seed=1), d_steps=2)
     # Adam reads its own step count from the host; SGD shows what the trainer does.
     trainer.d_optimizer = torch.optim.SGD(trainer.discriminator.parameters(), lr=0.1)
@@ -310,7 +310,7 @@ def test_a_fused_optimizer_lets_a_scaler_skip_updates_without_synchronizing():
                 trainer.step(torch.randn(8, 6))
 
 
-def test_what_the_trainer_keeps_follows_moved_networks():
+def test_the_trainers_state_follows_moved_networks():
     trainer = setup(penalties=[R1(1.0, every=2), R2(1.0, every=3)], ema=0.9, noise=0.1)
     trainer.step(torch.randn(8, 6))
     for network, name in (
@@ -374,7 +374,7 @@ def test_compiled_networks():
     torch.testing.assert_close(D.state_dict(), plain.discriminator.state_dict())
 
 
-def test_an_error_in_a_backward_hook_is_the_users_own():
+def test_an_error_in_a_backward_hook_is_passed_on():
     """Through the extension's way to autograd's engine, traceback and all."""
 
     def hook(module, gradients, outputs):
@@ -388,7 +388,7 @@ def test_an_error_in_a_backward_hook_is_the_users_own():
 
 
 @pytest.mark.cuda
-def test_a_step_on_the_gpu_never_synchronises():
+def test_a_step_on_the_gpu_does_not_synchronize():
     """Of networks that were moved after the trainer was made."""
     noise = pygan.InstanceNoise(Linear(0.5, 0, 9), seed=1)
     trainer = setup(noise=noise, ema=0.9, penalties=[R1(1.0, every=2), GradientPenalty()])

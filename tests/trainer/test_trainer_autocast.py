@@ -27,7 +27,7 @@ def parameters(trainer):
 
 
 @pytest.mark.parametrize("options", [{}, {"scaler": True}, {"max_grad_norm": 1.0}], ids=str)
-def test_one_region_around_all_steps_is_a_region_for_each_phase(options):
+def test_one_region_for_all_steps_equals_one_per_phase(options):
     wide, each = (trainer_of(d_steps=5, **options) for _ in range(2))
     data = torch.randn(3, 5, 16, 6)
     with region:
@@ -42,7 +42,7 @@ def test_one_region_around_all_steps_is_a_region_for_each_phase(options):
     assert_same(parameters(wide), parameters(each))
 
 
-def test_samples_in_the_region_do_not_take_the_gradients_of_the_next_step():
+def test_sampling_in_the_region_keeps_the_gradients_of_the_next_step():
     """Some versions of torch keep casts that were made without a graph."""
     trainer, plain = trainer_of(), trainer_of()
     with region:
@@ -53,7 +53,7 @@ def test_samples_in_the_region_do_not_take_the_gradients_of_the_next_step():
     assert_same(parameters(trainer), parameters(plain))
 
 
-def test_reused_fakes_in_one_region_around_all_steps():
+def test_reused_fakes_in_one_region_for_all_steps():
     """The discriminator judges them twice, before and after its update, and the generator's casts are of its last."""
     wide, each = (trainer_of(reuse_fakes=True) for _ in range(2))
     data = torch.randn(4, 16, 6)

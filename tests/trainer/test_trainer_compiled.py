@@ -75,7 +75,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_no_step_compiles_again_after_the_first(name):
+def test_only_the_first_steps_compile(name):
     counts = compilations(**OPTIONS[name])
     g, d = counts[0]
     # Trained, and frozen; under autocast the real samples, fp32, come in another dtype than the generated ones.
@@ -92,14 +92,14 @@ def test_noise_within_a_compiled_discriminator():
 @pytest.mark.parametrize(
     "options", [dict(loss="relativistic_average"), dict(micro_batches=3)], ids=str
 )
-def test_each_further_kind_of_forward_pass_compiles_once(options):
+def test_each_other_kind_of_forward_pass_compiles_once(options):
     """Without a graph, and of the micro-batches, which are of two sizes here."""
     counts = compilations(**options)
     assert set(counts) == {counts[0]}
     assert max(counts[0]) <= 5
 
 
-def test_batches_of_another_size_compile_once_more():
+def test_another_batch_size_compiles_once_more():
     """torch.compile takes the size for a number that changes, as soon as it has seen a second one."""
     counts = compilations(sizes=(16, 16, 9, 12, 16, 7), steps=12)
     assert counts[:2] == [(2, 2)] * 2

@@ -71,7 +71,7 @@ def rows(labels, part):
 
 
 @pytest.mark.parametrize("micro_batches", [1, 3])
-def test_labels_of_many_parts_reach_both_networks(micro_batches):
+def test_nested_labels_reach_both_networks(micro_batches):
     trainer, *_ = pairs(Parts(6, 1), Parts(4, 6), micro_batches=micro_batches, d_steps=2)
     reals = [torch.randn(7, 6, dtype=torch.float64) for _ in range(2)]
     given = [tree(7), tree(7)]
@@ -83,7 +83,7 @@ def test_labels_of_many_parts_reach_both_networks(micro_batches):
     assert_same(trainer.generator.seen[-1], given[0])
 
 
-def test_labels_for_one_network_alone():
+def test_labels_for_only_one_network():
     """By the arguments that the other gets."""
     D = networks()[1]
     trainer, *_ = pairs(D, Parts(4, 6), discriminator_inputs=lambda x, labels: (x,))
@@ -185,7 +185,7 @@ REAL = torch.randn(8, 6)
         ),
     ],
 )
-def test_wrong_labels_change_nothing(options, use, kind, message):
+def test_wrong_labels_are_refused_without_changes(options, use, kind, message):
     trainer = setup(**options)
     before = everything(trainer)
     with pytest.raises(kind, match=f"GANTrainer.*{message}"):
@@ -204,14 +204,14 @@ def test_wrong_labels_change_nothing(options, use, kind, message):
         ),
     ],
 )
-def test_what_picks_no_samples_is_refused(generated, kind, message):
+def test_generated_must_return_samples(generated, kind, message):
     with pytest.raises(kind, match=message):
         setup(generated=generated).step(REAL)
     with pytest.raises(TypeError, match="generated must be a callable or None, got str"):
         setup(generated="image")
 
 
-def test_objects_that_pick_and_arrange_may_have_a_state():
+def test_selecting_objects_may_have_a_state():
     class Counts(nn.Module):
         def __init__(self, function):
             super().__init__()
@@ -258,7 +258,7 @@ def test_fit_translates_images(tmp_path):
 
 @pytest.mark.parametrize("name", ["generator_inputs", "discriminator_inputs"])
 @pytest.mark.parametrize("n", [1, 8])
-def test_arguments_that_are_no_tuple_are_refused(name, n):
+def test_inputs_that_are_not_tuples_are_refused(name, n):
     """A tensor would be taken apart into its samples, and of a batch of one the sample be judged."""
     trainer = setup(**{name: lambda x, labels: x})
     trainer.generator[1].eval()  # which takes no batch of one to train

@@ -54,7 +54,7 @@ ALONE = [name for name in PENALTIES if name != "of both"]
         *itertools.product(["separate"], ALONE, ["hinge"]),
     ],
 )
-def test_the_numbers_are_those_of_two_passes(way, penalties, loss, noise):
+def test_results_equal_those_of_two_passes(way, penalties, loss, noise):
     if noise == "mixture":
         noise = DiffusionMixture(9, noise_std=0.5)
     trainers = []
@@ -81,7 +81,7 @@ def test_the_numbers_are_those_of_two_passes(way, penalties, loss, noise):
     assert_same(*(trainer.stream.state_dict() for trainer in trainers))
 
 
-def test_r3gans_step():
+def test_r3gan_step():
     """Huang et al. 2024: relativistic, R1 and R2 of both kinds, which one batch and one double backward give."""
     drawn, latent = latents(6)
     trainer, G, D, g_optimizer, d_optimizer = pairs(
@@ -100,7 +100,7 @@ def test_r3gans_step():
     assert_close(trainer, G, D)
 
 
-def test_stylegan3s_phases():
+def test_stylegan3_phases():
     """Karras et al. 2021: the two sides backward one after the other, R1 every second step, times two."""
     drawn, latent = latents(8)
     trainer, G, D, g_optimizer, d_optimizer = pairs(
@@ -247,7 +247,7 @@ class Both(Penalty):
         ),
     ],
 )
-def test_what_cannot_be_honored_is_refused(options, kind, message):
+def test_unsupported_options_are_refused_by_the_trainer(options, kind, message):
     with pytest.raises(kind, match=f"GANTrainer: .*{message}"):
         setup(**options)
 
@@ -262,7 +262,7 @@ def test_joint_batches_with_batch_norm_are_refused(norm):
     pygan.GANTrainer(G, D, *optimizers, latent=4, joint=True)
 
 
-def test_a_pair_of_the_noise_module_is_two_calls():
+def test_a_pair_of_the_noise_module_equals_two_calls():
     """Also with a standard deviation for each sample."""
     for schedule in (Constant(0.5), DiffusionMixture(9, noise_std=0.5)):
         modules = [pygan.InstanceNoise(schedule, seed=3) for _ in range(3)]
@@ -303,7 +303,7 @@ def test_separate_penalties_name_the_sides_that_they_read(reads):
     setup(penalties=unread(reads=reads))  # which nobody asks for it
 
 
-def test_what_is_replaced_is_checked_again():
+def test_replaced_objects_are_checked_again():
     """A penalty that no side takes, and a norm of both kinds, would not be noticed."""
     trainer = setup(separate=True)
     before = everything(trainer)
@@ -321,13 +321,13 @@ def test_what_is_replaced_is_checked_again():
     assert trainer.steps == 0 and everything(trainer)[3] == before[3] + 1
 
 
-def test_norms_without_running_statistics_see_the_batch_in_eval_mode_too():
+def test_norms_without_running_statistics_are_refused_in_eval_mode_too():
     D = nn.Sequential(nn.BatchNorm1d(6, track_running_stats=False).eval(), nn.Linear(6, 1))
     with pytest.raises(ValueError, match="joint must be False for a discriminator with BatchNorm"):
         pairs(D, joint=True)
 
 
-def test_objects_that_may_hold_both_kinds_are_refused_jointly():
+def test_joint_outputs_that_are_opaque_objects_are_refused():
     """They cannot be taken apart: each side would be judged by the logits of both."""
 
     class Output:

@@ -220,7 +220,7 @@ def test_wrong_use_changes_nothing(options, use, error, message):
     assert_same(everything(trainer), before)
 
 
-def test_a_loss_that_cannot_smooth():
+def test_smoothing_with_an_unsupported_loss():
     with pytest.raises(ValueError, match='label_smoothing must be 0 for loss="hinge"'):
         setup(loss="hinge", label_smoothing=0.1)
 
@@ -238,7 +238,7 @@ BYTES = torch.randint(256, (8, 6), dtype=torch.uint8)
         (dict(penalties=[GradientPenalty()], noise=0.1), "penalties"),
     ],
 )
-def test_integers_beside_generated_samples_are_refused(options, cause):
+def test_integer_samples_are_refused(options, cause):
     """Noise made 0 to 255 of them, beside generated samples from -1 to 1."""
     trainer = setup(loss="relativistic", **options)
     before = everything(trainer)
@@ -270,7 +270,7 @@ def test_augment_may_convert_integers(penalty):
         trainer.step(REAL)
 
 
-def test_a_step_within_accelerators_accumulate_is_refused():
+def test_a_step_within_accelerate_accumulate_is_refused():
     """There, prepared optimizers leave out all steps but the last, whose gradient alone would count."""
     accelerate = pytest.importorskip("accelerate")
     accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=2)
@@ -309,7 +309,7 @@ AUGMENTS = {
 
 @pytest.mark.parametrize("name", AUGMENTS)
 @pytest.mark.parametrize("penalties", [[], [R1(1.0)], [R2(1.0)], [R1(1.0, sigma=0.1)]])
-def test_an_augmentation_that_is_not_differentiable_is_named(name, penalties):
+def test_a_nondifferentiable_augmentation_is_refused(name, penalties):
     """In the generator's phase, or where a penalty differentiates by the samples."""
     trainer = setup(augment=AUGMENTS[name], penalties=penalties)
     before = everything(trainer)[0][1:]  # BatchNorm of the generator has seen samples
@@ -322,7 +322,7 @@ def test_an_augmentation_that_is_not_differentiable_is_named(name, penalties):
 
 
 @pytest.mark.parametrize("loss", ["non_saturating", "relativistic"])
-def test_an_augmentation_in_place_is_refused(loss):
+def test_an_in_place_augmentation_is_refused(loss):
     """It changed the caller's batch, and the real samples twice for a relativistic loss."""
     trainer = setup(augment=lambda x: x.mul_(2), loss=loss)
     before = everything(trainer)[0][1:]  # BatchNorm of the generator has seen samples

@@ -60,7 +60,7 @@ def test_nonfinite_logits_of_all_micro_batches_are_counted():
 
 
 @pytest.mark.parametrize("offset", [1e3, 1e4])
-def test_deviations_of_micro_batches_under_a_large_mean(offset):
+def test_standard_deviations_of_micro_batches_with_a_large_mean(offset):
     """Of logits around which the square of the mean leaves nothing in float32."""
     whole, split = (
         trainer_of(*plain_networks(), loss="wasserstein", **options)
@@ -94,7 +94,7 @@ def test_gradients_are_clipped_to_the_norm():
         torch.testing.assert_close([p.grad for p in ours.parameters()], want, rtol=1e-3, atol=0)
 
 
-def test_an_average_of_ones_own():
+def test_a_custom_average():
     """torch's default: every step weighs the same (stochastic weight averaging)."""
     G, D = plain_networks()
     trainer = trainer_of(G, D, ema=AveragedModel(G))
@@ -107,7 +107,7 @@ def test_an_average_of_ones_own():
     assert_same(trainer.sample(3, latent=(z := torch.randn(3, 4))), trainer.ema(z).detach())
 
 
-def test_the_average_is_torchs_and_samples_come_from_it():
+def test_the_average_equals_torchs_and_is_sampled():
     trainer = setup(ema=0.9)
     want = AveragedModel(
         trainer.generator, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True
@@ -129,7 +129,7 @@ def test_the_average_is_torchs_and_samples_come_from_it():
     assert not torch.equal(samples, plain.sample(5, latent=z))
 
 
-def test_an_average_goes_on_from_torchs_state_or_a_copy(tmp_path):
+def test_an_average_continues_from_torchs_state_or_a_copy(tmp_path):
     """At the count that was saved: only the very first update copies."""
     G = setup().generator
     torchs = AveragedModel(G, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
@@ -196,7 +196,7 @@ def test_an_average_of_a_network_without_parameters(make):
         assert average.module.count == 4
 
 
-def test_samples_without_an_average_are_in_eval_mode_and_leave_the_modes():
+def test_sampling_uses_eval_mode_and_restores_the_modes():
     trainer = setup()
     trainer.step(torch.randn(8, 6))
     G = trainer.generator
@@ -249,7 +249,7 @@ def test_labels_reach_both_networks(micro_batches):
     assert_same(G.seen[-1], labels[0])
 
 
-def test_hooks_of_the_users_own():
+def test_custom_hooks():
     G, D = plain_networks()
     seen = []
     trainer = trainer_of(
@@ -286,7 +286,7 @@ class Squares:
 @pytest.mark.parametrize(
     ("own", "name"), [(Squares(), "least_squares"), (fused_losses, "non_saturating")]
 )
-def test_a_loss_of_ones_own(own, name):
+def test_a_custom_loss(own, name):
     ours, theirs = (trainer_of(*plain_networks(), loss=loss) for loss in (own, name))
     for _ in range(3):
         real = torch.randn(8, 6)
@@ -311,7 +311,7 @@ def test_noise_from_a_number_or_a_schedule():
         assert trainer.stream.seed != 1
 
 
-def test_latents_are_the_streams_normals():
+def test_latents_are_normals_of_the_stream():
     z = []
     trainer = trainer_of(*plain_networks())
     trainer.generator.register_forward_pre_hook(lambda _, x: z.append(x[0]))
@@ -333,7 +333,7 @@ def test_torchs_seed_reproduces_a_run():
 
 
 @pytest.mark.parametrize("max_grad_norm", [None, 0.01])
-def test_scaled_gradients_train_alike(max_grad_norm):
+def test_scaled_gradients_give_the_same_training(max_grad_norm):
     """Powers of two, so that scaling changes no bit."""
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=3)
     options = dict(penalties=R1(1.0), max_grad_norm=max_grad_norm)

@@ -50,7 +50,7 @@ PENALTIES = [R1(1.0), R2(1.0), R1(1.0, sigma=0.1), GradientPenalty()]
 
 @pytest.mark.parametrize("loss", ["non_saturating", "relativistic"])
 @pytest.mark.parametrize("form", FORMS)
-def test_logits_picks_what_is_trained_on(form, loss):
+def test_logits_selects_the_trained_output(form, loss):
     make, pick = FORMS[form]
     options = {"loss": loss, "penalties": PENALTIES, "micro_batches": 2}
     picked = trainer_of(WithClasses(make), logits=pick, **options)
@@ -74,7 +74,7 @@ class First:
         return fused_losses.generator_loss(fake[0])
 
 
-def test_a_loss_of_ones_own_gets_everything_and_the_penalties_the_logits():
+def test_a_custom_loss_gets_all_outputs_and_penalties_the_logits():
     """R1 over classes too was .382 where that of the logits alone is .0062."""
     make, pick = FORMS["tuple"]
     own = trainer_of(WithClasses(make), logits=pick, loss=First(), penalties=PENALTIES)
@@ -102,7 +102,7 @@ def test_a_loss_of_ones_own_gets_everything_and_the_penalties_the_logits():
     ],
 )
 @pytest.mark.parametrize("loss", ["non_saturating", First()])
-def test_what_is_no_logits_is_refused_and_nothing_trained(form, pick, error, message, loss):
+def test_invalid_logits_are_refused_before_training(form, pick, error, message, loss):
     trainer = trainer_of(WithClasses(form), logits=pick, loss=loss)
     before = everything(trainer)
     pieces = ["GANTrainer: " + message, "got"]
@@ -178,7 +178,7 @@ def test_logits_of_packs_of_samples_equal_a_plain_loop(penalty, micro_batches):
     torch.testing.assert_close(G.state_dict(), G2.state_dict(), rtol=1e-6, atol=1e-8)
 
 
-def test_logits_of_packs_are_not_compared_sample_by_sample():
+def test_logits_of_packs_are_not_compared_per_sample():
     G = nn.Linear(4, 6)
     message = "discriminator must return logits whose first dimension is the batch's, 8, got shape"
     with raises(ValueError, "GANTrainer: " + message, "lambda output: output if a logit covers"):
@@ -192,7 +192,7 @@ def test_logits_of_packs_are_not_compared_sample_by_sample():
         assert_same(everything(trainer)[0], before)
 
 
-def test_one_sample_may_have_lost_its_dimension():
+def test_a_single_sample_may_lack_the_batch_dimension():
     D = WithClasses(lambda logits, classes: logits.squeeze())
     G = nn.Linear(4, 6)
     trainer = trainer_of(D, G, penalties=[R1(1.0), R2(1.0, sigma=0.1)])
@@ -226,7 +226,7 @@ class Returns(nn.Module):
         (lambda x: x.mean(), ValueError, "got shape ()"),
     ],
 )
-def test_a_generator_that_returns_no_batch_of_samples_is_refused(form, error, got):
+def test_generator_outputs_that_are_not_a_batch_are_refused(form, error, got):
     trainer = trainer_of(networks()[1], Returns(form))
     before = everything(trainer)
     for use in (
@@ -246,7 +246,7 @@ def convolutional():
     return G, nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
 
 
-def test_latents_of_a_shape_are_the_streams_normals():
+def test_latents_with_a_shape_are_normals_of_the_stream():
     G, D = convolutional()
     z = []
     G.register_forward_pre_hook(lambda _, x: z.append(x[0]))
@@ -279,7 +279,7 @@ def test_flat_latents_for_a_convolution_name_the_shape():
 
 
 @pytest.mark.parametrize("latent", [(), (4, 0), (4, 1.5), [True], "4", -1, True])
-def test_latents_of_no_shape_are_refused(latent):
+def test_invalid_latent_shapes_are_refused(latent):
     G, D = networks()
     with raises(
         ValueError,
@@ -288,7 +288,7 @@ def test_latents_of_no_shape_are_refused(latent):
         trainer_of(D, G, latent=latent)
 
 
-def test_images_of_another_shape_than_the_real_ones_are_refused():
+def test_generated_images_of_another_shape_are_refused():
     """A fully convolutional discriminator takes any size, and one that flattens takes channels in any place."""
     G = convolutional()[0]
     pooled = nn.Sequential(nn.Conv2d(1, 1, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -308,7 +308,7 @@ def test_images_of_another_shape_than_the_real_ones_are_refused():
         trainer_of(flat, G, latent=(5, 1, 1), penalties=GradientPenalty()).step(real)
 
 
-def test_fit_hands_logits_and_a_latent_shape_on(tmp_path):
+def test_fit_passes_logits_and_a_latent_shape_on(tmp_path):
     pytest.importorskip("accelerate")
     G, body = convolutional()
     D = Both(body)

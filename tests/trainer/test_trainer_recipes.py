@@ -246,13 +246,13 @@ def test_wgan_gp_under_bf16_autocast():
 @pytest.mark.parametrize(
     ("pool", "message"), [(50, "pool must be a pygan.FakePool or None, got int")]
 )
-def test_a_pool_that_is_none_is_refused(pool, message):
+def test_an_invalid_pool_is_refused(pool, message):
     with pytest.raises(TypeError, match=message):
         pairs(pool=pool)
 
 
 @pytest.mark.parametrize(("micro_batches", "fits"), [(1, False), (2, True)])
-def test_a_pool_smaller_than_what_comes_at_once_changes_nothing(micro_batches, fits):
+def test_a_pool_smaller_than_a_batch_is_refused_without_changes(micro_batches, fits):
     trainer, *_ = pairs(pool=pygan.FakePool(4), d_steps=2, micro_batches=micro_batches)
     before = everything(trainer)
     reals = [torch.randn(n, 6, dtype=torch.float64) for n in (4, 8)]

@@ -66,7 +66,7 @@ def test_an_optimizer_of_the_same_size_is_checked():
         trainer.step(REAL)
 
 
-def test_a_replaced_layer_is_noticed():
+def test_a_replaced_layer_is_detected():
     """In the step after the first in which the parameters of the old one got no gradient."""
     trainer = setup()
     D = trainer.discriminator
@@ -110,7 +110,7 @@ def test_unfrozen_layers_that_the_optimizer_does_not_hold_are_refused():
     assert not torch.equal(D[0].weight, weight)
 
 
-def test_a_network_may_be_frozen_while_the_other_is_trained():
+def test_one_network_can_be_frozen_while_the_other_is_trained():
     """By hand, as many loops do; the phase that trains it says so before it draws."""
     trainer = setup()
     phases = {
@@ -133,7 +133,7 @@ def test_a_network_may_be_frozen_while_the_other_is_trained():
     trainer.step(REAL)
 
 
-def test_the_average_goes_on_with_a_replaced_generator():
+def test_the_average_continues_with_a_replaced_generator():
     trainer = setup(ema=0.5)
     trainer.step(REAL)
     before = copy.deepcopy(list(trainer.ema.module.parameters()))
@@ -164,7 +164,7 @@ def test_an_average_of_another_network_is_refused():
     trainer.step(REAL)
 
 
-def test_modules_are_not_walked_in_every_step(monkeypatch):
+def test_modules_are_not_traversed_in_every_step(monkeypatch):
     trainer = setup(ema=0.5, max_grad_norm=1.0)
     for _ in range(2):  # the first gives the parameters their gradients
         trainer.step(REAL)
