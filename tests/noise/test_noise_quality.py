@@ -130,7 +130,7 @@ def uniform_sums(z):
 
 
 def too_even(z):
-    """The same order of magnitudes, but with exact quantiles."""
+    """The exact quantiles, in the order of z."""
     ranks = z.argsort().argsort().double()
     return torch.special.ndtri((ranks + 0.5) / z.numel())
 

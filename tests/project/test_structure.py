@@ -1,4 +1,4 @@
-"""Where things are done in one place only."""
+"""Idioms that may occur in only one place."""
 
 import re
 from pathlib import Path
@@ -23,5 +23,5 @@ SOURCES = {
 )
 def test_each_idiom_is_used_in_one_place(what, where):
     assert {name for name, text in SOURCES.items() if re.search(what, text)} - {
-        "__init__.py"  # whose examples are for users
+        "__init__.py"  # its examples are for users
     } == where
