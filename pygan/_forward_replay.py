@@ -16,7 +16,7 @@ __all__ = ["Replay", "check_capture"]
 
 class _Kept:
     """A tensor attribute and its value. Changes cannot be detected: batch normalization does not increment the version
-    of the running statistics. Nor does `restore` change the tensor, because autograd may have saved it."""
+    of the running statistics. Nor does `restore` increment it, because autograd may have saved the tensor."""
 
     def __init__(self, owner: dict[str, Any], name: str) -> None:
         self._owner, self._name = owner, name
