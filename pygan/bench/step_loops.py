@@ -106,10 +106,10 @@ def by_hand(model: Model, device: torch.device, recipe: Recipe) -> Callable[[Ten
             real_logits, fake_logits = D(noise(real)), D(noise(fake))
         d_loss, d = fused_losses.discriminator_loss(real_logits, fake_logits, return_stats=True)
         total = d_loss
-        asked = [x for x in (real, fake) if x.requires_grad]
-        if asked:
+        with_grad = [x for x in (real, fake) if x.requires_grad]
+        if with_grad:
             both = real_logits.sum() * recipe.r1 + fake_logits.sum() * recipe.r2
-            total = d_loss + GAMMA / 2 * sum(_squared_gradients(both, *asked))
+            total = d_loss + GAMMA / 2 * sum(_squared_gradients(both, *with_grad))
         d_optimizer.zero_grad(set_to_none=True)
         total.backward()
         d_optimizer.step()

@@ -137,12 +137,12 @@ def test_steps_and_traces(tmp_path, capsys, device):
     assert (out / "trace_plain.json").exists()
 
 
-@pytest.mark.parametrize("said", [None, "false"])
-def test_threads_are_bound_unless_the_environment_configures_them(said, tmp_path):
+@pytest.mark.parametrize("setting", [None, "false"])
+def test_threads_are_bound_unless_the_environment_configures_them(setting, tmp_path):
     """Run as a command, which has to restart for that."""
     environment = {k: v for k, v in os.environ.items() if k not in BINDING}
-    if said:
-        environment["OMP_PROC_BIND"] = said
+    if setting:
+        environment["OMP_PROC_BIND"] = setting
     command = [
         sys.executable,
         "-m",
@@ -156,7 +156,7 @@ def test_threads_are_bound_unless_the_environment_configures_them(said, tmp_path
     ]
     command += ["--ops", "instance_noise", "--sizes", "64", "--dtypes", "fp32", "--out", tmp_path]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    binding = rf"^binding +OMP_PROC_BIND={said or 'true'}$"
+    binding = rf"^binding +OMP_PROC_BIND={setting or 'true'}$"
     assert re.search(binding, run.stdout, flags=re.MULTILINE)
     assert "instance_noise  forward  float32  64 " in re.sub("  +", "  ", run.stdout)
 

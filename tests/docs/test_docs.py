@@ -1,6 +1,6 @@
 """The documentation's code and commands run, and the files that it names exist.
 
-The blocks of a page run one after another in one namespace, which initially contains helpers.docs.given().
+The blocks of a page run one after another in one namespace, which initially contains helpers.docs.page_names().
 """
 
 import importlib
@@ -10,7 +10,7 @@ import shlex
 import pytest
 import torch
 from helpers import ROOT, accelerated_on, forget_accelerator
-from helpers.docs import MODULES, PAGES, blocks, examples, given, surroundings
+from helpers.docs import MODULES, PAGES, blocks, examples, page_names, surroundings
 
 from pygan import __main__ as command
 
@@ -34,7 +34,7 @@ RUN = [p for p in PAGES if "```" in TEXTS[p] and p.name != "frameworks.md"]
 
 @pytest.mark.parametrize("page", RUN, ids=IDS.get)
 def test_code(page, here):
-    names = given()
+    names = page_names()
     for block in blocks(page):
         # Blocks without a language are output or commands.
         assert block.language in ("python", "toml", "")
@@ -52,7 +52,9 @@ def test_code(page, here):
 )
 def test_examples_of_docstrings(module, here):
     name = ".".join(module.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-    names = given() | {k: v for k, v in vars(importlib.import_module(name)).items() if k[0] != "_"}
+    names = page_names() | {
+        k: v for k, v in vars(importlib.import_module(name)).items() if k[0] != "_"
+    }
     for block in examples(module):
         block.run(f"<docstring of {name}>", names)
 

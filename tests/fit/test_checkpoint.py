@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import raises
-from helpers.fit import assert_equal, deadly, start
+from helpers.fit import assert_equal, kill_at_write, start
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -258,7 +258,7 @@ def test_killed_before_each_critical_call(tmp_path, call, left):
     """Before the file's fsync, before the rename, and before the folder's fsync."""
     path = tmp_path / "step-1.pt"
     checkpoint.save(path, {"n": 1})
-    process = start(deadly, call, checkpoint.save, path, {"n": 2, "x": torch.zeros(1000)})
+    process = start(kill_at_write, call, checkpoint.save, path, {"n": 2, "x": torch.zeros(1000)})
     process.join()
     assert process.exitcode == -signal.SIGKILL
     assert checkpoint.load(path)["n"] == left

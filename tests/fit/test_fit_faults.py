@@ -79,7 +79,7 @@ def test_a_reported_step_is_not_evaluated_again(tmp_path):
     assert metrics(tmp_path) == lines and not seen
 
 
-def busy(out, **options):
+def slow_run(out, **options):
     """Start a slow run in another process, and return when it has logged its first line."""
 
     process = start(fit_in_child, out, evaluate=_slow, evaluate_every=1, log_every=1, **options)
@@ -97,7 +97,7 @@ def _slow(sample):
 @pytest.mark.parametrize("resume", [None, "auto"])
 def test_a_second_process_gets_an_error_that_names_the_first(tmp_path, resume):
     options = {**FULL, "checkpoint_every": 1}
-    process = busy(tmp_path, **options)
+    process = slow_run(tmp_path, **options)
     with raises(
         BlockingIOError,
         f"pygan.fit: out must not be in use by another run, got {tmp_path}, which process {process.pid} on "
@@ -115,7 +115,7 @@ def test_a_second_process_gets_an_error_that_names_the_first(tmp_path, resume):
 def test_a_killed_process_leaves_no_lock(tmp_path, workers):
     """Nor do its data workers, which survive it by seconds."""
     options = {**FULL, "checkpoint_every": 1, "source": Augmented(30), "workers": workers}
-    process = busy(tmp_path, **options)
+    process = slow_run(tmp_path, **options)
     process.kill()
     process.join()
     result = run(tmp_path, **options, resume="auto")
@@ -146,7 +146,7 @@ def test_a_folder_that_cannot_be_locked_gives_a_warning(tmp_path, monkeypatch):
         run(tmp_path)
 
 
-def cramped(out, limit, report, **options):
+def with_file_limit(out, limit, report, **options):
     """Run with a limit on the size of files, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
@@ -178,7 +178,7 @@ def test_a_full_disk_names_the_file_and_the_run_can_be_resumed(tmp_path, what):
     whole, out, report = tmp_path / "whole", tmp_path / "a", tmp_path / "report"
     options = {**FULL, "steps": 12, **options}
     run(whole, **options)
-    process = start(cramped, out, limit, report, **options)
+    process = start(with_file_limit, out, limit, report, **options)
     process.join()
     assert process.exitcode == 2
     number, file = json.loads(report.read_text())
@@ -234,8 +234,8 @@ def test_unsavable_state_is_refused_before_the_first_step(tmp_path):
 
 def test_a_missing_checkpoint_is_reported_on_resume(tmp_path, capsys):
     run(tmp_path, resume="auto")
-    said = f"pygan.fit: {tmp_path} holds no checkpoint to resume from; starting a new run"
-    assert said in capsys.readouterr().err
+    message = f"pygan.fit: {tmp_path} holds no checkpoint to resume from; starting a new run"
+    assert message in capsys.readouterr().err
     run(tmp_path, resume="auto")
     assert "holds no checkpoint" not in capsys.readouterr().err
 
@@ -243,7 +243,7 @@ def test_a_missing_checkpoint_is_reported_on_resume(tmp_path, capsys):
 @pytest.mark.slow
 def test_two_simultaneous_signals_leave_a_resumable_run(tmp_path):
     options = {**FULL, "checkpoint_every": 1}
-    process = busy(tmp_path / "a", **options)
+    process = slow_run(tmp_path / "a", **options)
     for _ in range(2):
         os.kill(process.pid, signal.SIGINT)
     process.join()

@@ -45,9 +45,9 @@ def test_a_run_begins_with_the_networks_of_another(tmp_path, first, capsys, whol
     torch.testing.assert_close(after["ema"][f"module.{weight}"], expected)
     assert result.steps == 1 and after["steps"] == after["d_updates"] == 1
     assert all(one["step"] == 1 for one in after["g_optimizer"]["state"].values())
-    said = capsys.readouterr().err
-    assert f"pygan.fit: begins with the networks of {first}" in said
-    assert "step 12, and its average" in said
+    output = capsys.readouterr().err
+    assert f"pygan.fit: begins with the networks of {first}" in output
+    assert "step 12, and its average" in output
 
 
 def test_a_missing_average_starts_from_the_generator(tmp_path, capsys):

@@ -181,8 +181,8 @@ def test_unsuccessful_rollbacks_stop(tmp_path, capsys):
         FloatingPointError, "pygan.fit: ", "after step 8; 3 rollbacks did not help; the last finite"
     ):
         run(tmp_path, checkpoint_every=None, **options)
-    said = capsys.readouterr().err
-    assert said.count("weights and optimizers are those of") == 3
+    output = capsys.readouterr().err
+    assert output.count("weights and optimizers are those of") == 3
     assert saved_steps(tmp_path) == [4]
     # Checkpoints between the rollbacks, with the same weights, do not reset the limit either.
     with raises(FloatingPointError, "pygan.fit: ", "3 rollbacks did not help"):

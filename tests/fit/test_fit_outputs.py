@@ -109,9 +109,9 @@ def test_a_changed_monitor_starts_fresh_with_a_message(tmp_path, capsys, change,
         run(tmp_path, monitor=monitor(now), steps=9, resume="auto")
     options = {"resume": "auto", "allow_changes": True}
     result = run(tmp_path, monitor=monitor(now), steps=9, **options)
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     for name, value in change.items():
-        assert f"resumed at step 7 with monitor.{name} {value} instead of {before[name]}" in said
+        assert f"resumed at step 7 with monitor.{name} {value} instead of {before[name]}" in output
     saved = checkpoint.load(result.checkpoint)["monitor"]
     assert saved["every"] == now["every"] and saved["window"]["size"] == now["window"]
     assert saved["noise_applied"] == applied and (result.trainer.noise is not None) == applied
@@ -154,8 +154,8 @@ def test_sample_grids_of_images_are_the_default(tmp_path, capsys, channels):
     options = {"source": torch.rand(30, channels, 4, 4), "sample_every": 4, "samples": 10}
     run(tmp_path, G=G, D=D, learning_rate=0.0, **options)
     files = sorted(tmp_path.glob("samples-*.png"))
-    said = "no sample grids: the images have 2 channels, not 1 or 3; preview= can show them"
-    assert capsys.readouterr().err.count(said) == (channels == 2)
+    message = "no sample grids: the images have 2 channels, not 1 or 3; preview= can show them"
+    assert capsys.readouterr().err.count(message) == (channels == 2)
     if channels == 2:
         assert not files
         return

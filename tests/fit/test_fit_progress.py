@@ -57,17 +57,19 @@ def test_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch, clock, out, err, s
         reporter.advance(200)
     reporter.close()
     assert ("100%|" in err.getvalue()) == bar
-    told = out.getvalue().splitlines()
-    assert bool(told) == lines
+    printed = out.getvalue().splitlines()
+    assert bool(printed) == lines
     assert err.getvalue().count("a step takes 0.25 s; 989 more take 4 min; ") == (
         shown is not False
     )
     if lines:
-        steps = [int(re.match(r"step ([\d,]+)/1,000 ", line)[1].replace(",", "")) for line in told]
+        steps = [
+            int(re.match(r"step ([\d,]+)/1,000 ", line)[1].replace(",", "")) for line in printed
+        ]
         # After 10, 20, 40 and then 60 seconds, and at the end.
         assert steps == [40, 120, 280, 520, 760, 1000]
-        assert told[1] == "step 120/1,000 (12%)  D 1.39  G 0.693  σ 0.123  4 steps/s  4 min left"
-        assert told[-1].endswith("4 steps/s  done")
+        assert printed[1] == "step 120/1,000 (12%)  D 1.39  G 0.693  σ 0.123  4 steps/s  4 min left"
+        assert printed[-1].endswith("4 steps/s  done")
 
 
 def test_the_time_per_step_and_the_next_samples_are_announced(monkeypatch, clock):

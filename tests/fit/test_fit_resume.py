@@ -14,8 +14,8 @@ from helpers.fit import (
     FULL,
     Augmented,
     assert_equal,
-    deadly,
     fit_in_child,
+    kill_at_write,
     metrics,
     picture,
     run,
@@ -121,7 +121,7 @@ def test_killed_before_each_call_that_writes(tmp_path):
     options = {**RUN, "steps": 24, "checkpoint_every": 1, "keep": 2, "log_every": 1}
     whole = finished(tmp_path / "whole", **options)
     for call in range(1, 16):
-        process = start(deadly, call, fit_in_child, tmp_path / "a", **options)
+        process = start(kill_at_write, call, fit_in_child, tmp_path / "a", **options)
         process.join()
         assert process.exitcode == -signal.SIGKILL, call
     same_runs(finished(tmp_path / "a", **options), whole)

@@ -58,22 +58,22 @@ CHANGES = [
 
 
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory):
-    out = tmp_path_factory.mktemp("begun") / "a"
+def started(tmp_path_factory):
+    out = tmp_path_factory.mktemp("started") / "a"
     run(out, **BASE, steps=4)
     return out / "checkpoints/step-00000004.pt"
 
 
 @pytest.mark.parametrize(("change", "name", "before", "now"), CHANGES)
 def test_a_changed_setting_is_refused_or_reported(
-    tmp_path, capsys, begun, change, name, before, now
+    tmp_path, capsys, started, change, name, before, now
 ):
-    out, options = tmp_path / "a", {**BASE, **change, "resume": begun}
+    out, options = tmp_path / "a", {**BASE, **change, "resume": started}
     G, D = networks()
     G_before, D_before = ({k: v.clone() for k, v in net.state_dict().items()} for net in (G, D))
     with raises(
         ValueError,
-        f"pygan.fit: {name} must be that of the checkpoint {begun}, {before}",
+        f"pygan.fit: {name} must be that of the checkpoint {started}, {before}",
         f", got {now}",
         "; allow_changes=True continues with the new settings",
     ):
@@ -83,8 +83,8 @@ def test_a_changed_setting_is_refused_or_reported(
     assert_equal(dict(D.state_dict()), D_before)
     result = run(out, **options, allow_changes=True)
     assert result.steps == 12 and [line["step"] for line in metrics(out)] == list(range(5, 13))
-    told = str(now).removesuffix(" samples")
-    assert f"pygan.fit: resumed at step 4 with {name} {told} instead of" in capsys.readouterr().err
+    shown = str(now).removesuffix(" samples")
+    assert f"pygan.fit: resumed at step 4 with {name} {shown} instead of" in capsys.readouterr().err
     # From then on they are the settings of the run.
     again = {**options, "resume": "auto", "steps": 13}
     assert run(out, **again).steps == 13
@@ -301,9 +301,9 @@ INNER += [("random", 0, kind) for kind in ("torch", "numpy", "python")]
 
 
 @pytest.mark.parametrize("path", [(name,) for name in TOP] + INNER, ids=str)
-def test_forged_states_are_refused_without_side_effects(tmp_path, begun, path):
+def test_forged_states_are_refused_without_side_effects(tmp_path, started, path):
     """Any plain value in place of an entry, or a missing entry: a CheckpointError, and nothing has been changed."""
-    state = checkpoint.load(begun)
+    state = checkpoint.load(started)
     file = tmp_path / "checkpoints/step-00000004.pt"
     file.parent.mkdir()
     *outer, name = path

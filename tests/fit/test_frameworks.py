@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from helpers import ROOT, accelerated_on, forget_accelerator
-from helpers.docs import blocks, given, shortened
+from helpers.docs import blocks, page_names, shortened
 
 import pygan
 from pygan.training import fit
@@ -46,7 +46,7 @@ def here(tmp_path, monkeypatch, restore):
 def test_recipe(recipe, here):
     for module in packages(recipe):
         pytest.importorskip(module)
-    names = {name: value for name, value in given().items() if name in OURS}
+    names = {name: value for name, value in page_names().items() if name in OURS}
     recipe.run(PAGE, names)
     if "GAN" in names:  # Lightning's
         assert {"d_loss", "g_loss", "d_real"} <= names["trainer"].callback_metrics.keys()

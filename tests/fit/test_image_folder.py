@@ -227,10 +227,10 @@ def test_images_with_broken_headers_are_left_out_and_named(tmp_path):
     Image.new("F", (8, 8), 0.5).save(tmp_path / "float.tiff")
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
     os.mkfifo(tmp_path / "pipe.png")  # would block
-    with pytest.warns(UserWarning, match="leaves out") as told:
+    with pytest.warns(UserWarning, match="leaves out") as caught:
         images = ImageFolder(tmp_path, 8)
     assert [path.name for path in images.paths] == ["1.png", "2.png"]
-    (message,) = (str(w.message) for w in told)
+    (message,) = (str(w.message) for w in caught)
     assert message.startswith(f"ImageFolder: takes 2 images in {tmp_path} and leaves out 6 images")
     for reason in (
         "0.png: not an image of a known format",
@@ -278,11 +278,11 @@ def some_broken(tmp_path):
 def test_a_broken_image_is_replaced_by_the_next_readable_one(tmp_path):
     whole, images = some_broken(tmp_path)
     assert len(images) == 5
-    with pytest.warns(UserWarning, match="cannot read") as told:
+    with pytest.warns(UserWarning, match="cannot read") as caught:
         items = [images[i] for i in (4, 0, 2, 1, 3, -1, -4)]
     for item, stands in zip(items, (0, 0, 3, 3, 3, 0, 3), strict=True):
         assert torch.equal(item, whole[stands])
-    named = [str(w.message) for w in told]
+    named = [str(w.message) for w in caught]
     assert len(named) == 3  # one warning for each
     for i, message in zip((4, 2, 1), named, strict=True):
         assert message.startswith(f"ImageFolder: cannot read {tmp_path}/{i}.png: ")

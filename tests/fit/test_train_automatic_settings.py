@@ -106,14 +106,14 @@ def test_the_command_prints_what_it_trains_and_the_expected_time(tmp_path, capsy
     with pytest.warns(UserWarning, match=r"leaves out 1 .*bad\.png"):
         assert train("--data", tmp_path / "photos", "--steps", 21, "--out", out) == 0
     shown = capsys.readouterr()
-    said = shown.err.splitlines()
+    messages = shown.err.splitlines()
     assert re.search(
         r"12 images in 2 subfolders \(.*\) in .*photos, 16 x 24 pixels in the median; trained at 16 x 24 "
         r"\(chosen; data.size sets another\), RGB, on the CPU, \d+ threads?",
-        said[0],
+        messages[0],
     )
     pattern = r"a step takes .*s; 10 more take .*s; the next samples come at step 21, in .*s"
-    assert any(re.search(pattern, line) for line in said)
+    assert any(re.search(pattern, line) for line in messages)
     assert re.search(r"^step 21/21 \(100%\)  D \S+  G \S+  \S+ steps/s  done$", shown.out, re.M)
     assert re.search(r"^21 steps done in .*s, \S+ a second$", shown.out, re.M)
     assert (out / "reals.png").exists() and (out / "samples-00000000.png").exists()

@@ -102,7 +102,7 @@ def Discriminator():
     return Network(mlp((3, 8, 8), latent=128, width=8)[1])
 
 
-def given():
+def page_names():
     """The names that the pages use without defining them: networks, a loader, a batch of each kind."""
     torch.manual_seed(0)
     G, D = Generator(), Discriminator()

@@ -205,7 +205,7 @@ def fit_in_child(out, **options):
     return run(out, **options).exit_code
 
 
-def deadly(call, function, *args, **kwargs):
+def kill_at_write(call, function, *args, **kwargs):
     """Run the function, and kill the process before the call-th durable write."""
     calls = 0
 

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from helpers import math_type
-from helpers.truth import assert_as_good, reduced, wide, wide_truth
+from helpers.truth import assert_as_accurate, reduced, wide, wide_truth
 from pygan import _loss_arguments, fused_losses, reference
 from pygan._loss_arguments import PAIRED as PAIRED_LOGITS
 from pygan._loss_arguments import TO_MEAN as WITH_MEANS
@@ -165,12 +165,15 @@ def compare(case, draws, reductions=REDUCTIONS, weights=None):
             assert all(g.dtype == dtype for g in grads)
             got.append(([t.detach() for t in results], grads))
             want.append(truth(case, reduction, inputs, weights))
-            for rival, cast in zip(baselines.values(), (dtype, upcast), strict=True):
-                rival.append(eager_results(case, reduction, inputs, weights, cast))
+            for collected, cast in zip(baselines.values(), (dtype, upcast), strict=True):
+                collected.append(eager_results(case, reduction, inputs, weights, cast))
         for order in (0, 1):
-            assert_as_good(
+            assert_as_accurate(
                 [draw[order] for draw in got],
-                {name: [draw[order] for draw in rival] for name, rival in baselines.items()},
+                {
+                    name: [draw[order] for draw in collected]
+                    for name, collected in baselines.items()
+                },
                 [draw[order] for draw in want],
                 relative=case.is_conditioned(reduction, order, weights),
                 what=f"{case}, {reduction}, order {order}",

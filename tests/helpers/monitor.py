@@ -91,7 +91,7 @@ HEALTHY = {
 }
 
 
-def watch(trainer, data, seed, steps, batch=64, before_step=None, **options):
+def train_monitored(trainer, data, seed, steps, batch=64, before_step=None, **options):
     """Train with a monitor; returns (diagnoses, monitor)."""
     generator = torch.Generator().manual_seed(seed)
     monitor = Monitor(trainer, **{"every": EVERY, "window": WINDOW, **options})

@@ -171,7 +171,7 @@ def worst(scores, n):
     return scores[np.abs(scores).argmax()] / math.sqrt(n), two_sided(scores)
 
 
-def objections(findings):
+def failed_findings(findings):
     """Names of the findings that a good generator does not have; including a p of NaN."""
     return [name for name, (_, p) in findings.items() if not p >= ALPHA]
 

@@ -108,7 +108,7 @@ def ulp(values, dtype):
     return np.ldexp(one, np.maximum(exponent, smallest) - 1) * info.eps
 
 
-def assert_as_good(got, baselines, want, *, relative, what):
+def assert_as_accurate(got, baselines, want, *, relative, what):
     """Check that the error of `got` is at most twice that of each baseline, plus one ulp: for the largest absolute
     error and, if every element of the result is well conditioned (`relative`), for the largest error in ulps.
 
@@ -126,8 +126,8 @@ def assert_as_good(got, baselines, want, *, relative, what):
 
     own = errors(got)
     scaled = [e / u for e, u in zip(own, unit, strict=True)]
-    for name, rival in baselines.items():
-        theirs = errors(rival)
+    for name, baseline in baselines.items():
+        theirs = errors(baseline)
         bound = 2 * worst(theirs) + worst(unit)
         assert worst(own) <= bound, f"{what}: error {worst(own):.3g} > {bound:.3g} ({name})"
         if relative:

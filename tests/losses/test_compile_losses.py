@@ -121,9 +121,9 @@ def test_backward_of_loss_and_grad_in_a_compiled_step():
     for run in (step, torch.compile(step, backend="eager")):
         for x in leaves:
             x.grad = None
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as caught:
             run()
-        assert not [w for w in said if "Dynamo" in str(w.message)]
+        assert not [w for w in caught if "Dynamo" in str(w.message)]
         grads.append([x.grad for x in leaves])
     torch.testing.assert_close(*grads, rtol=0, atol=0)
 

@@ -17,7 +17,7 @@ from helpers.losses import (
     truth,
     weighted,
 )
-from helpers.truth import assert_as_good
+from helpers.truth import assert_as_accurate
 
 from pygan import fused_losses
 from pygan.fused_losses import (
@@ -75,19 +75,19 @@ def test_equals_autograd(loss, dtype, kind, weights, device):
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_gradients_are_as_accurate_as_eager_ones(dtype, kind, weights, device):
     for case in DISTINCT:
-        got, rival, want = [], [], []
+        got, baseline, want = [], [], []
         for seed in range(DRAWS):
             inputs = inputs_of(case, kind, dtype, device, 10 * seed)
             result = case.call(inputs, suffix="_and_grad", **weighted(weights))
             got.append(as_list(result.grads))
-            rival.append(
+            baseline.append(
                 eager_results(
                     case, "mean", inputs, weights, torch.promote_types(dtype, torch.float32)
                 )[1]
             )
             want.append(truth(case, "mean", inputs, weights)[1])
         relative = case.is_conditioned("mean", 1, weights)
-        assert_as_good(got, {"eager": rival}, want, relative=relative, what=str(case))
+        assert_as_accurate(got, {"eager": baseline}, want, relative=relative, what=str(case))
 
 
 @pytest.mark.parametrize("device", DEVICES)

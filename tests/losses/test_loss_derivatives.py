@@ -15,7 +15,7 @@ from helpers.losses import (
     logits_like,
     scales_like,
 )
-from helpers.truth import assert_as_good, reduced, ulp, wide
+from helpers.truth import assert_as_accurate, reduced, ulp, wide
 from torch.testing._internal.two_tensor import TwoTensor
 
 from pygan import fused_losses, reference
@@ -67,7 +67,7 @@ def test_second_derivatives_of_every_dtype(dtype, case, device):
     got = second_derivative(lambda: case.call(leaves), leaves, vectors, dtype)
     assert all(g.dtype == dtype for g in got)
     plain = [detached(x) for x in inputs]
-    rival = second_derivative(
+    baseline = second_derivative(
         lambda: reduced(case.eager([x.to(upcast) for x in plain]), "mean")[0],
         plain,
         vectors,
@@ -76,7 +76,7 @@ def test_second_derivatives_of_every_dtype(dtype, case, device):
     doubles = [detached(x.double()) for x in inputs]
     want = second_derivative(lambda: case.call(doubles, reference), doubles, vectors, torch.float64)
     want = [[wide(w, dtype) for w in want]]
-    assert_as_good([got], {"eager": [rival]}, want, relative=False, what=str(case))
+    assert_as_accurate([got], {"eager": [baseline]}, want, relative=False, what=str(case))
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -55,10 +55,10 @@ def errors_of(case, reduction, inputs, weights=None):
         values = as_list(case.call(leaves, reduction=reduction, **module, **weighted(weights)))
         grads = torch.autograd.grad(sum(t.sum() for t in values), as_list(leaves))
         results.append([*(t.detach() for t in values), *grads])
-    rival, rival_grads = eager_results(case, reduction, inputs, weights, math_type(dtype))
+    baseline, baseline_grads = eager_results(case, reduction, inputs, weights, math_type(dtype))
     with np.errstate(invalid="ignore", over="ignore"):
         values, slopes = truth(case, reduction, inputs, weights)
-    terms = rival
+    terms = baseline
     if reduction != "none":  # a sum may be smaller than its terms
         terms, _ = eager_results(case, "none", inputs, weights, math_type(dtype))
     mean_error = (
@@ -72,7 +72,7 @@ def errors_of(case, reduction, inputs, weights=None):
         )
     worst = []
     for k, (g, r, w, t) in enumerate(
-        zip(results[0], [*rival, *rival_grads], results[1], [*values, *slopes], strict=True)
+        zip(results[0], [*baseline, *baseline_grads], results[1], [*values, *slopes], strict=True)
     ):
         what = f"{case}, {reduction}, result {k}"
         w = w.to(g.dtype)  # numbers too large for the dtype become infinite
@@ -83,19 +83,19 @@ def errors_of(case, reduction, inputs, weights=None):
         if finite.any():
             g, r, t = (x[finite] for x in (wide(g, g.dtype), wide(r, g.dtype), t))
             sizes = [np.abs(t).max()]
-            if k < len(rival):
+            if k < len(baseline):
                 sizes += [float(x[x.isfinite()].abs().max()) for x in terms if x.isfinite().any()]
             unit = ulp(np.float64(max(sizes)), results[0][k].dtype)
             rival_error = float(np.abs(r - t).max() / unit)
-            if k >= len(rival):
+            if k >= len(baseline):
                 rival_error = max(rival_error, mean_error / unit)
             worst.append((float(np.abs(g - t).max() / unit), rival_error))
     return worst
 
 
 def assert_twice_eager(errors):
-    own, rival = (max(column) for column in zip((0.0, 0.0), *errors, strict=True))
-    assert own <= 2 * rival + 1, f"{own} > 2 * {rival} + 1 ulp"
+    own, baseline = (max(column) for column in zip((0.0, 0.0), *errors, strict=True))
+    assert own <= 2 * baseline + 1, f"{own} > 2 * {baseline} + 1 ulp"
 
 
 SMOOTH = [Case(loss, "discriminator", 1.0) for loss in ("non_saturating", "least_squares")]
@@ -148,8 +148,8 @@ def test_stats_of_extremes(name, smoothing, dtype, device):
     x = torch.tensor(EXTREMES[name], dtype=torch.float64).to(dtype).to(device)
     _, got = discriminator_loss(x, -x, label_smoothing=smoothing, return_stats=True)
     _, want = reference.discriminator_loss(x, -x, label_smoothing=smoothing, return_stats=True)
-    rival = eager_stats(*(t.to(math_type(dtype)) for t in (x, -x)))
-    for field, g, r, w in zip(LossStats._fields, got, rival, want, strict=True):
+    baseline = eager_stats(*(t.to(math_type(dtype)) for t in (x, -x)))
+    for field, g, r, w in zip(LossStats._fields, got, baseline, want, strict=True):
         assert torch.equal(g.isnan(), w.isnan()) and torch.equal(g.isinf(), w.isinf()), (
             field,
             g,

@@ -16,7 +16,7 @@ from helpers.losses import (
     logits_like,
     scales_like,
 )
-from helpers.truth import assert_as_good, ulp, wide, wide_sigmoid, wide_softplus
+from helpers.truth import assert_as_accurate, ulp, wide, wide_sigmoid, wide_softplus
 
 from pygan import reference
 from pygan.fused_losses import LossStats, discriminator_loss, generator_loss
@@ -57,7 +57,7 @@ def test_stats(case, dtype, shapes, device):
     if case.phase == "discriminator" and case.loss in LOGISTIC:
         known |= {"jsd_bound"}
     for reduction in REDUCTIONS if shapes == [(257,)] else ["mean"]:
-        got, rival, want = [], [], []
+        got, baseline, want = [], [], []
         for seed in range(DRAWS):
             inputs = scales_like(case, shapes, dtype, device, 10 * seed)
             given = inputs if len(shapes) > 1 else [x[0].requires_grad_() for x in inputs]
@@ -70,7 +70,7 @@ def test_stats(case, dtype, shapes, device):
             logits = dict(zip(case.roles, (flat(x) for x in inputs), strict=True))
             pair = [logits.get("real", logits["fake"]), logits["fake"]]
             got.append(stats)
-            rival.append(eager_stats(*[x.to(math_type(dtype)) for x in pair]))
+            baseline.append(eager_stats(*[x.to(math_type(dtype)) for x in pair]))
             if dtype == torch.float64:
                 want.append(true_stats(*pair))
             else:
@@ -82,14 +82,16 @@ def test_stats(case, dtype, shapes, device):
             _, decided = case.call(exact, reference, reduction="mean", return_stats=True)
             shares = {k: getattr(decided, k) for k in known & DECISIONS}
             want[-1] = want[-1]._replace(**{k: wide(v, dtype) for k, v in shares.items()})
-            rival[-1] = rival[-1]._replace(**{k: v.to(math_type(dtype)) for k, v in shares.items()})
+            baseline[-1] = baseline[-1]._replace(
+                **{k: v.to(math_type(dtype)) for k, v in shares.items()}
+            )
             missing = len(case.roles) == 1  # in which case "real" above was the fake logits
             nonfinite = want[-1].nonfinite
             assert stats.nonfinite.item() == nonfinite / (2 if missing else 1)
         for name in known - {"nonfinite"}:
-            assert_as_good(
+            assert_as_accurate(
                 [[getattr(draw, name)] for draw in got],
-                {"eager": [[getattr(draw, name)] for draw in rival]},
+                {"eager": [[getattr(draw, name)] for draw in baseline]},
                 [[getattr(draw, name)] for draw in want],
                 relative=False,
                 what=f"{name}, {shapes}, {reduction}",

@@ -111,8 +111,8 @@ def test_slopes_at_the_kinks_of_the_hinge(dtype, device):
     value = discriminator_loss(*leaves, loss="hinge", reduction="sum")
     slopes = torch.autograd.grad(value, leaves, create_graph=True)
     wide = [x.detach().double().requires_grad_() for x in leaves]
-    rival = (1 - wide[0]).relu().sum() + (1 + wide[1]).relu().sum()
-    for got, want, sign in zip(slopes, torch.autograd.grad(rival, wide), (-1, 1), strict=True):
+    baseline = (1 - wide[0]).relu().sum() + (1 + wide[1]).relu().sum()
+    for got, want, sign in zip(slopes, torch.autograd.grad(baseline, wide), (-1, 1), strict=True):
         assert got[:3].tolist() == [sign, 0, 0]
         torch.testing.assert_close(got.double(), want, rtol=0, atol=0, equal_nan=True)
     for second in torch.autograd.grad(sum(s[:3].sum() for s in slopes), leaves):

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 from helpers import raises
-from helpers.monitor import far, mlp, ring, strong_discriminator, trainer_for, watch
+from helpers.monitor import far, mlp, ring, strong_discriminator, train_monitored, trainer_for
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -55,7 +55,9 @@ def test_a_value_near_the_threshold_gives_one_diagnosis():
 
 def test_diagnoses_have_text_and_log_forms():
     seen = []
-    found, monitor = watch(strong_discriminator(0), far, 0, 110, every=2, on_diagnosis=seen.append)
+    found, monitor = train_monitored(
+        strong_discriminator(0), far, 0, 110, every=2, on_diagnosis=seen.append
+    )
     assert found
     assert seen == found
     for diagnosis in found:
@@ -87,11 +89,11 @@ class Late(Transfer):
 
 
 def test_readings_are_evaluated_on_arrival_and_record_their_step(monkeypatch):
-    at_once, _ = watch(strong_discriminator(0), far, 0, 110, every=2)
+    at_once, _ = train_monitored(strong_discriminator(0), far, 0, 110, every=2)
     monkeypatch.setattr("pygan.monitor.core.Transfer", Late)
     came = []
     trainer = strong_discriminator(0)
-    late, _ = watch(
+    late, _ = train_monitored(
         trainer, far, 0, 110, every=2, on_diagnosis=lambda d: came.append((d, trainer.steps))
     )
     assert late == at_once
@@ -102,7 +104,7 @@ def test_readings_are_evaluated_on_arrival_and_record_their_step(monkeypatch):
 def test_with_noise_a_reading_is_evaluated_at_the_next_one(monkeypatch):
     def run(noise):
         trainer, came = strong_discriminator(0), []
-        watch(
+        train_monitored(
             trainer,
             far,
             0,
@@ -144,7 +146,7 @@ def test_no_op_runs_between_readings():
 
 def test_a_monitor_does_not_affect_training():
     watched, alone = trainer_for(ring, 3), trainer_for(ring, 3)
-    watch(watched, ring, 3, 20, every=1)
+    train_monitored(watched, ring, 3, 20, every=1)
     generator = torch.Generator().manual_seed(3)
     for _ in range(20):
         alone.step(ring(64, generator))
@@ -275,7 +277,9 @@ class Own:
 
 
 def test_a_custom_loss():
-    found, monitor = watch(trainer_for(ring, 0, loss=Own()), ring, 0, 20, every=1, window=16)
+    found, monitor = train_monitored(
+        trainer_for(ring, 0, loss=Own()), ring, 0, 20, every=1, window=16
+    )
     assert found == []
     assert monitor._window.loss == ""
     assert math.isfinite(monitor._window.mean("real_logit"))

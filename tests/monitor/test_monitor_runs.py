@@ -15,8 +15,8 @@ from helpers.monitor import (
     ring,
     states,
     strong_discriminator,
+    train_monitored,
     trainer_for,
-    watch,
     zeros,
 )
 from helpers.trainer import dirac
@@ -41,14 +41,14 @@ def test_healthy_runs_raise_no_alarm(name):
     data, options = HEALTHY[name]
     for seed in SEEDS:
         trainer = trainer_for(data, seed, **copy.deepcopy(options))
-        found, monitor = watch(trainer, data, seed, steps=300)
+        found, monitor = train_monitored(trainer, data, seed, steps=300)
         assert found == [], f"seed {seed}: {found[0]}"
         assert monitor.states == {}
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_disjoint_supports(seed):
-    found, monitor = watch(strong_discriminator(seed), far, seed, 150, every=2)
+    found, monitor = train_monitored(strong_discriminator(seed), far, seed, 150, every=2)
     assert states(found) == ["supports_disjoint"]
     (diagnosis,) = found
     assert diagnosis.numbers["jsd_bound"] > 0.98 * math.log(2)
@@ -86,7 +86,7 @@ def test_a_discriminator_that_ends_in_a_sigmoid(form, loss):
     trainer = trainer_for(
         ring, 0, loss=loss, networks=lambda: (mlp(8, 2), Probabilities(FORMS[form]))
     )
-    found, _ = watch(trainer, ring, 0, 70)
+    found, _ = train_monitored(trainer, ring, 0, 70)
     assert states(found) == ["sigmoid_output"]
     assert "Remove the sigmoid" in found[0].remedy
     assert 0.0 < found[0].numbers["fake_logit"] < 1.0
@@ -112,7 +112,7 @@ def test_a_sigmoid_elsewhere_is_not_a_final_sigmoid():
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_minimax_from_a_bad_start_saturates_and_the_discriminator_wins(seed):
-    found, _ = watch(strong_discriminator(seed, loss="minimax"), far, seed, 150, every=2)
+    found, _ = train_monitored(strong_discriminator(seed, loss="minimax"), far, seed, 150, every=2)
     by_state = {diagnosis.state: diagnosis for diagnosis in found}
     assert set(by_state) == {
         State.GENERATOR_SATURATED,
@@ -132,7 +132,7 @@ def test_the_discriminator_wins(loss, seed):
         return nn.Sequential(mlp(8, 2), nn.Tanh()), mlp(2, 1, activation=leaky)
 
     trainer = trainer_for(far, seed, g_lr=1e-2, d_lr=1e-2, d_steps=3, loss=loss, networks=networks)
-    found, _ = watch(trainer, far, seed, 150, every=2)
+    found, _ = train_monitored(trainer, far, seed, 150, every=2)
     (won,) = [diagnosis for diagnosis in found if diagnosis.state is State.DISCRIMINATOR_WON]
     assert won.numbers["real_accuracy"] > 0.99 < won.numbers["fake_accuracy"]
     assert won.numbers["sensitivity"] < 0.05
@@ -151,7 +151,7 @@ BLIND = {
 @pytest.mark.parametrize("name", BLIND)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_discriminator_that_learns_nothing(name, seed):
-    found, _ = watch(trainer_for(ring, seed, **BLIND[name]), ring, seed, 270, every=2)
+    found, _ = train_monitored(trainer_for(ring, seed, **BLIND[name]), ring, seed, 270, every=2)
     blind = [diagnosis for diagnosis in found if diagnosis.state is State.DISCRIMINATOR_BLIND]
     assert len(blind) == 1, found
     assert blind[0].numbers["loss"] == pytest.approx(2 * math.log(2), abs=0.2)
@@ -166,7 +166,7 @@ def test_the_dirac_gan_oscillates_with_the_theoretical_period(loss):
     al. 2018: eigenvalues ±i/2 and ±i), and the logit, their product, oscillates twice per rotation."""
     lr = 0.15
     trainer = dirac(loss, lr, theta=0.7)
-    found, _ = watch(trainer, zeros, 0, 420, batch=8, every=2)
+    found, _ = train_monitored(trainer, zeros, 0, 420, batch=8, every=2)
     (diagnosis,) = found
     assert diagnosis.state is State.OSCILLATION
     theory = (2 if loss == "minimax" else 1) * math.pi / lr
@@ -176,14 +176,14 @@ def test_the_dirac_gan_oscillates_with_the_theoretical_period(loss):
 
 def test_a_converging_dirac_gan_is_not_an_oscillation():
     trainer = dirac("minimax", 0.1, theta=0.7, penalties=R1(0.1))
-    assert watch(trainer, zeros, 0, 420, batch=8, every=2)[0] == []
+    assert train_monitored(trainer, zeros, 0, 420, batch=8, every=2)[0] == []
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_mode_collapse(seed):
     """A generator that is faster than its discriminator moves from mode to mode of the ring, and never covers it."""
     trainer = trainer_for(ring, seed, g_lr=1e-2, d_lr=1e-3, betas=(0.5, 0.999))
-    found, monitor = watch(trainer, ring, seed, 360, every=2)
+    found, monitor = train_monitored(trainer, ring, seed, 360, every=2)
     (collapse,) = [diagnosis for diagnosis in found if diagnosis.state is State.MODE_COLLAPSE]
     assert collapse.numbers["diversity"] < 0.45
     assert State.MODE_COLLAPSE in monitor.states
@@ -197,7 +197,7 @@ def test_noise_is_applied_and_fixes_disjoint_supports():
     """The run of test_disjoint_supports, with a monitor that can add noise."""
     noise = pygan.InstanceNoise(Constant(3.0), seed=0)
     trainer = strong_discriminator(0)
-    found, monitor = watch(trainer, far, 0, 400, every=2, noise=noise)
+    found, monitor = train_monitored(trainer, far, 0, 400, every=2, noise=noise)
     first = found[0]
     assert first.state is State.SUPPORTS_DISJOINT
     assert "instance noise" in first.action
@@ -208,7 +208,7 @@ def test_noise_is_applied_and_fixes_disjoint_supports():
 def test_the_users_noise_is_not_replaced():
     own, other = (pygan.InstanceNoise(Constant(0.01), seed=0) for _ in range(2))
     trainer = strong_discriminator(0, noise=own)
-    found, _ = watch(trainer, far, 0, 150, every=2, noise=other)
+    found, _ = train_monitored(trainer, far, 0, 150, every=2, noise=other)
     assert states(found) == ["supports_disjoint"]
     assert trainer.noise is own
     assert found[0].action == ""
@@ -224,7 +224,7 @@ def test_nan_in_the_data(every):
             x[3, 1] = math.nan
         return x
 
-    (diagnosis,), monitor = watch(trainer, poisoned, 0, 20, every=every)
+    (diagnosis,), monitor = train_monitored(trainer, poisoned, 0, 20, every=every)
     assert (diagnosis.state, diagnosis.step) == (State.NON_FINITE, 7)
     assert diagnosis.numbers["origin"] == "data"
     assert diagnosis.numbers["nonfinite"] == 1
@@ -243,7 +243,7 @@ def test_an_exploding_learning_rate(network):
         if step == 5:
             optimizer.param_groups[0]["lr"] = 1e30
 
-    (diagnosis,), _ = watch(trainer, ring, 0, 20, before_step=explode, every=5)
+    (diagnosis,), _ = train_monitored(trainer, ring, 0, 20, before_step=explode, every=5)
     assert diagnosis.state is State.NON_FINITE
     assert diagnosis.numbers["origin"] == network
     assert diagnosis.step in (5, 6)
@@ -264,7 +264,7 @@ def test_an_equilibrium_is_not_a_blind_discriminator(seed):
         return torch.randn(n, 2, generator=generator)
 
     trainer = trainer_for(normal, seed, latent=2, networks=networks, penalties=R1(1.0))
-    found, monitor = watch(trainer, normal, seed, 300, every=2)
+    found, monitor = train_monitored(trainer, normal, seed, 300, every=2)
     assert found == []
     window = monitor._window
     assert abs(window.mean("jsd_bound")) < 0.02  # by the loss alone, it would look blind
@@ -272,4 +272,4 @@ def test_an_equilibrium_is_not_a_blind_discriminator(seed):
 
 def test_noise_annealed_to_zero_raises_no_alarm():
     trainer = trainer_for(digits, 0, noise=Linear(0.5, 0.0, 200))
-    assert watch(trainer, digits, 0, 300)[0] == []
+    assert train_monitored(trainer, digits, 0, 300)[0] == []

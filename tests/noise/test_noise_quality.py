@@ -16,7 +16,7 @@ from helpers.quality import (
     Cross,
     Sums,
     chi_square,
-    objections,
+    failed_findings,
     poisson,
     table,
     tail_probability,
@@ -30,7 +30,7 @@ HIGH = 2**32  # exercises the high word of a step, a seed or a counter
 
 def check(findings):
     print(table(findings))
-    assert objections(findings) == []
+    assert failed_findings(findings) == []
 
 
 @pytest.mark.parametrize("n", [10**7, pytest.param(10**8, marks=pytest.mark.slow)])
@@ -130,7 +130,7 @@ def uniform_sums(z):
 
 
 def too_even(z):
-    """The same order of magnitudes, but with exact quantiles."""
+    """The exact quantiles, in the order of z."""
     ranks = z.argsort().argsort().double()
     return torch.special.ndtri((ranks + 0.5) / z.numel())
 
@@ -180,14 +180,14 @@ BAD = {  # and the findings that must detect it
 
 
 def test_a_good_sequence_passes(good):
-    assert objections(Sums().add(good).findings()) == []
+    assert failed_findings(Sums().add(good).findings()) == []
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_sequence_is_detected(good, name):
     spoil, by = BAD[name]
     with np.errstate(invalid="ignore"):  # an infinity
-        assert by in objections(Sums().add(spoil(good)).findings())
+        assert by in failed_findings(Sums().add(spoil(good)).findings())
 
 
 TWINS = {
@@ -204,7 +204,7 @@ TWINS = {
 def test_a_correlated_sequence_is_detected(good, name):
     spoil, feature = TWINS[name]
     found = Cross().add(good, spoil(good)).findings()
-    assert f"cross-correlation of {feature}, worst" in objections(found)
+    assert f"cross-correlation of {feature}, worst" in failed_findings(found)
 
 
 def test_p_values():

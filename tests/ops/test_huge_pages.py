@@ -1,4 +1,4 @@
-"""Large results on the CPU are mapped in huge pages, where the system has some."""
+"""Large results on the CPU are mapped with huge pages, if the system supports them."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def is_advised(x):
-    """Whether the system was asked for huge pages in the middle of x's memory."""
+    """Whether huge pages were requested in the middle of x's memory."""
     middle = x.data_ptr() + x.nbytes // 2
     inside = False
     for line in MAPS.read_text("utf-8").splitlines():

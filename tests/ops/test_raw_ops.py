@@ -1,4 +1,5 @@
-"""torch.ops.pygan.* and pygan._C: what the functions above them never pass is refused, on the CPU and on meta alike."""
+"""torch.ops.pygan.* and pygan._C refuse invalid arguments that the Python functions never pass, on the CPU and on
+meta."""
 
 import os
 import subprocess
@@ -107,7 +108,7 @@ def test_invalid_arguments_are_refused(name, device):
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_tensors_on_two_devices(device):
-    """Means, gradients and states on another device than the logits, x or grad."""
+    """Means, gradients and states on a different device than the logits, x or grad."""
     other = "meta" if device == "cpu" else "cpu"
     calls = [
         (*backward(means=X[:4], loss=AVERAGE), 2, MEANS_MUST),
@@ -143,7 +144,7 @@ def test_indices_beyond_the_scalars(numbers, count):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="guard pages by mprotect")
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_random_invalid_arguments(capability):
-    """Thousands of them, in a process that must come to its end."""
+    """Thousands of calls, in a process that must exit normally."""
     command = [sys.executable, str(ROOT / "tests" / "fuzz" / "raw_ops.py"), capability, "1000"]
     env = {**os.environ, "PYGAN_CPU_CAPABILITY": capability, "OMP_NUM_THREADS": "2"}
     run = subprocess.run(command, capture_output=True, text=True, env=env, timeout=1200)

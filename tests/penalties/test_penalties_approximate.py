@@ -1,4 +1,5 @@
-"""R1 and R2 by a finite difference, of several logits a sample: functions and classes against the papers' formulas."""
+"""R1 and R2 by finite differences, with several logits per sample: functions and classes against the papers'
+formulas."""
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ GAMMA, SIGMA = 0.7, 0.01
 
 
 class Scales(nn.Module):
-    """3 and 2 x 2 logits a sample, as a list; with labels, shifted."""
+    """3 and 2 x 2 logits per sample, as a list; labels shift them."""
 
     def __init__(self):
         super().__init__()
@@ -35,7 +36,7 @@ def samples(n=5):
 
 
 def written_out(D, x, z, of):
-    """APT's sums each sample's logits (one, there); ARC's squares each: a mean over samples of a sum over logits."""
+    """APT sums each sample's logits (it has only one); ARC squares each: a mean over samples of a sum over logits."""
     at, moved = (torch.cat([y.flatten(1) for y in D(each)], 1) for each in (x, x + SIGMA * z))
     difference = moved - at
     by_sample = {
@@ -78,7 +79,7 @@ def test_penalty_classes_equal_the_formula_written_out(side, of):
     def normals(*shape):
         return pygan.instance_noise(torch.zeros(shape).double(), 1.0, stream=draws)
 
-    # Of a step: latents of both phases, then the penalty's.
+    # The draws of a step: latents of both phases, then the penalty's.
     latent, _, z = normals(5, 4), normals(5, 4), normals(5, 6)
     x = samples() if side is R1 else G(latent).detach()
     got = trainer.step(samples()).penalty
@@ -86,7 +87,7 @@ def test_penalty_classes_equal_the_formula_written_out(side, of):
 
 
 def test_weights_of_other_codebases():
-    """ARC's weight w is gamma / (2 sigma^2); a mean over L logits, as Self-Forcing's of the squared slope, has
+    """ARC's weight w is gamma / (2 sigma^2); for a mean over L logits, such as Self-Forcing's of the squared slope,
     gamma = 2 w / L."""
     D, x, w = Scales(), samples(), 3.0
     z = pygan.instance_noise(torch.zeros_like(x), 1.0, stream=pygan.NoiseStream(3))
@@ -112,7 +113,7 @@ def test_the_estimate_approaches_the_exact_penalty():
 
 
 class OwnGenerator(nn.Module):
-    """Dropout from a generator of its own."""
+    """Dropout with its own generator."""
 
     def __init__(self):
         super().__init__()
@@ -142,7 +143,7 @@ LAYERS = {
 
 
 class Attention(nn.Module):
-    """With dropout in its probabilities."""
+    """Attention with dropout of its probabilities."""
 
     def __init__(self):
         super().__init__()
@@ -160,12 +161,13 @@ def with_layer(name):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_random_discriminator_is_replayed(name):
-    """Its estimate is as large as the exact penalty, and it goes on as if there had been one pass; nothing waits."""
+    """The estimate is as large as the exact penalty, and the random state is as after a single pass, without a
+    synchronization."""
     x = torch.randn(512, 6, generator=torch.Generator().manual_seed(1))
     D, plain = with_layer(name), with_layer(name)
     torch.manual_seed(2)
     leaf = x.clone().requires_grad_()
-    # The fused attention has no second derivative.
+    # Fused attention has no second derivative.
     exact = r1(leaf, plain(leaf), 2.0).item() if name != "attention" else None
     torch.manual_seed(2)
     stream = pygan.NoiseStream(1)
@@ -201,7 +203,7 @@ def test_the_trainer_replays_generators_of_modules(name):
 @pytest.mark.parametrize("exponent", [-13, 8])
 @pytest.mark.parametrize("of", ["sample", "logit"])
 def test_squared_fp16_differences_do_not_underflow_or_overflow(of, exponent):
-    """Logits of +-2^exponent times the sum of 4 samples' numbers."""
+    """Logits of ±2^exponent times the sum of a sample's 4 elements."""
     D = nn.Linear(4, 2, bias=False).half()
     nn.init.constant_(D.weight, 2.0**exponent)
     x = torch.zeros(2, 4, dtype=torch.float16)
@@ -224,7 +226,7 @@ def test_labels_and_further_outputs_of_the_discriminator():
     penalty, output = approximate_r1(D, x, labels, stream=pygan.NoiseStream(3), **options)
     assert_same(output, D(x, labels))
     want = approximate_r1(D, x, stream=pygan.NoiseStream(3), **options).penalty
-    torch.testing.assert_close(penalty, want)  # labels shift both passes alike
+    torch.testing.assert_close(penalty, want)  # labels shift both passes equally
 
 
 def test_torchs_seed_reproduces_it():
@@ -301,7 +303,7 @@ def test_exact_penalties_refuse_of_logit():
 
 @pytest.mark.parametrize("draws", [None, True])
 def test_capture_with_a_random_discriminator_is_refused(monkeypatch, draws):
-    """Nothing but the check is run: there is no GPU here."""
+    """Only the check runs, because there is no GPU."""
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     message = "op: the discriminator of a finite difference must draw no random numbers (dropout) while a CUDA graph"
     with raises(RuntimeError, message):

@@ -1,4 +1,4 @@
-"""LeCam against its formula in plain PyTorch: in a loop of one's own, and in GANTrainer with its state."""
+"""LeCam against its formula in plain PyTorch: in a custom loop, and in GANTrainer, including its state."""
 
 import copy
 
@@ -15,8 +15,8 @@ from pygan.training.saved_settings import changes, settings
 
 
 class WrittenOut:
-    """Tseng et al. 2021: averages of Python floats that start at 0 and are the batch's before `start`, moved before the
-    penalty, as in lecam-gan; with start=0 as in Open-MAGVIT2."""
+    """Tseng et al. 2021: averages in Python floats that start at 0 and are the batch's before `start`, updated before
+    the penalty, as in lecam-gan; with start=0 as in Open-MAGVIT2."""
 
     def __init__(self, decay, start):
         self.decay, self.start, self.calls, self.real, self.fake = decay, start, 0, 0.0, 0.0
@@ -31,7 +31,7 @@ class WrittenOut:
 
 
 def logits(n=6, dtype=torch.float64, device="cpu"):
-    """Of batches that drift, real and generated of different shapes."""
+    """Logits of batches that drift; real and generated ones have different shapes."""
     generator = torch.Generator().manual_seed(1)
     for i in range(n):
         yield [
@@ -86,12 +86,12 @@ def test_squares_in_low_precision_do_not_underflow_or_overflow(dtype, scale):
     r, f = (torch.full((1024,), x * scale, dtype=dtype) for x in (2.0, -2.0))
     got = lecam(r, f)
     assert got.dtype == torch.float32
-    # Averages of +-1, so that each is three away from the other kind's.
+    # Averages of ±1, so that each is at distance 3 from the other side's.
     assert got == 2 * (3 * scale) ** 2
 
 
 def test_a_0_d_mean_keeps_its_dtype():
-    """As TiTok passes it."""
+    """As in TiTok."""
     got = LeCam(1.0, 0.5, 0)(torch.tensor(2.0), torch.tensor(-2.0))
     assert got.dtype == torch.float32
     assert got == 18.0
@@ -109,7 +109,7 @@ def test_averages_do_not_change_in_eval_mode():
 
 
 def test_a_non_finite_mean_does_not_change_the_averages():
-    """A step that is skipped for it must not spoil all that follow."""
+    """A skipped step must not affect later steps."""
     lecam = LeCam(0.3)
     (r, f), _ = logits(2)
     lecam(r, f)
@@ -135,7 +135,7 @@ def test_the_state_is_part_of_an_enclosing_module():
     assert set(first.state_dict()) == {"lecam.averages", "lecam.calls"}
     exact = first.lecam.averages.clone()
     assert_same(first.half().lecam.averages, exact)
-    assert len(set(Loss().modules()) | set(first.modules())) == 4  # each is itself
+    assert len(set(Loss().modules()) | set(first.modules())) == 4  # modules compare by identity
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
@@ -178,7 +178,7 @@ def test_the_state_is_part_of_the_trainers_state():
     rows = [whole.step(x) for x in batches]
     for x in batches[:4]:
         first.step(x)
-    # As the noise goes: a fresh trainer, and the state that torch.save would write.
+    # As for noise: a new trainer, and the state from torch.save.
     resumed.load_state_dict(copy.deepcopy(first.state_dict()))
     assert_same([resumed.step(x) for x in batches[4:]], rows[4:])
     assert_same(resumed.penalties[1].averages, whole.penalties[1].averages)
@@ -195,7 +195,7 @@ def test_the_trainer_does_not_synchronize():
 
 
 def test_a_failed_step_does_not_change_the_averages():
-    """The discriminator's loss is checked before."""
+    """The discriminator's loss is checked first."""
 
     class Fails:
         def discriminator_loss(self, real, fake):

@@ -1,4 +1,4 @@
-"""The penalties as functions, against other people's recipes written out, and against the trainer's."""
+"""The penalties as functions, compared with published recipes and with the trainer's penalties."""
 
 import pytest
 import torch
@@ -26,7 +26,8 @@ def gradients(penalty, network):
 @pytest.mark.parametrize("function", [r1, r2])
 @pytest.mark.parametrize("gamma", [1.0, 10])
 def test_r1_equals_stylegan3s(function, gamma):
-    """Its r1_grads, r1_penalty and loss: of the sum of the logits, squared and summed by sample, times gamma / 2."""
+    """Its r1_grads, r1_penalty and loss: the gradient of the sum of the logits, squared and summed per sample, times
+    gamma / 2."""
     D = discriminator()
     x = samples().requires_grad_()
     (grads,) = torch.autograd.grad(D(x).sum(), x, create_graph=True)
@@ -40,7 +41,7 @@ def test_r1_equals_stylegan3s(function, gamma):
 @pytest.mark.parametrize("target", [1.0, 100.0, 0.0])
 @pytest.mark.parametrize("one_sided", [False, True])
 def test_gradient_penalties_equal_wgan_gp_cyclegan_and_wgan_lp(target, one_sided):
-    """CycleGAN's has the target as its `constant`; WGAN-LP's is one-sided."""
+    """CycleGAN calls the target `constant`; WGAN-LP is one-sided."""
     D = discriminator()
     torch.manual_seed(3)
     x = interpolate(samples(1), samples(2))
@@ -104,7 +105,7 @@ def test_the_adaptive_weight_equals_vqgans(factor):
         weight = adaptive_weight(reconstruction, g_loss, decoder[-1].weight)
     assert not weight.requires_grad and weight.shape == ()
     torch.testing.assert_close(weight, vqgans(reconstruction, g_loss, decoder[-1].weight))
-    (reconstruction + weight * g_loss).backward()  # the graphs are still there
+    (reconstruction + weight * g_loss).backward()  # the graphs are retained
 
 
 def test_the_adaptive_weight_has_a_maximum():
@@ -176,7 +177,7 @@ def test_all_functions_are_public():
 
 @pytest.mark.parametrize("form", ["tuple", "list of layers"])
 def test_features_next_to_the_logits_are_not_treated_as_scales(form):
-    """Their gradients would be added to those of the logits."""
+    """Otherwise their gradients would be added to those of the logits."""
     body, head = nn.Linear(6, 8), nn.Linear(8, 1)
 
     class Discriminator(nn.Module):

@@ -1,4 +1,4 @@
-"""Which CUDA compiler, runtime and architectures the build takes: the decision, on made-up machines."""
+"""The choice of CUDA compiler, runtime and architectures by the build, on simulated machines."""
 
 import re
 import sys
@@ -14,7 +14,7 @@ from setup_helpers import cuda, torch_info
 
 
 def make_nvcc(root, version):
-    """A toolkit folder whose nvcc answers as the real one does."""
+    """A toolkit folder whose nvcc has the output of the real one."""
     nvcc = root / "bin" / "nvcc"
     nvcc.parent.mkdir(parents=True)
     (root / "include").mkdir()
@@ -37,7 +37,7 @@ def make_torch(version="2.14.1+cu130", toolkit="13.0", site_dirs=(), gpus=()):
 
 @pytest.fixture
 def no_system_toolkit(monkeypatch):
-    """Hides the toolkit that the machine may have in the usual place."""
+    """Hide a system toolkit in the usual place."""
     probe = cuda._probe
     monkeypatch.setattr(
         cuda, "_probe", lambda nvcc, by: None if by == "/usr/local/cuda" else probe(nvcc, by)
@@ -104,16 +104,16 @@ def test_order_of_compilers_and_runtimes(tmp_path):
     assert [c.version for c in found[:2]] == ["13.1", "13.0"]
     assert [c.found_by for c in found[:2]] == ["CUDA_HOME", "PATH"]
     config = cuda.configure(make_torch(site_dirs=[site]), environ)
-    assert config.cudart == static  # nothing better in this tree
-    # The wheels' headers are on the path although the compiler is a system one, here without headers.
+    assert config.cudart == static  # the best one in this folder
+    # The wheels' headers are used although the compiler is a system one, here without headers.
     wheels = site / "nvidia" / "cu13" / "include"
     assert config.include_dirs == (wheels, home / "include")
     assert config.kernel_include_dirs == (wheels,)
     (
         home / "include" / "cuda_runtime.h"
-    ).touch()  # headers of its own: never mixed with the wheels'
+    ).touch()  # with its own headers, which are never mixed with the wheels'
     assert cuda.configure(make_torch(site_dirs=[site]), environ).kernel_include_dirs == ()
-    # The defaults that this compiler knows, PTX with the newest.
+    # The defaults that this compiler supports, with PTX for the newest.
     assert config.archs == ("7.5", "8.0", "9.0+PTX")
     assert cuda.configure(
         make_torch(), {**environ, "TORCH_CUDA_ARCH_LIST": "8.6 12.0+PTX"}
@@ -158,7 +158,7 @@ def test_architectures_are_parsed_as_by_torch():
         (("9.0",), "", ("9.0+PTX",)),
         (("9.0", "8.0"), "", ("8.0", "9.0+PTX")),
         (("9.0",), "7.5", ("7.5",)),
-        (("12.1",), "", ("7.5", "8.0", "9.0+PTX")),  # this nvcc does not know it: PTX may do
+        (("12.1",), "", ("7.5", "8.0", "9.0+PTX")),  # not supported by this nvcc; PTX may work
         (("9.0", "12.1"), "", ("7.5", "8.0", "9.0+PTX")),
         ((), "", ("7.5", "8.0", "9.0+PTX")),
     ],
@@ -185,12 +185,12 @@ def test_flags_of_nvcc():
 
 
 def spread(flags):
-    """The flags with one code each."""
+    """The flags, split into one code each."""
     parts = [re.fullmatch(r"(-gencode=arch=\w+,code=)\[?([\w,]+)\]?", flag) for flag in flags]
     return {part[1] + code for part in parts for code in part[2].split(",")}
 
 
-# The names of Blackwell stand for other numbers in each CUDA version, so in older torch versions too.
+# The names of Blackwell mean different numbers in each CUDA version, and thus in older torch versions.
 @pytest.mark.parametrize(
     "listed",
     ["8.0 8.6+PTX", "9.0a", "9.0a+PTX;7.5", "10.0"]

@@ -1,4 +1,4 @@
-"""tools/gpu without a GPU: what check.sh says, how first.py survives checks that hang or fail, what is sampled."""
+"""tools/gpu without a GPU: messages of check.sh, hanging and failing checks in first.py, sampling of tests."""
 
 import importlib.util
 import json
@@ -52,7 +52,7 @@ def test_ctrl_c_ends_the_running_stage_and_the_script(tmp_path):
         ["bash", TOOLS / "check.sh"], env={**os.environ, **env}, stdout=subprocess.PIPE, text=True
     )
     log = out / "1-first.log"
-    for _ in range(1200):  # on a busy machine the stage may begin late
+    for _ in range(1200):  # on a busy machine the stage may start late
         if log.exists() and "began" in log.read_text():
             break
         time.sleep(0.1)
@@ -113,7 +113,7 @@ def test_a_hanging_or_failing_check_does_not_affect_others(tmp_path):
     assert found["hangs"]["so_far"] == {"so": "far"} and "time.sleep" in found["hangs"]["at"]
     assert found["raises"]["error"] == "ValueError: planted"
 
-    # After a crash in `fine`, which began and never ended.
+    # After a crash in `fine`, which started and did not finish.
     out.write_text('{"began": "fine"}\n')
     done = run(sys.executable, script, out, "--device", "cpu", "--resume", "--seconds", "-1")
     assert done.stdout.splitlines()[-1] == "failed: fine (no end)"

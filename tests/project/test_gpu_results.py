@@ -1,4 +1,4 @@
-"""What tools/gpu/check.sh writes on a GPU becomes tables of docs/benchmarks.md. Numbers made up."""
+"""The conversion of tools/gpu/check.sh's results to tables of docs/benchmarks.md, with invented numbers."""
 
 import importlib
 import json
@@ -41,7 +41,7 @@ NCU = """==PROF== Connected to process 1
 
 @pytest.fixture
 def folder(tmp_path):
-    """benchmarks/2026-12-24-h100, kept from the reports of two commands."""
+    """benchmarks/2026-12-24-h100, copied from the reports of two commands."""
     first, second = tmp_path / "first", tmp_path / "second"
     for report, line in (
         (

@@ -1,4 +1,4 @@
-"""The files that a host of repositories and editors read agree with the project's own."""
+"""Files for repository hosts and editors are consistent with the project."""
 
 import re
 
@@ -7,7 +7,7 @@ from helpers import ROOT
 
 import pygan
 
-tomllib = pytest.importorskip("tomllib")  # since Python 3.11
+tomllib = pytest.importorskip("tomllib")  # available since Python 3.11
 
 
 def test_pre_commit_uses_the_pinned_linters():

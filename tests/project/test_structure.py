@@ -1,4 +1,4 @@
-"""What the tree promises: one place for each thing, layers that look one way, and names of files that exist."""
+"""One place for each idiom, layers of csrc that include in one direction, and named files that exist."""
 
 import re
 from pathlib import Path
@@ -24,7 +24,7 @@ SOURCES = {
 )
 def test_each_idiom_is_used_in_one_place(what, where):
     assert {name for name, text in SOURCES.items() if re.search(what, text)} - {
-        "__init__.py"  # whose examples are for users
+        "__init__.py"  # its examples are for users
     } == where
 
 

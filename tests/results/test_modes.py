@@ -1,4 +1,4 @@
-"""benchmarks/modes.py: its configurations are ones that `pygan train` takes, and a run is done once."""
+"""benchmarks/modes.py: its configurations are valid for `pygan train`, and finished runs are not repeated."""
 
 import json
 import subprocess

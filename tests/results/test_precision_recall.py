@@ -1,4 +1,4 @@
-"""pygan.metrics.precision_recall against the paper's definition, in loops over the samples."""
+"""pygan.metrics.precision_recall against the paper's definition, computed in loops over the samples."""
 
 import math
 
@@ -55,7 +55,7 @@ def test_copies_of_the_training_set_are_perfect_and_one_copy_is_collapse():
     assert precision_recall(real, real[torch.randperm(60)]) == (1.0, 1.0)
     one = real[:1].expand(60, 8)
     assert precision_recall(real, one) == (1.0, 1 / 60)
-    # Radii are zero: the only one in a ball is its center.
+    # All radii are zero: a ball contains only its center.
     twice = torch.cat([one, one + 1])
     assert precision_recall(twice, one) == (1.0, 0.5)
     assert precision_recall(real, real + 100) == (0.0, 0.0)

@@ -1,4 +1,4 @@
-"""`pygan eval` on runs of two steps: what is compared, with what features, and what is said of it."""
+"""`pygan eval` on two-step runs: the compared data, the features, and the output."""
 
 import json
 from types import SimpleNamespace
@@ -34,7 +34,7 @@ def test_points_are_evaluated_by_their_modes(runs, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "features: the 2 values of a sample themselves" in shown
     assert f"  frechet_distance  {distance:.4g}" in shown
-    assert command("eval", runs / "grid", "--out", out) == 2  # it is there
+    assert command("eval", runs / "grid", "--out", out) == 2  # the file exists
     assert "--force" in capsys.readouterr().err
 
 
@@ -51,13 +51,13 @@ def test_classes_are_generated_with_the_frequencies_of_the_data(form, monkeypatc
     monkeypatch.setattr(evaluate, "source", lambda *_: made)
     assert command("eval", "none.pt", "--n", 20) == 0
     numbers = dict(line.split() for line in capsys.readouterr().out.splitlines()[2:])
-    # The covariances are those over n - 1, of 10 and of 20.
+    # The covariances divide by n - 1, for 10 and for 20 samples.
     assert float(numbers["frechet_distance"]) < 1e-3
     assert float(numbers["precision"]) == float(numbers["recall"]) == 1.0
 
 
 def test_the_data_compared_with_themselves_are_perfect(runs, capsys, monkeypatch):
-    """Samples in the place of the generator's: the distance of one sample of the data to another, near 0."""
+    """Data samples replace the generator's: the distance between two samples of the data is close to 0."""
     digits = datasets.digits()[0]
 
     def batches(self, n, *_):

@@ -1,4 +1,4 @@
-"""`pygan export` on runs of two steps: files that take batches of any size."""
+"""`pygan export` on two-step runs: files that accept batches of any size."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""pygan.load_generator: the run's own generator, from the checkpoint alone."""
+"""pygan.load_generator: the run's generator, restored from only the checkpoint."""
 
 import pytest
 import torch
@@ -77,7 +77,7 @@ def test_paths_that_are_not_runs_are_refused(tmp_path):
 
 
 def test_a_checkpoint_without_the_shape_of_its_samples_is_refused(tmp_path):
-    """As earlier versions wrote them."""
+    """As written by earlier versions."""
     path = trained("ring", tmp_path).checkpoint
     state = checkpoint.load(path)
     del state["samples"]

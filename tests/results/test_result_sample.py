@@ -1,4 +1,4 @@
-"""`pygan sample`, and what it shares with the other commands on a run, on runs of two steps."""
+"""`pygan sample`, and features that it shares with the other commands for runs, on two-step runs."""
 
 import subprocess
 import sys
@@ -40,7 +40,7 @@ def test_samples_as_a_folder_of_pictures(runs, photos, tmp_path):
     assert sorted(path.name for path in out.iterdir()) == names
     for name, image in zip(names, images, strict=True):
         np.testing.assert_array_equal(read(out / name), image_grid(image[None], padding=0))
-    # Of fewer, none of the earlier ones are left; other files are.
+    # With fewer samples, none of the earlier files remain, but other files do.
     (out / "notes.txt").write_text("mine")
     assert command("sample", runs / "digits", "--n", 2, "--out", out) == 2
     assert command("sample", runs / "digits", "--n", 2, "--out", out, "--force") == 0
@@ -71,7 +71,7 @@ def test_classes_in_turn_or_a_single_one(animals, tmp_path, capsys):
     assert error == (
         "pygan sample: --class must be one of cat, dog, ../owl, or its number, got 'cow'\n"
     )
-    # Each class has a folder; a name that leads elsewhere gives way to the number.
+    # Each class has a folder; a name that would lead to another folder is replaced by the number.
     assert command("sample", "none.pt", "--n", 3, "--out", tmp_path / "all") == 0
     found = sorted(str(path.relative_to(tmp_path / "all")) for path in tmp_path.rglob("*.png"))
     assert found == ["2/sample-000002.png", "cat/sample-000000.png", "dog/sample-000001.png"]
@@ -121,7 +121,7 @@ def test_existing_files_are_not_replaced_without_force(runs, tmp_path, capsys):
 
 @pytest.mark.parametrize("argv", [["--help"], [], ["eval", "--help"]])
 def test_help_lists_every_command_and_a_call_imports_one(argv):
-    """Neither the list nor a command depends on whether the modules of the others can be imported."""
+    """Neither the list nor a command needs the modules of the other commands."""
     code = f"""
 import sys, pygan.__main__ as m
 try: m.main({argv})

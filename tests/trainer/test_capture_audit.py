@@ -1,5 +1,5 @@
-"""Audit, which looks at every op of two steps: what it refuses, and what it lets through. The device "meta" stands for
-a GPU, the CPU for the host."""
+"""Audit, which checks every op of two steps: refused and accepted ops. The device "meta" represents a GPU, the CPU
+represents the host."""
 
 import pytest
 import torch
@@ -83,7 +83,7 @@ def test_valid_steps_pass_the_audit(name):
 
 
 def test_tensors_made_from_host_numbers():
-    """(What torch.tensor copies to the device itself no mode sees: torch.cuda.set_sync_debug_mode does.)"""
+    """(A mode does not see the copy in torch.tensor(..., device=...); torch.cuda.set_sync_debug_mode does.)"""
     with pytest.raises(RuntimeError, match="a step must happen on meta alone"):
         audited(lambda: torch.tensor([1.0, 2.0]))
 
@@ -99,7 +99,7 @@ def test_custom_generators_are_refused():
 
 
 def test_reused_memory_counts_as_new():
-    """A tensor that takes the place of one that was freed is another one."""
+    """A tensor in the memory of a freed tensor counts as another tensor."""
     kept = [torch.zeros(1000)]
 
     def step():

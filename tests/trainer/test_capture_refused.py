@@ -1,6 +1,6 @@
-"""What a captured step would repeat as it was is refused by GANTrainer.capture, and everything is as before.
+"""GANTrainer.capture refuses steps whose replays would repeat outdated values, without side effects.
 
-Beside each refusal stands the proof that it is needed: captured all the same, on a tape, the step trains otherwise."""
+For each refusal, a second test proves that it is necessary: captured on a tape anyway, the step trains differently."""
 
 import copy
 import random
@@ -33,7 +33,7 @@ def state(trainer):
 
 
 def first_layer(layer):
-    """A discriminator that begins with it."""
+    """Networks whose discriminator begins with this layer."""
 
     def networks(seed):
         torch.manual_seed(seed)
@@ -46,7 +46,7 @@ def first_layer(layer):
 
 
 class HostCounter(torch.optim.Optimizer):
-    """Corrects a bias by a count of Python."""
+    """Bias correction with a Python counter."""
 
     def __init__(self, parameters):
         super().__init__(parameters, {"lr": 2.0**-6})
@@ -62,7 +62,7 @@ class HostCounter(torch.optim.Optimizer):
 
 
 class Recreated(nn.Module):
-    """A buffer, or a plain tensor, that is another tensor after each pass."""
+    """A buffer, or a plain tensor, that is replaced in each pass."""
 
     def __init__(self, is_buffer=True):
         super().__init__()
@@ -77,7 +77,7 @@ class Recreated(nn.Module):
 
 
 class Counting(nn.Module):
-    """A number of Python that moves, and now and then matters."""
+    """A Python number that changes, and occasionally has an effect."""
 
     def __init__(self):
         super().__init__()
@@ -89,7 +89,7 @@ class Counting(nn.Module):
 
 
 def of_steps(make):
-    """Options that read the trainer's count of steps."""
+    """Options that read the trainer's step count."""
 
     def options():
         holder = []
@@ -266,7 +266,7 @@ REFUSED = {
 def test_invalid_arguments_are_refused(name):
     options, message = REFUSED[name]
     trainer = setup(**options())
-    if name == "dropout, compared":  # what a step on CUDA shows
+    if name == "dropout, compared":  # as shown by a step on CUDA
         trainer._pair.d.draws = True
     before = state(trainer)
     with pytest.raises(RuntimeError, match=r"GANTrainer\.capture: .*" + message):
@@ -379,7 +379,7 @@ def helper(x):
 
 def outer(step):
     terms = [helper(x) for x in (step.fake,)]
-    step.terms["steps"] = None  # an attribute of that name, which is no variable
+    step.terms["steps"] = None  # an attribute with that name, not a variable
     step.terms.clear()
     return {
         "l2": terms[0],

@@ -1,4 +1,4 @@
-"""FakePool: the algorithm of CycleGAN's pool of past fakes, its state, and that nothing in it waits for the device."""
+"""FakePool: the algorithm of CycleGAN's pool of past fakes, its state, and no synchronization."""
 
 import copy
 import io
@@ -14,7 +14,7 @@ from pygan import FakePool
 
 
 def numbered(first, n):
-    """Samples that are their own numbers."""
+    """Samples whose values are their numbers."""
     return torch.arange(first, first + n, dtype=torch.float32).view(n, 1)
 
 
@@ -23,7 +23,7 @@ def numbers(x):
 
 
 def one_after_the_other(samples, size, probability, seed):
-    """The algorithm as CycleGAN has it, sample by sample, with the pool's own random numbers."""
+    """CycleGAN's algorithm, sample by sample, with the pool's random numbers."""
     stream, stored, handed_out = pygan.NoiseStream(seed), [], []
     for sample in samples:
         if len(stored) < size:
@@ -56,7 +56,7 @@ def test_while_filling_samples_are_stored_and_returned():
         assert torch.equal(pool(x), x)
         assert len(pool) == first + 4
     assert pool.stream.step == 0  # nothing was drawn
-    out = numbers(pool(numbered(8, 4)))  # two fill, and two are exchanged
+    out = numbers(pool(numbered(8, 4)))  # two fill the pool, and two are exchanged
     assert out[:2] == [8, 9] and len(pool) == 10
     assert len({*out[2:]}) == 2 and {*out[2:]} <= {*range(10)}
     assert {*numbers(pool._stored["[0]"])} == {*range(12)} - {*out[2:]}
@@ -91,11 +91,11 @@ def test_chances_of_exchanges_slots_and_ages(probability):
         exchanged += (out != x).flatten()
         if i > steps // 4:
             ages.append(i - (out[out != x] - 1).div(n, rounding_mode="floor"))
-    # Binomial counts, within five standard deviations.
+    # Binomial counts are within five standard deviations.
     for counts, p in ((exchanged, probability), (slots, probability * n / size)):
         deviation = math.sqrt(steps * p * (1 - p))
         assert (counts - steps * p).abs().max() < 5 * deviation
-    # A slot is exchanged with the same probability in each step: the time until then is geometric.
+    # A slot is exchanged with the same probability in each step, so that the age is geometric.
     p, ages = probability * n / size, torch.cat(ages)
     assert ages.mean().item() == pytest.approx(1 / p, rel=0.05)
     for t in (1, 3, 10):
@@ -168,7 +168,7 @@ def test_any_dtype_is_stored_unchanged(dtype):
 
 @pytest.mark.parametrize("stop", [0, 1, 2, 5])
 def test_a_loaded_state_continues_bitwise(stop):
-    """In the middle of filling, too; in a new pool, and in one that has stored something else."""
+    """Also while filling; in a new pool, and in one that has stored other samples."""
 
     def call(pool, i):
         x = numbered(3 * i, 3)
@@ -181,7 +181,7 @@ def test_a_loaded_state_continues_bitwise(stop):
         call(first, i)
     used(torch.randn(5, 2), torch.randn(5))
     state = first.state_dict()
-    call(first, stop)  # the state stays as it was
+    call(first, stop)  # the saved state does not change
     file = io.BytesIO()
     torch.save(state, file)
     file.seek(0)
@@ -208,7 +208,7 @@ def test_loading_a_state_writes_in_place():
 
 @pytest.mark.parametrize("device", [*DEVICES, "meta"])
 def test_it_does_not_synchronize(device):
-    """While it fills and afterwards; after the first call, which moves the stream."""
+    """While filling and afterwards, except for the first call, which moves the stream to the device."""
     pool = FakePool(10, seed=0)
     x = torch.randn(4, 3, device=device)
     pool(x, x)
@@ -220,7 +220,7 @@ def test_it_does_not_synchronize(device):
 
 
 def test_a_full_pool_changes_no_host_number_or_address():
-    """What a captured CUDA graph would freeze."""
+    """A captured CUDA graph would freeze these."""
     pool = FakePool(5, seed=0)
     for i in range(3):
         pool(numbered(i, 3))
@@ -268,7 +268,7 @@ def test_the_pool_follows_its_samples_to_the_gpu():
 
 
 def test_processes_with_the_same_seed_draw_differently(monkeypatch):
-    """Each has a pool of its own; the state says nothing of the process."""
+    """Each process has its own pool; the state does not depend on the process."""
 
     def run(rank):
         monkeypatch.setattr(pygan.fake_pool, "is_distributed", lambda: rank is not None)

@@ -1,4 +1,4 @@
-"""NoSync, the mode that finds host synchronization without a GPU: what it refuses, and what it lets through."""
+"""NoSync, the mode that detects host synchronization without a GPU: refused and accepted ops."""
 
 import numpy as np
 import pytest

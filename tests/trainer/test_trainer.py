@@ -1,4 +1,4 @@
-"""GANTrainer against hand-written loops: what each step trains, draws, returns and leaves alone."""
+"""GANTrainer against hand-written loops: what each step trains, draws, returns and does not change."""
 
 import contextlib
 import copy
@@ -219,12 +219,12 @@ def test_nonfinite_logits_are_counted():
     real[3, 2] = math.inf
     stats = trainer.step(real)
     assert stats.nonfinite == 1
-    assert stats.g_nonfinite == 8  # the update was poisoned: the count says where it began
+    assert stats.g_nonfinite == 8  # the bad update is counted where it started
 
 
 def test_nothing_is_read_from_the_device():
     trainer = setup(noise=pygan.InstanceNoise(Linear(0.5, 0, 9), seed=1), d_steps=2)
-    # Adam reads its own step count from the host; SGD shows what the trainer does.
+    # Adam reads its step count on the host; SGD shows only the trainer's behavior.
     trainer.d_optimizer = torch.optim.SGD(trainer.discriminator.parameters(), lr=0.1)
     trainer.g_optimizer = torch.optim.SGD(trainer.generator.parameters(), lr=0.1)
     with NoSync() as mode:
@@ -283,7 +283,7 @@ def no_sync(device):
 @pytest.mark.parametrize("device", [*DEVICES, "meta"])
 @pytest.mark.parametrize("name", OPTIONS)
 def test_no_option_synchronizes(name, device):
-    """The meta device stands for a GPU: no tensor of the CPU may enter it. The CPU runs what has no shortcut there."""
+    """The meta device represents a GPU, which no CPU tensor may enter. The CPU runs the code without meta shortcuts."""
     G, D = (network.to(device) for network in networks())
     optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in (G, D)]
     trainer = pygan.GANTrainer(G, D, *optimizers, latent=4, seed=1, **OPTIONS[name])
@@ -317,12 +317,14 @@ def test_the_trainers_state_follows_moved_networks():
         (trainer.generator, "g_optimizer"),
         (trainer.discriminator, "d_optimizer"),
     ):
-        network.to("meta")  # which, unlike a GPU, makes new parameters
+        network.to("meta")  # unlike for a GPU, this replaces the parameters
         setattr(trainer, name, torch.optim.SGD(network.parameters(), lr=0.1))
     trainer.noise.to("meta")
     trainer._pair.check()
     real = torch.randn(8, 6, device="meta")
-    for _ in range(3):  # at the first no penalty is due, and those of the CPU are reported again
+    for _ in range(
+        3
+    ):  # in the first step no penalty is due, and the values from the CPU are reported again
         assert {x.device.type for x in trainer.step(real)} == {"meta"}
     assert {x.device.type for x in trainer.ema.state_dict().values()} == {"meta"}
     with NoSync():
@@ -375,7 +377,7 @@ def test_compiled_networks():
 
 
 def test_an_error_in_a_backward_hook_is_passed_on():
-    """Through the extension's way to autograd's engine, traceback and all."""
+    """It passes through the extension's call of autograd's engine, including the traceback."""
 
     def hook(module, gradients, outputs):
         raise KeyError("mine")
@@ -389,7 +391,7 @@ def test_an_error_in_a_backward_hook_is_passed_on():
 
 @pytest.mark.cuda
 def test_a_step_on_the_gpu_does_not_synchronize():
-    """Of networks that were moved after the trainer was made."""
+    """With networks that were moved after the trainer was created."""
     noise = pygan.InstanceNoise(Linear(0.5, 0, 9), seed=1)
     trainer = setup(noise=noise, ema=0.9, penalties=[R1(1.0, every=2), GradientPenalty()])
     trainer.generator.cuda()

@@ -1,4 +1,4 @@
-"""Wrong use of GANTrainer: one clear error, and nothing has been trained."""
+"""Misuse of GANTrainer: a clear error, and nothing has been trained."""
 
 import pytest
 import torch
@@ -127,7 +127,7 @@ REAL = torch.randn(8, 6)
             ValueError,
             r"real must be a non-empty batch .* got shape \(0, 6\)",
         ),
-        # The last of the latents is wrong: still nothing has been trained.
+        # Only the last latents are wrong, but nothing has been trained.
         (
             dict(d_steps=2, latent=wrong_latents([8, 8, 7])),
             lambda t: t.step((REAL, REAL)),
@@ -185,7 +185,7 @@ REAL = torch.randn(8, 6)
             ValueError,
             r"one batch for each of the 1 .* got 2 \(a batch and its labels are step\(x, labels\)\)",
         ),
-        # With as many steps as a loader returns tensors.
+        # A loader's (samples, labels) looks like a list of two batches.
         (
             dict(d_steps=2),
             lambda t: t.step([REAL, torch.zeros(8).long()]),
@@ -239,7 +239,7 @@ BYTES = torch.randint(256, (8, 6), dtype=torch.uint8)
     ],
 )
 def test_integer_samples_are_refused(options, cause):
-    """Noise made 0 to 255 of them, beside generated samples from -1 to 1."""
+    """With noise they became values from 0 to 255, next to generated samples from -1 to 1."""
     trainer = setup(loss="relativistic", **options)
     before = everything(trainer)
     for verb, use in (
@@ -271,7 +271,7 @@ def test_augment_may_convert_integers(penalty):
 
 
 def test_a_step_within_accelerate_accumulate_is_refused():
-    """There, prepared optimizers leave out all steps but the last, whose gradient alone would count."""
+    """There, prepared optimizers skip all steps except the last, whose gradient alone would count."""
     accelerate = pytest.importorskip("accelerate")
     accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=2)
     try:
@@ -310,7 +310,7 @@ AUGMENTS = {
 @pytest.mark.parametrize("name", AUGMENTS)
 @pytest.mark.parametrize("penalties", [[], [R1(1.0)], [R2(1.0)], [R1(1.0, sigma=0.1)]])
 def test_a_nondifferentiable_augmentation_is_refused(name, penalties):
-    """In the generator's phase, or where a penalty differentiates by the samples."""
+    """In the generator's phase, or if a penalty differentiates with respect to the samples."""
     trainer = setup(augment=AUGMENTS[name], penalties=penalties)
     before = everything(trainer)[0][1:]  # BatchNorm of the generator has seen samples
     message = "GANTrainer: logits, loss and penalties must be differentiable with respect to "
@@ -323,7 +323,7 @@ def test_a_nondifferentiable_augmentation_is_refused(name, penalties):
 
 @pytest.mark.parametrize("loss", ["non_saturating", "relativistic"])
 def test_an_in_place_augmentation_is_refused(loss):
-    """It changed the caller's batch, and the real samples twice for a relativistic loss."""
+    """It modified the caller's batch, and for a relativistic loss the real samples twice."""
     trainer = setup(augment=lambda x: x.mul_(2), loss=loss)
     before = everything(trainer)[0][1:]  # BatchNorm of the generator has seen samples
     for real in (REAL.clone(), REAL.clone()[:4]):

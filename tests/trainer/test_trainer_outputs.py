@@ -1,4 +1,4 @@
-"""What the networks may return to GANTrainer: logits among other things, scales, samples; and what is refused."""
+"""Outputs of GANTrainer's networks: logits and other tensors, scales, samples; and refused outputs."""
 
 import copy
 
@@ -15,7 +15,7 @@ from pygan.penalties import R1, R2, GradientPenalty
 
 
 class WithClasses(nn.Module):
-    """Returns the logits and something else, as `form` makes them: by default the logits alone."""
+    """Returns the logits and other tensors in the given form, by default only the logits."""
 
     def __init__(self, form=lambda logits, classes: logits):
         super().__init__()
@@ -64,7 +64,7 @@ def test_logits_selects_the_trained_output(form, loss):
 
 
 class First:
-    """A loss of one's own, of what the discriminator returned as a pair."""
+    """A custom loss that gets the pair returned by the discriminator."""
 
     def discriminator_loss(self, real, fake):
         (real_logits, _), (fake_logits, _) = real, fake
@@ -75,7 +75,7 @@ class First:
 
 
 def test_a_custom_loss_gets_all_outputs_and_penalties_the_logits():
-    """R1 over classes too was .382 where that of the logits alone is .0062."""
+    """R1 over classes too was .382 instead of .0062 for only the logits."""
     make, pick = FORMS["tuple"]
     own = trainer_of(WithClasses(make), logits=pick, loss=First(), penalties=PENALTIES)
     alone = trainer_of(WithClasses(), penalties=PENALTIES)
@@ -116,7 +116,7 @@ def test_invalid_logits_are_refused_before_training(form, pick, error, message, 
 
 
 class Packs(nn.Module):
-    """PacGAN's discriminator: one logit of four samples."""
+    """PacGAN's discriminator: one logit for four samples."""
 
     def __init__(self):
         super().__init__()
@@ -272,7 +272,7 @@ def test_flat_latents_for_a_convolution_name_the_shape():
     normed = nn.Sequential(nn.BatchNorm2d(5), nn.ConvTranspose2d(5, 1, 4))
     with raises(ValueError, "GANTrainer: latent must be a shape such as (5, 1, 1) for a generator"):
         trainer_of(D, normed, latent=5).step(torch.randn(8, 1, 4, 4))
-    # Any other error is the network's own.
+    # Other errors come from the network itself.
     G = nn.Sequential(nn.ConvTranspose2d(5, 1, 4), nn.Linear(9, 9))
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         trainer_of(D, G, latent=(5, 1, 1)).sample(2)
@@ -289,7 +289,8 @@ def test_invalid_latent_shapes_are_refused(latent):
 
 
 def test_generated_images_of_another_shape_are_refused():
-    """A fully convolutional discriminator takes any size, and one that flattens takes channels in any place."""
+    """A fully convolutional discriminator accepts any size, and one that flattens accepts any order of the
+    dimensions."""
     G = convolutional()[0]
     pooled = nn.Sequential(nn.Conv2d(1, 1, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     flat = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
@@ -302,7 +303,7 @@ def test_generated_images_of_another_shape_are_refused():
         ):
             trainer.step(torch.randn(8, *shape))
         assert_same(D.state_dict(), before)
-    real = torch.randn(8, 16)  # what a discriminator that flattens may well take
+    real = torch.randn(8, 16)  # accepted by a discriminator that flattens
     trainer_of(flat, G, latent=(5, 1, 1), penalties=[R1(1.0), R2(1.0)]).step(real)
     with raises(ValueError, "GradientPenalty: real and generated samples must have the same shape"):
         trainer_of(flat, G, latent=(5, 1, 1), penalties=GradientPenalty()).step(real)

@@ -1,4 +1,4 @@
-"""GANTrainer's samples made once for both steps, and weights of scales, against the loop in plain PyTorch."""
+"""GANTrainer with the same samples for both steps, and weights of scales, against a loop in plain PyTorch."""
 
 import copy
 
@@ -34,7 +34,7 @@ def test_reused_fakes_equal_the_dcgan_step():
         g_optimizer.step()
         torch.testing.assert_close(torch.stack(stats[:2]), torch.stack([d_loss, g_loss]).detach())
         torch.testing.assert_close(trainer.fake, fake.detach())
-    assert_close(trainer, G, D)  # with BatchNorm's counts and running statistics
+    assert_close(trainer, G, D)  # including BatchNorm's counts and running statistics
 
 
 def test_reused_fakes_take_one_forward_pass_of_the_generator():

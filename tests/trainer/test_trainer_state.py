@@ -1,4 +1,4 @@
-"""A trainer that continues from its state_dict is the one that was never stopped."""
+"""A trainer that continues from its state_dict is equal to an uninterrupted one."""
 
 import copy
 import io
@@ -126,7 +126,7 @@ FOREIGN = {
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_a_state_with_a_wrong_part_is_refused_without_changes(name):
-    """The generator's was loaded before the discriminator's was found to be another's."""
+    """The generator's state was loaded before the discriminator's was found to be wrong."""
     first, trainer = make(1), make(2)
     for each in (first, trainer):
         train(each, torch.randn(2, 2, 8, 6))
@@ -166,7 +166,7 @@ def test_invalid_counters_are_refused(change, error):
     ],
 )
 def test_a_state_of_another_kind_of_optimizer_is_refused(saves, loads):
-    """At the next step it failed: KeyError 'momentum'."""
+    """The next step raised KeyError: 'momentum'."""
 
     def trainer_with(kind):
         G, D = networks()
@@ -208,7 +208,7 @@ class Averages:
 
 
 class Growing(Penalty):
-    """A penalty with a state that is no part of the trainer's counters."""
+    """A penalty with a state that is not among the trainer's counters."""
 
     def __init__(self):
         super().__init__()
@@ -226,7 +226,7 @@ class Growing(Penalty):
 
 
 class Shift(nn.Module):
-    """An augmentation whose strength follows the run."""
+    """An augmentation whose strength changes during the run."""
 
     def __init__(self):
         super().__init__()
@@ -253,7 +253,7 @@ def test_the_state_of_stateful_arguments_is_saved():
 
 
 def test_an_older_state_without_entries_for_stateless_objects_loads():
-    """Without an entry for objects that have no state, and not without one for those that have."""
+    """Entries may be missing for objects without a state, but not for objects with one."""
 
     class Stateless(nn.Module):
         discriminator_loss = staticmethod(fused_losses.discriminator_loss)

@@ -1,4 +1,4 @@
-"""GANTrainer's further losses of the generator, the weight of the adversarial one, and its late start."""
+"""GANTrainer's generator terms, the weight of the adversarial loss, and its late start."""
 
 import copy
 import pickle
@@ -28,7 +28,7 @@ def zeros(x):
 
 
 def plain_steps(G, D, g_optimizer, d_optimizer, rounds, g_loss_of):
-    """The loop of non-saturating losses with the generator's loss from `g_loss_of`."""
+    """A loop with the non-saturating discriminator loss, and the generator's loss from `g_loss_of`."""
     for z, other, real in rounds:
         fake = G(z).detach()
         update(d_optimizer, ones(D(real)) + zeros(D(fake)))
@@ -138,13 +138,13 @@ def test_the_adversarial_weight(given, weights, scaled):
 
     plain_steps(G, D, *optimizers, rounds, g_loss)
     assert_close(trainer, G, D)
-    for its, theirs in zip(stats, plain, strict=True):  # without the weight
+    for its, theirs in zip(stats, plain, strict=True):  # unweighted
         torch.testing.assert_close(its.g_loss, theirs.detach())
 
 
 @pytest.mark.parametrize("own", [False, True])
 def test_vqgan_adaptive_weight_and_late_start(own):
-    """Esser et al. 2021: from step n on, with the ratio of two gradients at the last layer."""
+    """Esser et al. 2021: from step n on, weighted by the ratio of two gradient norms at the last layer."""
     drawn, latent = latents(10)
     loss = fused_losses if own else "non_saturating"
 
@@ -169,7 +169,7 @@ def test_vqgan_adaptive_weight_and_late_start(own):
         else:
             G(
                 z
-            )  # BatchNorm's statistics follow below, where the trainer makes no samples for nothing
+            )  # BatchNorm's statistics are compared below; the trainer does not generate unused samples
         fake = G(other)
         rec = l1_loss(fake, real)
         loss = rec
@@ -206,7 +206,7 @@ def test_before_the_start_the_discriminator_is_not_evaluated():
 
 
 def test_fit_and_the_monitor_wait_for_the_start(tmp_path):
-    """Statistics of 0 are neither a diagnosis nor a reading for the noise."""
+    """Statistics of 0 before the start give no diagnosis, and do not affect the noise schedule."""
     trainer = setup(discriminator_start=3, generator_terms=lambda s: {"l1": s.fake.abs().mean()})
     monitor = pygan.Monitor(trainer, every=1)
     for step in range(1, 6):
@@ -229,7 +229,7 @@ def test_fit_and_the_monitor_wait_for_the_start(tmp_path):
 
 
 def test_a_term_may_generate_its_own_samples():
-    """StyleGAN2's path length, every second step, with its average in the trainer's state."""
+    """StyleGAN2's path length in every second step, with its average in the trainer's state."""
 
     class Terms(nn.Module):
         def __init__(self):
@@ -376,7 +376,7 @@ def test_a_learned_adversarial_weight_is_refused():
 
 @pytest.mark.parametrize("n", [2, 16])
 def test_micro_batches_of_a_generator_step_have_equally_many_real_samples(n):
-    """Some would hold none, whose mean is NaN, or some of them be seen by nobody."""
+    """Otherwise some would have none, with a mean of NaN, or some samples would not be used."""
     trainer = setup(generator_terms=lambda s: {"l1": s.fake.mean() - s.real.mean()})
     trainer.generator_step(8, torch.randn(n, 6))
     trainer.micro_batches = 3

@@ -118,8 +118,8 @@ def parallel_jobs() -> int:
 def estimate(archs: int, jobs: int) -> str:
     """The message before the build: how long so many jobs take to compile for so many CUDA architectures."""
     minutes = (SECONDS_CPU + SECONDS_PER_ARCH * archs) / jobs / 60
-    told = "1 minute" if minutes <= 1 else f"{math.ceil(minutes)} minutes"
-    return f"compiling, {jobs} files at a time: {told} or so, the first time and on an idle machine"
+    expected = "1 minute" if minutes <= 1 else f"{math.ceil(minutes)} minutes"
+    return f"compiling, {jobs} files at a time: {expected} or so, the first time and on an idle machine"
 
 
 class CMakeBuild(build_ext):
