@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,8 @@ __all__ = [
     "refuse_existing",
     "run_command",
 ]
+
+_FUNCTION = re.compile(r"^pygan\.[\w.]+: ")
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +74,7 @@ def warn_if_early(generator: TrainedGenerator) -> None:
     decay = generator.config.get("train", {}).get("ema")
     if generator.averaged and decay and (share := decay**generator.step) > MAX_INITIAL_WEIGHT:
         print(
-            f"{share:.0%} of the average are still the first weights; --no-average takes the generator itself",
+            f"the initial weights still make up {share:.0%} of the average; --no-average uses the generator's own",
             file=sys.stderr,
         )
 
@@ -117,7 +120,8 @@ def run_command(name: str, command: Callable[[], None]) -> int:
     except (CheckpointError, OSError, ImportError, TypeError, ValueError) as error:
         if isinstance(error, TypeError) and not str(error).startswith(("pygan.", "--")):
             raise  # a bug: keep its traceback
-        print(f"pygan {name}: {error}", file=sys.stderr)
+        # The command's name replaces that of the Python function that the message begins with.
+        print(f"pygan {name}: {_FUNCTION.sub('', str(error))}", file=sys.stderr)
         return 2
     return 0
 

@@ -67,16 +67,16 @@ def run(arguments: argparse.Namespace) -> None:
             error = max(_error(generator, runs, given) for given in inputs)
         if not error <= _TOLERANCE:
             raise ValueError(
-                f"the file must make the generator's samples, but {by} makes others: they differ by {error:.2g} of the "
-                f"largest value; nothing was written"
+                f"the file must reproduce the generator's samples, got others by {by}: they differ by {error:.2g} of "
+                "the largest value; nothing was written"
             )
         os.replace(unfinished, out)
     finally:
         unfinished.unlink(missing_ok=True)
     size = out.stat().st_size / 1e6
     print(
-        f"{out}: {size:.1f} MB; in batches of {', '.join(map(str, _SIZES))} {by} makes the samples of the generator, "
-        f"up to {error:.1g} of the largest value"
+        f"{out}: {size:.1f} MB; {by} reproduces the generator's samples in batches of "
+        f"{', '.join(map(str, _SIZES))} (largest difference: {error:.1g} of the largest value)"
     )
 
 
@@ -114,7 +114,7 @@ def _program(path: Path) -> tuple[str, Callable[[Inputs], Tensor]]:
 
 def _write_onnx(generator: TrainedGenerator, inputs: Inputs, path: Path) -> None:
     for package in ("onnx", "onnxscript"):
-        extra(package, "pygan export --format onnx", "export")
+        extra(package, "--format onnx", "export")
     torch.onnx.export(
         generator,
         inputs,

@@ -52,7 +52,7 @@ def features(
     if choice == "classifier" and classifier is None:
         raise ValueError("--features classifier must be of mnist or stacked-mnist")
     if classifier is not None and choice in (None, "classifier"):
-        return Features("those by which a classifier of MNIST decides", classifier)
+        return Features("the inputs of the last layer of a classifier of MNIST", classifier)
     images = len(shape) == 3 and is_images(torch.empty(1, *shape, device="meta"))
     if choice is None:
         if images and min(shape[1:]) >= 32 and _missing() is None:
@@ -60,7 +60,7 @@ def features(
         else:
             choice = "random-conv" if images and min(shape[1:]) >= _LEAST else "values"
     if choice == "values":
-        return Features(f"the {math.prod(shape)} values of a sample themselves", _values)
+        return Features(f"the {math.prod(shape)} values of each sample", _values)
     if not images or min(shape[1:]) < 8:
         raise ValueError(f"--features {choice} must be of images of 8 x 8 or more, got {shape}")
     return _inception(device) if choice == "inception" else _random_convolutions(shape, device)
@@ -91,7 +91,7 @@ def _random_convolutions(shape: tuple[int, ...], device: torch.device) -> Featur
         return torch.cat(found, 1)
 
     size = 2 * sum(len(weight) for weight in weights)
-    return Features(f"{size} of convolutions with random weights (no FID)", compute)
+    return Features(f"{size} of convolutions with random weights (not an FID)", compute)
 
 
 def _inception(device: torch.device) -> Features:

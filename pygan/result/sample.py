@@ -11,7 +11,6 @@ import argparse
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,9 @@ from torch import Tensor
 from pygan.checkpoint import writing
 from pygan.result import arguments as shared
 from pygan.result.generator import TrainedGenerator
-from pygan.training.config import DataTable
+from pygan.training.drawing import CaptionedPreview
 from pygan.training.sample_grids import WIDTH, grid_holds, image_grid, is_images, write_png
-from pygan.training.sources import source
+from pygan.training.sources import preview_of
 
 __all__ = ["add_arguments"]
 
@@ -94,31 +93,33 @@ def _write_arrays(out: Path, batches: Iterator[Tensor], labels: Tensor | None) -
 
 def _write_grid(out: Path, batches: Iterator[Tensor], generator: TrainedGenerator, n: int) -> None:
     shape = generator.sample_shape
+    preview = _preview(generator)
     if is_images(torch.empty(1, *shape, device="meta")):
-        most = grid_holds(shape[-2], shape[-1])
+        frame = 0 if preview is None else 2
+        most = grid_holds(shape[-2] + frame, shape[-1] + frame)
         if n > most:
             raise ValueError(
                 f"--n must be at most {most}, which one picture holds of samples of this size, got {n}; a folder or an "
                 ".npz file holds more"
             )
-        picture = image_grid(torch.cat([batch.cpu() for batch in batches]), width=WIDTH)
-    else:
-        preview = _preview(generator)
-        if preview is None:
-            raise ValueError(
-                f"--out must end in .npz for samples of shape {shape}, which are not pictures, got {out}"
-            )
-        picture = preview(torch.cat([batch.cpu() for batch in batches]) * generator.scale)
+    elif preview is None:
+        raise ValueError(
+            f"--out must end in .npz for samples of shape {shape}, which are not pictures, got {out}"
+        )
+    samples = torch.cat([batch.cpu() for batch in batches])
+    draw = preview or (lambda images: image_grid(images, width=WIDTH))
+    picture = draw(samples * generator.scale)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_png(out, picture)
 
 
-def _preview(generator: TrainedGenerator) -> Any:
-    """The preview that the run's data have for points."""
+def _preview(generator: TrainedGenerator) -> CaptionedPreview | None:
+    """How the run drew its samples: points as a scatter plot, digits as ink on paper; None: as images."""
     data = generator.config.get("data")
-    if len(generator.sample_shape) != 1 or not isinstance(data, dict):
-        return None
-    return source(replace(DataTable(**data), samples=1), seed=0).preview
+    name = data.get("name") if isinstance(data, dict) else None
+    shape = generator.sample_shape
+    is_drawn = shape == (2,) or (len(shape) == 3 and shape[0] == 1)
+    return preview_of(name, generator.scale) if is_drawn and isinstance(name, str) else None
 
 
 def _write_folder(

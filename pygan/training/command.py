@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -203,15 +204,14 @@ class _Decay:
 
 
 _OPTIONS = {
+    "pygan.fit: out must": "pygan.fit: --out must",
     "pygan.fit: init_from": "pygan.fit: --init-from",
     ", for init_from": ", for --init-from",
-    # Both decay in the same way.
-    ", lr_schedulers[1].lr_lambdas[0].steps": "",
-    ", lr_schedulers[1].lr_lambdas[0].decay_from": "",
-    " (and so must lr_schedulers[1].lr_lambdas[0].steps)": "",
-    " (and so must lr_schedulers[1].lr_lambdas[0].decay_from)": "",
     "lr_schedulers[0].lr_lambdas[0].steps": "--steps (of the learning rates' decay)",
     "lr_schedulers[0].lr_lambdas[0].decay_from": "[optimizer] decay_from",
+    "g_optimizer.lr": "[optimizer] lr",
+    "g_optimizer.betas": "[optimizer] betas",
+    "d_optimizer.lr": "[optimizer] d_lr",
     "config.data.": "[data] ",
     "resume='auto'": "--resume",
     "allow_changes=True": "--allow-changes",
@@ -220,9 +220,19 @@ _OPTIONS = {
 }
 
 
+_ALSO = re.compile(r" \(and so must ([^)]*)\)")
+# Follow from the generator's: lr and betas are those of both, unless d_lr is set, and both decay alike.
+_IMPLIED = re.compile(r"d_optimizer\.(lr|betas)|lr_schedulers\[1\].*")
+
+
+def _listed(also: re.Match[str]) -> str:
+    names = [name for name in also[1].split(", ") if not _IMPLIED.fullmatch(name)]
+    return f" (and so must {', '.join(names)})" if names else ""
+
+
 def _as_options(error: Exception) -> str:
     """A message of pygan.fit in the terms of the command, whose options are arguments of `fit`."""
-    text = str(error)
+    text = _ALSO.sub(_listed, str(error))
     for argument, option in _OPTIONS.items():
         text = text.replace(argument, option)
     return text
@@ -265,17 +275,22 @@ def _config(arguments: argparse.Namespace, resumed: dict[str, Any] | None = None
 
 
 def _report(result: FitResult, out: Path) -> None:
-    shown = {k: v for k, v in result.metrics.items() if isinstance(v, (int, float))}
     here = result.steps - result.first_step
-    speed = here / max(result.seconds, 1e-9)
-    print(
-        f"\n{result.steps:,} steps done"
-        + (f", {here:,} of them" if result.first_step else "")
-        + f" in {duration(result.seconds)}, {speed:.3g} a second"
-        + (f"; stopped by {result.stopped_by}" if result.stopped_by else "")
-    )
+    if here:
+        print(
+            f"\n{result.steps:,} steps done"
+            + (f", {here:,} of them now," if result.first_step else "")
+            + f" in {duration(result.seconds)}, {here / max(result.seconds, 1e-9):.3g} steps/s"
+            + (f"; stopped by {result.stopped_by}" if result.stopped_by else "")
+        )
+    else:
+        print(f"\nNothing left to do: all {result.steps:,} steps were done before")
+    shown = {k: v for k, v in result.metrics.items() if isinstance(v, (int, float))}
+    if math.isnan(shown.get("jsd_bound", 0.0)):
+        del shown["jsd_bound"]  # undefined for most losses
+    width = max(map(len, shown))
     for name, value in shown.items():
-        print(f"  {name:<14} {value:.4g}")
+        print(f"  {name:<{width}}  {f'{value:,}' if isinstance(value, int) else f'{value:.4g}'}")
     reals = "reals.png, " if (out / "reals.png").exists() else ""
     print(
         f"In {out}: metrics.jsonl, samples-*.png, {reals}checkpoints/ (the last: {result.checkpoint})"

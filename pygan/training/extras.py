@@ -14,5 +14,5 @@ def extra(module: str, needed_by: str, name: str = "train") -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(
-            f'{needed_by} needs what pip install ".[{name}]" in a checkout of pygan installs: {error}'
+            f'{needed_by} needs more packages; run pip install ".[{name}]" in a checkout of pygan: {error}'
         ) from error

@@ -19,7 +19,7 @@ from pygan.training.automatic_settings import item_size
 from pygan.training.config import ConfigError, DataTable
 from pygan.training.drawing import CaptionedPreview, ink, scatter
 
-__all__ = ["Source", "distances", "source"]
+__all__ = ["Source", "distances", "preview_of", "source"]
 
 _MIXTURES = {"ring": datasets.RING, "grid": datasets.GRID}
 _NAMES = (*_MIXTURES, "digits", "stacked-digits", "mnist", "stacked-mnist")
@@ -79,6 +79,16 @@ def distances(real: Tensor, fake: Tensor) -> dict[str, float]:
     }
 
 
+def preview_of(name: str, scale: float = 1.0) -> CaptionedPreview | None:
+    """How samples of the built-in data `name`, multiplied by `scale`, are drawn; None: as images."""
+    if name in _MIXTURES:
+        mixture = _MIXTURES[name]
+        return CaptionedPreview(
+            lambda samples: scatter(samples / scale, mixture), "gray: the modes"
+        )
+    return CaptionedPreview(ink) if name in ("digits", "mnist") else None
+
+
 def source(table: DataTable, seed: int) -> Source:
     """The data named by the [data] table; mixtures and stacked digits are drawn with the seed."""
     generator = torch.Generator().manual_seed(seed)
@@ -90,14 +100,12 @@ def source(table: DataTable, seed: int) -> Source:
             table,
             lambda samples: metrics.mode_coverage(samples / scale, mixture)._asdict(),
             2500,  # PacGAN's protocol
-            preview=CaptionedPreview(
-                lambda samples: scatter(samples / scale, mixture), "gray: the modes"
-            ),
+            preview=preview_of(table.name, scale),
         )
     if table.name == "digits":
         images, labels = datasets.digits()
         data, classes = ((images, labels), "0123456789") if table.labels else (images, "")
-        return Source(data, (1, 8, 8), table, preview=CaptionedPreview(ink), classes=list(classes))
+        return Source(data, (1, 8, 8), table, preview=preview_of(table.name), classes=list(classes))
     if table.name == "stacked-digits":
         images, _ = datasets.stacked_digits(table.samples, generator=generator)
         coverage = metrics.StackedDigits()
@@ -138,7 +146,7 @@ def _mnist(table: DataTable, generator: torch.Generator) -> Source:
         _MAX_COMPARED,
         classifier.features,
         every,
-        CaptionedPreview(ink),
+        preview_of(table.name),
         list("0123456789") if table.labels else (),
     )
 
@@ -174,14 +182,14 @@ def _folder(table: DataTable) -> Source:
         labels=images.classes or False,
     )
     middle = " x ".join(str(int(statistics.median(s))) for s in zip(*images.sizes, strict=True))
-    chosen = "" if table.size is not None else " (chosen; data.size sets another)"
-    kinds = f" in {len(images.classes)} classes" if images.classes else ""
+    automatic = "" if table.size is not None else " (--set data.size=... overrides)"
+    kinds = f", in {len(images.classes)} classes" if images.classes else ""
     folders = {path.relative_to(table.name).parent.parts[:1] for path in images.paths}
     if not images.classes and len(folders) > 1 and () not in folders:
-        kinds = f" in {len(folders)} subfolders (data.labels=true makes them classes)"
+        kinds = f", in {len(folders)} subfolders (--set data.labels=true makes them classes)"
     found = (
-        f"{len(images):,} images{kinds} in {table.name}, {middle} pixels in the median; "
-        f"trained at {height} x {width}{chosen}, {'gray' if images.channels == 1 else 'RGB'}"
+        f"{len(images):,} images in {table.name}{kinds}; median size {middle}, "
+        f"training at {height} x {width}{automatic}, {'gray' if images.channels == 1 else 'RGB'}"
     )
     return Source(
         images,

@@ -306,7 +306,9 @@ def test_missing_packages_are_named(tmp_path, monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
     if module == "accelerate":
         monkeypatch.setitem(sys.modules, "accelerate.state", None)
-    with pytest.raises(ImportError, match=r'needs what pip install "\.\[train\]" in a checkout'):
+    with pytest.raises(
+        ImportError, match=r'needs more packages; run pip install "\.\[train\]" in a checkout'
+    ):
         run(tmp_path, tensorboard=True, preview=picture, sample_every=1)
 
 

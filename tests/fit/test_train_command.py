@@ -137,8 +137,11 @@ def test_weights_that_are_not_finite_are_status_1(tmp_path, capsys):
     wild = ["--steps", 9, "--out", out, "--resume", "--set", "optimizer.lr=1e30"]
     assert command(*RING, *more, *wild) == 2
     error = capsys.readouterr().err
-    assert "g_optimizer.lr must be that of the checkpoint" in error and "--allow-changes" in error
-    assert "allow_changes=" not in error
+    assert (
+        "pygan.fit: [optimizer] lr must be that of the checkpoint" in error
+        and "--allow-changes" in error
+    )
+    assert "allow_changes=" not in error and "_optimizer." not in error
     assert command(*RING, *more, *wild, "--allow-changes") == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("pygan.fit: weights must stay finite, got NaN or infinite values in ")
@@ -156,7 +159,7 @@ def test_more_steps_change_the_decay_of_the_learning_rate(tmp_path, capsys):
     assert "--steps (of the learning rates' decay) must be that of the checkpoint" in message
     assert "lr_schedulers" not in message and "--allow-changes continues" in message
     assert command(*arguments, "--steps", 4, "--set", "optimizer.lr=0.1") == 2
-    assert "d_optimizer.lr, --steps (of the learning rates' decay))" in capsys.readouterr().err
+    assert "(and so must --steps (of the learning rates' decay))" in capsys.readouterr().err
     assert command(*arguments, "--steps", 4, "--allow-changes") == 0
     # 1/2 (1 + cos(pi t)), after two of four steps; the last line has the rate after step 4, which is 0.
     assert [line["g_lr"] for line in lines(tmp_path / "a")][2:] == pytest.approx(
@@ -350,3 +353,21 @@ def test_a_run_begins_with_the_networks_of_another(tmp_path, capsys):
     assert not (tmp_path / "c").exists()
     assert command(*other, "--set", "train.init_from=x") == 2
     assert "--init-from must not be given beside --set train.init_from" in capsys.readouterr().err
+
+
+def test_the_last_lines_of_a_run(tmp_path, capsys):
+    arguments = [*RING, "--steps", 2, "--out", tmp_path / "a"]
+    assert command(*arguments) == 0
+    printed = capsys.readouterr().out
+    assert "\n2 steps done in " in printed
+    assert re.search(r"^  step +2$", printed, re.M)  # not 2.000, nor 1.13e+04
+    assert "jsd_bound" not in printed  # undefined for this loss
+    starts = {len(name) for name in re.findall(r"^  \S+ +", printed, re.M)}
+    assert len(starts) == 1  # one column of values
+    assert command(*arguments, "--resume") == 0
+    printed = capsys.readouterr().out
+    assert (
+        "\nNothing left to do: all 2 steps were done before\n" in printed and " 0 " not in printed
+    )
+    assert command(*arguments) == 2
+    assert "pygan.fit: --out must not contain another run" in capsys.readouterr().err

@@ -36,7 +36,7 @@ def test_a_run_on_mnist_with_labels(short_classifier, tmp_path, capsys):
     capsys.readouterr()
     assert command("eval", out, "--n", 50, "--out", tmp_path / "x.json") == 0
     found = json.loads((tmp_path / "x.json").read_text())
-    assert found["features"] == "those by which a classifier of MNIST decides"
+    assert found["features"] == "the inputs of the last layer of a classifier of MNIST"
     assert FEATURES | {"modes"} <= set(found)
     assert command("eval", out, "--n", 50, "--features", "values") == 0
 

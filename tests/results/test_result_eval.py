@@ -32,7 +32,7 @@ def test_points_are_evaluated_by_their_modes(runs, tmp_path, capsys):
     assert (found["precision"], found["recall"]) == pytest.approx((precision, recall), abs=0.01)
     assert (found["n"], found["n_real"], found["data"], found["step"]) == (300, 300, "grid", 2)
     shown = capsys.readouterr().out
-    assert "features: the 2 values of a sample themselves" in shown
+    assert "features: the 2 values of each sample" in shown
     assert f"  frechet_distance  {distance:.4g}" in shown
     assert command("eval", runs / "grid", "--out", out) == 2  # the file exists
     assert "--force" in capsys.readouterr().err
@@ -75,7 +75,7 @@ def test_pictures_are_compared_with_a_folder(photos, tmp_path, capsys):
     assert command("eval", run) == 0
     shown = capsys.readouterr().out
     assert f"12 samples, seed 0, against 12 of {folder}" in shown
-    assert "features: 192 of convolutions with random weights (no FID)" in shown
+    assert "features: 192 of convolutions with random weights (not an FID)" in shown
     other = pictures(tmp_path / "other", 6, 20)
     assert command("eval", run, "--data", other, "--n", 9, "--features", "values") == 0
     shown = capsys.readouterr().out

@@ -11,7 +11,8 @@ from helpers.result import command, conditional, read, trained
 import pygan
 from pygan import __main__, checkpoint
 from pygan.result import arguments
-from pygan.training.sample_grids import WIDTH, image_grid
+from pygan.training.drawing import ink
+from pygan.training.sample_grids import image_grid
 
 
 def test_samples_as_arrays(runs, tmp_path, capsys):
@@ -19,7 +20,7 @@ def test_samples_as_arrays(runs, tmp_path, capsys):
     assert command("sample", runs / "digits", "--n", 70, "--out", out, "--seed", 5) == 0
     printed = capsys.readouterr()
     assert f"70 samples in {out}: seed 5, the average of step 2" in printed.out
-    assert "100% of the average are still the first weights; --no-average takes" in printed.err
+    assert "the initial weights still make up 100% of the average; --no-average uses" in printed.err
     arrays = np.load(out)
     assert list(arrays) == ["samples"]
     expected = pygan.load_generator(runs / "digits").sample(70, seed=5)
@@ -50,7 +51,7 @@ def test_samples_as_a_folder_of_pictures(runs, photos, tmp_path):
 
 def test_samples_as_one_picture(runs, tmp_path):
     assert command("sample", runs / "digits", "--out", tmp_path / "digits.png") == 0
-    grid = image_grid(pygan.load_generator(runs / "digits").sample(64), width=WIDTH)[..., 0]
+    grid = ink(pygan.load_generator(runs / "digits").sample(64))[..., 0]  # as in the run's folder
     np.testing.assert_array_equal(read(tmp_path / "digits.png"), grid)
     assert command("sample", runs / "grid", "--n", 200, "--out", tmp_path / "grid.png") == 0
     assert read(tmp_path / "grid.png").ndim == 3
@@ -93,7 +94,7 @@ def test_unnamed_classes_are_given_by_number(monkeypatch, tmp_path, capsys):
         (["digits", "--out", "x.npz", "--class", "3"], "--class must be omitted for a run witho"),
         (["digits", "--out", "x.npz", "--truncation", "-1"], "truncation must be finite and at le"),
         (["digits", "--out", "x.npz", "--checkpoint", "9"], "does not exist; steps that do: 2"),
-        (["digits", "--out", "x.png", "--n", "900000"], "--n must be at most 167281, which one p"),
+        (["digits", "--out", "x.png", "--n", "900000"], "--n must be at most 116281, which one p"),
         (["digits", "--out", "x.npz", "--device", "tpu"], "--device must be one that torch has"),
         (["none", "--out", "x.npz"], "none does not exist"),
     ],
@@ -145,3 +146,8 @@ def test_the_newest_or_the_specified_checkpoint_is_used(tmp_path, capsys):
         assert f"of step {1 if given else 2}" in capsys.readouterr().out
     assert command("sample", first, "--out", out, "--force", "--checkpoint", "2") == 2
     assert "must be the folder of a run where a checkpoint is named" in capsys.readouterr().err
+
+
+def test_messages_begin_with_the_command_alone(tmp_path, capsys):
+    assert command("sample", "nothing", "--out", tmp_path / "x.npz") == 2
+    assert capsys.readouterr().err == "pygan sample: nothing does not exist\n"
