@@ -1,8 +1,9 @@
-# What people type: `make demo`, `make test`. Each sets up what it needs, once; stamps keep the next call quick.
+# The commands for users and developers, such as `make demo` and `make test`. Each one sets up what it needs; stamp
+# files avoid repeating that.
 #
-#   VENV=.venv        the virtual environment that is made and used
-#   TORCH=torch       what pip installs as torch, e.g. TORCH=torch==2.13.0
-#   PYTHON=python3    the interpreter the environment is made with (>= 3.10)
+#   VENV=.venv        the virtual environment to create and use
+#   TORCH=torch       the requirement for torch, e.g. TORCH=torch==2.13.0
+#   PYTHON=python3    the interpreter for the environment (>= 3.10)
 #   PYGAN_CUDA=auto   1: the CUDA kernels must be built; 0: leave them out
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -16,21 +17,21 @@ PYTEST_ARGS ?=
 DEMO_ARGS ?=
 
 BIN := $(abspath $(VENV))/bin
-# Not `python -m pip`, which would take the checkout's own egg-info for an installed package.
+# Not `python -m pip`, which would mistake the checkout's own egg-info for an installed package.
 PIP := $(BIN)/pip --disable-pip-version-check
 stamp = $(VENV)/.pygan-$(1)
 
 CPP_FILES = $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
-# What the extension module is made from. Python files are missing on purpose: the install is editable.
+# The sources of the extension module. Python files are not included, because the install is editable.
 BUILD_FILES := $(shell find csrc cmake tools/setup_helpers -type f -not -name '*.pyc') \
     tools/pygan_build_backend.py setup.py pyproject.toml CMakeLists.txt
 
-# The module lies in the checkout, so with a second VENV or another choice of CUDA it is put there anew.
+# The module is in the checkout, so it must be installed again for another VENV or another choice of CUDA.
 CONFIGURATION := $(abspath $(VENV)) cuda=$(or $(PYGAN_CUDA),auto) archs=$(or $(TORCH_CUDA_ARCH_LIST),default)
 ifneq ($(CONFIGURATION),$(shell cat build/configuration 2>/dev/null))
 REBUILD := always
 endif
-# Another torch only when one is asked for: plain `make test` keeps the one that is there.
+# Install another torch only on request: plain `make test` keeps the installed one.
 ifneq ($(origin TORCH),file)
 ifneq ($(TORCH),$(shell cat $(call stamp,torch) 2>/dev/null))
 NEW_TORCH := always
@@ -87,7 +88,7 @@ clean:
 	rm -rf build dist demo gpu-report pygan-bench *.egg-info pygan/_C.*.so pygan/_C.json
 	rm -f $(call stamp,built)
 
-# --- set-up, step by step -----------------------------------------------------------------------------------
+# --- setup, step by step -------------------------------------------------------------------------------------
 
 $(call stamp,venv):
 	@$(PYTHON) tools/check_machine.py
@@ -98,7 +99,7 @@ $(call stamp,torch): $(call stamp,venv) $(NEW_TORCH)
 	$(PIP) install $(TORCH) numpy
 	@echo '$(TORCH)' > $@
 
-# torch from PyPI is a CUDA build, and its compiler can come from PyPI too, so that no system toolkit is needed.
+# torch from PyPI is a CUDA build, and a compiler for it is on PyPI too, so that no system toolkit is needed.
 $(call stamp,compiler): $(call stamp,torch)
 	@wheels=$$($(BIN)/python tools/missing_compiler.py); \
 	if [ -n "$$wheels" ]; then \
@@ -117,7 +118,7 @@ $(call stamp,built): $(call stamp,compiler) $(BUILD_FILES) $(REBUILD)
 	@echo '$(CONFIGURATION)' > build/configuration
 	@touch $@
 
-# The extras' packages alone: installing `.[demo]` would build once more.
+# Only the packages of the extra: installing `.[demo]` would build pygan again.
 $(call stamp,demo): $(call stamp,built)
 	$(PIP) install --quiet $$($(BIN)/python tools/extra.py demo)
 	@touch $@
@@ -130,7 +131,7 @@ $(call stamp,gpu): $(call stamp,test)
 	$(PIP) install --quiet $$($(BIN)/python tools/extra.py gpu)
 	@touch $@
 
-# Without torch: the site is made from the sources, which nothing imports.
+# Without torch: the site is built from the sources, without importing them.
 $(call stamp,docs): $(call stamp,venv) pyproject.toml
 	$(PIP) install --quiet $$($(BIN)/python tools/extra.py docs)
 	@touch $@

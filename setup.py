@@ -11,8 +11,8 @@ from pygan_build_backend import TORCH_REQUIREMENT
 from setup_helpers.extension import CMakeBuild, CMakeExtension
 from setup_helpers.torch_info import TorchError, find_torch
 
-# A wheel runs only with the torch series that it was compiled for (torch's C++ ABI changes with each),
-# while an sdist can be compiled for any.
+# A wheel works only with the torch series that it was compiled for, because torch's C++ ABI changes with each series;
+# an sdist can be compiled for any series.
 try:
     torch = TORCH_REQUIREMENT if "sdist" in sys.argv else f"torch=={find_torch().series}.*"
 except TorchError as error:

@@ -1,12 +1,12 @@
-"""How many modes a GAN covers, and how good its samples are: `pygan train` with several seeds, and several variants.
+"""Mode coverage and sample quality of `pygan train` with several seeds and variants.
 
     python benchmarks/modes.py --data stacked-mnist --seeds 5
     python benchmarks/modes.py --data mnist --variants ns ns+noise r3gan --seeds 3 --jobs 2
 
-Every run is the command `pygan train` on the CPU or the GPU that is there. Its line of JSON is appended to
-benchmarks/modes/DATA.jsonl as soon as it is done, with a curve of its evaluations; runs whose line is there are not
-done again, so that the same command continues. `tools/docs/modes_page.py` makes the tables of docs/mode-coverage.md of
-these lines. The settings and the variants are those of modes_settings.py.
+Every run is a `pygan train` command on the GPU, or on the CPU if there is none. When it has finished, a line of JSON
+with its evaluations is appended to benchmarks/modes/DATA.jsonl. Runs that have a line are skipped, so that repeating
+the command continues the benchmark. `tools/docs/modes_page.py` writes the tables of docs/mode-coverage.md from these
+lines. modes_settings.py defines the settings and the variants.
 """
 
 import argparse
@@ -30,7 +30,7 @@ MEASURES += ("frechet_distance", "precision", "recall", "coverage")
 
 
 def run(data, variant, seed, steps, given, threads, pictures):
-    """One run: its line."""
+    """Run a training and return its line."""
     with tempfile.TemporaryDirectory() as folder:
         config, out = Path(folder) / "run.toml", Path(folder) / "out"
         config.write_text(settings.configuration(data, variant, steps))
@@ -42,14 +42,14 @@ def run(data, variant, seed, steps, given, threads, pictures):
         command += ["--seed", str(seed), "--out", out]
         for text in (*given, "train.progress=false", "train.tensorboard=false"):
             command += ["--set", text]
-        began, used = time.monotonic(), processor_time()
+        started, cpu_started = time.monotonic(), processor_time()
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"{data}, {variant}, seed {seed}:\n{done.stderr}")
-        seconds, cpu_seconds = time.monotonic() - began, processor_time() - used
+        seconds, cpu_seconds = time.monotonic() - started, processor_time() - cpu_started
         rows = [json.loads(row) for row in (out / "metrics.jsonl").read_text().splitlines()]
-        more = of_labels(out) if variant.endswith("labels") else {}
+        more = label_accuracy(out) if variant.endswith("labels") else {}
         if pictures:
             keep_picture(out, pictures / data / f"{variant}-{seed}.png".replace(" ", "-"))
     curve = [
@@ -78,8 +78,8 @@ def run(data, variant, seed, steps, given, threads, pictures):
     }
 
 
-def of_labels(out):
-    """How often a conditional generator draws the digit that it was asked for."""
+def label_accuracy(out):
+    """How often a conditional generator draws the requested digit."""
     import pygan
 
     labels = torch.arange(5000) % 10
@@ -89,7 +89,7 @@ def of_labels(out):
 
 
 def keep_picture(out, path):
-    """The last grid of samples, which `pygan train` drew."""
+    """Copy the last sample grid of a run."""
     drawn = sorted(out.glob("samples-*.png"))
     if drawn:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,18 +97,18 @@ def keep_picture(out, path):
 
 
 def rounded(value):
-    """Six digits: of what is a share of thousands of samples, no more are meant. "Infinity" stays."""
+    """Round to six digits, which suffice for shares of thousands of samples; "Infinity" is unchanged."""
     return float(f"{value:.6g}") if isinstance(value, (int, float)) else value
 
 
 def processor_time():
-    """Of the finished child processes of this one, which has one at a time."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    """CPU time of this process's finished child processes; it runs one at a time."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def commit():
-    """Of the code, with a plus where it has been changed since."""
+    """The commit of the code, with a plus sign if the code has been changed since."""
     git = ["git", "-C", str(HERE.parent)]
     head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     same = subprocess.run(
@@ -117,8 +117,8 @@ def commit():
     return head.stdout.strip() + "+" * (same.returncode != 0)
 
 
-def key_of(row):
-    """What makes a run another one."""
+def run_key(row):
+    """The values that identify a run."""
     return row["variant"], row["seed"], row["steps"], tuple(row.get("set", ()))
 
 
@@ -151,8 +151,8 @@ def main():
     out = args.out or HERE / "modes" / f"{args.data}.jsonl"
     out.parent.mkdir(parents=True, exist_ok=True)
     lines = out.read_text().splitlines() if out.exists() else []
-    done = {key_of(row) for row in map(json.loads, lines)}
-    # Seed by seed, so that all variants have about as many.
+    done = {run_key(row) for row in map(json.loads, lines)}
+    # Seed by seed, so that all variants have about the same number of runs.
     variants = args.variants or settings.SETTINGS[args.data].variants
     runs = [(variant, seed) for seed in range(args.seeds) for variant in variants]
     with ProcessPoolExecutor(args.jobs) as pool, out.open("a") as file:
@@ -161,7 +161,7 @@ def main():
                 run, args.data, variant, seed, args.steps, args.set, args.threads, args.pictures
             )
             for variant, seed in runs
-            if (variant, seed, args.steps or steps_of(args.data, variant), tuple(args.set))
+            if (variant, seed, args.steps or default_steps(args.data, variant), tuple(args.set))
             not in done
         ]
         for future in as_completed(pending):
@@ -170,8 +170,8 @@ def main():
             print({key: value for key, value in row.items() if key != "curve"}, flush=True)
 
 
-def steps_of(data, variant):
-    """Without --steps."""
+def default_steps(data, variant):
+    """The number of steps without --steps."""
     if settings.VARIANTS[variant] is not None:
         return settings.SETTINGS[data].steps
     from pygan.training.config import load

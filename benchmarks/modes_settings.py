@@ -1,33 +1,33 @@
-"""What benchmarks/modes.py compares: data, with the settings that all variants have there, and the variants."""
+"""The data sets that benchmarks/modes.py uses, with the settings common to all variants, and the variants."""
 
 from typing import NamedTuple
 
 
 class Setting(NamedTuple):
-    """Of one kind of data."""
+    """Settings for one data set."""
 
     data: str
-    """For `pygan train --data`."""
+    """The argument of `pygan train --data`."""
     steps: int
     common: str
-    """Keys that replace those of the recipe, in all variants but `recipe`."""
+    """Keys that override the recipe, in all variants except `recipe`."""
     start: float
     end: float
-    """Of the noise: from one to the other in four fifths of the steps, or between them where it is adaptive."""
+    """The noise: from the first value to the second in four fifths of the steps, or between them if it is adaptive."""
     gamma: float
     every: int
-    """Of the penalties."""
+    """Weight of the penalties."""
     published: tuple[tuple[str, dict[str, str]], ...] = ()
-    """Rows of the table: whose they are, and their measures."""
+    """Published rows of the table: their source and their measures."""
     variants: tuple[str, ...] = ("ns", "ns+noise", "ns+adaptive", "ns+R1", "r3gan", "r3gan+noise")
-    """Those that are run unless others are asked for."""
+    """The variants that run by default."""
 
 
 _POINTS = "train.ema = 0.999\ntrain.reuse_fakes = false\ntrain.joint = false\n"
 
 
 def _published(source, *rows):
-    """The measures of rows: modes, reverse KL, and the high quality of points."""
+    """The measures of published rows: modes, reverse KL, and the share of high-quality points."""
     names = ("modes", "reverse_kl", "high_quality")
     return tuple((f"{name} ({source})", dict(zip(names, values))) for name, *values in rows)
 
@@ -102,7 +102,7 @@ def _noise(setting, steps):
 
 
 def _adaptive(setting, steps):
-    # At the fastest from one end to the other in a tenth of the run.
+    # At most a tenth of the run from one limit to the other.
     return (
         f'noise = {{schedule = "Adaptive", low = {setting.end}, high = {setting.start}, '
         f"steps = {max(1, steps // 10)}}}\n"
@@ -125,7 +125,7 @@ _NONE, _R1, _R3 = _keys("penalties = []\n"), _penalties("R1"), _penalties("R1", 
 _APPROXIMATE = _penalties("R1", every=1, more="sigma = 0.01\n")
 _LABELS = _keys("data.labels = true\n")
 
-# Tables come last in a TOML file, and so do the penalties here.
+# The penalties come last, because they are tables of a TOML file.
 VARIANTS = {
     "ns": (_NS, _NONE),
     "ns+noise": (_NS, _NONE, _noise),
@@ -152,16 +152,16 @@ VARIANTS = {
     "r3gan R1 and approximate R1": (_RELATIVISTIC, _penalties("R1", every=16), _APPROXIMATE),
     "recipe": None,
 }
-"""What each sets on top of what is common: functions of the setting and the steps, to lines of a configuration."""
+"""Additional settings of each variant: functions from the setting and the steps to lines of a configuration."""
 
 
 def configuration(data, variant, steps=None):
-    """The file for `pygan train --config`."""
+    """The contents of the file for `pygan train --config`."""
     setting = SETTINGS[data]
     parts = VARIANTS[variant]
     if parts is None:
         return "" if steps is None else f"train.steps = {steps}\n"
     steps = steps or setting.steps
-    # Of the fewest steps, too: each of the six evaluations is the whole protocol.
+    # Six evaluations even with few steps, because each one is the whole protocol.
     common = f"train.steps = {steps}\ntrain.evaluate_every = {-(-steps // 6)}\n" + setting.common
     return common + "".join(part(setting, steps) for part in parts)

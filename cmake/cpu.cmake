@@ -5,7 +5,7 @@ function(pygan_cpu_kernels isa)
   add_library(pygan_cpu_${isa} OBJECT csrc/cpu/loss.cpp csrc/cpu/noise.cpp csrc/cpu/features.cpp)
   target_link_libraries(pygan_cpu_${isa} PRIVATE pygan_common)
   target_compile_definitions(pygan_cpu_${isa} PRIVATE PYGAN_CPU_ISA=${isa})
-  # No errno and no trapping: without them the loops over sqrt, fma and selects do not vectorize. Neither changes a value.
+  # No errno and no trapping math, so that loops over sqrt, fma and selects vectorize. Neither changes a value.
   target_compile_options(pygan_cpu_${isa} PRIVATE -O3 -fno-math-errno -fno-trapping-math -fopenmp-simd ${ARGN})
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     # GCC leaves instructions in source order on x86, the copies of an unrolled loop one behind the other. Scheduled,

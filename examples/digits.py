@@ -5,9 +5,9 @@
 Trains two small networks on 8 x 8 images, on the GPU if there is one and on the CPU otherwise, and writes into --out
 
     samples.png    generated digits below real ones
-    curves.png     losses, D(x) and D(G(z)), the bound of the Jensen-Shannon divergence, the noise
-    metrics.jsonl  the same numbers, one line for every 25 steps
-    summary.json   what a classifier that was trained on the real digits sees in 1,000 samples
+    curves.png     losses, D(x) and D(G(z)), the bound on the Jensen-Shannon divergence, the noise
+    metrics.jsonl  the same numbers, one line every 25 steps
+    summary.json   statistics of 1,000 samples from a classifier that was trained on the real digits
 
 The same seed gives the same files, byte for byte, on the same machine.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 
 os.environ.setdefault(
     "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-)  # cuBLAS reproducible; read when CUDA starts
+)  # makes cuBLAS reproducible; read when CUDA is initialized
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ LOG2 = float(np.log(2.0))
 
 
 def networks():
-    """Generator and discriminator: two hidden layers each."""
+    """A generator and a discriminator with two hidden layers each."""
 
     def g_hidden(inputs):
         return nn.Linear(inputs, WIDTH), nn.BatchNorm1d(WIDTH), nn.ReLU()
@@ -54,17 +54,17 @@ def networks():
 
 
 def train(data, steps, seed):
-    """Trains on data (N, 64), on its device; returns the averaged generator and the metrics."""
+    """Train on data (N, 64), on their device; return the averaged generator and the metrics."""
     G, D = (net.to(data.device) for net in networks())
     g_optimizer, d_optimizer = optimizers = [
         torch.optim.Adam(net.parameters(), lr=1e-3, betas=(0.0, 0.99), fused=True) for net in (G, D)
     ]
-    # The learning rates fall in the second half, so that the two players come to rest.
+    # The learning rates decay in the second half, so that both networks settle.
     rates = [LambdaLR(opt, lambda i: min(1.0, 1.9 - 1.8 * i / steps)) for opt in optimizers]
     sigma = pygan.schedules.Cosine(0.5, 0.05, steps=max(1, steps * 4 // 5))
     noise = pygan.InstanceNoise(sigma, seed=seed).to(data.device)
     trainer = pygan.GANTrainer(G, D, g_optimizer, d_optimizer, latent=LATENT, noise=noise)
-    # Samples come from the running mean of the weights, which does not follow every move of the game.
+    # Samples come from the average of the weights, which smooths out the oscillations of training.
     average = pygan.EMA(G, 0.995)
 
     metrics = []
@@ -76,7 +76,7 @@ def train(data, steps, seed):
         if step % 5 == 0 or step == steps:
             average.update_parameters(G)
         if step % EVERY == 0 or step == steps:
-            # The only place that waits for the device.
+            # The only synchronization with the device.
             values = torch.stack([*stats, noise.sigma]).tolist()
             row = dict(zip((*stats._fields, "sigma"), values, strict=True))
             metrics.append({"step": step, **row})
@@ -89,9 +89,9 @@ def train(data, steps, seed):
 
 
 def judge(images, labels, samples):
-    """What a classifier trained on one half of the real digits says of the samples, and of the other half."""
+    """Statistics of the samples, and of one half of the real digits, from a classifier trained on the other half."""
     train, test = slice(0, None, 2), slice(1, None, 2)
-    # Radial features: an image far from all digits looks like nothing, and the classifier is not sure of it.
+    # RBF features: the classifier is unsure of images that are far from all digits.
     features = Nystroem(gamma=0.02, n_components=400, random_state=0)
     classifier = make_pipeline(features, LogisticRegression(C=30, max_iter=500))
     classifier.fit(images[train], labels[train])
@@ -102,7 +102,9 @@ def judge(images, labels, samples):
     digits = classifier.predict(samples)
     counts = np.bincount(digits[sure], minlength=10)
     return digits, {
-        "classes": int((counts >= 10).sum()),  # one sure sample in a hundred: a slip is no class
+        "classes": int(
+            (counts >= 10).sum()
+        ),  # at least 1 %, so that a few errors do not count as a class
         "sure": float(sure.mean()),
         "counts": np.bincount(digits, minlength=10).tolist(),
         "sure_counts": counts.tolist(),
@@ -113,7 +115,8 @@ def judge(images, labels, samples):
 
 
 def draw_samples(path, images, labels, samples, digits):
-    """Real digits above generated ones. The columns are the classifier's opinion; within one, nothing is chosen."""
+    """Real digits above generated ones. The classifier assigns samples to columns; within a column there is no
+    selection."""
     figure = Figure(figsize=(8.2, 9.2), facecolor="white")
     rows = [("real", images, labels, i) for i in range(2)]
     rows += [("generated", samples, digits, i) for i in range(8)]
@@ -124,7 +127,7 @@ def draw_samples(path, images, labels, samples, digits):
             axes.spines[:].set_color("0.85")
             found = np.flatnonzero(classes == digit)
             if i < len(found):
-                # Strokes touch the border; a blank frame keeps the enlargement from looking cut off.
+                # A blank frame, because strokes touch the border and would look cut off when enlarged.
                 picture = np.pad(pictures[found[i]].reshape(8, 8), 1, constant_values=-1)
                 axes.imshow(picture, cmap="gray_r", vmin=-1, vmax=1, interpolation="bicubic")
             if y == 0:
@@ -137,7 +140,7 @@ def draw_samples(path, images, labels, samples, digits):
 
 
 def draw_curves(path, metrics):
-    """Four panels over the steps: every measurement faint, its running mean on top."""
+    """Four panels over the steps: measurements in a light color, with their running means."""
     figure = Figure(figsize=(10, 6.4), facecolor="white", layout="constrained")
     panels = (losses, outputs), (bound, sigma) = figure.subplots(2, 2, sharex=True)
 
@@ -186,12 +189,12 @@ def main():
         parser.error(f"--steps must be at least 1, got {args.steps}")
     args.out.mkdir(parents=True, exist_ok=True)
 
-    # One thread: the networks are small, and sums over several would depend on their number.
+    # One thread: the networks are small, and sums would depend on the number of threads.
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(args.seed)
     images, labels = load_digits(return_X_y=True)
-    images = (images / 8 - 1).astype(np.float32)  # 0 ... 16 to -1 ... 1
+    images = (images / 8 - 1).astype(np.float32)  # from 0 ... 16 to -1 ... 1
     data = torch.from_numpy(images).to(args.device)
     began = time.perf_counter()
     generator, metrics = train(data, args.steps, args.seed)

@@ -1,10 +1,10 @@
-"""A folder of pieces of real photographs to try `pygan train` with: the two that scikit-learn ships.
+"""Writes a folder of patches of real photographs for trying `pygan train`: the two that scikit-learn contains.
 
     python examples/patches.py --out patches
     pygan train --data patches --set data.mirror=true
 
-The pieces overlap: about 1,600 of 64 x 64 pixels, a temple and a flower, scaled to 32 x 32. They lie in one subfolder
-per photograph.
+About 1,600 overlapping patches of 64 x 64 pixels from photographs of a temple and a flower are scaled to 32 x 32. Each
+photograph has its own subfolder.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""Plots each loss over the logit, and its derivative: docs/losses/NAME.png.
+"""Plots each loss and its derivative as functions of the logit: docs/losses/NAME.png.
 
     python examples/plot_losses.py --out docs/losses
 
-The values are those of pygan.fused_losses. Of a loss that compares real with generated samples, the logits of the other
-kind are 0.
+The values are computed by pygan.fused_losses. For losses that compare real with generated samples, the logits of the
+other kind are 0.
 """
 
 import argparse
@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 
 from pygan import fused_losses
 
-# Okabe and Ito's colours, which those who see fewer colours can tell apart.
+# Okabe and Ito's colors, which color-blind readers can distinguish.
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 
 
 def terms(loss, x):
-    """label, line, and the terms of the logits x: the discriminator's two, and the generator's."""
+    """(label, line style, terms of the logits x) for both sides of the discriminator's loss and for the generator's."""
     zeros, compares = torch.zeros_like(x), fused_losses.compares(loss)
 
     def discriminator(real, fake):

@@ -1,9 +1,10 @@
-"""Plots every schedule of the noise over the steps: docs/schedules.png.
+"""Plots every noise schedule over the steps: docs/schedules.png.
 
     python examples/plot_schedules.py --out docs/schedules.png
 
-The schedules that follow the discriminator are shown against a model of one, not in training: the logits of a batch of
-real samples are normal, their mean rises and falls over the run as if it overfitted for a while, and noise lowers it.
+The schedules that respond to the discriminator are shown with a model of one, without training: the logits of a batch
+of real samples are normal, their mean rises and falls as if the discriminator overfitted for a while, and noise lowers
+it.
 """
 
 import argparse
@@ -17,19 +18,19 @@ import pygan
 from pygan import schedules
 
 STEPS, BATCH, TARGET = 2000, 64, 0.6
-# Okabe and Ito's colours, which those who see fewer colours can tell apart.
+# Okabe and Ito's colors, which color-blind readers can distinguish.
 BLUE, ORANGE, GREEN, RED, PINK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
 
 
 def overfitting(step):
-    """Mean logit of real samples without noise: low, high in the middle of the run, and low again."""
+    """Mean logit of real samples without noise: low, then high in the middle of the run, then low again."""
     return 0.5 + 2.5 * math.sin(math.pi * step / STEPS) ** 2
 
 
 def simulate(schedule, halving, each):
-    """Runs a schedule against the model of a discriminator whose mean logit noise of `halving` halves.
+    """Run a schedule with a model of a discriminator, whose mean logit is halved by noise of `halving`.
 
-    Calls each(step, measure) and returns the measures.
+    Calls each(step, measure), and returns the measures.
     """
     measures = []
     for step in range(STEPS):
@@ -90,7 +91,7 @@ def draw_mixture(axes):
         largest.append(schedule.sigma.item())
         if step % 40 == 20:
             sigma = schedule.draw(x, stream)
-            pygan.instance_noise(x, sigma, stream=stream)  # which moves the stream on
+            pygan.instance_noise(x, sigma, stream=stream)  # advances the stream
             steps.extend([step] * len(sigma))
             drawn.extend(sigma.tolist())
 

@@ -1,10 +1,10 @@
-"""A folder of small pictures to try `pygan train` with: circles, squares, triangles, stars and rings.
+"""Writes a folder of small pictures for trying `pygan train`: circles, squares, triangles, stars and rings.
 
     python examples/shapes.py --out shapes
     pygan train --data shapes
 
-Each picture is one shape on a plain background, at a random place, size and turn, both in random colors that differ in
-brightness. They lie in one subfolder per shape, for runs with labels. The same seed draws the same pictures.
+Each picture shows a shape on a plain background, with random position, size and rotation, in two random colors that
+differ in brightness. Each shape has its own subfolder, for runs with labels. The same seed gives the same pictures.
 """
 
 import argparse
@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-OVERSAMPLED = 8  # times the size, then scaled down: smooth edges
+OVERSAMPLED = 8  # drawn at a multiple of the size and scaled down, for smooth edges
 
 
 def polygon(corners, radii, turn):
-    """The corners of a regular polygon of radius 1, or of a star, whose radii alternate."""
+    """The corners of a regular polygon, or of a star if the radii alternate."""
     n = corners * len(radii)
     angles = turn + 2 * math.pi * np.arange(n) / n
     return np.resize(radii, n)[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1)
@@ -34,14 +34,14 @@ SHAPES = {
 
 
 def colors(rng):
-    """Of background and shape: one dark, one bright."""
+    """Random colors for background and shape: one dark, one bright."""
     dark, bright = rng.integers(0, 90, 3), rng.integers(130, 256, 3)
     both = [tuple(map(int, dark)), tuple(map(int, bright))]
     return both if rng.random() < 0.5 else both[::-1]
 
 
 def draw(shape, size, rng):
-    """One picture."""
+    """Draw one picture."""
     behind, color = colors(rng)
     side = size * OVERSAMPLED
     radius = side * rng.uniform(0.2, 0.34)

@@ -1,10 +1,10 @@
-"""A tiny vocoder in the manner of HiFi-GAN, on synthetic tones.
+"""A tiny vocoder in the style of HiFi-GAN, on synthetic tones.
 
-It has the adversarial losses of eight discriminators, feature matching over all of their maps, and the distance of mel
-spectrograms, and takes seconds on a CPU.
+It has the adversarial losses of eight discriminators, feature matching over all their maps, and a mel-spectrogram loss,
+and takes seconds on a CPU.
 
     python examples/vocoder.py          # with pygan's losses
-    python examples/vocoder.py --plain  # with the loops they replace: the same numbers
+    python examples/vocoder.py --plain  # with the loops that they replace: the same numbers
 
 At the end it times both on the networks' own logits and maps.
 """
@@ -83,7 +83,7 @@ FUSED = SimpleNamespace(
 
 
 def tones(count):
-    """(count, 1, SEGMENT): harmonics of a random pitch that fade, and a little noise."""
+    """(count, 1, SEGMENT): decaying harmonics of a random pitch, and a little noise."""
     time = torch.arange(SEGMENT) / RATE
     pitch, decay = 80 + 220 * torch.rand(count, 1, 1), 1 + 5 * torch.rand(count, 1, 1)
     order = torch.arange(1, 6).view(1, 5, 1)
@@ -93,7 +93,7 @@ def tones(count):
 
 
 def mel_filters(bins):
-    """(MELS, bins): triangles, equally spaced on the mel scale."""
+    """(MELS, bins): triangular filters, equally spaced on the mel scale."""
     top = 2595 * math.log10(1 + RATE / 2 / 700)
     edges = 700 * (10 ** (torch.linspace(0, top, MELS + 2) / 2595) - 1)
     frequency = torch.linspace(0, RATE / 2, bins)
@@ -103,7 +103,7 @@ def mel_filters(bins):
 
 
 def mel_spectrogram(wave):
-    """(N, MELS, frames), logarithmic."""
+    """Logarithmic mel spectrogram (N, MELS, frames)."""
     window = torch.hann_window(4 * HOP)
     spectrum = torch.stft(wave.squeeze(1), 4 * HOP, HOP, window=window, return_complex=True)
     power = spectrum.real.square() + spectrum.imag.square()
@@ -111,7 +111,7 @@ def mel_spectrogram(wave):
 
 
 def generator():
-    """From a mel spectrogram, 8 x 8 times as long."""
+    """A generator from mel spectrograms to waves 8 x 8 times as long."""
     layers = [nn.Conv1d(MELS, 64, 7, padding=3)]
     for inputs, outputs in ((64, 32), (32, 16)):
         layers += [nn.LeakyReLU(0.1), nn.ConvTranspose1d(inputs, outputs, 16, 8, padding=4)]
@@ -120,7 +120,8 @@ def generator():
 
 
 class Discriminator(nn.Module):
-    """Its maps, the logits last. A period folds the wave to (time, period); a pool makes it coarser."""
+    """Returns the feature maps, with the logits last. `period` folds the wave to (time, period); `pool` downsamples
+    it."""
 
     def __init__(self, period=1, pool=1):
         super().__init__()
@@ -145,8 +146,8 @@ def discriminators():
     return nn.ModuleList([*(Discriminator(period) for period in PERIODS), *pools])
 
 
-def judged(D, wave):
-    """The lists of maps, and the logits among them."""
+def outputs(D, wave):
+    """The discriminators' lists of maps, and the logits among them."""
     maps = [network(wave) for network in D]
     return maps, [each[-1] for each in maps]
 
@@ -155,7 +156,8 @@ def judged(D, wave):
 
 
 def train(losses, steps, seed=0):
-    """The losses of each step, and the values of each scale and side, as one row; and the last maps of both kinds."""
+    """Train; returns a row per step with the losses and the value of each scale and side, and the last maps of both
+    kinds."""
     torch.manual_seed(seed)
     G, D = generator(), discriminators()
     g_optimizer, d_optimizer = (
@@ -167,14 +169,14 @@ def train(losses, steps, seed=0):
         mel = mel_spectrogram(wave)
         fake = G(mel)
 
-        d_loss, d_values = losses.discriminator(judged(D, wave)[1], judged(D, fake.detach())[1])
+        d_loss, d_values = losses.discriminator(outputs(D, wave)[1], outputs(D, fake.detach())[1])
         d_optimizer.zero_grad()
         d_loss.backward()
         d_optimizer.step()
 
         with torch.no_grad():
-            maps_r, _ = judged(D, wave)
-        maps_f, f = judged(D, fake)
+            maps_r, _ = outputs(D, wave)
+        maps_f, f = outputs(D, fake)
         g_loss, g_values = losses.generator(f)
         feature_loss = losses.features(maps_f, maps_r)
         mel_loss = 45 * F.l1_loss(mel_spectrogram(fake), mel)
@@ -187,7 +189,7 @@ def train(losses, steps, seed=0):
 
 
 def loss_part(losses, maps_f, maps_r):
-    """Forward and backward of one iteration's losses, down to the networks' outputs."""
+    """Forward and backward passes of one iteration's losses, up to the networks' outputs."""
     f, r = ([each[-1] for each in maps] for maps in (maps_f, maps_r))
     losses.discriminator(r, f)[0].backward()
     (losses.generator(f)[0] + losses.features(maps_f, maps_r)).backward()

@@ -1,10 +1,10 @@
 """A tiny VQGAN on synthetic pictures, with LeCam.
 
-It has a reconstruction loss, an adversarial one balanced with it at the decoder's last layer, and a patch discriminator
-that starts late, and takes seconds on a CPU.
+It has a reconstruction loss, an adversarial loss balanced with it at the decoder's last layer, and a patch
+discriminator that starts late, and takes seconds on a CPU.
 
     python examples/vqgan.py          # with pygan's losses
-    python examples/vqgan.py --plain  # with the lines they replace: the same numbers
+    python examples/vqgan.py --plain  # with the lines that they replace: the same numbers
 
 At the end it times both on the discriminator's own logits.
 """
@@ -89,7 +89,7 @@ FUSED = SimpleNamespace(
 
 
 def pictures(count):
-    """(count, 3, SIZE, SIZE) in -1 ... 1: a soft disc of a random color on another."""
+    """(count, 3, SIZE, SIZE) in -1 ... 1: a soft disc on a background, both in random colors."""
     grid = torch.linspace(-1, 1, SIZE)
     x, y, radius = 1.2 * torch.rand(3, count, 1, 1) - 0.6
     distance = ((grid - x) ** 2 + (grid[:, None] - y) ** 2).sqrt()
@@ -99,8 +99,8 @@ def pictures(count):
 
 
 class Autoencoder(nn.Module):
-    """SIZE / 4 x SIZE / 4 codes a picture, of eight channels that are rounded to -2 ... 2 (finite scalar quantization,
-    Mentzer et al. 2023)."""
+    """SIZE / 4 x SIZE / 4 codes per picture, with eight channels that are rounded to -2 ... 2 (finite scalar
+    quantization, Mentzer et al. 2023)."""
 
     def __init__(self):
         super().__init__()
@@ -125,7 +125,7 @@ class Autoencoder(nn.Module):
 
 
 def discriminator():
-    """Logits of patches, (N, 1, 7, 7)."""
+    """A patch discriminator with logits (N, 1, 7, 7)."""
     return nn.Sequential(
         *(nn.Conv2d(3, WIDTH, 4, 2, padding=1), nn.LeakyReLU(0.2)),
         *(nn.Conv2d(WIDTH, 2 * WIDTH, 4, 2, padding=1), nn.LeakyReLU(0.2)),
@@ -137,8 +137,8 @@ def discriminator():
 
 
 def train(losses, steps, seed=0):
-    """One row for each step: reconstruction, weight, G's and D's loss, LeCam; and the last logits of both kinds. The
-    discriminator starts after a third of the steps."""
+    """Train; returns a row per step (reconstruction, weight, G's and D's loss, LeCam), and the last logits of both
+    kinds. The discriminator starts after a third of the steps."""
     torch.manual_seed(seed)
     G, D = Autoencoder(), discriminator()
     g_optimizer, d_optimizer = (

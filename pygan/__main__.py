@@ -34,9 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         finally:
             sys.stdout.flush()
     except KeyboardInterrupt:
-        signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # another Ctrl-C is not to interrupt the way out
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # another Ctrl-C must not interrupt the exit
         print("\npygan: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
     except BrokenPipeError:
@@ -56,7 +54,7 @@ def _run(argv: Sequence[str] | None) -> int:
     given = sys.argv[1:] if argv is None else argv
     for name, (module, text) in _COMMANDS.items():
         command = commands.add_parser(name, help=text)
-        if list(given[:1]) == [name]:  # to import the others would take seconds
+        if list(given[:1]) == [name]:  # importing the others would take seconds
             importlib.import_module(module).add_arguments(command)
     arguments = parser.parse_args(argv)
     if argv is None and arguments.prepare is not None:
@@ -65,7 +63,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def report(arguments: argparse.Namespace) -> int:
-    """Prints build_info(), one line per entry."""
+    """Print build_info(), one line per entry."""
     info = build_info()
     width = max(map(len, info))
     for key, value in info.items():

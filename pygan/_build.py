@@ -30,7 +30,7 @@ def _check_package(folder: Path) -> None:
             f"{folder}/__init__.py is not pygan-fused's: PyPI's other project `pygan` has replaced it, or removed it. "
             f"Run `pip uninstall pygan`; this package is pygan-fused: {_REINSTALL}"
         )
-    if (folder / "samplabledata").is_dir():  # which that project alone has
+    if (folder / "samplabledata").is_dir():  # exists only in that project
         warnings.warn(
             f"PyPI's other project `pygan` is installed into {folder} as well, and uninstalling it will remove "
             f"__init__.py. Run `pip uninstall pygan`; this package is pygan-fused: {_REINSTALL}",
@@ -46,7 +46,7 @@ def _check_torch(folder: Path) -> str:
     """
     running = f"torch {torch.__version__}"
     try:
-        # Read before the module is loaded: loading it under another C++ ABI may crash instead of raise.
+        # Read before the module is loaded, because loading it under another C++ ABI may crash instead of raising.
         built = json.loads((folder / "_C.json").read_text())
     except FileNotFoundError:
         raise ImportError(
@@ -57,7 +57,7 @@ def _check_torch(folder: Path) -> str:
         version.split("+")[0].split(".")[:2] for version in (built["torch"], torch.__version__)
     ]
     cuda = [(version or "none").split(".")[0] for version in (built["cuda"], torch.version.cuda)]
-    # A build without CUDA kernels runs with any torch of its series, one with them needs torch's CUDA libraries.
+    # A build without CUDA kernels works with any torch of its series; one with them needs torch's CUDA libraries.
     if series[0] != series[1] or (built["cuda"] and cuda[0] != cuda[1]):
         raise ImportError(
             f"pygan was built for torch {built['torch']}, but {running} is running: {_REINSTALL}"

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from pygan import _capture_checks as checked
+from pygan import _capture_checks as checks
 from pygan._capture_audit import Audit, storage_of
-from pygan._capture_keep import found_in, put_back_after
+from pygan._capture_keep import find_entries, restored_after
 from pygan._capture_optimizer import CapturedOptimizer
-from pygan._capture_phases import Place, phase_of, phases_of, places_of
+from pygan._capture_phases import Counts, phase_of, phases_of, probes_of
 from pygan._capture_pool import CapturedPool
-from pygan._capture_state import Kept, Watch
+from pygan._capture_state import ChangeDetector, Snapshot
 from pygan._capture_stats import PackedStats
 from pygan._device_numbers import DeviceNumbers
 from pygan._trainer_stats import TrainStats
@@ -64,8 +64,8 @@ class CapturedSteps:
     """
 
     def __init__(self, trainer: Any, real: Any, labels: Any, graphs: Any) -> None:
-        checked.capturable(trainer)
-        self._trainer, self._making = trainer, graphs
+        checks.check_trainer(trainer)
+        self._trainer, self._graph_maker = trainer, graphs
         self._players = (trainer._pair.g, trainer._pair.d)
         self._device = self._players[0].device
         self._optimizers = [
@@ -76,63 +76,63 @@ class CapturedSteps:
         self._holders: list[CapturedOptimizer | CapturedPool] = [*self._optimizers, *self._pools]
         leaves, self._tree = tree_flatten(_batch(real, labels))
         for x in leaves:
-            checked.input_of_graph(x, self._device)
+            checks.check_input(x, self._device)
         self._kinds, self._layouts = [*map(_kind, leaves)], [*map(_layout, leaves)]
         self._inputs = [_like(x) for x in leaves]
         self._autocast = _autocast(self._device)
         self._numbers = DeviceNumbers(self._device, trainer.steps)
         self._penalties: list[Tensor] = []
         self._graphs: dict[Any, _Graph] = {}
-        with put_back_after(trainer, self._holders, self._device) as kept:
-            self._capture(kept)
+        with restored_after(trainer, self._holders, self._device) as snapshot:
+            self._capture(snapshot)
         for i, x in enumerate(trainer._reports.penalties):
             self._penalties[i].copy_(x)
-        self._settle()
+        self._sync_penalties()
 
     # --- capturing ----------------------------------------------------------------------------------
 
-    def _capture(self, kept: Kept) -> None:
+    def _capture(self, snapshot: Snapshot) -> None:
         phases = phases_of(self._trainer)
-        with self._making.warm_up(), self._standing_in():
-            for place in phases.values():
-                self._iterate(place)
+        with self._graph_maker.warm_up(), self._substituted():
+            for counts in phases.values():
+                self._iterate(counts)
                 for pool in self._pools:
                     pool.fill()
             self._penalties = [x.clone() for x in self._trainer._reports.penalties]
-            self._settle()
-            self._watch = Watch(found_in(self._trainer))
+            self._sync_penalties()
+            self._detector = ChangeDetector(find_entries(self._trainer))
             for holder in self._holders:
-                holder.look()
-            known = kept.storages() | self._watch.storages()
+                holder.record()
+            known = snapshot.storages() | self._detector.storages()
             known.update(storage_of(x) for x in self._penalties + self._inputs)
             known.update(*(holder.storages() for holder in self._holders))
-            for place in phases.values():
-                self._audit(place, known)
+            for counts in phases.values():
+                self._audit(counts, known)
         self._check_unmoved()
-        checked.repeatable(self._trainer)
-        with self._standing_in():
-            for phase, place in phases.items():
-                self._graphs[phase] = self._captured(place)
+        checks.check_repeatable(self._trainer)
+        with self._substituted():
+            for phase, counts in phases.items():
+                self._graphs[phase] = self._capture_graph(counts)
         self._check_unmoved()
 
     @contextmanager
-    def _standing_in(self) -> Iterator[None]:
+    def _substituted(self) -> Iterator[None]:
         """Context manager in which tensors replace host numbers that change between steps."""
         with ExitStack() as stack:
-            stack.enter_context(self._numbers.standing_in())
+            stack.enter_context(self._numbers.substituted())
             for optimizer in self._optimizers:
-                stack.enter_context(optimizer.standing_in())
+                stack.enter_context(optimizer.substituted())
             yield
 
-    def _iterate(self, place: Place) -> TrainStats:
-        self._trainer.steps, self._trainer.d_updates = place
+    def _iterate(self, counts: Counts) -> TrainStats:
+        self._trainer.steps, self._trainer.d_updates = counts
         stats = self._trainer.step(*tree_unflatten(self._inputs, self._tree))
         if self._penalties:
-            self._settle()
+            self._sync_penalties()
         return stats
 
     @torch.no_grad()
-    def _settle(self) -> None:
+    def _sync_penalties(self) -> None:
         """Copy the penalties' latest values into the tensors that the graphs read and write."""
         penalties = self._trainer._reports.penalties
         for i, mine in enumerate(self._penalties):
@@ -140,11 +140,11 @@ class CapturedSteps:
                 mine.copy_(penalties[i])
                 penalties[i] = mine
 
-    def _audit(self, place: Place, known: set[int]) -> None:
+    def _audit(self, counts: Counts, known: set[int]) -> None:
         """Compare steps of a phase, which should differ only in their counts."""
         first = audit = Audit(self._device)
-        with self._making.without_sync():
-            for its in places_of(self._trainer, place):
+        with self._graph_maker.without_sync():
+            for its in probes_of(self._trainer, counts):
                 with audit:
                     self._iterate(its)
                 audit = Audit(self._device, like=first)
@@ -155,7 +155,7 @@ class CapturedSteps:
             )
 
     def _check_unmoved(self) -> None:
-        changed = self._watch.changed()
+        changed = self._detector.changed()
         if changed is not None:
             raise RuntimeError(
                 f"GANTrainer.capture: a step must change tensors in place, and no number of the host, got another "
@@ -164,19 +164,19 @@ class CapturedSteps:
         for optimizer in self._optimizers:
             optimizer.check_unmoved()
 
-    def _captured(self, place: Place) -> _Graph:
+    def _capture_graph(self, counts: Counts) -> _Graph:
         trainer = self._trainer
         # Casts cached by an autocast region must be computed in the graph, and must not be used after it.
         torch.clear_autocast_cache()
-        replay, (stats, fake) = self._making.capture(
-            lambda: (PackedStats(self._iterate(place)), trainer.fake)
+        replay, (stats, fake) = self._graph_maker.capture(
+            lambda: (PackedStats(self._iterate(counts)), trainer.fake)
         )
         torch.clear_autocast_cache()
         grads = []
         for player in self._players:
             grads.append([(p, p.grad) for p in player.parameters if p.grad is not None])
             player.zero_grad()
-        updates = trainer.d_updates - place[1]
+        updates = trainer.d_updates - counts[1]
         return _Graph(replay, stats, fake, grads, updates, trainer.ends_in_sigmoid)
 
     # --- stepping -----------------------------------------------------------------------------------
@@ -191,28 +191,28 @@ class CapturedSteps:
         totals = total if isinstance(total, (list, tuple)) else [total] * self._trainer.d_steps
         whole = [*totals] in ([None] * len(totals), [*map(len, leaves[: len(totals)])])
         if graph is None or not whole or not self._is_ready(phase):
-            return self._eagerly(real, labels, total)
-        return self._replayed(graph, leaves)
+            return self._step_eagerly(real, labels, total)
+        return self._replay(graph, leaves)
 
-    def _eagerly(self, real: Any, labels: Any, total: Any) -> TrainStats:
+    def _step_eagerly(self, real: Any, labels: Any, total: Any) -> TrainStats:
         trainer = self._trainer
         trainer._captured = None
         try:
             with ExitStack() as stack:
                 for optimizer in self._optimizers:
                     optimizer.write_rates()
-                    stack.enter_context(optimizer.standing_in())
+                    stack.enter_context(optimizer.substituted())
                 return trainer.step(real, labels, total=total)
         finally:
             trainer._captured = self
 
-    def _replayed(self, graph: _Graph, leaves: list[Tensor]) -> TrainStats:
+    def _replay(self, graph: _Graph, leaves: list[Tensor]) -> TrainStats:
         trainer = self._trainer
         trainer._pair.prepare("step", *self._players)
         self._numbers.write(trainer.steps)
         for optimizer in self._optimizers:
             optimizer.write_rates()
-        self._settle()
+        self._sync_penalties()
         torch._foreach_copy_(self._inputs, leaves, non_blocking=True)
         graph.replay()
         trainer.steps += 1
@@ -255,8 +255,8 @@ class CapturedSteps:
         if isinstance(ema, EMA) and ema._empty:
             return False
         if phase is None:
-            return self._optimizers[0].take_over()
-        return all([holder.take_over() for holder in self._holders])
+            return self._optimizers[0].adopt_state()
+        return all([holder.adopt_state() for holder in self._holders])
 
     def _check_unchanged(self) -> None:
         """Checks that nothing that the graphs refer to has been replaced.
@@ -264,8 +264,8 @@ class CapturedSteps:
         Raises:
             RuntimeError: something has been replaced.
         """
-        checked.unasked("GANTrainer.step", self._trainer)
-        changed = self._watch.changed()
+        checks.check_no_condition("GANTrainer.step", self._trainer)
+        changed = self._detector.changed()
         for optimizer in self._optimizers:
             option = optimizer.changed_option()
             if option is not None:
@@ -290,7 +290,7 @@ def _kind(x: Any) -> Any:
 
 
 def _layout(x: Tensor) -> list[int]:
-    """The strides that count."""
+    """The strides of dimensions with more than one element."""
     return [step for size, step in zip(x.shape, x.stride()) if size > 1]
 
 

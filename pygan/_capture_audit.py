@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 __all__ = ["Audit", "reads", "storage_of"]
 
 _aten = torch.ops.aten
-# A result that is a Python number, or whose size depends on values.
+# Ops that return a Python number, or a tensor whose size depends on values.
 _TAGS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 _INDEXING = (_aten.index, _aten.index_put, _aten.index_put_)
 _COPIES = (_aten._to_copy, _aten.copy_, _aten._foreach_copy_)
@@ -46,7 +46,7 @@ class Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no
         self._made: set[int] = set()
         self._kept: list[
             Tensor
-        ] = []  # kept alive, so that its memory cannot be reused and taken for new
+        ] = []  # keeps them alive, so that their memory cannot be reused and mistaken for new memory
         self.written: set[int] = set()
 
     def __torch_dispatch__(
@@ -94,7 +94,7 @@ class Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no
         return x.shape, x.stride(), x.dtype, x.storage_offset(), memory
 
     def _values(self, func: Any, given: list[Tensor]) -> list[Any]:
-        """What the host hands over as tensors."""
+        """Host numbers that the call gets as tensors."""
         if func is _aten.lift_fresh.default:  # torch.tensor(...)
             (x,) = given
             if x.device.type != "cpu" or x.dim():
@@ -169,7 +169,7 @@ def reads(func: Any, args: Any, kwargs: Any) -> bool:
     packet = func.overloadpacket
     if packet in _INDEXING:
         masks = [i for i in args[1] if i is not None and i.dtype in (torch.bool, torch.uint8)]
-        # One number, by a mask, is written without counting what the mask has.
+        # Writing a single number through a mask does not need the number of masked elements.
         return bool(masks) and (packet is _aten.index or args[2].numel() != 1)
     if packet is _aten.repeat_interleave and kwargs.get("output_size") is not None:
         return False

@@ -1,4 +1,4 @@
-"""What GANTrainer.capture refuses before it touches anything."""
+"""Checks of GANTrainer.capture, before it changes anything."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pygan.average import EMA
 _NAME = "GANTrainer.capture"
 
 
-def capturable(trainer: Any) -> None:
-    """That what the trainer was given can be a part of a graph. (Of the optimizers, CapturedOptimizer checks it.)"""
+def check_trainer(trainer: Any) -> None:
+    """Check that the trainer's components can be captured. (CapturedOptimizer checks the optimizers.)"""
     pair = trainer._pair
     if pair.is_parallel:
         raise RuntimeError(
@@ -47,10 +47,10 @@ def capturable(trainer: Any) -> None:
                 f"{_NAME}: {player.optimizer_name} must be made with fused=True for a scaler, which asks on the host "
                 f"whether to leave an update out otherwise, got a {type(player.optimizer).__name__} without"
             )
-    unasked(_NAME, trainer)
+    check_no_condition(_NAME, trainer)
 
 
-def unasked(op: str, trainer: Any) -> None:
+def check_no_condition(op: str, trainer: Any) -> None:
     if trainer.update_if is not None:
         raise RuntimeError(
             f"{op}: update_if must be None in a step that is captured, because the host answers it in each update, got "
@@ -58,8 +58,8 @@ def unasked(op: str, trainer: Any) -> None:
         )
 
 
-def input_of_graph(x: Any, device: torch.device) -> None:
-    """That a part of the batch can be copied into a tensor of the graphs."""
+def check_input(x: Any, device: torch.device) -> None:
+    """Check that a tensor of the batch can be copied into the graphs' inputs."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{_NAME}: real and labels must consist of tensors, got {describe(x)}")
     if x.device != device or x.requires_grad:
@@ -69,8 +69,8 @@ def input_of_graph(x: Any, device: torch.device) -> None:
         )
 
 
-def repeatable(trainer: Any) -> None:
-    """That the discriminator of a finite difference draws nothing, as steps before have shown."""
+def check_repeatable(trainer: Any) -> None:
+    """Check, after the warm-up, that a discriminator whose finite differences are taken draws no random numbers."""
     if trainer._pair.d.draws and any(p.compares for p in trainer.penalties):
         raise RuntimeError(
             f"{_NAME}: discriminator must draw no random numbers (dropout) for a penalty with sigma, because they "

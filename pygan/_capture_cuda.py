@@ -1,4 +1,4 @@
-"""CudaGraphs: how a function is captured on CUDA."""
+"""CudaGraphs: captures functions on CUDA."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["CudaGraphs"]
 
 
 class CudaGraphs:
-    """Makes graphs that share their memory: each may be replayed once what is to be kept of the last replay is copied.
+    """Captures graphs that share their memory: copy what you need from a replay before the next one.
 
     Args:
-        device: on which everything happens.
+        device: the device of all tensors.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -27,7 +27,8 @@ class CudaGraphs:
 
     @contextmanager
     def warm_up(self) -> Iterator[None]:
-        """On another stream, as PyTorch asks for, so that what libraries set up lazily is there before a capture."""
+        """Context manager that runs the warm-up on another stream, as PyTorch requires, so that libraries finish their
+        lazy initialization before the capture."""
         side, current = self._cuda.Stream(self._device), self._cuda.current_stream(self._device)
         side.wait_stream(current)
         try:
@@ -38,10 +39,12 @@ class CudaGraphs:
 
     @contextmanager
     def without_sync(self) -> Iterator[None]:
-        """Within it, what waits for the device raises RuntimeError, as far as torch notices."""
+        """Context manager in which synchronizing with the device raises a RuntimeError, as far as torch detects it."""
         before = self._cuda.get_sync_debug_mode()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch says that it does not notice all of them
+            warnings.simplefilter(
+                "ignore"
+            )  # ignore torch's warning that it does not detect all synchronizations
             self._cuda.set_sync_debug_mode("error")
         try:
             yield
@@ -49,9 +52,9 @@ class CudaGraphs:
             self._cuda.set_sync_debug_mode(before)
 
     def capture(self, function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
-        """What replays function(), and what it returned, which each replay overwrites."""
+        """Capture `function`; returns a function that replays it, and its result, which each replay overwrites."""
         graph, current = self._cuda.CUDAGraph(), self._cuda.current_stream(self._device)
-        # Only this thread's calls: the thread that pins a DataLoader's batches allocates meanwhile.
+        # Only calls of this thread are errors: the thread that pins a DataLoader's batches allocates concurrently.
         context = self._cuda.graph(
             graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
         )
@@ -59,5 +62,5 @@ class CudaGraphs:
             with self._cuda.device(self._device), context:
                 result = function()
         finally:
-            self._cuda.set_stream(current)  # which a capture that fails does not put back
+            self._cuda.set_stream(current)  # a failed capture does not restore it
         return graph.replay, result

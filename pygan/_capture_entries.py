@@ -1,4 +1,4 @@
-"""Where objects keep what a captured step depends on or changes."""
+"""Entries: the places in objects that hold what a captured step depends on or changes."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from pygan.stream import NoiseStream
 __all__ = ["NUMBERS", "Entries", "entries_of"]
 
 NUMBERS = (bool, int, float)
-# Numbers of ours that move: with the loop, or as tensors that are looked after elsewhere do.
+# pygan's own numbers that may change: they follow the loop, or belong to tensors that are handled elsewhere.
 _MOVING = {Schedule: "count", EMA: "_empty", FakePool: "_filled"}
 
 
 class Entries(NamedTuple):
-    """Some of what a dictionary, `of`, holds."""
+    """Some entries of a dictionary, `of`."""
 
     name: str
     of: Any
     keys: list[Any]
     whole: bool
-    """Whether a further key is a change."""
+    """Whether an additional key counts as a change."""
 
     def values(self) -> list[Any]:
         return [*map(self.of.get, self.keys)]
 
 
-class _Cells:
-    """The variables of an enclosing function that a function reads, as a dictionary."""
+class _ClosureVariables:
+    """The variables of enclosing functions that a function reads, with the interface of a dictionary."""
 
     def __init__(self, function: FunctionType) -> None:
         cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
@@ -51,15 +51,15 @@ class _Cells:
     def get(self, name: str) -> Any:
         try:
             return self._cells[name].cell_contents
-        except ValueError:  # it has no value yet
+        except ValueError:  # the variable has no value yet
             return None
 
     def __setitem__(self, name: str, value: Any) -> None:
         self._cells[name].cell_contents = value
 
 
-class _Items:
-    """What is in a list, as a dictionary."""
+class _ListItems:
+    """The items of a list, with the interface of a dictionary."""
 
     def __init__(self, items: list[Any]) -> None:
         self._items = items
@@ -75,13 +75,13 @@ class _Items:
 
 
 def entries_of(name: str, value: Any, seen: set[int]) -> Iterator[Entries]:
-    """Where an object keeps what a step may depend on: a module its parameters, buffers, parts and numbers, another
-    object its tensors and numbers, a function the variables of others that it reads; and so what these hold, as far as
-    they are modules, streams, collections, or functions of the same file.
+    """The entries of an object that a step may depend on: the parameters, buffers, submodules and numbers of a module,
+    the tensors and numbers of another object, and the outer variables that a function reads; recursively for modules,
+    streams, collections, and functions in the same file.
 
     Args:
-        name: of the object, for messages.
-        seen: the ids of objects to leave out; those found are added.
+        name: the object's name, for messages.
+        seen: the ids of objects to skip; visited objects are added.
     """
     if isinstance(value, MethodType):
         value = value.__self__
@@ -99,7 +99,7 @@ def entries_of(name: str, value: Any, seen: set[int]) -> Iterator[Entries]:
     if isinstance(value, (list, tuple, dict)):
         parts = value if isinstance(value, dict) else dict(enumerate(value))
         if isinstance(value, (dict, list)):
-            of = value if isinstance(value, dict) else _Items(value)
+            of = value if isinstance(value, dict) else _ListItems(value)
             yield Entries(name, of, [*parts], True)
         for place, part in parts.items():
             yield from entries_of(f"{name}[{place!r}]", part, seen)
@@ -118,7 +118,7 @@ def entries_of(name: str, value: Any, seen: set[int]) -> Iterator[Entries]:
         if theirs and id(forward) not in seen:
             seen.add(id(forward))
             yield from (numbers for numbers, _ in _read_by(f"{name}.forward", forward))
-    # A plain tensor of a module may be computed anew in each pass, as weight_norm does.
+    # A plain tensor attribute of a module may be recomputed in each pass, as weight_norm does.
     kinds = NUMBERS if module else (*NUMBERS, Tensor)
     keys = [key for key, x in own.items() if isinstance(x, kinds)]
     moving = [key for kind, key in _MOVING.items() if isinstance(value, kind)]
@@ -132,8 +132,8 @@ def entries_of(name: str, value: Any, seen: set[int]) -> Iterator[Entries]:
 
 
 def _read_by(name: str, function: FunctionType) -> Iterator[tuple[Entries, list[tuple[str, Any]]]]:
-    """The variables of others that a function reads: those that are numbers, and all of them with their values."""
-    cells, scope = _Cells(function), function.__globals__
+    """The outer variables that a function reads: the entries that are numbers, and all of them with their values."""
+    cells, scope = _ClosureVariables(function), function.__globals__
     globals_read = [(key, scope[key]) for key in _globals_of(function.__code__) if key in scope]
     for of, items in ((cells, cells.items()), (scope, globals_read)):
         numbers = [key for key, x in items if isinstance(x, NUMBERS)]
@@ -141,7 +141,7 @@ def _read_by(name: str, function: FunctionType) -> Iterator[tuple[Entries, list[
 
 
 def _globals_of(code: CodeType) -> list[str]:
-    """The global names that code reads. (Its co_names has those of attributes too.)"""
+    """The global names that code reads. (co_names also contains attribute names.)"""
     found = [x.argval for x in dis.get_instructions(code) if x.opname == "LOAD_GLOBAL"]
     inner = [_globals_of(x) for x in code.co_consts if isinstance(x, CodeType)]
     return [*dict.fromkeys(chain(found, *inner))]

@@ -1,4 +1,4 @@
-"""What a capture's warm-up moves in a GANTrainer, and how it is put back."""
+"""Finds everything in a GANTrainer that the warm-up of a capture changes, and restores it afterwards."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import torch
 from pygan._capture_entries import Entries, entries_of
 from pygan._capture_optimizer import CapturedOptimizer
 from pygan._capture_pool import CapturedPool
-from pygan._capture_state import Kept
+from pygan._capture_state import Snapshot
 from pygan.average import EMA
 
-__all__ = ["found_in", "put_back_after"]
+__all__ = ["find_entries", "restored_after"]
 
-# What the trainer itself changes in a step.
+# Attributes that the trainer itself changes in a step.
 _MOVING = ("steps", "d_updates", "real", "fake", "ends_in_sigmoid")
 _SCALER = ("_scale", "_growth_tracker", "_growth_factor", "_backoff_factor", "_growth_interval")
 
 
-def found_in(trainer: Any) -> list[Entries]:
-    """All that a step depends on, but for optimizers: objects, numbers and tensors."""
+def find_entries(trainer: Any) -> list[Entries]:
+    """Everything that a step depends on, except optimizers: objects, numbers and tensors."""
     found: list[Entries] = []
     seen = {id(trainer)}
     owners = [trainer, *map(vars(trainer).get, ("_pair", "_samples", "_judge", "_losses"))]
@@ -42,14 +42,14 @@ def found_in(trainer: Any) -> list[Entries]:
 
 
 @contextmanager
-def put_back_after(
+def restored_after(
     trainer: Any, holders: Sequence[CapturedOptimizer | CapturedPool], device: torch.device
-) -> Iterator[Kept]:
-    """After it everything is as it was before, whatever happens in it: the values of tensors, counts, gradients, and
-    the states of PyTorch's generators."""
+) -> Iterator[Snapshot]:
+    """Context manager that restores everything on exit: the values of tensors, counts, gradients, and the states of
+    PyTorch's generators."""
     if trainer.scaler is not None:
-        trainer.scaler.scale(torch.zeros((), device=device))  # which makes its tensors
-    kept = Kept(found_in(trainer))
+        trainer.scaler.scale(torch.zeros((), device=device))  # creates its tensors
+    snapshot = Snapshot(find_entries(trainer))
     penalties = trainer._reports.penalties
     values = [x.clone() for x in penalties]
     moving: list[tuple[Any, str, Any]] = [
@@ -65,11 +65,11 @@ def put_back_after(
         generators.append(torch.cuda.default_generators[device.index])
     states = [generator.get_state() for generator in generators]
     try:
-        yield kept
+        yield snapshot
     finally:
-        kept.put_back()
+        snapshot.restore()
         for holder in holders:
-            holder.put_back()
+            holder.restore()
         penalties[:] = values
         for owner, name, value in moving:
             setattr(owner, name, value)

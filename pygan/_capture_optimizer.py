@@ -1,4 +1,4 @@
-"""CapturedOptimizer: an optimizer whose updates are replayed, with the tensors that the graphs hold."""
+"""CapturedOptimizer: an optimizer whose updates are replayed, and the tensors that the graphs use for it."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ __all__ = ["CapturedOptimizer"]
 class CapturedOptimizer:
     """The state and the options of an optimizer.
 
-    Learning rates are numbers or tensors, as the user likes. In captured steps, and those in between, they are tensors
-    of the graphs, to which each step writes what is in the groups. State that is not there yet at the capture, or that
-    is loaded later, is taken over: the graphs' tensors get its values, and stand for it from then on.
+    The user's learning rates may be numbers or tensors. In captured steps, and in eager steps between them, they are
+    replaced by the graphs' tensors, to which each step copies the values in the groups. State that is created after the
+    capture, or loaded, is adopted: the graphs' tensors get its values and replace it.
 
     Args:
-        name: as GANTrainer calls it.
-        optimizer: whatever PyTorch's interface allows.
-        device: of its parameters.
+        name: the optimizer's argument name in GANTrainer.
+        optimizer: any optimizer with PyTorch's interface.
+        device: the device of its parameters.
 
     Raises:
-        RuntimeError: it keeps something on the host that moves from step to step.
+        RuntimeError: it keeps state on the host that changes from step to step.
     """
 
     def __init__(self, name: str, optimizer: Optimizer, device: torch.device) -> None:
@@ -43,23 +43,23 @@ class CapturedOptimizer:
             p: {key: _copied(x) for key, x in entry.items()} for p, entry in optimizer.state.items()
         }
         self._state: dict[Any, dict[str, Any]] = {}
-        self.look()
+        self.record()
 
-    def look(self) -> None:
-        """Take the state and the options that are there now for those of the graphs."""
+    def record(self) -> None:
+        """Record the current state and options as those that the graphs use."""
         self._state = {p: dict(entry) for p, entry in self._optimizer.state.items()}
         self._flat = [*chain.from_iterable(map(dict.values, self._state.values()))]
-        # Schedulers of the learning rate keep some of theirs in the groups later.
+        # Only these keys, because learning-rate schedulers add their own to the groups later.
         self._options = [
             ({k: x for k, x in group.items() if k not in ("lr", "params")}, [*group["params"]])
             for group in self._optimizer.param_groups
         ]
 
     def check_unmoved(self) -> None:
-        """That steps since the last look have changed the state in place, and on the device alone.
+        """Check that the steps since the last `record` changed the state in place and only on the device.
 
         Raises:
-            RuntimeError: they have not.
+            RuntimeError: they did not.
         """
         for p, entry in self._state.items():
             for key, x in self._optimizer.state[p].items():
@@ -78,8 +78,8 @@ class CapturedOptimizer:
             )
 
     @torch.no_grad()
-    def put_back(self) -> None:
-        """The state as it was when this was made: in place, and where there was none, none."""
+    def restore(self) -> None:
+        """Restore the state at construction in place; state that did not exist then is removed."""
         state = self._optimizer.state
         for p in list(state):
             before = self._before.get(p)
@@ -96,15 +96,15 @@ class CapturedOptimizer:
                     state[p][key] = value
 
     def storages(self) -> set[int]:
-        """Of the state, and of what stands for the learning rates."""
+        """The storages of the state and of the tensors for the learning rates."""
         return {storage_of(x) for x in [*self._flat, *self._rates] if isinstance(x, Tensor)}
 
     @torch.no_grad()
-    def take_over(self) -> bool:
-        """Whether the state is that of the graphs. Where it is other tensors of the same kind, their values are taken.
+    def adopt_state(self) -> bool:
+        """Whether the graphs' tensors hold the state; values in other tensors of the same kind are copied to them.
 
         Raises:
-            RuntimeError: it is of another kind.
+            RuntimeError: the state is of another kind.
         """
         state = self._optimizer.state
         now = [*chain.from_iterable(map(dict.values, state.values()))]
@@ -130,7 +130,8 @@ class CapturedOptimizer:
         return set(state) == set(self._state)
 
     def changed_option(self) -> str | None:
-        """What differs in the groups from what was captured, but for the learning rates."""
+        """The option in the groups that has changed since the capture, other than the learning rates; None if none
+        has."""
         groups = self._optimizer.param_groups
         if len(groups) != len(self._options):
             return "number of groups"
@@ -145,7 +146,7 @@ class CapturedOptimizer:
 
     @torch.no_grad()
     def write_rates(self) -> None:
-        """Write the groups' learning rates to the tensors that stand for them."""
+        """Copy the groups' learning rates to the graphs' tensors."""
         for i, group in enumerate(self._optimizer.param_groups):
             rate, mine = group["lr"], self._rates[i]
             if isinstance(rate, Tensor) and rate.device == mine.device:
@@ -157,8 +158,8 @@ class CapturedOptimizer:
                 self._written[i] = value
 
     @contextmanager
-    def standing_in(self) -> Iterator[None]:
-        """Within it, the learning rates are the tensors."""
+    def substituted(self) -> Iterator[None]:
+        """Context manager in which the learning rates are the graphs' tensors."""
         groups = self._optimizer.param_groups
         given = [group["lr"] for group in groups]
         try:
@@ -171,7 +172,7 @@ class CapturedOptimizer:
 
 
 def check_capturable(name: str, optimizer: Optimizer) -> None:
-    """That it says of itself that it can be captured, as far as it says anything."""
+    """Check the optimizer's `capturable` or `fused` option, if it has one."""
     for group in optimizer.param_groups:
         option = "capturable" if "capturable" in group else "fused"
         if not group.get(option, True):
@@ -183,18 +184,18 @@ def check_capturable(name: str, optimizer: Optimizer) -> None:
 
 
 def _rate_of(group: dict[str, Any], device: torch.device) -> Tensor:
-    """What stands for the learning rate: the group's own tensor, or another one."""
+    """The graphs' tensor for a learning rate: the group's own tensor if possible, otherwise a new one."""
     rate = group["lr"]
     if isinstance(rate, Tensor) and rate.device == device and rate.dim() == 0:
         return rate
     parameters: list[nn.Parameter] = group["params"]
     double = all(p.dtype == torch.float64 for p in parameters) and not group.get("fused")
-    dtype = torch.float64 if double else torch.float32  # which fused optimizers ask for
+    dtype = torch.float64 if double else torch.float32  # fused optimizers require it
     return torch.full((), float(rate), dtype=dtype, device=device)
 
 
 def _equal(a: Any, b: Any) -> bool:
-    """Whether plain values are; a tensor is written into a graph by its memory."""
+    """Whether plain values are equal. Tensors never are, because a graph refers to their memory."""
     return not any(isinstance(x, Tensor) for x in tree_leaves((a, b))) and bool(a == b)
 
 

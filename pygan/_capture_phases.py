@@ -1,22 +1,22 @@
-"""Phases: iterations of a GANTrainer that make the same calls, of which one graph each is captured."""
+"""Phases: groups of GANTrainer iterations that make the same calls; one graph is captured for each."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-__all__ = ["Place", "phase_of", "phases_of", "places_of"]
+__all__ = ["Counts", "phase_of", "phases_of", "probes_of"]
 
-Place = tuple[int, int]
+Counts = tuple[int, int]
 """The counts of an iteration: steps, d_updates."""
 
-_AT_MOST = 100_000  # iterations among which to look for penalties that are due together
+_MAX_ITERATIONS = 100_000  # iterations to search for penalties that are due together
 
 
-def phase_of(trainer: Any, place: Place) -> Any:
-    """What the calls of an iteration depend on: which penalties are due in each discriminator step; None where the
-    adversarial parts are off."""
-    steps, d_updates = place
+def phase_of(trainer: Any, counts: Counts) -> Any:
+    """The phase of an iteration, on which its calls depend: the penalties that are due in each discriminator step; None
+    before adversarial training starts."""
+    steps, d_updates = counts
     if steps < trainer.discriminator_start:
         return None
     return tuple(
@@ -25,28 +25,28 @@ def phase_of(trainer: Any, place: Place) -> Any:
     )
 
 
-def phases_of(trainer: Any) -> dict[Any, Place]:
-    """All that the trainer will come through, and an iteration of each."""
+def phases_of(trainer: Any) -> dict[Any, Counts]:
+    """All phases that the trainer will reach, with an iteration of each."""
     here = trainer.steps, trainer.d_updates
     found = {phase_of(trainer, here): here}
     steps = max(trainer.steps, trainer.discriminator_start)
-    for i in range(min(_period(trainer), _AT_MOST)):
-        place = steps, trainer.d_updates + i * trainer.d_steps
-        found.setdefault(phase_of(trainer, place), place)
+    for i in range(min(_period(trainer), _MAX_ITERATIONS)):
+        counts = steps, trainer.d_updates + i * trainer.d_steps
+        found.setdefault(phase_of(trainer, counts), counts)
     return found
 
 
-def places_of(trainer: Any, place: Place) -> list[Place]:
-    """Iterations of the same phase that differ as much as they may: in what divides their counts, and in size. What
-    a function of the user's own does in every n-th step, or from some step on, shows in one of them."""
-    steps, d_updates = place
+def probes_of(trainer: Any, counts: Counts) -> list[Counts]:
+    """Iterations of the same phase whose counts differ as much as possible, in their divisors and in size. They reveal
+    user functions that behave differently in every n-th step, or from some step on."""
+    steps, d_updates = counts
     start, period = trainer.discriminator_start, _period(trainer)
     if steps < start:
-        far = {0, min(1, start - 1), start - 1}
+        probes = {0, min(1, start - 1), start - 1}
     else:
-        first = -(-start // 720_720) * 720_720  # which all numbers up to 16 divide
-        far = {first, first + 1, first + 1_000_000_007}
-    return [(steps, d_updates + i * period) for i, steps in enumerate(sorted(far))]
+        first = -(-start // 720_720) * 720_720  # a multiple of all numbers up to 16
+        probes = {first, first + 1, first + 1_000_000_007}
+    return [(steps, d_updates + i * period) for i, steps in enumerate(sorted(probes))]
 
 
 def _period(trainer: Any) -> int:

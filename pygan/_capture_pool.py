@@ -1,4 +1,4 @@
-"""CapturedPool: a pool of past samples whose exchanges are replayed, once it is full."""
+"""CapturedPool: a pool of past samples whose exchanges are replayed once it is full."""
 
 from __future__ import annotations
 
@@ -12,45 +12,45 @@ __all__ = ["CapturedPool"]
 
 
 class CapturedPool:
-    """What a pool stores, as the graphs hold it. What it has stored by the time it is full is taken over. (Its place in
-    the stream is found like that of any other.)
+    """The stored samples of a pool, in the graphs' tensors. When the pool is full, its samples are copied to them. (Its
+    position in the noise stream is handled like that of any other stream.)
 
     Args:
-        pool: of the trainer.
+        pool: the trainer's pool.
     """
 
     def __init__(self, pool: FakePool) -> None:
         self._pool = pool
         self._before = pool._filled, pool._stored
         self._values = {place: x.clone() for place, x in pool._stored.items()}
-        self._mine: dict[str, Tensor] = {}
+        self._recorded: dict[str, Tensor] = {}
 
     def fill(self) -> None:
-        """Have the steps that follow one of the warm-up find it full."""
+        """Mark the pool as full for the following steps of the warm-up."""
         if self._pool._stored:
             self._pool._filled = self._pool.size
 
-    def look(self) -> None:
-        """Take what is stored now for the graphs' own."""
-        self._mine = self._pool._stored
+    def record(self) -> None:
+        """Record the currently stored tensors as those that the graphs use."""
+        self._recorded = self._pool._stored
 
     def storages(self) -> set[int]:
-        return set(map(storage_of, self._mine.values()))
+        return set(map(storage_of, self._recorded.values()))
 
-    def put_back(self) -> None:
-        """What was stored when this was made."""
+    def restore(self) -> None:
+        """Restore the samples that were stored at construction."""
         self._pool._filled, self._pool._stored = self._before
         for place, value in self._values.items():
             self._pool._stored[place].copy_(value)
 
     @torch.no_grad()
-    def take_over(self) -> bool:
-        """Whether the pool is full, of samples that the graphs hold.
+    def adopt_state(self) -> bool:
+        """Whether the pool is full; its samples are then in the graphs' tensors.
 
         Raises:
-            RuntimeError: it is full of others.
+            RuntimeError: the samples differ from the captured ones in shape or dtype.
         """
-        pool, mine = self._pool, self._mine
+        pool, mine = self._pool, self._recorded
         if len(pool) < pool.size:
             return False
         for place, x in pool._stored.items():

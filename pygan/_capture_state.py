@@ -1,4 +1,4 @@
-"""What a captured step depends on and changes: put back in place, and watched."""
+"""Snapshot and ChangeDetector: restore what a captured step changes, and detect changes in what it depends on."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torch import Tensor
 from pygan._capture_audit import storage_of
 from pygan._capture_entries import NUMBERS, Entries
 
-__all__ = ["Kept", "Watch"]
+__all__ = ["ChangeDetector", "Snapshot"]
 
 
-class Kept:
-    """The values of tensors and numbers as they are now, to be put back.
+class Snapshot:
+    """The current values of tensors and numbers, which can be restored later.
 
     Args:
-        found: where they are. What was not there is left alone.
+        found: the entries that hold them. Entries added later are not changed.
     """
 
     def __init__(self, found: list[Entries]) -> None:
@@ -33,8 +33,8 @@ class Kept:
         ]
 
     @torch.no_grad()
-    def put_back(self) -> None:
-        """Into the tensors that are there now, in place, because a graph holds their memory."""
+    def restore(self) -> None:
+        """Restore the values. Tensors are restored in place, because a graph refers to their memory."""
         for of, key, value in self._values:
             now = of.get(key)
             if isinstance(value, Tensor) and isinstance(now, Tensor):
@@ -43,23 +43,23 @@ class Kept:
                 of[key] = value
 
     def storages(self) -> set[int]:
-        """Of the tensors that would be put back."""
+        """The storages of the tensors that `restore` writes to."""
         now = [of.get(key) for of, key, _ in self._values]
         return {storage_of(x) for x in now if isinstance(x, Tensor)}
 
 
-class Watch:
-    """Notices where something is no longer what it was: another object, another number, a tensor with other memory.
+class ChangeDetector:
+    """Detects entries that have changed: another object, another number, a tensor with other memory.
 
     Args:
-        found: where to look.
+        found: the entries to watch.
     """
 
     def __init__(self, found: list[Entries]) -> None:
         self._found = found
         self._before = [entries.values() for entries in found]
         flat = [*chain.from_iterable(self._before)]
-        # What every step compares, in few calls: a network may have hundreds of these.
+        # Every step compares these, in few calls, because a network may have hundreds of entries.
         self._reads = [_reader(entries) for entries in found if entries.keys]
         self._flat = flat
         self._sized = [entries.of for entries in found if entries.whole]
@@ -71,7 +71,7 @@ class Watch:
         return set(map(storage_of, self._tensors))
 
     def changed(self) -> str | None:
-        """The name of what has changed, if anything has."""
+        """The name of an entry that has changed, or None."""
         if [*map(len, self._sized)] == self._sizes:
             now = chain.from_iterable([read() for read in self._reads])
             if all(map(is_, now, self._flat)) and self._memory_now() == self._memory:
@@ -100,7 +100,7 @@ class Watch:
 
 
 def _reader(entries: Entries) -> Callable[[], Any]:
-    """What reads the values, or as many others where some are gone."""
+    """A function that reads the values of the entries; missing ones give None."""
     _, of, keys, whole = entries
     if whole and isinstance(of, dict):
         return of.values

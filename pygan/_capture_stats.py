@@ -1,4 +1,4 @@
-"""PackedStats: the statistics of a captured iteration, which outlive the next replay."""
+"""PackedStats: statistics of a captured iteration, copied so that the next replay does not overwrite them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["PackedStats"]
 
 
 class PackedStats:
-    """Packs the tensors of statistics into few, within the graph, so that a copy takes few launches.
+    """Packs the statistics into few tensors within the graph, so that copying them takes few launches.
 
     Args:
-        stats: of the iteration that is captured.
+        stats: the statistics of the captured iteration.
     """
 
     def __init__(self, stats: TrainStats) -> None:
@@ -27,7 +27,7 @@ class PackedStats:
         }
 
     def copied(self) -> TrainStats:
-        """Those of the last replay."""
+        """A copy of the last replay's statistics."""
         rows = {dtype: iter(x.clone().unbind()) for dtype, x in self._packed.items()}
         values: list[Tensor] = [next(rows[dtype]) for dtype in self._dtypes]
         fields = len(TrainStats._fields)

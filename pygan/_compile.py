@@ -1,4 +1,4 @@
-"""Which functions torch.compile may look into, and what TorchScript says of them."""
+"""Functions that torch.compile may trace, and errors for TorchScript."""
 
 import functools
 from collections.abc import Callable
@@ -8,15 +8,16 @@ import torch
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Before 2.8 inductor makes the tensors in an operator's list contiguous, whatever strides the graph has promised. Ours
-# follow the memory order: they would draw other noise, and return gradients in another order than the logits'.
+# Before 2.8, inductor makes the tensors in an operator's list contiguous, whatever their strides in the graph. Our
+# operators follow the memory order: they would draw different noise, and return gradients in another order.
 COMPILED = tuple(int(n) for n in torch.__version__.split(".")[:2]) >= (2, 8)
 
 
 def compiled_since_2_8(function: F) -> F:
-    """For what calls the operators: part of compiled graphs; with an older torch, run as it is, between two graphs."""
+    """Decorator for functions that call the operators: part of compiled graphs, or with older versions of torch, run
+    eagerly between two graphs."""
     result = function if COMPILED else _uncompiled(function)
-    # Where torch.jit.script looks for what to say.
+    # torch.jit.script takes its message from here.
     vars(result)["__script_unsupported"] = _unscripted(f"{function.__module__}.{function.__name__}")
     return result
 
@@ -35,15 +36,15 @@ def _unscripted(name: str) -> str:
 
 
 def _uncompiled(function: F) -> F:
-    # Disabled at the first call, because that imports Dynamo. Behind a function of its own, because torch.compile of
-    # a disabled function compiles what was disabled.
+    # Disabled at the first call, because that imports Dynamo; in a wrapper, because torch.compile of a disabled
+    # function compiles it anyway.
     disabled: Callable[..., Any] | None = None
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         nonlocal disabled
         if disabled is None:
-            disable: Callable[[F], F] = torch.compiler.disable  # which torch 2.11 gives no types
+            disable: Callable[[F], F] = torch.compiler.disable  # untyped in torch 2.11
             disabled = disable(function)
         return disabled(*args, **kwargs)
 

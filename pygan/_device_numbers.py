@@ -1,6 +1,7 @@
 """Host numbers that change between steps, as device tensors while a step is captured as a CUDA graph.
 
-A replay repeats host numbers with their values at capture time, but reads tensors anew. Eager steps use
+A replay repeats host numbers with their values at capture time, but reads the current values of tensors. Eager steps
+use
 plain numbers, because reading a tensor takes as long as a small kernel.
 """
 
@@ -19,11 +20,11 @@ __all__ = ["DeviceNumbers", "host_number", "scheduled"]
 
 
 class DeviceNumbers:
-    """The values of schedules that follow the count of iterations.
+    """Device tensors with the values of schedules that depend on the iteration count.
 
     Args:
-        device: of the tensors.
-        steps: iterations done.
+        device: the device of the tensors.
+        steps: the number of finished iterations.
     """
 
     def __init__(self, device: torch.device, steps: int) -> None:
@@ -33,14 +34,14 @@ class DeviceNumbers:
         self._steps = steps
 
     def tensor(self, schedule: Schedule) -> Tensor:
-        """0-d, float64."""
+        """The tensor with a schedule's value, 0-d, float64."""
         if schedule not in self._of:
             value = self._written[schedule] = schedule.checked_value(self._steps)
             self._of[schedule] = torch.full((), value, dtype=torch.float64, device=self._device)
         return self._of[schedule]
 
     def write(self, steps: int) -> None:
-        """Write the values after `steps` iterations, those that are others than before."""
+        """Write the values after `steps` iterations, if they have changed."""
         values = {schedule: schedule.checked_value(steps) for schedule in self._of}
         for schedule, value in values.items():
             if self._written.get(schedule) != value:
@@ -48,17 +49,17 @@ class DeviceNumbers:
         self._written, self._steps = values, steps
 
     @contextmanager
-    def standing_in(self) -> Iterator[None]:
-        """Within it, `scheduled` returns the tensors, and what asks for a number of the host is refused."""
-        global _standing_in
-        _standing_in = self
+    def substituted(self) -> Iterator[None]:
+        """Context manager in which `scheduled` returns the tensors, and using a `host_number` is refused."""
+        global _substituted
+        _substituted = self
         try:
             yield
         finally:
-            _standing_in = None
+            _substituted = None
 
 
-_standing_in: DeviceNumbers | None = None
+_substituted: DeviceNumbers | None = None
 
 
 def scheduled(schedule: Schedule, steps: Any, like: Tensor, factor: float = 1.0) -> float | Tensor:
@@ -66,20 +67,21 @@ def scheduled(schedule: Schedule, steps: Any, like: Tensor, factor: float = 1.0)
     dtype, rounded once.
 
     Raises:
-        ValueError: it is negative or not finite.
+        ValueError: the value is negative or not finite.
     """
-    if _standing_in is None:
+    if _substituted is None:
         return factor * schedule.checked_value(steps)
-    return (factor * _standing_in.tensor(schedule)).to(like.dtype)
+    return (factor * _substituted.tensor(schedule)).to(like.dtype)
 
 
 def host_number(value: int, name: str) -> Any:
-    """A number that a step hands to functions of the user; while a step is captured one that no one may use."""
-    return value if _standing_in is None else _Frozen(name)
+    """A number that a step passes to user functions; while a step is captured, an object that raises when it is
+    used."""
+    return value if _substituted is None else _Frozen(name)
 
 
 class _Frozen:
-    """Stands for a number that a graph would repeat as it was."""
+    """Replaces a number whose value a graph would freeze."""
 
     def __init__(self, name: str) -> None:
         self._name = name

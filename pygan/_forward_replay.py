@@ -15,8 +15,8 @@ __all__ = ["Replay", "check_capture"]
 
 
 class _Kept:
-    """A tensor under its name, and its value. Whether it was changed cannot be told: batch normalization does not count
-    its changes of the running statistics as a version. Nor does `restore`, because autograd may hold the tensor."""
+    """A tensor attribute and its value. Changes cannot be detected: batch normalization does not increment the version
+    of the running statistics. Nor does `restore` increment it, because autograd may have saved the tensor."""
 
     def __init__(self, owner: dict[str, Any], name: str) -> None:
         self._owner, self._name = owner, name
@@ -24,7 +24,7 @@ class _Kept:
         self._value = self._tensor.clone()
 
     def now(self) -> _Kept:
-        """What is there at present."""
+        """The current tensor and value."""
         return _Kept(self._owner, self._name)
 
     def restore(self) -> None:
@@ -33,20 +33,20 @@ class _Kept:
 
 
 class Replay:
-    """What a forward pass that starts now would begin with, so that further ones can begin with the same.
+    """The current random state and buffers, so that further forward passes can start from them.
 
-    These are the states of torch's generators, that of the CPU, that of `device` and those that the network's modules
-    have as attributes, of the noise streams that they have as attributes, as InstanceNoise does, and the network's
-    buffers (spectral normalization's vectors, running statistics). Nothing waits for the device.
+    These are the states of torch's generators (the CPU's, that of `device`, and those that the network's modules have
+    as attributes), of noise streams that are attributes of modules, such as InstanceNoise's, and the network's buffers
+    (spectral normalization's vectors, running statistics). Does not synchronize with the device.
 
     Args:
         op: for messages.
         network: without wrappers.
-        device: of the network.
-        draws: whether the network is known to draw from the device's generator; None: not known.
+        device: the network's device.
+        draws: whether the network draws from the device's generator; None: unknown.
 
     Attributes:
-        draws: the same after a pass within `again`, which shows it on CUDA.
+        draws: the same, updated by a pass within `again`, which detects it on CUDA.
 
     Raises:
         RuntimeError: as :func:`check_capture`.
@@ -74,7 +74,7 @@ class Replay:
 
     @contextmanager
     def again(self) -> Iterator[None]:
-        """Within it a forward pass begins where this was made; afterwards everything is as it was before."""
+        """Context manager in which a forward pass starts from this state; the state before is restored afterwards."""
         states = [generator.get_state() for generator in self._generators]
         kept_now = [kept.now() for kept in self._kept]
         self._set(self._states)
@@ -99,11 +99,11 @@ class Replay:
 
 
 def check_capture(op: str, device: torch.device, draws: bool | None) -> None:
-    """That no CUDA graph is being captured, in which a generator can be neither read nor set, unless the network is
-    known to draw nothing from it.
+    """Check that no CUDA graph is being captured, in which generators cannot be read or set, unless the network is
+    known not to use them.
 
     Raises:
-        RuntimeError: one is.
+        RuntimeError: a graph is being captured.
     """
     if draws is False or device.type != "cuda" or not torch.cuda.is_current_stream_capturing():
         return

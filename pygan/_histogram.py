@@ -10,9 +10,9 @@ __all__ = ["kl_from_uniform"]
 
 
 def kl_from_uniform(counts: Tensor) -> float:
-    """KL(counts / their sum || uniform) in nats, infinite where nothing was counted."""
+    """KL(counts / their sum || uniform) in nats; infinite if all counts are 0."""
     shares = counts[counts > 0].double() / counts.sum()
     if not len(shares):
         return math.inf
-    # max: of even counts the rounding may be negative, the divergence is not.
+    # max, because for even counts rounding can give a negative number.
     return max(0.0, float((shares * (shares * len(counts)).log()).sum()))

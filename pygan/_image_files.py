@@ -1,4 +1,4 @@
-"""The files of an ImageFolder: which are images, their subfolders, and the formats that Pillow reads."""
+"""The files of an ImageFolder: finds images and class folders, and lists the formats that Pillow reads."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 
 __all__ = ["FORMATS", "find", "of_classes", "suffixes"]
 
-# Still images that Pillow decodes itself. It would start Ghostscript for .eps, and its stubs for .h5 or .grib decode
-# nothing.
+# Formats of still images that Pillow decodes itself. (It would start Ghostscript for .eps, and its stubs for .h5 and
+# .grib cannot decode.)
 FORMATS = (
     *("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF"),
     *("JPEG2000", "PPM", "QOI", "PCX", "TGA"),
 )
-_OLDEST_PILLOW = (10, 3)  # earlier ones read 16-bit gray as 32-bit pixels, whose range is not known
+_OLDEST_PILLOW = (10, 3)  # earlier versions read 16-bit gray as 32-bit pixels of unknown range
 
 
 def of_classes(
     root: Path, paths: list[Path], labels: bool | Sequence[str]
 ) -> tuple[list[Path], list[str]]:
-    """The images that have a label, and the subfolders that are the classes; without labels all, and none."""
+    """The images that have a label, and the subfolders that are classes; without labels, all images and no classes."""
     if labels is False:
         return paths, []
     outside = [path for path in paths if path.parent == root]
@@ -46,10 +46,10 @@ def of_classes(
 
 
 def suffixes() -> dict[str, str]:
-    """The formats of Pillow's, by the ends of file names.
+    """Pillow's formats, by file name suffix.
 
     Raises:
-        ImportError: there is no Pillow, or it is too old.
+        ImportError: Pillow is missing or too old.
     """
     try:
         import PIL
@@ -65,13 +65,13 @@ def suffixes() -> dict[str, str]:
 
 
 def find(root: Path, suffixes: set[str]) -> tuple[list[Path], list[str]]:
-    """The sorted paths of the images, and what is wrong with folders that cannot be read."""
+    """The sorted paths of the images, and messages about unreadable folders."""
     paths: list[Path] = []
     problems: list[str] = []
     seen: set[tuple[int, int]] = set()
     folders = [
         str(root)
-    ]  # and then the links: a folder is found by its own path before that of a link
+    ]  # links last, so that a folder is found by its own path rather than through a link
     for start in folders:
         for here, subfolders, names in os.walk(
             start, onerror=lambda e: problems.append(f"{e.filename}: {e.strerror}")

@@ -21,52 +21,53 @@ from pygan._validation import check_bool, check_int, is_int
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_GRAY = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L")  # modes of Pillow's
-_NAMED = 10  # of the files that are left out: so many are listed
-_ORIENTATION = 0x0112  # the tag of EXIF
-_KEPT = 1 << 28  # bytes: if all items need no more, each is read once
+_GRAY = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L")  # Pillow's gray modes
+_MAX_LISTED = 10  # the most unreadable files that a message lists
+_ORIENTATION = 0x0112  # the EXIF tag
+_CACHE_BYTES = 1 << 28  # if all items fit in this many bytes, each file is read only once
 
 
 class ImageFolder(Dataset[Any]):
-    """The images in a folder and its subfolders, in the order of their sorted paths, read when they are asked for.
+    """The images in a folder and its subfolders, sorted by path and read on demand.
 
-    Each item is one image, (channels, height, width) float32 in [-1, 1]: turned upright as its EXIF data say, put on
-    the background where it is transparent, scaled (bicubic, antialiased) until it covers the size and cropped to the
-    center. With labels it is a pair of that and the label, an int. Meant for the worker processes of a DataLoader.
-    Items that fit in 256 MiB together are kept, in memory that the processes share, once they have been read.
+    Each item is an image, (channels, height, width) float32 in [-1, 1]: rotated according to its EXIF data, composited
+    over the background where it is transparent, scaled (bicubic, antialiased) to cover the size, and center-cropped.
+    With labels, an item is a pair of the image and its label, an int. Suitable for the worker processes of a
+    DataLoader. If all items fit in 256 MiB, they are cached in shared memory once they have been read.
 
-    Links to folders are followed; a folder that several of them lead to, or that contains itself, is read once. Hidden
-    files and folders are passed over, and so are files whose names do not end like those of a still image: .jpg, .png,
-    .webp, .avif, .gif (of which the first frame is taken), .bmp, .tiff, .jp2, .ppm, .qoi, .pcx, .tga and variants.
+    Links to folders are followed; a folder that several links lead to, or that contains itself, is read once. Hidden
+    files and folders are skipped, and so are files without the suffix of a still image: .jpg, .png, .webp, .avif, .gif
+    (only the first frame is read), .bmp, .tiff, .jp2, .ppm, .qoi, .pcx, .tga and variants.
 
-    An image that cannot be read ends nothing. One whose header is broken is left out from the start, with a warning
-    that says how many there are and names them. One that turns out to be broken when it is decoded, or that is gone by
-    then, is named in a warning, once for all worker processes, and from then on the next readable image stands in for
-    it: which one depends on the files alone.
+    Unreadable images do not raise an error. Images with a broken header are left out from the start, with a warning
+    that counts and names them. An image that cannot be decoded, or that has been deleted, is named in a warning, once
+    for all worker processes, and is then replaced by the next readable image, which depends only on the files.
 
     Args:
-        folder: where to look.
-        size: of the items in pixels: height and width, or both in one number.
+        folder: the folder to search.
+        size: size of the items in pixels: (height, width), or one number for both.
         channels: 3 for RGB or 1 for gray; images are converted.
-        background: the color behind transparent pixels, by a name of CSS or as "#rrggbb". What a file stores as the
-            color of a transparent pixel is arbitrary, and not part of the image.
-        mirror: turn left and right about in half of the items, drawn from torch's default generator at each reading.
-        labels: True: an image's label is the number of its subfolder, the one next to `folder`, in the order of their
-            names. A list of names of subfolders: the label is the place in the list, and other images are left out.
+        background: the color behind transparent pixels, as a CSS name or "#rrggbb". (The color that a file stores for a
+            transparent pixel is arbitrary, and not part of the image.)
+        mirror: flip items horizontally at random, with probability 1/2, drawn from torch's default generator at each
+            access.
+        labels: True: the label of an image is the index of its subfolder, directly below `folder`, in the sorted names.
+            A list of subfolder names: the label is the index in the list, and other images are left out.
 
     Attributes:
-        paths: of the images, a list; item i is read from ``paths[i]``.
-        sizes: of the images as they are, upright, a list of (height, width).
-        gray: whether all images are stored as gray ones.
-        classes: the subfolders that the labels stand for, a list; empty without labels.
-        size, channels: of the items, (height, width) and 3 or 1; they may be changed before the first is read.
+        paths: list of the images' paths; item i is read from ``paths[i]``.
+        sizes: list of the original sizes (height, width), after rotation.
+        gray: whether all images are stored in gray.
+        classes: list of the subfolders that are classes; empty without labels.
+        size, channels: size (height, width) and channels, 3 or 1, of the items; may be changed before the first one is
+            read.
 
     Raises:
-        ValueError: the folder has no readable images in it, or an argument is not as described, or there are to be
-            labels, and images outside of subfolders or fewer than two subfolders. Reading an item raises it when none
-            of the images can be decoded any more.
-        FileNotFoundError: there is no such folder.
-        ImportError: there is no Pillow, or one before 10.3.
+        ValueError: the folder contains no readable images, an argument is invalid, or labels were requested although
+            images are outside of subfolders or there are fewer than two subfolders. Also raised when an item is read
+            and none of the images can be decoded any more.
+        FileNotFoundError: the folder does not exist.
+        ImportError: Pillow is missing or older than 10.3.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class ImageFolder(Dataset[Any]):
         ends = {suffix for suffix, name in registered.items() if name in self._formats}
         found, problems = find(root, ends)
         found, self.classes = of_classes(root, found, labels)
-        # Mostly waiting for the disk, which several threads can do at once.
+        # Reading headers mostly waits for the disk, which several threads can do concurrently.
         with ThreadPoolExecutor(8) as pool:
             read = list(pool.map(self._header, found))
         self.paths = [
@@ -112,86 +113,90 @@ class ImageFolder(Dataset[Any]):
         if not found and not problems:
             raise ValueError(f"ImageFolder: folder must have images in it, got none in {root}")
         if problems:
-            listed = "; ".join(problems[:_NAMED])
-            more = f"; and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
-            told = f"{len(problems)} images or folders that cannot be read: {listed}{more}"
+            listed = "; ".join(problems[:_MAX_LISTED])
+            more = (
+                f"; and {len(problems) - _MAX_LISTED} more" if len(problems) > _MAX_LISTED else ""
+            )
+            skipped = f"{len(problems)} images or folders that cannot be read: {listed}{more}"
             if not self.paths:
-                raise ValueError(f"ImageFolder: folder must have readable images in it, got {told}")
+                raise ValueError(
+                    f"ImageFolder: folder must have readable images in it, got {skipped}"
+                )
             warnings.warn(
-                f"ImageFolder: takes {len(self.paths)} images in {root} and leaves out {told}",
+                f"ImageFolder: takes {len(self.paths)} images in {root} and leaves out {skipped}",
                 stacklevel=2,
             )
         places = {name: i for i, name in enumerate(self.classes)}
         self._labels = [places[path.relative_to(root).parts[0]] for path in self.paths if places]
-        # Shared with the worker processes: a broken image is tried, and warned of, once.
+        # Shared with the worker processes, so that a broken image is tried and reported only once.
         self._broken = torch.zeros(len(self.paths), dtype=torch.bool)
         self._broken.share_memory_()  # type: ignore[no-untyped-call]
-        # The pixels that have been read, and of which images: shared by processes that start after the first reading.
-        self._read: tuple[Tensor, Tensor] | None = None
+        # The cached pixels, and which images they contain: shared with processes that start after the first access.
+        self._pixels: tuple[Tensor, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Any:
-        i, pixels = self._readable(index)
-        # By numpy: torch multiplies by the reciprocal, which rounds, in some of its loops.
+        i, pixels = self._load(index)
+        # With numpy, because some of torch's loops multiply by the rounded reciprocal.
         image = torch.from_numpy(pixels.numpy() / np.float32(127.5) - 1)
         if self.mirror and torch.rand(()) < 0.5:
             image = image.flip(2)
         return (image, self._labels[i]) if self.classes else image
 
-    def _readable(self, index: int) -> tuple[int, Tensor]:
-        """The place and the pixels, uint8 (channels, height, width), of the image, or of the next one that can be
-        read."""
+    def _load(self, index: int) -> tuple[int, Tensor]:
+        """The index and the pixels, uint8 (channels, height, width), of the image, or of the next readable one."""
         n = len(self.paths)
-        first = range(n)[index]  # IndexError beyond the last, which ends a loop over the items
+        first = range(n)[index]  # raises IndexError past the end, which ends loops over the items
         for i in (*range(first, n), *range(first)):
             if self._broken[i]:
                 continue
-            if self._read is not None and self._read[1][i]:
-                return i, self._read[0][i]
+            if self._pixels is not None and self._pixels[1][i]:
+                return i, self._pixels[0][i]
             try:
                 picture = self._decoded(self.paths[i])
-            # What Pillow raises for files it cannot read depends on the format, down to SyntaxError (PNG).
+            # The exceptions that Pillow raises for unreadable files depend on the format, and include SyntaxError
+            # (PNG).
             except Exception as error:
                 if isinstance(error, MemoryError):
-                    raise  # no fault of the image
+                    raise  # not caused by the image
                 self._broken[i] = True
                 warnings.warn(
                     f"ImageFolder: cannot read {self.paths[i]}: {error}; the next readable image stands in for it",
                     stacklevel=2,
                 )
                 continue
-            return i, self._keep(i, self._fitted(picture))
+            return i, self._cache(i, self._resized(picture))
         raise ValueError(f"ImageFolder: none of the {n} images can be read any more")
 
-    def _keep(self, i: int, pixels: Tensor) -> Tensor:
-        """The pixels of image i, kept if there is room."""
+    def _cache(self, i: int, pixels: Tensor) -> Tensor:
+        """The pixels of image i, which are cached if there is room."""
         n = len(self.paths)
-        if self._read is None and n * pixels.numel() <= _KEPT:
-            with suppress(RuntimeError):  # less shared memory than that, as in many containers
-                kept = torch.empty(n, *pixels.shape, dtype=torch.uint8)
+        if self._pixels is None and n * pixels.numel() <= _CACHE_BYTES:
+            with suppress(RuntimeError):  # too little shared memory, as in many containers
+                buffer = torch.empty(n, *pixels.shape, dtype=torch.uint8)
                 which = torch.zeros(n, dtype=torch.bool)
-                for tensor in (kept, which):
+                for tensor in (buffer, which):
                     tensor.share_memory_()  # type: ignore[no-untyped-call]
-                self._read = kept, which
-        if self._read is not None:
-            self._read[0][i] = pixels
-            self._read[1][i] = True
+                self._pixels = buffer, which
+        if self._pixels is not None:
+            self._pixels[0][i] = pixels
+            self._pixels[1][i] = True
         return pixels
 
     def _header(self, path: Path) -> tuple[int, int, bool] | str:
-        """(height, width) of the image, upright, and whether it is gray; or why it cannot be read, as far as its first
-        bytes show."""
+        """(height, width) of the image after rotation, and whether it is gray; or the reason why its header cannot be
+        read."""
         from PIL import Image, UnidentifiedImageError
 
         try:
-            if not path.is_file():  # but a pipe, which would block, or a link to nothing
+            if not path.is_file():  # a pipe, which would block, or a broken link
                 return "not a file"
             with Image.open(path, formats=self._formats) as image:
                 _check_mode(image)
                 width, height = image.size
-                # Of a PNG whose EXIF data come last, Pillow would decode all pixels first.
+                # For a PNG whose EXIF data come last, Pillow would first decode all pixels.
                 known = image.format != "PNG" or "exif" in image.info
                 turned = known and image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
                 upright = (width, height) if turned else (height, width)
@@ -205,12 +210,12 @@ class ImageFolder(Dataset[Any]):
         from PIL import Image, ImageOps
 
         with Image.open(path, formats=self._formats) as image:
-            # A JPEG is decoded at a half, a quarter or an eighth of its size, where that is still twice the item's.
+            # A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if that is still at least twice the item's size.
             image.draft(None, (2 * max(self.size),) * 2)
             mode = "L" if self.channels == 1 else "RGB"
-            return _opaque(ImageOps.exif_transpose(image), self._background).convert(mode)
+            return _on_background(ImageOps.exif_transpose(image), self._background).convert(mode)
 
-    def _fitted(self, picture: Image) -> Tensor:
+    def _resized(self, picture: Image) -> Tensor:
         from PIL import Image, ImageOps
 
         height, width = self.size
@@ -234,21 +239,21 @@ def _color(background: str) -> tuple[int, ...]:
 
 
 def _check_mode(image: Image) -> None:
-    """Raise a ValueError for pixels that cannot be made 8-bit ones."""
+    """Raise a ValueError for pixels that cannot be converted to 8 bits."""
     if image.mode in ("I", "F", "LAB"):
         raise ValueError(f'pixels of mode "{image.mode}" have no known conversion to RGB')
 
 
-def _opaque(image: Image, background: tuple[int, ...]) -> Image:
-    """The image in 8 bits, on the background where it is transparent."""
+def _on_background(image: Image, background: tuple[int, ...]) -> Image:
+    """The image in 8 bits, composited over the background."""
     from PIL import Image as images
 
     _check_mode(image)
     if image.mode.startswith(
         "I;16"
-    ):  # Pillow's own conversion clips at 255, which leaves white images
+    ):  # Pillow's own conversion clips at 255, which gives white images
         deep = np.asarray(image)
-        hidden = image.info.get("transparency")  # the gray that stands for it
+        hidden = image.info.get("transparency")  # the gray value of transparent pixels
         image = images.fromarray((deep >> 8).astype(np.uint8))
         if hidden is not None:
             image.putalpha(images.fromarray((deep != hidden).astype(np.uint8) * 255))

@@ -28,7 +28,7 @@ def loss(
     _check_wants(op, return_stats, return_parts)
     if call[arguments.REDUCTION] == arguments.NONE:
         return _unreduced(op, call, factor, like, return_stats, return_parts)
-    value, numbers = _ops.gan_loss_directly(*_taken(call, return_stats, return_parts))
+    value, numbers = _ops.gan_loss_unboxed(*_taken(call, return_stats, return_parts))
     if factor is not None:
         value = value * factor
     if not return_stats and not return_parts:
@@ -50,7 +50,7 @@ def loss_and_grad(
     _check_wants(op, return_stats, return_parts)
     taken = _taken(call, return_stats, return_parts)
     if factor is None:
-        value, numbers, grads = _ops.gan_loss_and_grad_directly(*taken)
+        value, numbers, grads = _ops.gan_loss_and_grad_unboxed(*taken)
     else:
         # From the logits again: rounded once, by a number that only the device knows.
         with torch.no_grad():

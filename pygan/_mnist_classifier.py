@@ -1,4 +1,4 @@
-"""MNISTClassifier: a small convolutional network that reads digits, trained once and kept."""
+"""MNISTClassifier: a small convolutional network that classifies digits, trained once and cached."""
 
 from __future__ import annotations
 
@@ -16,28 +16,30 @@ from pygan._mnist import mnist
 
 __all__ = ["MNISTClassifier"]
 
-_RECIPE = 1  # counted up when the training below changes, so that no older network is taken for it
+_RECIPE = (
+    1  # incremented when the training below changes, so that older cached networks are not used
+)
 _STEPS, _BATCH, _RATE = 1500, 64, 4e-3
-_PART = 256  # images that are read at a time: larger parts do not fit into the caches
+_CHUNK = 256  # images per forward pass; larger chunks do not fit into the CPU caches
 
 
 class MNISTClassifier:
-    """A classifier of MNIST's digits, and the features by which generated ones are compared with real ones,
-    as in ``frechet_distance(judge.features(real), judge.features(generated))``.
+    """A classifier of MNIST's digits, with features for comparing generated digits with real ones, as in
+    ``frechet_distance(classifier.features(real), classifier.features(generated))``.
 
-    Three convolutions and a layer of 64 features, trained on :func:`pygan.datasets.mnist` with digits turned, sheared,
-    scaled and shifted a little: about 20 seconds of one CPU core, after which the network is kept in
-    ``torch.hub.get_dir()/pygan``. It computes on the CPU.
+    Three convolutions and a layer of 64 features, trained on :func:`pygan.datasets.mnist` with slightly rotated,
+    sheared, scaled and shifted digits. Training takes about 20 seconds on one CPU core; the network is then cached in
+    ``torch.hub.get_dir()/pygan``. It runs on the CPU.
 
     Args:
-        root: of the digits, as for :func:`pygan.datasets.mnist`.
+        root: the folder with the digits, see :func:`pygan.datasets.mnist`.
 
     Raises:
-        ImportError, FileNotFoundError, ValueError: as for :func:`pygan.datasets.mnist`.
+        ImportError, FileNotFoundError, ValueError: see :func:`pygan.datasets.mnist`.
     """
 
     accuracy: float
-    """Share of the held-out digits that it reads correctly."""
+    """Accuracy on the held-out digits."""
 
     def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
         images, labels = mnist(root)
@@ -52,7 +54,7 @@ class MNISTClassifier:
                 EOFError,
                 RuntimeError,
                 UnpicklingError,
-            ):  # none there, or a damaged one
+            ):  # missing or damaged
                 _train(self._network, images, labels)
                 _save(self._network, path)
         self._network.eval()
@@ -61,11 +63,11 @@ class MNISTClassifier:
         self.accuracy = float((read == its_labels).double().mean())
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """Of the ten digits, (n, 10) float32, for images (n, 1, 28, 28) in [-1, 1]."""
+        """Probabilities of the ten digits, (n, 10) float32, for images (n, 1, 28, 28) in [-1, 1]."""
         return self._read("probabilities", images, self._network).softmax(1)
 
     def features(self, images: Tensor) -> Tensor:
-        """What the last layer decides by, (n, 64) float32, of images (n, 1, 28, 28) in [-1, 1].
+        """Input of the last layer, (n, 64) float32, for images (n, 1, 28, 28) in [-1, 1].
 
         Raises:
             ValueError: images of another shape.
@@ -79,7 +81,7 @@ class MNISTClassifier:
             raise ValueError(
                 f"MNISTClassifier.{name}: images must be a tensor (n, 1, 28, 28), got {got}"
             )
-        parts = [images[i : i + _PART] for i in range(0, max(1, len(images)), _PART)]
+        parts = [images[i : i + _CHUNK] for i in range(0, max(1, len(images)), _CHUNK)]
         return torch.cat([network(part.float().cpu()) for part in parts])
 
 
@@ -107,32 +109,33 @@ def _train(network: nn.Sequential, images: Tensor, labels: Tensor) -> None:
     with torch.enable_grad():
         for _ in range(_STEPS):
             chosen = torch.randint(len(images), (_BATCH,))
-            loss = F.cross_entropy(network(_moved(images[chosen])), labels[chosen])
+            loss = F.cross_entropy(network(_augmented(images[chosen])), labels[chosen])
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
             decay.step()
 
 
-def _moved(images: Tensor) -> Tensor:
-    """The images, each turned by up to 15 degrees, sheared, scaled by up to a tenth and shifted by up to two pixels."""
+def _augmented(images: Tensor) -> Tensor:
+    """The images, each randomly rotated by up to 15 degrees, sheared, scaled by up to 10 % and shifted by up to two
+    pixels."""
     turn, scale, shear, right, down = torch.rand(5, len(images)).mul(2).sub(1)
     turn, scale = 0.26 * turn, 1 + 0.1 * scale
     cosine, sine = turn.cos() * scale, turn.sin() * scale
     rows = torch.stack([cosine, -sine + 0.3 * shear, right / 7, sine, cosine, down / 7], 1)
     grid = F.affine_grid(rows.reshape(-1, 2, 3), list(images.shape), align_corners=False)
-    # Paper, which is -1, lies around the image.
+    # The area around the image is paper, -1.
     return F.grid_sample(images + 1, grid, align_corners=False) - 1
 
 
 def _cached(images: Tensor, labels: Tensor) -> Path:
-    """Where the network that was trained on these digits is, or will be."""
+    """The path of the cached network for these digits."""
     of = hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
     return Path(torch.hub.get_dir(), "pygan", f"mnist-classifier-{_RECIPE}-{of[:16]}.pt")
 
 
 def _save(network: nn.Module, path: Path) -> None:
-    unfinished = path.with_suffix(f".{os.getpid()}.tmp")  # another process may be at it too
+    unfinished = path.with_suffix(f".{os.getpid()}.tmp")  # another process may be training too
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(network.state_dict(), unfinished)
@@ -140,7 +143,7 @@ def _save(network: nn.Module, path: Path) -> None:
     except (
         OSError,
         RuntimeError,
-    ) as error:  # the second is torch's for a folder that it cannot write to
+    ) as error:  # torch raises RuntimeError for a folder that it cannot write to
         warnings.warn(
             f"MNISTClassifier: not kept, and trained again next time: {error}", stacklevel=3
         )

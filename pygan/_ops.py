@@ -21,13 +21,13 @@ __all__ = [
     "feature_matching",
     "feature_matching_and_grad",
     "gan_loss",
-    "gan_loss_and_grad_directly",
+    "gan_loss_and_grad_unboxed",
     "gan_loss_backward",
-    "gan_loss_directly",
     "gan_loss_terms",
+    "gan_loss_unboxed",
     "instance_noise_at",
-    "instance_noise_directly",
-    "instance_noise_out_directly",
+    "instance_noise_out_unboxed",
+    "instance_noise_unboxed",
     "is_compiling",
     "losses",
     "noise_advance",
@@ -52,19 +52,19 @@ _instance_noise = _ops.instance_noise.default
 _instance_noise_out = _ops.instance_noise.out
 
 
-def gan_loss_directly(*args: Any) -> tuple[Tensor, Tensor]:
+def gan_loss_unboxed(*args: Any) -> tuple[Tensor, Tensor]:
     return (gan_loss if is_compiling() else _C.gan_loss)(*args)
 
 
-def gan_loss_and_grad_directly(*args: Any) -> tuple[Tensor, Tensor, list[Tensor]]:
+def gan_loss_and_grad_unboxed(*args: Any) -> tuple[Tensor, Tensor, list[Tensor]]:
     return (_gan_loss_and_grad if is_compiling() else _C.gan_loss_and_grad)(*args)
 
 
-def instance_noise_directly(*args: Any) -> list[Tensor]:
+def instance_noise_unboxed(*args: Any) -> list[Tensor]:
     return (_instance_noise if is_compiling() else _C.instance_noise)(*args)
 
 
-def instance_noise_out_directly(*args: Any, out: list[Tensor]) -> None:
+def instance_noise_out_unboxed(*args: Any, out: list[Tensor]) -> None:
     (_instance_noise_out if is_compiling() else _C.instance_noise_out)(*args, out=out)
 
 

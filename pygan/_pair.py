@@ -70,7 +70,7 @@ class Pair:
         for player in (self.g, self.d):
             checked.synchronizing(verb, player.optimizer_name, player.optimizer)
         # Only if something changed: walking the modules in every step costs as much as a small loss.
-        if self._checked != self._watched():
+        if self._checked != self._fingerprint():
             self.check()
         for player in trained:
             player.check_trainable(f"GANTrainer.{verb}")
@@ -83,7 +83,7 @@ class Pair:
         """
         g, d = self.g, self.d
         checked.modules(generator=g.network, discriminator=d.network)
-        self.look()
+        self.refresh()
         if not {id(p) for p in g.parameters}.isdisjoint(id(p) for p in d.parameters):
             raise ValueError(
                 "GANTrainer: generator and discriminator must not share parameters, got a shared one"
@@ -98,13 +98,13 @@ class Pair:
             )
         if self.ema is not None:
             checked.average_of(self.ema, g.parameters)
-        self._checked = self._watched()
+        self._checked = self._fingerprint()
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Update what is known of the current networks and the average; the next step checks them."""
         self._checked = []
-        self.g.look()
-        self.d.look()
+        self.g.refresh()
+        self.d.refresh()
         self._ema_units = [] if self.ema is None else parallel.units("ema", self.ema.module)
 
     def reshard(self) -> None:
@@ -118,11 +118,11 @@ class Pair:
 
     def parts(self) -> dict[str, Any]:
         """The current networks and optimizers, by their names in a state dict."""
-        self.look()
+        self.refresh()
         players = (self.g, self.d)
         networks: dict[str, Any] = {player.name: player.bare for player in players}
         return networks | {player.optimizer_name: player.optimizer for player in players}
 
-    def _watched(self) -> list[Any]:
+    def _fingerprint(self) -> list[Any]:
         """A fingerprint that changes if a network, an optimizer or the average is replaced."""
-        return [self.ema, *self.g.watched(), *self.d.watched()]
+        return [self.ema, *self.g.fingerprint(), *self.d.fingerprint()]

@@ -88,7 +88,7 @@ def units(name: str, network: nn.Module) -> list[Any]:
         TypeError: the network is wrapped by FSDP1.
         ValueError: a part of the network is sharded, but not the network itself.
     """
-    # Importing it takes a second; whoever has such a module has imported it.
+    # Importing it takes a second; it has been imported if there is such a module.
     fsdp = sys.modules.get("torch.distributed.fsdp")
     if fsdp is None:
         return []
@@ -115,11 +115,11 @@ def reshard(units: list[Any]) -> None:
 
 def gathered_throughout(units: list[Any]) -> AbstractContextManager[None]:
     """Context in which a backward pass keeps the parameters gathered for another one through the same graph."""
-    return _kept(units) if units else NOTHING
+    return _keep_gathered(units) if units else NOTHING
 
 
 @contextmanager
-def _kept(units: list[Any]) -> Iterator[None]:
+def _keep_gathered(units: list[Any]) -> Iterator[None]:
     for unit in units:
         unit.set_reshard_after_backward(False, recurse=False)
     try:
@@ -130,19 +130,19 @@ def _kept(units: list[Any]) -> Iterator[None]:
         reshard(units)
 
 
-def whole(state: Any) -> Any:
+def gather_state(state: Any) -> Any:
     """A state dict with full tensors on the CPU instead of shards. Every process must call this."""
     if isinstance(state, dict):
-        return {key: whole(value) for key, value in state.items()}
+        return {key: gather_state(value) for key, value in state.items()}
     if isinstance(state, (list, tuple)):
-        return type(state)(whole(value) for value in state)
+        return type(state)(gather_state(value) for value in state)
     return state.full_tensor().cpu() if hasattr(state, "full_tensor") else state
 
 
-def shared_out(state: dict[str, Any], owner: Any) -> dict[str, Any]:
+def shard_state(state: dict[str, Any], owner: Any) -> dict[str, Any]:
     """A full state dict, sharded like its owner, a module or an optimizer."""
     if isinstance(owner, nn.Module):
-        result = owner.state_dict()  # which also says of what version its modules are
+        result = owner.state_dict()  # also contains the versions of the modules
         own = dict(result)
         result.clear()
         result.update((key, _like(own.get(key), value)) for key, value in state.items())

@@ -40,14 +40,14 @@ class Player:
         optimizer: the optimizer of the network's parameters.
 
     Attributes:
-        network, optimizer: may be replaced; call `look` afterwards.
+        network, optimizer: may be replaced; call `refresh` afterwards.
         optimizer_name: the name of GANTrainer's argument for the optimizer.
         parameters: the network's parameters.
         bare: the network without its wrappers.
         batch_norms: its BatchNorm modules.
         units: the modules to which `fully_shard` was applied.
         is_parallel: whether several processes train the network together.
-        is_trainable: whether a parameter required gradients at the last `look`.
+        is_trainable: whether a parameter required gradients at the last `refresh`.
         draws: whether the network draws from the device's generator, as dropout does; None if unknown.
     """
 
@@ -56,9 +56,9 @@ class Player:
         self.network, self.optimizer = network, optimizer
         self.draws: bool | None = None
         self.bare = parallel.unwrapped(network)
-        self.look()
+        self.refresh()
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Update the attributes from the current network and its wrappers. Too slow for every forward pass (100 µs).
 
         Raises:
@@ -74,14 +74,14 @@ class Player:
         self.units = parallel.units(self.name, self.bare)
         self.is_parallel = self._wrapper is not None or bool(self.units)
 
-    def watched(self) -> list[Any]:
+    def fingerprint(self) -> list[Any]:
         """A fingerprint that changes if the network, the optimizer or their contents are replaced. A replaced layer is
         detected by its parameters, which no longer get a gradient."""
-        watched: list[Any] = [self.network, self.optimizer]
+        fingerprint: list[Any] = [self.network, self.optimizer]
         for group in getattr(self.optimizer, "param_groups", ()):
-            watched += map(id, group["params"])
-        watched += [(p.requires_grad, p.grad is None) for p in self.parameters]
-        return watched
+            fingerprint += map(id, group["params"])
+        fingerprint += [(p.requires_grad, p.grad is None) for p in self.parameters]
+        return fingerprint
 
     def check_trainable(self, op: str) -> None:
         if not self.is_trainable:

@@ -38,8 +38,8 @@ class RunningMeans(nn.Module):
 
     @torch.no_grad()
     def _moved(self, groups: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """The averages after the mean of each group has been added, and whether they have started, 0-d. Nothing waits
-        for the device, on which the averages follow the groups."""
+        """The averages updated with the mean of each group, and whether they have started, 0-d. Does not synchronize;
+        the averages move to the device of the groups."""
         if self.averages.device != groups[0].device:
             self.to(groups[0].device)
         started = self.calls >= self.start
@@ -57,13 +57,13 @@ class RunningMeans(nn.Module):
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> RunningMeans:
         exact = self.averages
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch has no annotation
-        if self.averages.dtype != exact.dtype:  # .half() and the like are meant for weights
+        if self.averages.dtype != exact.dtype:  # .half() etc. are meant for weights
             self.averages = exact.to(self.averages.device)
         return self
 
 
 def _means(groups: list[Tensor]) -> Tensor:
-    """(groups,): over all processes, which may have different numbers of values."""
+    """(groups,): means over all processes, which may have different numbers of values."""
     means = torch.stack([wide(x).mean() for x in groups]).double()
     if not is_distributed():
         return means

@@ -190,7 +190,7 @@ def gradients_by_sample(logits: Sequence[Any], samples: Sequence[Tensor]) -> lis
     ]  # the gradient of the sum, which itself is not needed
     gradients = torch.autograd.grad(listed, samples, ones, create_graph=True, allow_unused=True)
     return [
-        # A view takes time in the graph too: none for samples that are vectors.
+        # No view for samples that are vectors, because views take time in the graph too.
         None if g is None else wide(g if g.dim() == 2 else g.reshape(len(x), -1))
         for g, x in zip(gradients, samples, strict=True)
     ]

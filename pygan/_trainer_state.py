@@ -62,7 +62,7 @@ def load(parts: dict[str, Any], states: dict[str, Any], *, is_sharded: bool) -> 
         own = part.state_dict()
         before[name] = own if isinstance(part, Optimizer) else copy.deepcopy(own)
         try:
-            state = parallel.shared_out(states[name], part) if is_sharded else states[name]
+            state = parallel.shard_state(states[name], part) if is_sharded else states[name]
             part.load_state_dict(state)
             if isinstance(part, Optimizer):
                 _check_options(part)

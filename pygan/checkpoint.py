@@ -74,7 +74,7 @@ def save(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
     with writing(path):
         try:
             with open(unfinished, "wb") as file:
-                summed = _Summed(file)
+                summed = _ChecksumFile(file)
                 _save({**content, "state": state}, summed)
                 # Overwrite the last field of the zip file, the length of its comment.
                 file.seek(-2, os.SEEK_END)
@@ -105,7 +105,7 @@ def writing(path: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def _save(content: dict[str, Any], file: _Summed) -> None:
+def _save(content: dict[str, Any], file: _ChecksumFile) -> None:
     try:
         torch.save(content, cast(BinaryIO, file))
     except Exception:
@@ -221,7 +221,7 @@ def _damage(path: Path) -> str | None:
     return None
 
 
-class _Summed:
+class _ChecksumFile:
     """A file for torch.save that computes a checksum of the data written to it."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -250,7 +250,7 @@ def _trailer(crc: int) -> bytes:
 
 
 def check_plain(value: Any, name: str) -> None:
-    """Raises a TypeError for data that `save` does not accept."""
+    """Raise a TypeError for data that `save` does not accept."""
     # The exact type: a subclass, such as numpy's float64 or an enum, is pickled by its own name, and refused on load.
     kind = type(value)
     if kind in (dict, OrderedDict, Counter):  # MultiStepLR's milestones are a Counter

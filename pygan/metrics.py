@@ -102,7 +102,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
             1 / n, so compare figures of one n only. Covariances are the unbiased ones (over n - 1), as in the FID.
 
     Raises:
-        TypeError, ValueError: features of another shape, or such as are not finite.
+        TypeError, ValueError: features of another shape, or non-finite ones.
     """
     first = matrix("frechet_distance", "a", a, rows=2, finite=True)
     second = matrix("frechet_distance", "b", b, rows=2, columns=first.shape[1], finite=True)
@@ -114,5 +114,5 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     cross = torch.linalg.svdvals(roots[0] @ roots[1].T).sum()
     spread = roots[0].square().sum() + roots[1].square().sum() - 2 * cross
     shift = (first.mean(0) - second.mean(0)).square().sum()
-    # The distance is not negative, the rounding of the spread may be.
+    # The distance is not negative, but the rounded spread may be.
     return float(shift + spread.clamp_min(0))

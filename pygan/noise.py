@@ -121,7 +121,7 @@ def instance_noise(
     place = _Place.of(op, call, stream, generator, outs)
     if outs is not None:
         args = (xs, sigmas, sigma_value, scales, *place, *affine, False, same_noise)
-        _ops.instance_noise_out_directly(*args, out=outs)
+        _ops.instance_noise_out_unboxed(*args, out=outs)
         return outs[0] if one else outs
     results = _singly(call, place) if call.is_learnt() else _together(call, place)
     return results[0] if one else results
@@ -246,7 +246,7 @@ class _Place(NamedTuple):
 
 def _together(call: _Call, place: _Place) -> list[Tensor]:
     x, sigma, value, scale, scale_value, bias, dtype, cat, same = call
-    return _ops.instance_noise_directly(
+    return _ops.instance_noise_unboxed(
         x, sigma, value, scale, *place, scale_value, bias, dtype, cat, same
     )
 

@@ -256,7 +256,7 @@ class GANTrainer:
         g = Player("generator", generator, g_optimizer)
         d = Player("discriminator", discriminator, d_optimizer)
         self._pair = Pair(g, d, ema)
-        checked.judging(d.batch_norms, loss, penalties, joint=joint, separate=separate)
+        checked.joint_or_separate(d.batch_norms, loss, penalties, joint=joint, separate=separate)
         checked.pool(pool, is_parallel=self._pair.is_parallel)
         self.pool = pool
         noise = checked.noise(noise, seed, d.device)
@@ -546,7 +546,7 @@ class GANTrainer:
         checked.per_sample("sample", "latent", latent, n)
         if latent is not None and self.latent is None:
             raise ValueError("GANTrainer.sample: latent must be None for latent=None, got a tensor")
-        self._pair.look()
+        self._pair.refresh()
         share = self._share("sample", n, None)
         if latent is None:
             (batch,) = self._batches("sample", n, None, labels, share)
@@ -580,7 +580,7 @@ class GANTrainer:
         """
         parts = {name: part.state_dict() for name, part in self._parts().items()}
         if self.is_sharded:
-            parts = parallel.whole(parts)
+            parts = parallel.gather_state(parts)
         penalties = [value.clone() for value in self._penalty_values()]
         counts = {"steps": self.steps, "d_updates": self.d_updates, "penalties": penalties}
         return {**parts, **counts}
@@ -632,7 +632,9 @@ class GANTrainer:
         """Check the inputs of the discriminator's step again, because anything may have been replaced."""
         self._check_convertible(verb, real)
         norms = self._pair.d.batch_norms
-        checked.judging(norms, self.loss, self.penalties, joint=self.joint, separate=self.separate)
+        checked.joint_or_separate(
+            norms, self.loss, self.penalties, joint=self.joint, separate=self.separate
+        )
         checked.poolable(verb, self.pool, len(real), self.micro_batches)
 
     def _batches(

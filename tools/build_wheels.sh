@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
-# Builds what a release consists of, into dist/: the source distribution, and a wheel for each torch that is named.
+# Builds the files of a release in dist/: the source distribution, and a wheel for each given torch.
 #
 #   tools/build_wheels.sh PYTHON TORCH [TORCH ...]
 #   TORCH_CUDA_ARCH_LIST="8.0;9.0+PTX" tools/build_wheels.sh python3.12 2.11.0 2.14.1
-#
-# A wheel serves one series of torch (2.11.*) and its CUDA, which its name does not say, so each lies in a folder that
-# does: dist/torch-2.11-cu130/. Each is installed and imported once outside the checkout.
+# A wheel works with one series of torch (2.11.*) and its CUDA. Its name does not contain them, so it is in a folder
+# that does: dist/torch-2.11-cu130/. Each wheel is installed and imported once outside the checkout.
 set -euo pipefail
 
 main() {

@@ -1,4 +1,4 @@
-"""Says in plain words what this machine lacks for building pygan. Runs with any Python 3."""
+"""Prints what this machine lacks for building pygan. Runs with any Python 3."""
 
 import os
 import re
@@ -28,7 +28,7 @@ def problems():
         yield "a C++ compiler (g++ >= 11) is needed. On Debian and Ubuntu: apt install g++"
         return
     if os.path.basename(compiler).startswith("clang"):
-        return  # cmake/torch.cmake says whether it will do
+        return  # cmake/torch.cmake checks its version
     found = subprocess.run(
         [compiler, "-dumpfullversion"], stdout=subprocess.PIPE, universal_newlines=True
     ).stdout

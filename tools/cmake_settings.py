@@ -1,4 +1,4 @@
-"""Writes what CMakeLists.txt has to be told about torch and CUDA, for builds without setup.py."""
+"""Writes the settings of torch and CUDA that CMakeLists.txt needs, for builds without setup.py."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Writes pygan/training/_keywords.pyi, from which type checkers and editors know the keywords of `pygan.fit`.
+"""Writes pygan/training/_keywords.pyi, which tells type checkers and editors the keywords of `pygan.fit`.
 
 python tools/fit_keywords.py
 """
@@ -50,7 +50,8 @@ def text() -> str:
 
 
 def sources(annotation: str, module: ModuleType) -> list[tuple[str, str]]:
-    """The modules from which a module has the names in an annotation of it, each with the name, or "" for itself."""
+    """The imports for the names in an annotation of a module: (module, name), or "" as the name for the module
+    itself."""
     found = {}
     for node in ast.walk(ast.parse(inspect.getsource(module))):
         if isinstance(node, ast.ImportFrom):

@@ -1,7 +1,7 @@
 """Prints the polynomial coefficients of csrc/math (needs mpmath): a weighted Remez exchange.
 
-Each polynomial minimises the maximum *relative* error of the function on its interval; the
-coefficients are then rounded to the target precision, which is what the printed error includes.
+Each polynomial minimizes the maximum *relative* error of the function on its interval; the coefficients are then
+rounded to the target precision, and the printed error includes that rounding.
 """
 
 import mpmath as mp
@@ -10,7 +10,7 @@ mp.mp.prec = 160
 
 
 def remez(f, weight, lo, hi, degree):
-    """Coefficients c (lowest first) minimising max |sum c_k x^k - f(x)| * weight(x)."""
+    """Coefficients c (lowest first) that minimize max |sum c_k x^k - f(x)| * weight(x)."""
     n = degree + 2
     nodes = [
         (lo + hi) / 2 + (hi - lo) / 2 * mp.cos(mp.pi * (n - 1 - i) / (n - 1)) for i in range(n)

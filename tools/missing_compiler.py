@@ -1,4 +1,4 @@
-"""Prints the PyPI packages that bring a CUDA compiler for the installed torch; nothing if none is needed."""
+"""Prints the PyPI packages that contain a CUDA compiler for the installed torch; nothing if none is needed."""
 
 import os
 

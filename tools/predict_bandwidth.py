@@ -1,9 +1,9 @@
-"""How near to the memory's limit the CUDA kernels of this build would run, predicted from their machine code.
+"""Predicts the share of the peak bandwidth that this build's CUDA kernels reach, from their machine code.
 
     python tools/predict_bandwidth.py
     python tools/predict_bandwidth.py --out benchmarks/DATE-BACKEND      # static.json and static.csv there
 
-Needs a build with CUDA, and cuobjdump and nvdisasm; no GPU. docs/kernels.md explains the table.
+Needs a build with CUDA, cuobjdump and nvdisasm, but no GPU. docs/kernels.md explains the table.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pygan.bench import machine, report
 
 
 def flat(rows):
-    """The rows with a column for each pipe, the same in all of them."""
+    """The rows with the same columns, one for each pipe."""
     dicts = list(map(asdict, rows))
     for row in dicts:
         for kind in ("instructions", "clocks"):

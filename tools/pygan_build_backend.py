@@ -1,8 +1,8 @@
-"""The PEP 517/660 build backend: setuptools', plus one answer about torch.
+"""The PEP 517/660 build backend: setuptools, with a requirement on torch only if there is none.
 
-A build-time requirement on torch, written down plainly, would make pip fetch a second torch for every
-isolated build, and perhaps another one than the user has; the extension would then be compiled for the
-wrong C++ ABI. So torch is required only where the environment that pip installs into has none.
+An unconditional build requirement on torch would make pip download a second torch for every isolated build, possibly of
+another version than the user's, and the extension would be compiled for the wrong C++ ABI. So torch is required only if
+the environment that pip installs into has none.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from setuptools import build_meta as _setuptools
 
-# backend-path makes this folder importable for the frontend; setup.py's own imports need it as well.
+# backend-path makes this folder importable for the frontend; the imports in setup.py need it too.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from setup_helpers.torch_info import OLDEST_TORCH, torch_is_installed
@@ -28,12 +28,12 @@ prepare_metadata_for_build_editable = _setuptools.prepare_metadata_for_build_edi
 
 
 def get_requires_for_build_sdist(config_settings: Any = None) -> list[str]:
-    """Nothing: an sdist holds sources only."""
+    """Nothing, because an sdist contains only sources."""
     return []
 
 
 def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:
-    """torch, unless the environment that is installed into has it already."""
+    """torch, unless the target environment already has it."""
     return [] if torch_is_installed() else [TORCH_REQUIREMENT]
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds and tests this checkout with one Python, torch and compiler, in a folder of its own that is removed at the end.
+# Builds and tests this checkout with a given Python, torch and compiler, in a temporary folder.
 #
 #   tools/try_torch.sh PYTHON TORCH [pytest arguments]
 #   CXX=g++-11 PYGAN_CUDA=0 tools/try_torch.sh python3.12 2.6.0 -q -m 'not slow'
@@ -9,7 +9,7 @@
 # ran and none failed.
 set -euo pipefail
 
-# A function is read as a whole before it runs: so this file may be edited meanwhile.
+# In a function, which bash reads completely before it runs, so that this file may be edited in the meantime.
 main() {
   [ $# -ge 2 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2; }
   python=$1 torch=torch==$2
@@ -21,7 +21,7 @@ main() {
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
   mkdir "$work/pygan"
-  # With what is not committed yet, without what was built here.
+  # With uncommitted changes, without build outputs.
   git ls-files --cached --others --exclude-standard -z | tar --null --ignore-failed-read -T - -cf - | tar -xf - -C "$work/pygan"
   cd "$work/pygan"
 

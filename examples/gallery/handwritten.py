@@ -99,7 +99,7 @@ def main():
         "whatever the truth is, and noise takes that from it; a generator that is too fast collapses.",
         source="Goodfellow et al. 2014, section 3; Arjovsky and Bottou 2017, section 3; Metz et al. 2017",
     )
-    metrics.MNISTClassifier()  # trained and cached once, before the processes ask for it
+    metrics.MNISTClassifier()  # trained and cached once, before the processes use it
     seeds = range(SEEDS)
     start = it.over(at_the_start, seeds)
     ends = [run[-1] for run in start]

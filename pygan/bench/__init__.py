@@ -1,5 +1,5 @@
-"""``python -m pygan bench``: what the fused ops gain on this machine, and how they compare with reference calls.
+"""``python -m pygan bench``: the speedup of the fused ops on this machine, and their time relative to reference calls.
 
-`cases` says what is timed and against what (`baselines`), `timing` how, `limits` the reference times;
-`steps` takes whole training steps, `scaling` the time against the size.
+`cases` defines what is timed and `baselines` what it is compared with; `timing` measures, `limits` measures the
+reference times; `steps` times whole training steps, `scaling` the time as a function of the size.
 """

@@ -1,4 +1,4 @@
-"""The losses as people write them in PyTorch: what pygan is measured against."""
+"""The losses as commonly written in PyTorch, with which pygan is compared."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DISCRIMINATOR: dict[str, Loss] = {
 }
 
 
-def _exchanged(loss: Loss) -> Loss:
+def _swapped(loss: Loss) -> Loss:
     return lambda r, f: loss(f, r)
 
 
@@ -47,12 +47,8 @@ GENERATOR: dict[str, Loss] = {
     "clipped_hinge": lambda r, f: F.relu(1 - f).mean(),
     "least_squares": lambda r, f: 0.5 * ((f - 1) ** 2).mean(),
     "wasserstein": lambda r, f: -f.mean(),
-    # A loss that compares is the discriminator's with the parts exchanged.
-    **{
-        name: _exchanged(loss)
-        for name, loss in DISCRIMINATOR.items()
-        if fused_losses.compares(name)
-    },
+    # A loss that compares real with fake logits is the discriminator's with the two exchanged.
+    **{name: _swapped(loss) for name, loss in DISCRIMINATOR.items() if fused_losses.compares(name)},
 }
 
 
@@ -62,13 +58,13 @@ def _full(shape: torch.Size, dtype: torch.dtype, device: torch.device, value: fl
 
 
 def _bce(logits: Tensor, target: float) -> Tensor:
-    """With a target that is made once, as a careful user does."""
+    """Binary cross-entropy with a target that is created once, as careful users do."""
     targets = _full(logits.shape, logits.dtype, logits.device, target)
     return F.binary_cross_entropy_with_logits(logits, targets)
 
 
 def eager(player: str, loss: str) -> dict[str, Loss]:
-    """The expression above, and binary cross-entropy with logits where that is a way to write the loss."""
+    """The expression above, and binary cross-entropy with logits if the loss can be written that way."""
     expression = (DISCRIMINATOR if player == "discriminator" else GENERATOR)[loss]
     found = {"expression": expression}
     if player == "discriminator" and loss in ("non_saturating", "minimax"):
@@ -81,7 +77,7 @@ def eager(player: str, loss: str) -> dict[str, Loss]:
 
 
 def fused(player: str, loss: str) -> Callable[..., Tensor]:
-    """pygan's, with the same arguments."""
+    """pygan's loss, with the same arguments."""
     if player == "discriminator":
         return lambda r, f: fused_losses.discriminator_loss(r, f, loss=loss)
     if fused_losses.compares(loss):

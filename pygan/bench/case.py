@@ -1,4 +1,4 @@
-"""One row of the benchmark: what is timed, on what, and the ways to do the same without pygan."""
+"""One row of the benchmark: the calls to time, their inputs, and the baselines."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import torch
 
 __all__ = ["WORK", "Case", "in_a_step", "with_gradients", "without_gradients"]
 
-# Of a call: without gradients; with them, by loss.backward(), and by *_loss_and_grad and LossAndGrad.backward.
+# What a call computes: no gradients; gradients by loss.backward(); gradients by *_loss_and_grad and
+# LossAndGrad.backward.
 WORK = ("forward", "forward + backward", "loss_and_grad + backward")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One row: `calls` do the same work on what `buffers()` makes, "pygan" and what it is measured against.
+    """One row: `calls` ("pygan" and the baselines) do the same work on the tensors that `buffers()` creates.
 
-    `moved`: bytes that the op must read and write at least; `normals`: random numbers that it draws. `compiled` is what
-    torch.compile gets, and `wrap` makes a call of the result.
+    `moved`: minimum number of bytes that the op must read and write; `normals`: number of normals that it draws.
+    `compiled` is the function for torch.compile, and `wrap` turns its result into a call.
     """
 
     op: str
@@ -43,13 +44,14 @@ def without_gradients(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def with_gradients(call: Callable[..., Any]) -> Callable[..., Any]:
-    """A step's work: the loss and its gradients, from none."""
+    """The work of a training step: the loss and its gradients, starting without gradients."""
     return in_a_step(lambda *logits: call(*logits).backward())
 
 
 def in_a_step(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """The same where `backward` takes the gradients on. Logits are made by an op, the least of ops, as a network's are:
-    gradients of leaves would be cloned where something still holds them."""
+    """Like `with_gradients`, for a function that runs the backward pass itself. As in a network, the logits are the
+    output of an op (the cheapest one), because gradients of leaves would be cloned if something still refers to
+    them."""
 
     def made(leaves: Any) -> Any:
         return (

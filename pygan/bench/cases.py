@@ -1,4 +1,4 @@
-"""What `python -m pygan bench` times: each op, at a size and a dtype."""
+"""The cases that `python -m pygan bench` times: each op, at a size and a dtype."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pygan.bench.case import Case
 
 __all__ = ["cases", "names"]
 
-# By default: a batch's logits or maps of them, and a batch's points or images.
+# The default sizes: a batch of logits or of logit maps, and a batch of points or images.
 LOGITS = (1, 1 << 6, 1 << 12, 1 << 16, 1 << 20)
 ELEMENTS = (1 << 6, 1 << 12, 1 << 16, 1 << 20, 1 << 24)
 
 
 def _table() -> dict[str, Callable[..., Iterator[Case]]]:
-    """Every op, and what makes its cases from (op, sizes, dtype, device)."""
+    """For every op, the function that creates its cases from (op, sizes, dtype, device)."""
     table: dict[str, Callable[..., Iterator[Case]]] = {}
     for player in ("discriminator", "generator"):
         for loss in fused_losses.LOSSES:
@@ -29,7 +29,7 @@ def _table() -> dict[str, Callable[..., Iterator[Case]]]:
         table[f"discriminator_loss[{loss}, list of 8]"] = functools.partial(
             loss_cases.list_of_8, loss
         )
-    table["discriminator_loss[non_saturating, statistics]"] = _each(loss_cases.statistics)
+    table["discriminator_loss[non_saturating, statistics]"] = _for_each_size(loss_cases.statistics)
     for player in ("discriminator", "generator"):
         table[f"{player}_loss[HiFi-GAN, values]"] = functools.partial(loss_cases.hifigan, player)
     table["feature_matching[HiFi-GAN]"] = feature_cases.hifigan
@@ -39,12 +39,12 @@ def _table() -> dict[str, Callable[..., Iterator[Case]]]:
         ("instance_noise(uint8)", noise_cases.images),
         ("instance_noise_pair", noise_cases.pair),
     ):
-        table[op] = _each(make)
+        table[op] = _for_each_size(make)
     return table
 
 
 def names() -> list[str]:
-    """Of the ops, as --ops takes them."""
+    """The names of the ops, as --ops accepts them."""
     return list(_table())
 
 
@@ -54,12 +54,12 @@ def cases(
     dtypes: Sequence[torch.dtype],
     device: torch.device,
 ) -> Iterator[Case]:
-    """Every case whose op is named, or matches a pattern; without `sizes` at those above. A list's size is its own."""
+    """Every case whose op matches one of the patterns, by default at the sizes above. Lists have sizes of their own."""
     for dtype in dtypes:
         for op, make in _table().items():
             if op in patterns or any(fnmatch.fnmatchcase(op, p) for p in patterns):
                 yield from make(op, sizes or (LOGITS if "loss" in op else ELEMENTS), dtype, device)
 
 
-def _each(make: Callable[..., Case]) -> Callable[..., Iterator[Case]]:
+def _for_each_size(make: Callable[..., Case]) -> Callable[..., Iterator[Case]]:
     return lambda op, sizes, dtype, device: (make(op, n, dtype, device) for n in sizes)

@@ -26,7 +26,7 @@ QUICK_SIZES = (1 << 6, 1 << 12, 1 << 16, 1 << 20)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Completes the parser of the command."""
+    """Add the command's arguments to its parser."""
     parser.description = (
         "Time every op against the plain PyTorch expression, torch.compile of it and reference calls "
         "that only copy, draw or dispatch, and whole training steps; write the table, JSON, CSV and plots. Ratios "
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _size(text: str) -> int:
-    """4096, or 2^12."""
+    """Parse a size such as 4096 or 2^12."""
     base, _, power = text.partition("^")
     if not (base.isdecimal() and (power or "1").isdecimal() and int(base)):
         raise argparse.ArgumentTypeError(
@@ -69,13 +69,13 @@ def _size(text: str) -> int:
 
 
 def bind_threads(arguments: argparse.Namespace) -> None:
-    """Starts the program anew where it is to time a CPU and its threads are not bound to processors."""
+    """Restart the program with its threads bound to processors, if it is to time a CPU and they are not bound yet."""
     if _device(arguments).type == "cpu":
         machine.bind_threads()
 
 
 def _device(arguments: argparse.Namespace) -> torch.device:
-    """The one that is named, or the best."""
+    """The device that was requested, or the best one."""
     if arguments.device is not None:
         return arguments.device
     usable = pygan.build_info()["cuda"] and torch.cuda.is_available()
@@ -83,7 +83,7 @@ def _device(arguments: argparse.Namespace) -> torch.device:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Carries out the command; returns its exit status."""
+    """Run the command; returns its exit status."""
     try:
         _run(arguments)
     except (ImportError, RuntimeError, ValueError, OSError) as error:
@@ -109,7 +109,7 @@ def _run(a: argparse.Namespace) -> None:
         print("The machine is busy: timings will be noisy.")
     rows: list[ops.Row] = []
     if a.scaling:
-        points = list(scaling.measure(a.device, greatest=_greatest(a), seconds=a.seconds))
+        points = list(scaling.measure(a.device, max_size=_max_size(a), seconds=a.seconds))
         print("\n" + "\n".join(report.fit_line(fit) for fit in scaling.fits(points)))
         result["scaling"] = [point.flat() for point in points]
     else:
@@ -131,7 +131,7 @@ def _run(a: argparse.Namespace) -> None:
     print("\nWritten: " + ", ".join(map(str, written)))
 
 
-def _greatest(a: argparse.Namespace) -> int:
+def _max_size(a: argparse.Namespace) -> int:
     return max(a.sizes or [1 << (22 if a.quick else 28)])
 
 
@@ -164,7 +164,7 @@ def _ops(a: argparse.Namespace) -> list[ops.Row]:
 
 
 def _steps(a: argparse.Namespace) -> list[dict[str, Any]]:
-    found = list(steps.measure(a.device, seconds=4 * a.seconds, few=a.quick))
+    found = list(steps.measure(a.device, seconds=4 * a.seconds, first_only=a.quick))
     print("\nA discriminator step and a generator step:\n")
     widths = [max(len(step.model) for step in found), max(len(step.way) for step in found)]
     table = report.Table(report.STEPS_COLUMNS, widths=widths, markdown=a.markdown)

@@ -1,4 +1,4 @@
-"""Counts what a training step does: ops that torch's dispatcher runs, and those of them that touch memory."""
+"""Counts the ops of a training step that torch's dispatcher runs, and those that access memory."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = ["Counts", "counted"]
 
-# They make a tensor or look at one, and start no kernel.
+# Ops that create or inspect a tensor, and start no kernel.
 ALLOCATIONS = ("empty", "detach", "alias", "_unsafe_view", "_local_scalar_dense", "is_", "sym_")
 
 
 class Counts(NamedTuple):
-    """`ops`: calls below autograd, backward passes included. `kernels`: those that read or write elements: passes over
-    memory on a CPU, launches on a GPU (an op of torch may launch more than one; a multi-tensor one is counted as one).
-    `names`: how often each op ran."""
+    """`ops`: calls below autograd, including backward passes. `kernels`: those that read or write elements: passes over
+    memory on a CPU, launches on a GPU (an op may launch more than one; a multi-tensor op counts as one). `names`: how
+    often each op ran."""
 
     ops: int
     kernels: int
@@ -35,14 +35,14 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         packet = func.overloadpacket.__name__
-        if func.namespace != "profiler":  # marks for a trace, in torch's optimisers
+        if func.namespace != "profiler":  # markers for traces, in torch's optimizers
             self.names[f"{func.namespace}::{packet}"] += 1
             self.kernels += not (func.is_view or packet.startswith(ALLOCATIONS))
         return func(*args, **(kwargs or {}))
 
 
 def counted(step: Callable[[], Any]) -> Counts:
-    """The counts of a call of `step`, after one that is not counted."""
+    """Count the ops of a call of `step`, after a warm-up call."""
     step()
     with _Counter() as counter:
         step()

@@ -17,11 +17,11 @@ from pygan.bench.case import WORK, Case, in_a_step, with_gradients, without_grad
 __all__ = ["hifigan", "shapes"]
 
 LENGTH = 8192
-"""Values of a sample in training (Kong et al. 2020, section 3.1), which has 7.7 million elements in its 54 maps."""
+"""Length of a training sample (Kong et al. 2020, section 3.1), which has 7.7 million elements in its 54 maps."""
 
 
 def shapes(batch: int, length: int = LENGTH) -> list[tuple[int, ...]]:
-    """Of the maps of v1 (Kong et al. 2020): five periods with six layers each, three scales with eight."""
+    """The shapes of the maps of v1 (Kong et al. 2020): five periods with six layers each, three scales with eight."""
     found: list[tuple[int, ...]] = []
     for period in (2, 3, 5, 7, 11):
         height = -(-length // period)
@@ -41,8 +41,8 @@ def shapes(batch: int, length: int = LENGTH) -> list[tuple[int, ...]]:
 def hifigan(
     op: str, sizes: Sequence[int], dtype: torch.dtype, device: torch.device
 ) -> Iterator[Case]:
-    """A row for each size and kind of work. A size is met by shorter samples or larger batches, with at least one value
-    in each map. The baseline is the loop over the maps with F.l1_loss."""
+    """A row for each size and kind of work. Sizes are reached by shorter samples or larger batches, with at least one
+    value in each map. The baseline is the loop over the maps with F.l1_loss."""
 
     def loop(fake: list[Tensor], real: list[Tensor]) -> Any:
         return 2 * sum(F.l1_loss(f, r) for f, r in zip(fake, real, strict=True))

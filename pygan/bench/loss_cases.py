@@ -20,8 +20,8 @@ __all__ = ["hifigan", "list_of_8", "single", "statistics"]
 LISTS = tuple((16, n) for n in (128, 65, 33, 102, 102, 105, 105, 110))
 
 
-def _direct(player: str, loss: str) -> Callable[..., Any]:
-    """Loss and gradients together, and on to where the logits came from."""
+def _loss_and_grad(player: str, loss: str) -> Callable[..., Any]:
+    """Loss and gradients in one call, and the backward pass from the logits."""
     if player == "discriminator":
         direct = fused_losses.discriminator_loss_and_grad
         return lambda r, f: direct(r, f, loss=loss).backward(r, f)
@@ -48,7 +48,7 @@ def _loss(
 ) -> Iterator[Case]:
     compared = fused_losses.compares(loss)
     tensors = 2 if player == "discriminator" or compared else 1
-    # The two means of relativistic_average are known only after a first pass over the logits.
+    # relativistic_average needs a first pass over the logits for its two means.
     read = tensors * n * dtype.itemsize * (2 if "relativistic_average" in loss else 1)
     written = tensors * n * dtype.itemsize
     eager = baselines.eager(player, loss)
@@ -57,7 +57,7 @@ def _loss(
         wrap = with_gradients if backward else without_gradients
         calls = {name: wrap(call) for name, call in eager.items()}
         ours = baselines.fused(player, loss)
-        calls["pygan"] = in_a_step(_direct(player, loss)) if work == WORK[2] else wrap(ours)
+        calls["pygan"] = in_a_step(_loss_and_grad(player, loss)) if work == WORK[2] else wrap(ours)
 
         buffers = functools.partial(_logits, n, dtype, device)
         moved = read + (written if backward else 0)
@@ -84,7 +84,7 @@ def list_of_8(
     read = (4 if "relativistic_average" in loss else 2) * n * dtype.itemsize
     moved = read + 2 * n * dtype.itemsize
     ours = with_gradients(baselines.fused("discriminator", loss))
-    direct = in_a_step(_direct("discriminator", loss))
+    direct = in_a_step(_loss_and_grad("discriminator", loss))
     for work, call in ((WORK[1], ours), (WORK[2], direct)):
         calls = {"expression": with_gradients(each), "pygan": call}
         yield Case(op, work, dtype, n, moved, 0, buffers, calls, each, with_gradients)
@@ -93,8 +93,8 @@ def list_of_8(
 def hifigan(
     player: str, op: str, sizes: Sequence[int], dtype: torch.dtype, device: torch.device
 ) -> Iterator[Case]:
-    """HiFi-GAN's losses over its 8 discriminators, with the value of each that its training logs, against its loop.
-    The values stay on the device, here as there."""
+    """HiFi-GAN's losses over its 8 discriminators, with the value of each one that its training logs, compared with its
+    loop. The values stay on the device in both."""
     d = player == "discriminator"
 
     def loop(*lists: list[Tensor]) -> Any:
@@ -128,7 +128,7 @@ def hifigan(
 
 
 def statistics(op: str, n: int, dtype: torch.dtype, device: torch.device) -> Case:
-    """The loss with return_stats, against the loss and the dozen ops that the statistics replace."""
+    """The loss with return_stats, compared with the loss and the dozen ops that the statistics replace."""
 
     def eager(r: Tensor, f: Tensor) -> Tensor:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""On what a benchmark ran: everything that a reader needs to make sense of its numbers."""
+"""The machine and software on which a benchmark ran, as far as readers need them to interpret its numbers."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import pygan
 __all__ = ["about", "bind_threads", "cache_size"]
 
 
-# Any of these binds OpenMP's threads, or says not to.
+# Each of these configures the binding of OpenMP's threads.
 BINDING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
 
 
 def bind_threads() -> None:
-    """Starts this program anew with a processor for each thread of OpenMP, unless the environment says where they go.
+    """Restart this program with each OpenMP thread bound to a processor, unless the environment configures the binding.
 
-    Left to the system, the threads of a pool may share a processor for as long as a benchmark runs: in one process of
-    six, on two processors, two threads took 46 µs where they else took 28.
+    Otherwise the threads of a pool may share a processor for a whole benchmark: on two processors, two threads took 46
+    µs instead of 28 in one process out of six.
     """
     if not any(name in os.environ for name in BINDING):
         command = [sys.executable, *sys.orig_argv[1:]]
@@ -31,7 +31,7 @@ def bind_threads() -> None:
 
 
 def cache_size() -> int:
-    """Bytes of the CPU's largest cache; 32 MiB where the system does not say."""
+    """Size of the CPU's largest cache in bytes; 32 MiB if the system does not report it."""
     sizes = [
         int(path.read_text().strip().removesuffix("K")) << 10
         for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")

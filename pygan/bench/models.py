@@ -16,8 +16,8 @@ LATENT = 64
 
 
 class MultiScale(nn.Module):
-    """Patch discriminators on the image, at half and at a quarter of its size (Wang et al. 2018a, pix2pixHD): a list of
-    maps of logits, (N, 1, h, w) each."""
+    """Patch discriminators on the image at full, half and quarter size (Wang et al. 2018a, pix2pixHD): a list of logit
+    maps, (N, 1, h, w) each."""
 
     def __init__(self, channels: int, width: int, scales: int = 3) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class MultiScale(nn.Module):
 
 
 class Model(NamedTuple):
-    """A batch, a sample's shape, and what makes (G, D)."""
+    """The batch size, the shape of a sample, and a function that creates (G, D)."""
 
     batch: int
     shape: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""The noise: a tensor, in place of one, images as they are stored, and pairs."""
+"""Instance noise: out of place, in place, on uint8 images, and on pairs of batches."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def noise(op: str, n: int, dtype: torch.dtype, device: torch.device) -> Case:
 
 
 def images(op: str, n: int, dtype: torch.dtype, device: torch.device) -> Case:
-    """As they are stored, to what a discriminator reads."""
+    """Stored uint8 images, converted to the discriminator's input."""
     stream = pygan.NoiseStream(0, device=device)
 
     def buffers() -> list[Tensor]:
@@ -50,7 +50,7 @@ def images(op: str, n: int, dtype: torch.dtype, device: torch.device) -> Case:
 
 
 def pair(op: str, n: int, dtype: torch.dtype, device: torch.device) -> Case:
-    """Noisy real and noisy fake samples, n elements of each, in one batch."""
+    """Noisy real and noisy fake samples in one batch, n elements of each."""
     stream = pygan.NoiseStream(0, device=device)
 
     def buffers() -> list[Tensor]:

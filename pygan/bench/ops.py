@@ -1,4 +1,4 @@
-"""Measures the cases: one row each, with the ways to do the same and the machine's limit in the same run."""
+"""Measures the cases: one row each, with the baselines and the reference times in the same run."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from pygan.bench.timing import Timing, interleaved, peak_memory
 
 __all__ = ["Row", "measure"]
 
-MOST_BUFFERS = 16
-MOST_BYTES = 1 << 29  # of all buffers of a row
+MAX_BUFFERS = 16
+MAX_BYTES = 1 << 29  # of all buffers of a row together
 
 
 @dataclass
 class Row:
-    """A case, measured: times in µs a call, memory in bytes."""
+    """A measured case: times in µs per call, memory in bytes."""
 
     op: str
     work: str
     dtype: str
     n: int
-    moved: int  # bytes, at least
+    moved: int  # minimum number of bytes
     pygan: Timing
-    eager: Timing  # the fastest of the eager ways
+    eager: Timing  # the fastest of the eager baselines
     compiled: Timing | None
     others: dict[str, Timing]
     limit: float
@@ -40,21 +40,21 @@ class Row:
 
     @property
     def gain(self) -> float:
-        """How many times faster than the fastest other way; below 1 where pygan loses."""
+        """Speedup over the fastest baseline; below 1 if pygan is slower."""
         return min(t.median for t in (self.eager, self.compiled) if t) / self.pygan.median
 
     @property
     def total(self) -> float:
-        """Of all ways, in µs."""
+        """Total time of all calls, in µs."""
         return sum(t.median for t in (self.eager, self.compiled, self.pygan) if t)
 
     @property
     def of_limit(self) -> float:
-        """The time as a multiple of the limit."""
+        """The time as a multiple of the reference time."""
         return self.pygan.median / self.limit
 
     def flat(self) -> dict[str, Any]:
-        """For a line of a table of numbers."""
+        """The values by column name, for tables."""
         row: dict[str, Any] = {k: v for k, v in asdict(self).items() if k != "others"}
         for key in ("pygan", "eager", "compiled"):
             timing = getattr(self, key)
@@ -68,36 +68,40 @@ class Row:
 def measure(
     cases: Iterable[Case], device: torch.device, *, seconds: float, compile: bool, passes: int
 ) -> Iterator[Row]:
-    """The rows, an op's at a time as they are measured; `seconds` is the time for each, beside torch.compile's.
+    """Measure the rows, one op at a time; `seconds` is the time for each row, not counting compilation.
 
-    What else a machine does comes and goes: an op's rows are measured in `passes` passes, and of each row the one
-    counts in which all ways together took the least.
+    Because the load of a machine varies, an op's rows are measured in `passes` passes; for each row, the pass counts in
+    which all calls together took the least time.
 
     Raises:
-        Exception: whatever torch.compile raises, as where there is no C++ compiler.
+        Exception: an error from torch.compile, for example without a C++ compiler.
     """
-    floors = limits.measured(device, max(seconds, 0.2))
+    references = limits.measure(device, max(seconds, 0.2))
     for _, group in itertools.groupby(cases, key=lambda case: (case.op, case.dtype)):
         of_op = list(group)
         if compile:
-            # One program for all sizes of an op, as in a program that meets them.
+            # One compiled program for all sizes of an op, as in a program that uses several sizes.
             torch._dynamo.reset()
             program = torch.compile(of_op[0].compiled, dynamic=True)
         best: list[Row | None] = [None] * len(of_op)
         for _ in range(passes):
             for i, case in enumerate(of_op):
                 calls = case.calls | ({"compiled": case.wrap(program)} if compile else {})
-                row = _measured(case, calls, device, seconds / passes, floors)
+                row = _measured(case, calls, device, seconds / passes, references)
                 best[i] = min(best[i] or row, row, key=lambda row: row.total)
         yield from (row for row in best if row)
 
 
 def _measured(
-    case: Case, calls: dict[str, Any], device: torch.device, seconds: float, floors: limits.Limits
+    case: Case,
+    calls: dict[str, Any],
+    device: torch.device,
+    seconds: float,
+    references: limits.Limits,
 ) -> Row:
-    # Twice the largest cache, so that a call finds nothing of the last one there; a few at least.
+    # Twice the largest cache, so that no call finds its data in the cache; but at least two buffers.
     turns = 2 * cache_size() // max(1, case.moved)
-    turns = max(2, min(turns, MOST_BUFFERS, MOST_BYTES // max(1, case.moved)))
+    turns = max(2, min(turns, MAX_BUFFERS, MAX_BYTES // max(1, case.moved)))
     sets = [case.buffers() for _ in range(turns)]
     copy, pair = limits.copy(case.moved, device)
     pairs = [pair() for _ in range(turns)]
@@ -107,17 +111,17 @@ def _measured(
         state["turn"] = (state["turn"] + 1) % turns
         copy(*pairs[state["turn"]])
 
-    roofs: dict[str, Any] = {"copy": limit}
+    reference_calls: dict[str, Any] = {"copy": limit}
     if case.normals:
-        roofs["draw"], drawn = limits.draw(device)
-    times = interleaved(calls | roofs, sets, device=device, seconds=seconds)
+        reference_calls["draw"], drawn = limits.draw(device)
+    times = interleaved(calls | reference_calls, sets, device=device, seconds=seconds)
     pygan, copied = times.pop("pygan"), times.pop("copy").median
     normals = times.pop("draw").median * case.normals / drawn if case.normals else 0.0
     compiled = times.pop("compiled", None)
     fastest = min(
         ("expression", "bce"), key=lambda way: times[way].median if way in times else 1e99
     )
-    best, name = floors.of(case.work, copied, normals)
+    best, name = references.of(case.work, copied, normals)
     return Row(
         op=case.op,
         work=case.work,

@@ -1,4 +1,5 @@
-"""Pictures of a benchmark: the gain of each op against its size, and whole training steps beside plain PyTorch's."""
+"""Plots of a benchmark: the speedup of each op against its size, and whole training steps compared with plain
+PyTorch."""
 
 from __future__ import annotations
 
@@ -10,9 +11,9 @@ from pygan.bench.report import count
 
 __all__ = ["draw"]
 
-# Okabe and Ito's colors, which those who see fewer colors can tell apart.
+# Okabe and Ito's colors, which color-blind readers can distinguish.
 GRAY, COLORS = "0.45", ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#009E73", "#CC79A7")
-BARS = {  # the ways that are drawn, of all that were timed
+BARS = {  # the implementations to draw, among all that were timed
     "plain PyTorch": ("plain PyTorch", "0.75"),
     "pygan, by hand": ("pygan's functions in a manual loop", COLORS[1]),
     "GANTrainer": ("GANTrainer", COLORS[0]),
@@ -25,7 +26,7 @@ Row = Mapping[str, Any]
 def draw(
     folder: Path, about: Mapping[str, Any], ops: Sequence[Row], steps: Sequence[Row]
 ) -> list[Path]:
-    """Writes gain.png and steps.png, as far as there is something to draw, from the rows of a result's JSON.
+    """Write gain.png and steps.png from the rows of a result's JSON; a plot without rows is not written.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -102,12 +103,12 @@ def _gains(axes: Any, title: str, curves: Mapping[str, Sequence[Row]]) -> None:
     axes.set_title(title, fontsize=10)
     axes.set_xlabel("logits of each kind" if "losses" in title else "elements")
     axes.spines[["top", "right"]].set_visible(False)
-    # Below the axes, where it hides no curve.
+    # Below the axes, so that it does not hide a curve.
     axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.45, -0.2))
 
 
 def _models(steps: Sequence[Row]) -> dict[str, list[Row]]:
-    """The rows to draw of each model that was timed in plain PyTorch too."""
+    """The rows to draw for each model that was also timed in plain PyTorch."""
     models: dict[str, list[Row]] = {}
     for step in steps:
         if step["way"] in BARS and step["to_plain"] is not None:

@@ -26,7 +26,7 @@ Cells = Sequence[str]
 
 
 def amount(bytes: int) -> str:
-    """As in "1.5 MiB"."""
+    """Format a number of bytes as in "1.5 MiB"."""
     size, units = float(bytes), iter(("B", "KiB", "MiB", "GiB"))
     unit = next(units)
     while size >= 1024 and unit != "GiB":
@@ -35,7 +35,7 @@ def amount(bytes: int) -> str:
 
 
 def count(n: int) -> str:
-    """As in "64 Ki"."""
+    """Format a count as in "64 Ki"."""
     for shift, unit in ((30, "Gi"), (20, "Mi"), (10, "Ki")):
         if n >> shift and not n % (1 << shift):
             return f"{n >> shift} {unit}"
@@ -43,27 +43,27 @@ def count(n: int) -> str:
 
 
 def micro(us: float) -> str:
-    """Four digits at most."""
+    """Format a time with at most four digits."""
     return f"{us:.1f}" if us < 1000 else f"{us:.0f}"
 
 
 def _spread(row: Mapping[str, Any], key: str) -> float:
-    """Half the distance of the quartiles, in % of the median."""
+    """Half the interquartile range, in % of the median."""
     median, low, high = (row[f"{key}{part}_us"] for part in ("median", "low", "high"))
     return 50 * (high - low) / median
 
 
 def spread(row: Mapping[str, Any], key: str = "") -> str:
-    """As in "±3 %"."""
+    """Format the spread as in "±3 %"."""
     return f"±{_spread(row, key):.0f} %"
 
 
-NOISY = 20  # %: a spread from which on a ratio is marked
+NOISY = 20  # in %: ratios with a larger spread are marked
 MARK = " †"
 
 
 def marked(row: Mapping[str, Any], key: str = "") -> str:
-    """What stands behind a ratio: MARK where the time spreads by more than NOISY."""
+    """The suffix of a ratio: MARK if the spread of the time exceeds NOISY."""
     return MARK if _spread(row, key) > NOISY else ""
 
 
@@ -74,7 +74,7 @@ COLUMNS = (
 
 
 def cells(row: Mapping[str, Any]) -> Cells:
-    """A row of the ops under COLUMNS."""
+    """The cells of an op's row, for COLUMNS."""
     compiled = row["compiled_median_us"]
     return (
         *(row["op"], row["work"], row["dtype"], count(row["n"])),
@@ -86,7 +86,7 @@ def cells(row: Mapping[str, Any]) -> Cells:
 
 
 class Table:
-    """Prints lines as they come, as aligned text or as Markdown; the columns are as wide as their titles."""
+    """Prints lines immediately, as aligned text or as Markdown; the columns are as wide as their titles."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class Table:
             to("|" + "---|" * len(columns))
 
     def line(self, values: Cells) -> None:
-        """One row."""
+        """Print one row."""
         if self.markdown:
             self.to("| " + " | ".join(values) + " |")
         else:
@@ -118,7 +118,7 @@ STEPS_COLUMNS = (
 
 
 def steps_cells(steps: Sequence[Mapping[str, Any]]) -> Iterator[Cells]:
-    """Under STEPS_COLUMNS."""
+    """The cells of each step, for STEPS_COLUMNS."""
 
     for step in steps:
 
@@ -134,7 +134,7 @@ def steps_cells(steps: Sequence[Mapping[str, Any]]) -> Iterator[Cells]:
 
 
 def fit_line(fit: Fit) -> str:
-    """A sentence."""
+    """Describe a fit in a sentence."""
     return (
         f"{fit.op}, {fit.threads} threads: {fit.c:.1f} µs + N / {fit.rate / 1000:.2f} G elements/s, "
         f"off by a factor of {fit.worst:.2f} at most, {fit.step:.2f} from one size to the next"
@@ -142,12 +142,12 @@ def fit_line(fit: Fit) -> str:
 
 
 def geometric_mean(values: Sequence[float]) -> float:
-    """Of ratios."""
+    """The geometric mean of ratios."""
     return math.exp(sum(map(math.log, values)) / len(values))
 
 
 def write(folder: Path, name: str, result: dict[str, Any]) -> list[Path]:
-    """NAME.json, and each of its lists of rows as a CSV file with the machine on every line."""
+    """Write NAME.json, and each of its lists of rows as a CSV file with the machine on every line."""
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / f"{name}.json"]
     written[0].write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")

@@ -1,4 +1,4 @@
-"""Time against the number of elements and of threads, and how well c + N / rate describes it."""
+"""Time as a function of the numbers of elements and threads, and how well c + N / rate describes it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Fit", "Point", "fits", "measure"]
 
 @dataclass
 class Point:
-    """A call at one size, in fp32; `n` logits of each kind, or elements of the noise."""
+    """A call at one size, in fp32; `n` is the number of logits of each kind, or of noise elements."""
 
     op: str
     threads: int
@@ -29,15 +29,16 @@ class Point:
     time: Timing
 
     def flat(self) -> dict[str, Any]:
-        """For a line of a table of numbers."""
+        """The values by column name, for tables."""
         row = {k: v for k, v in asdict(self).items() if k != "time"}
         return row | {f"{part}_us": value for part, value in self.time._asdict().items()}
 
 
 @dataclass
 class Fit:
-    """c + N / rate, c in µs and the rate in elements a µs. `worst`: the greatest ratio of a time to the fit, or of the
-    fit to it; `step`: the greatest one from a size to the next, 1 where the curve has no step."""
+    """c + N / rate, with c in µs and the rate in elements per µs. `worst`: the largest ratio between a time and the
+    fit, in either direction; `step`: the largest change of that ratio from one size to the next, 1 if the curve has no
+    step."""
 
     op: str
     threads: int
@@ -47,23 +48,22 @@ class Fit:
     step: float
 
 
-# Of glibc's malloc.h.
+# From glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 @contextmanager
-def _kept_memory() -> Iterator[None]:
-    """Meanwhile glibc's malloc keeps what is freed. Left alone, it takes memory for tensors of 32 MiB and more from the
-    system anew each time, which then hands it out page by page: a cost of the allocation, several times that of the op.
-    Not for the buffers, which would come to lie a power of two apart: noise of 2^26 elements then took 1.7 times as
-    long.
+def _memory_retained() -> Iterator[None]:
+    """Context manager in which glibc's malloc retains freed memory. By default it requests memory for tensors of 32 MiB
+    and more from the system each time, and the page faults cost several times as much as the op. Not used for the
+    buffers, which would end up a power of two apart: noise of 2^26 elements then took 1.7 times as long.
     """
     libc = ctypes.CDLL(None)
-    if not hasattr(libc, "mallopt"):  # another C library
+    if not hasattr(libc, "mallopt"):  # not glibc
         yield
         return
     libc.mallopt(M_MMAP_MAX, 0)
-    libc.mallopt(M_TRIM_THRESHOLD, -1)  # which it takes for the greatest size there is
+    libc.mallopt(M_TRIM_THRESHOLD, -1)  # mallopt interprets -1 as the largest size
     try:
         yield
     finally:
@@ -72,12 +72,13 @@ def _kept_memory() -> Iterator[None]:
         libc.malloc_trim(0)
 
 
-# What else a machine does comes and goes: of each point the quietest of so many passes, minutes apart, counts.
+# Because the load of a machine varies, the fastest of several passes, minutes apart, counts for each point.
 PASSES = 3
 
 
-def measure(device: torch.device, *, greatest: int, seconds: float) -> Iterator[Point]:
-    """The points, for one thread and for as many as are set, N a power of 4 up to `greatest`; `seconds` for each."""
+def measure(device: torch.device, *, max_size: int, seconds: float) -> Iterator[Point]:
+    """Measure the points for one thread and for torch's number of threads, with N a power of 4 up to `max_size`;
+    `seconds` is the time for each."""
     all_threads = torch.get_num_threads()
     stream = pygan.NoiseStream(0, device=device)
     calls: dict[str, Callable[..., Any]] = {
@@ -85,14 +86,14 @@ def measure(device: torch.device, *, greatest: int, seconds: float) -> Iterator[
         "discriminator_loss_and_grad": fused_losses.discriminator_loss_and_grad,
         "instance_noise(out=)": lambda a, b: pygan.instance_noise(a, 0.5, stream=stream, out=b),
     }
-    sizes = [4**k for k in range(math.ceil(math.log(greatest, 4)) + 1) if 4**k <= greatest]
+    sizes = [4**k for k in range(math.ceil(math.log(max_size, 4)) + 1) if 4**k <= max_size]
     counts = sorted({1, all_threads}) if device.type == "cpu" else [all_threads]
     best: dict[tuple[str, int, int], Timing] = {}
     for _ in range(PASSES):
         for threads, n in itertools.product(counts, sizes):
             torch.set_num_threads(threads)
             pair = [torch.randn(n, device=device) for _ in range(2)]
-            with _kept_memory():
+            with _memory_retained():
                 times = interleaved(calls, [pair], device=device, seconds=seconds / PASSES)
             for op, timing in times.items():
                 best[op, threads, n] = min(timing, best.get((op, threads, n), timing))
@@ -102,7 +103,7 @@ def measure(device: torch.device, *, greatest: int, seconds: float) -> Iterator[
 
 
 def fits(points: list[Point]) -> list[Fit]:
-    """One for each op and number of threads, of least squared relative error."""
+    """A fit for each op and number of threads, by least squares of the relative error."""
     found = []
     for op, threads in dict.fromkeys((p.op, p.threads) for p in points):
         chosen = [p for p in points if (p.op, p.threads) == (op, threads)]

@@ -1,7 +1,7 @@
-"""The loops whose steps `python -m pygan bench --steps` times: plain PyTorch, with pygan's functions, and GANTrainer.
+"""The training loops that `python -m pygan bench --steps` times: plain PyTorch, pygan's functions, and GANTrainer.
 
-By hand means what a careful user writes: the other network frozen, gradients set to None; with pygan statistics are
-kept too, in plain PyTorch none are.
+"By hand" is what a careful user writes: the other network is frozen and gradients are set to None. The loop with
+pygan's functions also keeps statistics, the one in plain PyTorch does not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SIGMA, GAMMA = 0.1, 1.0
 
 
 class Recipe(NamedTuple):
-    """What a step consists of."""
+    """The options of a step."""
 
     r1: bool = False
     r2: bool = False
@@ -35,21 +35,21 @@ class Recipe(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of the trainer's options in it."""
+        """A suffix that lists the trainer's options."""
         options = ("reuse_fakes", "joint", "separate")
         return "".join(f", {name}" for name in options if getattr(self, name))
 
 
-def _made(model: Model, device: torch.device, **options: Any) -> tuple[Any, ...]:
+def _build(model: Model, device: torch.device, **options: Any) -> tuple[Any, ...]:
     torch.manual_seed(0)
     G, D = (net.to(device) for net in model.make())
     return G, D, *(Adam(net.parameters(), lr=1e-4, fused=True, **options) for net in (G, D))
 
 
 def trainer(model: Model, device: torch.device, recipe: Recipe, **options: Any) -> pygan.GANTrainer:
-    """With `options` of the optimizers."""
+    """A GANTrainer; `options` are for the optimizers."""
     return pygan.GANTrainer(
-        *_made(model, device, **options),
+        *_build(model, device, **options),
         latent=LATENT,
         noise=SIGMA,
         penalties=[R1(GAMMA)] * recipe.r1 + [R2(GAMMA)] * recipe.r2,
@@ -59,23 +59,23 @@ def trainer(model: Model, device: torch.device, recipe: Recipe, **options: Any) 
     )
 
 
-def _squares(logits: Tensor, *samples: Tensor) -> list[Tensor]:
-    """The mean over the samples of the squared gradients, for each of the tensors."""
+def _squared_gradients(logits: Tensor, *samples: Tensor) -> list[Tensor]:
+    """The mean squared gradient norm over the samples, for each of the tensors."""
     slopes = torch.autograd.grad(logits.sum(), samples, create_graph=True)
     return [slope.square().flatten(1).sum(1).mean() for slope in slopes]
 
 
-def _halves(logits: Any) -> tuple[Any, Any]:
+def _split_halves(logits: Any) -> tuple[Any, Any]:
     if isinstance(logits, list):
-        pairs = [_halves(x) for x in logits]
+        pairs = [_split_halves(x) for x in logits]
         return [real for real, _ in pairs], [fake for _, fake in pairs]
     real, fake = logits.tensor_split(2)
     return real, fake
 
 
 def by_hand(model: Model, device: torch.device, recipe: Recipe) -> Callable[[Tensor], Any]:
-    """With pygan's functions."""
-    G, D, g_optimizer, d_optimizer = _made(model, device)
+    """A loop with pygan's functions."""
+    G, D, g_optimizer, d_optimizer = _build(model, device)
     stream = pygan.NoiseStream(0, device=device)
     noise = pygan.InstanceNoise(pygan.schedules.Constant(SIGMA), seed=0).to(device)
     parameters = {net: list(net.parameters()) for net in (G, D)}
@@ -101,15 +101,15 @@ def by_hand(model: Model, device: torch.device, recipe: Recipe) -> Callable[[Ten
             for x, wanted in ((real, recipe.r1), (fake, recipe.r2))
         )
         if recipe.joint:
-            real_logits, fake_logits = _halves(D(noise.pair(real, fake)))
+            real_logits, fake_logits = _split_halves(D(noise.pair(real, fake)))
         else:
             real_logits, fake_logits = D(noise(real)), D(noise(fake))
         d_loss, d = fused_losses.discriminator_loss(real_logits, fake_logits, return_stats=True)
         total = d_loss
-        asked = [x for x in (real, fake) if x.requires_grad]
-        if asked:
+        with_grad = [x for x in (real, fake) if x.requires_grad]
+        if with_grad:
             both = real_logits.sum() * recipe.r1 + fake_logits.sum() * recipe.r2
-            total = d_loss + GAMMA / 2 * sum(_squares(both, *asked))
+            total = d_loss + GAMMA / 2 * sum(_squared_gradients(both, *with_grad))
         d_optimizer.zero_grad(set_to_none=True)
         total.backward()
         d_optimizer.step()
@@ -128,8 +128,9 @@ def by_hand(model: Model, device: torch.device, recipe: Recipe) -> Callable[[Ten
 
 
 def plain(model: Model, device: torch.device, recipe: Recipe) -> Callable[[Tensor], Any]:
-    """As in most examples: fresh samples for each network, and a pass of the discriminator for each kind."""
-    G, D, g_optimizer, d_optimizer = _made(model, device)
+    """A loop as in most examples: new samples for each network, and separate discriminator passes for real and fake
+    samples."""
+    G, D, g_optimizer, d_optimizer = _build(model, device)
 
     def noisy(x: Tensor) -> Tensor:
         return x + SIGMA * torch.randn_like(x)
@@ -149,7 +150,7 @@ def plain(model: Model, device: torch.device, recipe: Recipe) -> Callable[[Tenso
         d_loss = bce(real_logits, 1.0) + bce(fake_logits, 0.0)
         for wanted, logits, x in ((recipe.r1, real_logits, real), (recipe.r2, fake_logits, fake)):
             if wanted:
-                d_loss = d_loss + GAMMA / 2 * _squares(logits, x)[0]
+                d_loss = d_loss + GAMMA / 2 * _squared_gradients(logits, x)[0]
         d_optimizer.zero_grad(set_to_none=True)
         d_loss.backward()
         d_optimizer.step()

@@ -1,4 +1,4 @@
-"""Whole training steps: plain PyTorch, loops with pygan's functions, and GANTrainer; on CUDA also as a graph.
+"""Whole training steps: plain PyTorch, loops with pygan's functions, and GANTrainer, on CUDA also as a graph.
 
 A step is a discriminator step and a generator step, with Adam and instance noise.
 """
@@ -29,9 +29,9 @@ CAPTURED = "GANTrainer, one CUDA graph"
 
 @dataclass
 class Step:
-    """One way to take a step of one model: time and processor time of all threads in µs, memory in bytes; and its time
-    as a multiple of plain PyTorch's, and of the loop by hand with the same options (None: there is no such loop), the
-    median over the rounds in which all were timed."""
+    """One implementation of a step of one model: time and CPU time of all threads in µs, memory in bytes; and the time
+    as a multiple of plain PyTorch's and of the loop by hand with the same options (None if there is no such loop), as
+    the median over the rounds."""
 
     model: str
     way: str
@@ -43,7 +43,7 @@ class Step:
     memory: int
 
     def flat(self) -> dict[str, Any]:
-        """For a line of a table of numbers."""
+        """The values by column name, for tables."""
         row = {k: v for k, v in asdict(self).items() if k not in ("time", "counts")}
         for part in ("median", "low", "high"):
             row[f"{part}_us"] = getattr(self.time, part)
@@ -52,12 +52,12 @@ class Step:
 
 
 def _captured(model: Model, device: torch.device, recipe: Recipe) -> Callable[[Tensor], Any]:
-    """The trainer's step, captured once and replayed: what is left is the GPU's own time."""
-    its = trainer(model, device, recipe, capturable=True)
+    """The trainer's captured step, whose time is that of the GPU alone."""
+    captured = trainer(model, device, recipe, capturable=True)
     batch = torch.zeros(model.batch, *model.shape, device=device)
-    its.capture(batch)
-    its.step(batch)  # which makes the optimizers' states
-    return its.step
+    captured.capture(batch)
+    captured.step(batch)  # creates the optimizers' states
+    return captured.step
 
 
 PENALTIES = {"": Recipe(), " with R1": Recipe(r1=True), " with R1 and R2": Recipe(True, True)}
@@ -79,11 +79,12 @@ def _ways(model: Model, device: torch.device, first: Recipe) -> dict[str, Callab
     return {name: partial(step, real) for name, step in ways.items()}
 
 
-def measure(device: torch.device, *, seconds: float, few: bool) -> Iterator[Step]:
-    """Every model's ways; with `few` the first model's alone. Penalties where there is one map of logits."""
-    for name, model in list(MODELS.items())[: 1 if few else None]:
+def measure(device: torch.device, *, seconds: float, first_only: bool) -> Iterator[Step]:
+    """Measure every implementation for every model, or with `first_only` for the first model without penalties.
+    Penalties are measured for models with a single logit map."""
+    for name, model in list(MODELS.items())[: 1 if first_only else None]:
         for suffix, recipe in PENALTIES.items():
-            if suffix and (few or "patch" in name):
+            if suffix and (first_only or "patch" in name):
                 continue
             ways = _ways(model, device, recipe)
             taken = samples(ways, [()], device=device, seconds=seconds)
@@ -105,12 +106,12 @@ def measure(device: torch.device, *, seconds: float, few: bool) -> Iterator[Step
 
 
 def _ratio(ours: list[float], theirs: list[float]) -> float:
-    """Round by round: what else the machine did then is in both."""
+    """The median ratio of times within a round, in which both were affected by the same load."""
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
 def _cpu(step: Callable[[], Any], device: torch.device, expected: float) -> float:
-    """Processor time of a call in µs, over all threads."""
+    """CPU time of a call over all threads, in µs."""
     calls = max(3, int(2e5 / expected))
     start = time.process_time()
     for _ in range(calls):

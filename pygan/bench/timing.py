@@ -1,4 +1,4 @@
-"""How the benchmarks measure: alternatives interleaved in one run, buffers in turn, medians with their spread."""
+"""The measurement method of the benchmarks: interleaved calls, alternating buffers, and medians with their spread."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Call = Callable[..., Any]
 
 
 class Timing(NamedTuple):
-    """Of one call, in µs: the median of the samples, and the quartiles that say how much they spread."""
+    """The time of a call in µs: the median of the samples, and the quartiles, which show their spread."""
 
     median: float
     low: float
@@ -29,7 +29,7 @@ class Timing(NamedTuple):
 
 
 def synchronize(device: torch.device) -> None:
-    """Waits for what was launched on `device`."""
+    """Wait until `device` has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -41,7 +41,7 @@ def interleaved(
     device: torch.device,
     seconds: float,
 ) -> dict[str, Timing]:
-    """The times of calls as :func:`samples` takes them."""
+    """Time calls with :func:`samples`, and summarize the samples."""
     taken = samples(calls, buffers, device=device, seconds=seconds)
     return {name: summary(values) for name, values in taken.items()}
 
@@ -53,11 +53,11 @@ def samples(
     device: torch.device,
     seconds: float,
 ) -> dict[str, list[float]]:
-    """Times each call on the sets of buffers in turn, so that none finds in a cache what the one before left there.
-    In µs; the k-th samples of all calls are of one round.
+    """Time each call on the sets of buffers in turn, so that no call finds data of the previous one in a cache. Times
+    are in µs; the k-th samples of all calls belong to the same round.
 
-    The calls take turns in a random order (of a fixed seed): what else the machine does falls on all of them alike. A
-    sample is as many calls as fill 2 ms: long enough for the clock, and for a thread pool to wake up once.
+    The calls alternate in a random order (with a fixed seed), so that the machine's load affects all of them equally. A
+    sample is as many calls as take 2 ms: long enough for the clock, and for a thread pool to wake up once.
     """
     turn = itertools.cycle(buffers)
 
@@ -72,7 +72,7 @@ def samples(
     for call in calls.values():
         sample(call, 1)
     counts = {name: max(1, int(2e-3 / sample(call, 1))) for name, call in calls.items()}
-    # The first estimate is of a call that was not warm.
+    # The first estimate includes the warm-up.
     counts = {name: max(1, int(2e-3 / sample(calls[name], n))) for name, n in counts.items()}
     taken: dict[str, list[float]] = {name: [] for name in calls}
     order, shuffled = list(calls), random.Random(0)
@@ -91,7 +91,7 @@ def summary(values: Sequence[float]) -> Timing:
 
 
 def peak_memory(call: Call, buffers: Callable[[], Sequence[Any]], device: torch.device) -> int:
-    """Bytes that a call on fresh buffers allocates at its peak, by torch's allocators; a first one does not count."""
+    """Peak number of bytes that a call on new buffers allocates with torch's allocators, after a warm-up call."""
     call(*buffers())
     fresh = buffers()
     if device.type == "cuda":
@@ -99,7 +99,10 @@ def peak_memory(call: Call, buffers: Callable[[], Sequence[Any]], device: torch.
         before = torch.cuda.memory_allocated(device)
         call(*fresh)
         return torch.cuda.max_memory_allocated(device) - before
-    with _silent(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
+    with (
+        _stderr_suppressed(),
+        profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace,
+    ):
         call(*fresh)
     assert trace.profiler is not None
     held = peak = 0
@@ -110,7 +113,7 @@ def peak_memory(call: Call, buffers: Callable[[], Sequence[Any]], device: torch.
 
 
 def _allocations(events: Any) -> Iterator[tuple[int, int]]:
-    """(when, bytes) of each; negative where they are given back."""
+    """(time, bytes) of each allocation; the bytes are negative for deallocations."""
     for event in events:
         if hasattr(event.extra_fields, "alloc_size"):
             yield event.start_time_ns, event.extra_fields.alloc_size
@@ -118,8 +121,8 @@ def _allocations(events: Any) -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
-    """torch's profiler writes two lines to the process's standard error at each use."""
+def _stderr_suppressed() -> Iterator[None]:
+    """Suppress standard error, to which torch's profiler writes two lines at each use."""
     sys.stderr.flush()
     kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

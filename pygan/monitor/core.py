@@ -20,7 +20,7 @@ from pygan.trainer import GANTrainer, TrainStats
 
 __all__ = ["Monitor"]
 
-_MENDED_BY_NOISE = (State.SUPPORTS_DISJOINT, State.DISCRIMINATOR_WON)
+_FIXED_BY_NOISE = (State.SUPPORTS_DISJOINT, State.DISCRIMINATOR_WON)
 
 
 class Monitor:
@@ -95,7 +95,7 @@ class Monitor:
         self.states: dict[State, Diagnosis] = {}
         self._window = Window(window, trainer.loss)
         self._block: list[tuple[int, TrainStats]] = []
-        self._coming: deque[Transfer | Reading] = deque()
+        self._in_transfer: deque[Transfer | Reading] = deque()
 
     def update(self, stats: TrainStats) -> list[Diagnosis]:
         """Process the statistics of one step; call it after each step, before the next.
@@ -112,13 +112,13 @@ class Monitor:
         self._block.append((self.trainer.steps, stats))
         due = len(self._block) >= self.every
         found: list[Diagnosis] = []
-        if due and self.noise is not None and self._coming:
-            found = self._look(self._coming.popleft().read())
+        if due and self.noise is not None and self._in_transfer:
+            found = self._evaluate(self._in_transfer.popleft().read())
         if due:
-            self._coming.append(Transfer(self._block, self.trainer))
+            self._in_transfer.append(Transfer(self._block, self.trainer))
             self._block = []
-        while self.noise is None and self._coming and self._coming[0].ready():
-            found += self._look(self._coming.popleft().read())
+        while self.noise is None and self._in_transfer and self._in_transfer[0].ready():
+            found += self._evaluate(self._in_transfer.popleft().read())
         if self.on_diagnosis is not None:
             for diagnosis in found:
                 self.on_diagnosis(diagnosis)
@@ -129,7 +129,7 @@ class Monitor:
         return {
             "every": self.every,
             "window": self._window.state_dict(),
-            "coming": [transfer.read()._asdict() for transfer in self._coming],
+            "coming": [transfer.read()._asdict() for transfer in self._in_transfer],
             "block_steps": [step for step, _ in self._block],
             "block": [torch.stack(list(stats)).cpu() for _, stats in self._block],
             "states": [
@@ -159,7 +159,7 @@ class Monitor:
                 "Monitor.load_state_dict: noise must be given, because the saved monitor had applied it, got None"
             )
         self._window.load_state_dict(window)
-        self._coming = deque(Reading(**reading) for reading in state_dict["coming"])
+        self._in_transfer = deque(Reading(**reading) for reading in state_dict["coming"])
         device = next(self.trainer.discriminator.parameters()).device
         self._block = [
             (step, TrainStats(*values.to(device).unbind()))
@@ -170,7 +170,7 @@ class Monitor:
         if state_dict["noise_applied"]:
             self.trainer.noise = self.noise
 
-    def _look(self, reading: Reading) -> list[Diagnosis]:
+    def _evaluate(self, reading: Reading) -> list[Diagnosis]:
         """The states entered with this reading."""
         broken = nonfinite.find(reading)
         if broken is not None:
@@ -197,7 +197,7 @@ class Monitor:
         state = diagnosis.state
         if state in self.states:
             return []
-        if state in _MENDED_BY_NOISE and self.noise is not None and self.trainer.noise is None:
+        if state in _FIXED_BY_NOISE and self.noise is not None and self.trainer.noise is None:
             self.trainer.noise = self.noise.to(next(self.trainer.discriminator.parameters()).device)
             diagnosis = replace(
                 diagnosis,

@@ -31,7 +31,7 @@ class Finding(NamedTuple):
     numbers: dict[str, float]
 
 
-class _Known(NamedTuple):
+class _LossProperties(NamedTuple):
     """Properties of a loss that the rules need; a critic's logits have neither a middle nor a unit."""
 
     chance: float
@@ -42,13 +42,13 @@ class _Known(NamedTuple):
 
 
 @functools.cache
-def _known(loss: str) -> _Known:
+def _properties(loss: str) -> _LossProperties:
     info = _loss_arguments.info(loss) if loss in fused_losses.LOSSES else None
     if info is None or (info.compared == _loss_arguments.ALONE and not info.d_targets):
-        return _Known(math.nan, by_sign=False, bounds_jsd=False)
+        return _LossProperties(math.nan, by_sign=False, bounds_jsd=False)
     x = torch.tensor([info.undecided])
     chance = fused_losses.discriminator_loss(x, x, loss=loss).item()
-    return _Known(
+    return _LossProperties(
         chance, info.d_targets and info.undecided == 0, info.smooths and info.probabilities
     )
 
@@ -80,7 +80,7 @@ def discriminator_won(window: Window, held: bool) -> Finding | None:
 
 
 def _separated(window: Window, held: bool) -> Finding | None:
-    known = _known(window.loss)
+    known = _properties(window.loss)
     if known.by_sign:
         real, fake = window.mean("real_accuracy"), window.mean("fake_accuracy")
         if not min(real, fake) >= (0.97 if held else 0.99):
@@ -126,7 +126,7 @@ def discriminator_blind(window: Window, held: bool) -> Finding | None:
         f"{EARLIER * window.steps} steps earlier)"
     )
     numbers = {"energy": energy, "energy_before": before, "gap": gap}
-    known = _known(window.loss)
+    known = _properties(window.loss)
     if known.bounds_jsd:
         bound = window.mean("jsd_bound")
         if not bound < (0.04 if held else 0.02):
@@ -194,7 +194,7 @@ def _swing(window: Window, length: int, before: int, held: bool) -> Swing | None
     if found is None:
         return None
     # The loss defines a logit's unit (sigmoid, margin, labels), except for a critic, where it is relative to the mean.
-    unit = 1.0 if not math.isnan(_known(window.loss).chance) else 5.0 * abs(float(gap.mean()))
+    unit = 1.0 if not math.isnan(_properties(window.loss).chance) else 5.0 * abs(float(gap.mean()))
     factor = 0.7 if held else 1.0
     clear = (
         found.strength >= factor * 0.75
@@ -210,7 +210,7 @@ def mode_collapse(window: Window, held: bool) -> Finding | None:
         found = diversity < 0.6
     else:
         fell = diversity < 0.45 and diversity < 0.5 * best
-        found = fell or (diversity < 0.3 and _stands_still(window))
+        found = fell or (diversity < 0.3 and _is_stalled(window))
     if not found:
         return None
     real, fake = window.mean("real_number"), window.mean("fake_number")
@@ -221,7 +221,7 @@ def mode_collapse(window: Window, held: bool) -> Finding | None:
     )
 
 
-def _stands_still(window: Window) -> bool:
+def _is_stalled(window: Window) -> bool:
     """Whether neither the diversity has risen nor the distributions have come closer recently."""
     energy, before = window.mean("energy"), window.mean("energy", windows_ago=EARLIER)
     risen = window.diversity() > 1.2 * window.diversity(windows_ago=EARLIER)

@@ -18,29 +18,29 @@ from pygan.training.checkpoint_files import find_checkpoint
 from pygan.training.run_samples import MAX_INITIAL_WEIGHT
 
 __all__ = [
-    "add_drawing",
     "add_run",
-    "carried_out",
+    "add_sampling",
     "labels_of",
     "load",
     "non_negative",
     "positive",
     "refuse_existing",
+    "run_command",
 ]
 
 _FUNCTION = re.compile(r"^pygan\.[\w.]+: ")
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """RUN, and which weights of it."""
+    """Add the arguments that select a run and its weights."""
     add = parser.add_argument
     add("folder", metavar="RUN", help="folder of a run of pygan train, or a checkpoint")
     add("--checkpoint", help="number of a step, or name of a checkpoint in RUN (default: newest)")
     add("--no-average", action="store_true", help="take the generator itself, not its average")
 
 
-def add_drawing(parser: argparse.ArgumentParser) -> None:
-    """How samples are drawn."""
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments for drawing samples."""
     add = parser.add_argument
     add("--seed", type=non_negative, default=0, help="of the latents (default: 0)")
     add(
@@ -56,7 +56,7 @@ def add_drawing(parser: argparse.ArgumentParser) -> None:
 
 
 def load(arguments: argparse.Namespace) -> TrainedGenerator:
-    """The generator that is meant, on the device; on the CPU for a command that draws no samples."""
+    """Load the selected generator onto the device; onto the CPU for a command that draws no samples."""
     file = find_checkpoint(arguments.folder, arguments.checkpoint)
     generator = load_generator(file, average=not arguments.no_average)
     name = getattr(arguments, "device", "cpu")
@@ -64,13 +64,13 @@ def load(arguments: argparse.Namespace) -> TrainedGenerator:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return generator.to(torch.device(name))
-    except (RuntimeError, AssertionError) as error:  # what torch says of a device that is not there
+    except (RuntimeError, AssertionError) as error:  # raised by torch for unavailable devices
         reason = str(error).splitlines()[0]
         raise ValueError(f"--device must be one that torch has, got {name}: {reason}") from None
 
 
-def say_if_early(generator: TrainedGenerator) -> None:
-    """Say so if the initial weights still make up much of the average."""
+def warn_if_early(generator: TrainedGenerator) -> None:
+    """Warn if the initial weights still account for much of an average."""
     decay = generator.config.get("train", {}).get("ema")
     if generator.averaged and decay and (share := decay**generator.step) > MAX_INITIAL_WEIGHT:
         print(
@@ -80,10 +80,10 @@ def say_if_early(generator: TrainedGenerator) -> None:
 
 
 def labels_of(generator: TrainedGenerator, label: str | None, n: int) -> Tensor | None:
-    """n labels: of the class that is meant, by its name or number, or of all in turn; None of an unconditional run.
+    """n labels: of the class with this name or number, or of all classes in turn; None for an unconditional run.
 
     Raises:
-        ValueError: there is no such class, or nothing is known of the classes.
+        ValueError: there is no such class, or the run's classes are unknown.
     """
     classes = generator.classes
     if not generator.conditional:
@@ -105,21 +105,21 @@ def labels_of(generator: TrainedGenerator, label: str | None, n: int) -> Tensor 
 
 
 def refuse_existing(path: Path, force: bool) -> None:
-    """Raise a FileExistsError for a file, or a folder with anything in it, that is not to be replaced."""
+    """Raise a FileExistsError if `path` is a file or a non-empty folder, unless `force` allows replacing it."""
     there = any(path.iterdir()) if path.is_dir() else path.exists()
     if there and not force:
         raise FileExistsError(f"--out must not exist yet, got {path}; --force replaces it")
 
 
-def carried_out(name: str, command: Callable[[], None]) -> int:
-    """Run a command; returns its exit status: 2, after one line, for an error that the user can fix."""
+def run_command(name: str, command: Callable[[], None]) -> int:
+    """Run a command and return its exit status: 2, with a one-line message, for errors that the user can fix."""
     try:
         command()
     except BrokenPipeError:
         raise
     except (CheckpointError, OSError, ImportError, TypeError, ValueError) as error:
         if isinstance(error, TypeError) and not str(error).startswith(("pygan.", "--")):
-            raise  # a bug, which wants its traceback
+            raise  # a bug: keep its traceback
         # The command's name replaces that of the Python function that the message begins with.
         print(f"pygan {name}: {_FUNCTION.sub('', str(error))}", file=sys.stderr)
         return 2

@@ -26,11 +26,11 @@ from pygan.training.sources import distances, source
 __all__ = ["add_arguments"]
 
 _MOST = 5000
-_LEAST = 6  # of which each has five others
+_LEAST = 6  # so that each sample has five others
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Completes the parser of the command."""
+    """Add the command's arguments to its parser."""
     parser.description = (
         "Fréchet distance, improved precision and recall (Kynkäänniemi et al. 2019, k = 3), and coverage "
         "(Naeem et al. 2020, k = 5), of features of generated samples and of data; of data whose modes are known, "
@@ -52,54 +52,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "themselves (default: the first that is there, of inception for images from 32 pixels on, of random-conv "
         "from 16 on)",
     )
-    shared.add_drawing(parser)
+    shared.add_sampling(parser)
     add("--out", type=Path, help="JSON file")
     add("--force", action="store_true", help="replace what is there")
-    parser.set_defaults(run=lambda arguments: shared.carried_out("eval", lambda: run(arguments)))
+    parser.set_defaults(run=lambda arguments: shared.run_command("eval", lambda: run(arguments)))
 
 
 @torch.no_grad()
 def run(arguments: argparse.Namespace) -> None:
-    """Carries out the command."""
+    """Run the command."""
     out: Path | None = arguments.out
     if out is not None:
         shared.refuse_existing(out, arguments.force)
     generator = shared.load(arguments)
     given = generator.config["data"]
     own = arguments.data in (None, given["name"])
-    if not own:  # which need not have the classes
+    if not own:  # other data may not have the classes
         given = {k: v for k, v in given.items() if k != "labels"} | {"name": arguments.data}
     try:
-        what = source(DataTable(**given), arguments.seed)
+        data_source = source(DataTable(**given), arguments.seed)
     except ConfigError as error:
         reason = str(error).replace("pygan train: [data] name", "--data")
         raise ValueError(reason) from None
-    except TypeError as error:  # a key that this version does not know
+    except TypeError as error:  # a key from another version
         raise ValueError(f"the run must have a [data] of this version's: {error}") from None
-    if tuple(what.shape) != generator.sample_shape:
+    if tuple(data_source.shape) != generator.sample_shape:
         raise ValueError(
-            f"--data must have samples of the run's shape, {generator.sample_shape}, got {tuple(what.shape)}"
+            f"--data must have samples of the run's shape, {generator.sample_shape}, got {tuple(data_source.shape)}"
         )
-    pairs = isinstance(what.data, (tuple, list))  # samples and labels, tensors
-    size = len(what.data[0] if pairs else what.data)
+    pairs = isinstance(data_source.data, (tuple, list))  # tensors of samples and labels
+    size = len(data_source.data[0] if pairs else data_source.data)
     n = arguments.n or min(size, _MOST)
     n_real = min(n, size)
     if n_real < _LEAST:
         raise ValueError(f"--n, and the data's samples, must be at least {_LEAST}, got {n_real}")
     device = next(generator.parameters()).device
-    by = features(arguments.features, generator.sample_shape, device, what.features)
-    real, labels = _real_features(by, what.data, n_real, generator, arguments)
+    extractor = features(arguments.features, generator.sample_shape, device, data_source.features)
+    real, labels = _real_features(extractor, data_source.data, n_real, generator, arguments)
 
     def batches(n: int) -> Iterator[Tensor]:
         its = labels if labels is None else labels[torch.arange(n) % len(labels)]
         return generator.batches(n, its, arguments.seed, arguments.truncation, arguments.batch)
 
-    fake = torch.cat([by.of(x).cpu() for x in batches(n)])
+    fake = torch.cat([extractor.compute(x).cpu() for x in batches(n)])
     found: dict[str, Any] = distances(real, fake)
-    if own and what.judge is not None:
-        # In the units of the networks, which it expects.
-        samples = torch.cat([x.float().cpu() for x in batches(what.judged)])
-        found |= what.judge(samples * generator.scale)
+    if own and data_source.protocol is not None:
+        # The evaluation expects samples in the units of the networks.
+        samples = torch.cat([x.float().cpu() for x in batches(data_source.protocol_samples)])
+        found |= data_source.protocol(samples * generator.scale)
     about = {
         "run": str(arguments.folder),
         "step": generator.step,
@@ -109,40 +109,44 @@ def run(arguments: argparse.Namespace) -> None:
         "data": given["name"],
         "n": n,
         "n_real": n_real,
-        "features": by.name,
+        "features": extractor.name,
     }
     if out is not None:
         _write(out, {**about, **found})
     _print(about, found)
-    shared.say_if_early(generator)
+    shared.warn_if_early(generator)
 
 
 def _real_features(
-    by: Features, data: Any, n: int, generator: TrainedGenerator, arguments: argparse.Namespace
+    extractor: Features,
+    data: Any,
+    n: int,
+    generator: TrainedGenerator,
+    arguments: argparse.Namespace,
 ) -> tuple[Tensor, Tensor | None]:
-    """Features of n of the data's samples, chosen at random where there are more; and the labels for as many generated
-    ones, those of the data or, where these have none, all in turn."""
+    """Features of n of the data's samples, a random subset if there are more; and labels for as many generated samples:
+    those of the data, or all labels in turn if the data have none."""
     device = next(generator.parameters()).device
     found, labels = [], []
-    with torch.random.fork_rng(devices=[]):  # of which a Dataset may draw
+    with torch.random.fork_rng(devices=[]):  # a Dataset may draw random numbers
         torch.manual_seed(arguments.seed)
         order = torch.randperm(len(data[0]) if isinstance(data, (tuple, list)) else len(data))[:n]
         for first in range(0, n, arguments.batch):
             samples, its = _items(data, order[first : first + arguments.batch])
-            found.append(by.of(samples.to(device).float() / generator.scale).cpu())
+            found.append(extractor.compute(samples.to(device).float() / generator.scale).cpu())
             labels += [] if its is None else [its]
     if not generator.conditional:
         return torch.cat(found), None
     return torch.cat(found), torch.cat(labels) if labels else shared.labels_of(generator, None, n)
 
 
-def _items(data: Any, some: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Samples, and labels if there are any, of a tensor, a pair of them, or a Dataset."""
+def _items(data: Any, indices: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Samples and, if there are any, labels from a tensor, a pair of tensors, or a Dataset."""
     if isinstance(data, Tensor):
-        return data[some], None
+        return data[indices], None
     if isinstance(data, (tuple, list)):
-        return data[0][some], data[1][some]
-    items = [data[i] for i in some.tolist()]
+        return data[0][indices], data[1][indices]
+    items = [data[i] for i in indices.tolist()]
     if not isinstance(items[0], (tuple, list)):
         return torch.stack(items), None
     samples, labels = zip(*items, strict=True)
@@ -153,7 +157,7 @@ def _write(out: Path, found: dict[str, Any]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f".{out.name}.tmp")
     with writing(out):
-        # An infinite divergence is a string, for JSON has none.
+        # Infinite divergences become strings, because JSON has no infinity.
         strict = {k: v if v != float("inf") else "Infinity" for k, v in found.items()}
         unfinished.write_text(json.dumps(strict, indent=2, allow_nan=False) + "\n")
         os.replace(unfinished, out)

@@ -25,13 +25,13 @@ from pygan.training.extras import extra
 __all__ = ["add_arguments"]
 
 _SUFFIXES = {"torch.export": ".pt2", "onnx": ".onnx"}
-_SIZES = (1, 2, 5)  # of the batches that the file is checked with
+_SIZES = (1, 2, 5)  # sizes of the batches with which the file is checked
 _TOLERANCE = 1e-4  # relative to the largest value of the samples
 Inputs = tuple[Tensor, ...]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Completes the parser of the command."""
+    """Add the command's arguments to its parser."""
     parser.description = (
         "Write the generator of a run as a file of torch.export (.pt2, for torch.export.load) or as ONNX "
         "(.onnx), for batches of any size: from latents, and labels of a conditional run, to samples. What was written "
@@ -42,11 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--format", choices=_SUFFIXES, help="default: by the suffix of --out")
     add("--out", type=Path, required=True, help="file, x.pt2 or x.onnx")
     add("--force", action="store_true", help="replace what is there")
-    parser.set_defaults(run=lambda arguments: shared.carried_out("export", lambda: run(arguments)))
+    parser.set_defaults(run=lambda arguments: shared.run_command("export", lambda: run(arguments)))
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Carries out the command."""
+    """Run the command."""
     out: Path = arguments.out
     by_suffix = {suffix: name for name, suffix in _SUFFIXES.items()}
     name = by_suffix.get(out.suffix)
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
     unfinished = out.with_name(f".{out.stem}.tmp{out.suffix}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the exporters', about themselves
+            warnings.simplefilter("ignore")  # ignore the exporters' warnings about themselves
             write, reader = (_write_onnx, _onnx) if name == "onnx" else (_write_program, _program)
             write(generator, inputs[1], unfinished)
             by, runs = reader(unfinished)
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _inputs(generator: TrainedGenerator, n: int) -> Inputs:
-    """Latents, and labels, of a batch."""
+    """The latents and labels of a batch."""
     shape = generator.latent_shape
     if shape is None:
         raise ValueError(
@@ -129,7 +129,7 @@ def _write_onnx(generator: TrainedGenerator, inputs: Inputs, path: Path) -> None
 
 
 def _onnx(path: Path) -> tuple[str, Callable[[Inputs], Tensor]]:
-    """By onnxruntime where it is installed, else by the slow evaluator that defines what the operators mean."""
+    """Run the file with onnxruntime if it is installed, otherwise with ONNX's slow reference evaluator."""
     try:
         import onnxruntime
     except ImportError:
@@ -148,7 +148,7 @@ def _onnx(path: Path) -> tuple[str, Callable[[Inputs], Tensor]]:
 
 @torch.no_grad()
 def _error(generator: TrainedGenerator, runs: Callable[[Inputs], Tensor], inputs: Inputs) -> float:
-    """How far what the file makes is from the generator's samples, relative to their largest value."""
+    """Largest difference between the file's outputs and the generator's samples, relative to their largest value."""
     expected, got = generator(*inputs).cpu(), runs(inputs).cpu()
     if got.shape != expected.shape:
         return float("inf")

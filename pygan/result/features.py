@@ -21,20 +21,18 @@ from pygan.training.sample_grids import is_images
 __all__ = ["CHOICES", "Features", "features"]
 
 CHOICES = ("classifier", "inception", "random-conv", "values")
-_LEAST = (
-    16  # pixels of the shorter side, from which on random convolutions say more than the pixels
-)
-# torch-fidelity's, which torchmetrics uses too, by the start of their SHA-256.
+_LEAST = 16  # smallest shorter side, in pixels, for which random convolutions are more informative than the pixels
+# torch-fidelity's weights, which torchmetrics uses too, with the first digits of their SHA-256.
 _INCEPTION = ("weights-inception-2015-12-05-6726825d.pth", "6726825d")
 
 
 class Features(NamedTuple):
-    """A way to features."""
+    """A feature extractor."""
 
     name: str
-    """What they are, for people."""
-    of: Callable[[Tensor], Tensor]
-    """From samples (N, ...) to features (N, d), on the samples' device."""
+    """A description for people."""
+    compute: Callable[[Tensor], Tensor]
+    """Function from samples (N, ...) to features (N, d) on the same device."""
 
 
 def features(
@@ -43,13 +41,13 @@ def features(
     device: torch.device,
     classifier: Callable[[Tensor], Tensor] | None = None,
 ) -> Features:
-    """Those of a name, or without one the best that are there for samples of the shape.
+    """The feature extractor of this name; without a name, the best one available for samples of this shape.
 
     Args:
-        classifier: features of the data's own, if there are any.
+        classifier: the features of the data's classifier, if there is one.
 
     Raises:
-        ValueError, ImportError: they cannot be computed of such samples, or lack something.
+        ValueError, ImportError: the features do not exist for these samples, or something is not installed.
     """
     if choice == "classifier" and classifier is None:
         raise ValueError("--features classifier must be of mnist or stacked-mnist")
@@ -73,8 +71,8 @@ def _values(samples: Tensor) -> Tensor:
 
 
 def _random_convolutions(shape: tuple[int, ...], device: torch.device) -> Features:
-    """A small network that is not trained: at each scale, each channel's mean and standard deviation. Its weights are
-    those of one noise stream, the same on every machine."""
+    """A small untrained network: the mean and standard deviation of each channel at each scale. Its weights come from a
+    noise stream, so that they are the same on every machine."""
     weights: list[Tensor] = []
     channels, side = shape[0], min(shape[1:])
     while side >= 8:
@@ -85,7 +83,7 @@ def _random_convolutions(shape: tuple[int, ...], device: torch.device) -> Featur
         weights.append(instance_noise(weight, std, stream=stream).to(device))
         channels, side = outputs, side // 2
 
-    def of(samples: Tensor) -> Tensor:
+    def compute(samples: Tensor) -> Tensor:
         x, found = samples.float(), []
         for weight in weights:
             x = F.leaky_relu(F.conv2d(x, weight, stride=2, padding=1), 0.2)
@@ -93,7 +91,7 @@ def _random_convolutions(shape: tuple[int, ...], device: torch.device) -> Featur
         return torch.cat(found, 1)
 
     size = 2 * sum(len(weight) for weight in weights)
-    return Features(f"{size} of convolutions with random weights (not an FID)", of)
+    return Features(f"{size} of convolutions with random weights (not an FID)", compute)
 
 
 def _inception(device: torch.device) -> Features:
@@ -105,21 +103,21 @@ def _inception(device: torch.device) -> Features:
         "inception-v3-compat", ["2048"], feature_extractor_weights_path=str(_weights())
     ).to(device)
 
-    def of(samples: Tensor) -> Tensor:
+    def compute(samples: Tensor) -> Tensor:
         pixels = samples.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
         found: Tensor = network(pixels.expand(-1, 3, -1, -1))[0]
         return found
 
-    return Features("2048 of Inception-v3, as the FID takes them (torch-fidelity)", of)
+    return Features("2048 of Inception-v3, as the FID takes them (torch-fidelity)", compute)
 
 
 def _weights() -> Path:
-    """Where torch.hub keeps them once torchmetrics or torch-fidelity has fetched them."""
+    """The path of the weights in torch.hub's cache, to which torchmetrics and torch-fidelity download them."""
     return Path(torch.hub.get_dir(), "checkpoints", _INCEPTION[0])
 
 
 def _missing() -> str | None:
-    """What Inception's features would need, if anything. Nothing is downloaded."""
+    """What is missing for Inception's features, if anything. Nothing is downloaded."""
     path = _weights()
     if importlib.util.find_spec("torch_fidelity") is None:
         return (

@@ -125,7 +125,7 @@ class TrainedGenerator(nn.Module):
         like = next(self.parameters())
         for first in range(0, n, batch_size):
             some = min(batch_size, n - first)
-            # On the CPU, because every build of the op supports it.
+            # On the CPU, which every build of the op supports.
             latent = torch.zeros(some, *shape, dtype=like.dtype)
             stream = NoiseStream(seed, offset=first * math.prod(shape))
             latent = instance_noise(latent, 1.0, stream=stream, out=latent).mul_(psi)
@@ -192,7 +192,7 @@ def load_generator(
 
 
 def _model(config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """[model] of a `pygan train` configuration; None for any other."""
+    """The [model] table of a `pygan train` configuration; None for any other configuration."""
     model, data = config.get("model"), config.get("data")
     if not isinstance(model, dict) or not isinstance(data, dict):
         return None

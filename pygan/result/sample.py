@@ -32,7 +32,7 @@ _OTHER_FILES = {".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tiff", ".npy", ".pt"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Completes the parser of the command."""
+    """Add the command's arguments to its parser."""
     parser.description = (
         "Draw samples from the generator of a run, from its average if it has one. A seed stands for the "
         "same latents on every machine, whatever --batch is."
@@ -47,14 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a folder, for a PNG file of each (of a conditional run in a folder for each class); x.npz, for arrays "
         '"samples" (N, ...) float32 and "labels"; or x.png, for a picture of all',
     )
-    shared.add_drawing(parser)
+    shared.add_sampling(parser)
     add("--class", dest="label", metavar="NAME", help="only this one (default: classes in turn)")
     add("--force", action="store_true", help="replace what is there")
-    parser.set_defaults(run=lambda arguments: shared.carried_out("sample", lambda: run(arguments)))
+    parser.set_defaults(run=lambda arguments: shared.run_command("sample", lambda: run(arguments)))
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Carries out the command."""
+    """Run the command."""
     out, n = arguments.out, arguments.n
     suffix = out.suffix.lower()
     if suffix in _OTHER_FILES:
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
         _write_folder(out, batches, generator, labels)
     which = "the average" if generator.averaged else "the generator"
     print(f"{n} samples in {out}: seed {arguments.seed}, {which} of step {generator.step}")
-    shared.say_if_early(generator)
+    shared.warn_if_early(generator)
 
 
 def _write_arrays(out: Path, batches: Iterator[Tensor], labels: Tensor | None) -> None:
@@ -136,7 +136,7 @@ def _write_folder(
         )
     out.mkdir(parents=True, exist_ok=True)
     for old in (*out.glob("sample-*.png"), *out.glob("*/sample-*.png")):
-        if _NAME.fullmatch(old.name):  # of an earlier call: fewer would be left among the new
+        if _NAME.fullmatch(old.name):  # left by an earlier call that wrote more samples
             old.unlink()
     i = 0
     for batch in batches:
@@ -150,6 +150,6 @@ def _write_folder(
 
 
 def _folder_name(generator: TrainedGenerator, label: int) -> str:
-    """The name of the class, or its number where that could lead to another folder."""
+    """The name of the class, or its number if the name could lead to another folder."""
     name = generator.classes[label] if generator.classes else f"{label}"
     return name if re.fullmatch(r"\w[\w .+-]*", name) else f"{label}"

@@ -64,9 +64,9 @@ def threads(generator: nn.Module, discriminator: nn.Module, *inputs: Sequence[Te
 
 def _seconds(generator: nn.Module, discriminator: nn.Module, *inputs: Sequence[Tensor]) -> float:
     """Time of a forward and a backward pass through both networks, without updating running statistics."""
-    began = time.perf_counter()
+    start = time.perf_counter()
     for network, arguments in zip((generator, discriminator), inputs, strict=True):
         network.eval()
         network(*arguments).sum().backward()
         network.train()
-    return time.perf_counter() - began
+    return time.perf_counter() - start

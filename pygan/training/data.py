@@ -188,7 +188,7 @@ class Data:
                 yield self._to_device(found, total, device)
         finally:
             # The traceback of an error keeps the iterator and thus its workers alive. They ignore the signal with which
-            # # Python terminates them at exit, so that it would wait for them forever.
+            # Python terminates them at exit, so that it would wait for them forever.
             if workers:
                 batches._shutdown_workers()
 

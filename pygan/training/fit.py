@@ -174,9 +174,9 @@ def fit(
         seed = starting_point.settings["seed"]
         made = trainer(networks, seed=seed, scaler=processes.scaler)
         run = Run(made, own, source, processes, storage, lock, starting_point)
-        first, began = run.state.step, time.perf_counter()
+        first, start = run.state.step, time.perf_counter()
         run.train()
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start
     return FitResult(
         trainer=run.trainer,
         steps=run.state.step,

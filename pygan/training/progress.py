@@ -50,7 +50,7 @@ class Progress:
         )
         self._values = ""
         self._interval = _MIN_INTERVAL
-        self._began = self._last_print = time.perf_counter()
+        self._last_print = time.perf_counter()
         self._last_print_step = start
 
     def values(self, values: dict[str, float]) -> None:

@@ -36,9 +36,9 @@ class Source:
     """The shape of a sample."""
     table: DataTable
     """The requested configuration, with the unspecified values filled in."""
-    judge: Callable[[Tensor], dict[str, float]] | None = None
+    protocol: Callable[[Tensor], dict[str, float]] | None = None
     """Evaluates generated samples by the protocol of the data."""
-    judged: int = 0
+    protocol_samples: int = 0
     """Number of samples that the protocol uses."""
     features: Callable[[Tensor], Tensor] | None = None
     """Features (n, d) of samples, from a network trained on these data."""
@@ -53,12 +53,12 @@ class Source:
     @property
     def evaluate(self) -> Callable[[Callable[[int], Tensor]], dict[str, float]] | None:
         """The `evaluate` argument of `pygan.fit`; None if the data have no protocol."""
-        return None if self.judge is None else self._evaluate
+        return None if self.protocol is None else self._evaluate
 
     def _evaluate(self, sample: Callable[[int], Tensor]) -> dict[str, float]:
-        assert self.judge is not None
-        fake = sample(self.judged).float().cpu()
-        found = self.judge(fake)
+        assert self.protocol is not None
+        fake = sample(self.protocol_samples).float().cpu()
+        found = self.protocol(fake)
         if self.features is not None:
             found |= distances(self._real_features, self.features(fake[: len(self._real_features)]))
         return found
@@ -108,9 +108,9 @@ def source(table: DataTable, seed: int) -> Source:
         return Source(data, (1, 8, 8), table, preview=preview_of(table.name), classes=list(classes))
     if table.name == "stacked-digits":
         images, _ = datasets.stacked_digits(table.samples, generator=generator)
-        judge = metrics.StackedDigits()
+        coverage = metrics.StackedDigits()
         # The protocol of Stacked MNIST: 26,000 samples.
-        return Source(images, (3, 8, 8), table, lambda samples: judge(samples)._asdict(), 26_000)
+        return Source(images, (3, 8, 8), table, lambda samples: coverage(samples)._asdict(), 26_000)
     if table.name == "mnist":
         return _mnist(table, generator)
     if table.name == "stacked-mnist":

@@ -77,13 +77,13 @@ def find_starting_point(
                 seed = state["run"]["seed"]
             # Checkpoints of earlier versions have fewer settings.
             before = {"lr_schedulers.length": len(state["lr_schedulers"]), **state["run"]}
-            began = before.get("init_from")
-            if settings["init_from"] not in (None, began):
+            original = before.get("init_from")
+            if settings["init_from"] not in (None, original):
                 raise ValueError(
-                    f"pygan.fit: init_from must be None, or that of the checkpoint {storage.last}, {began}, where that "
-                    f"is resumed, got {settings['init_from']}"
+                    f"pygan.fit: init_from must be None, or that of the checkpoint {storage.last}, {original}, where "
+                    f"that is resumed, got {settings['init_from']}"
                 )
-            settings["init_from"] = began
+            settings["init_from"] = original
             changed = changes({**settings, "seed": seed}, before)
             if changed and not options.allow_changes:
                 raise ValueError(

@@ -89,7 +89,7 @@ class Stream(Data):
         # Each worker can end with a short batch.
         self._short_batches = max(1, loader.num_workers) if is_iterable else 1
         # torchdata's loader itself skips the batches of an IterableDataset without a state, and miscounts them from the
-        # # second time on.
+        # second time on.
         self._stateful = None
         if _is_stateful(loader) and (not is_iterable or _is_stateful(dataset)):
             self._stateful = loader

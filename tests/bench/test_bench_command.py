@@ -1,4 +1,4 @@
-"""`python -m pygan bench`: it runs to its end, and says and writes what a reader needs."""
+"""`python -m pygan bench`: runs, output and files."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ def bench(tmp_path, *arguments, device="cpu"):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_every_op_has_its_rows(tmp_path, capsys, device):
+def test_every_op_has_rows(tmp_path, capsys, device):
     out = bench(
         tmp_path,
         "--no-compile",
@@ -71,8 +71,8 @@ def test_every_op_has_its_rows(tmp_path, capsys, device):
     assert (out / "gain.png").stat().st_size > 10_000
 
 
-def test_memory_is_what_must_be_allocated(tmp_path, capsys):
-    """At a size whose tensors dwarf the rest."""
+def test_memory_is_the_minimum_required(tmp_path, capsys):
+    """With tensors that are much larger than everything else."""
     n, ops = 1 << 16, ["discriminator_loss[hinge]", "instance_noise*"]
     out = bench(tmp_path, "--no-compile", "--sizes", str(n), "--dtypes", "fp32", "--ops", *ops)
     rows = json.loads((out / "bench.json").read_text("utf-8"))["ops"]
@@ -91,7 +91,7 @@ def test_memory_is_what_must_be_allocated(tmp_path, capsys):
         assert eager > ours + 4 * n - scalars, (op, work)
 
 
-def test_the_rivals_compute_the_same():
+def test_baselines_compute_the_same_values():
     real, fake = torch.randn(2, 300, dtype=torch.float64)
     for player in ("discriminator", "generator"):
         for loss in LOSSES:
@@ -101,7 +101,7 @@ def test_the_rivals_compute_the_same():
 
 
 @pytest.mark.slow
-def test_compiled_rivals(tmp_path, capsys):
+def test_compiled_baselines(tmp_path, capsys):
     out = bench(
         tmp_path, "--sizes", "64", "4096", "--dtypes", "fp32", "--ops", "generator_loss[hinge]"
     )
@@ -124,14 +124,14 @@ def test_steps_and_traces(tmp_path, capsys, device):
         *(f"GANTrainer, {option}" for option in ("reuse_fakes", "joint", "separate")),
         *(captured if device == "cuda" else []),
     ]
-    # The losses and the noise, each several ops in plain PyTorch, are one kernel each here.
+    # The losses and the noise, which are several ops each in plain PyTorch, are one kernel each.
     assert steps["GANTrainer"]["kernels"] <= steps["pygan, by hand"]["kernels"]
     assert steps["pygan, by hand"]["kernels"] < steps["plain PyTorch"]["kernels"] - 20
     for option in ("reuse_fakes", "joint"):
         assert steps[f"GANTrainer{faster}"]["kernels"] < steps[f"GANTrainer, {option}"]["kernels"]
         assert steps[f"GANTrainer, {option}"]["kernels"] < steps["GANTrainer"]["kernels"]
     assert steps[f"GANTrainer{faster}"]["kernels"] <= steps[f"pygan, by hand{faster}"]["kernels"]
-    # Of a side at a time the memory is less than of both.
+    # One side at a time needs less memory than both.
     assert steps["GANTrainer, separate"]["memory"] < steps["GANTrainer"]["memory"]
     names = {
         e.get("name") for e in json.loads((out / "trace_pygan.json").read_text())["traceEvents"]
@@ -140,12 +140,12 @@ def test_steps_and_traces(tmp_path, capsys, device):
     assert (out / "trace_plain.json").exists()
 
 
-@pytest.mark.parametrize("said", [None, "false"])
-def test_threads_are_bound_unless_the_environment_speaks(said, tmp_path):
-    """As a command, which has to start anew for it."""
+@pytest.mark.parametrize("setting", [None, "false"])
+def test_threads_are_bound_unless_the_environment_configures_them(setting, tmp_path):
+    """Run as a command, which has to restart for that."""
     environment = {k: v for k, v in os.environ.items() if k not in BINDING}
-    if said:
-        environment["OMP_PROC_BIND"] = said
+    if setting:
+        environment["OMP_PROC_BIND"] = setting
     command = [
         sys.executable,
         "-m",
@@ -159,7 +159,7 @@ def test_threads_are_bound_unless_the_environment_speaks(said, tmp_path):
     ]
     command += ["--ops", "instance_noise", "--sizes", "64", "--dtypes", "fp32", "--out", tmp_path]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    binding = rf"^binding +OMP_PROC_BIND={said or 'true'}$"
+    binding = rf"^binding +OMP_PROC_BIND={setting or 'true'}$"
     assert re.search(binding, run.stdout, flags=re.MULTILINE)
     assert "instance_noise  forward  float32  64 " in re.sub("  +", "  ", run.stdout)
 
@@ -183,7 +183,7 @@ def test_scaling(tmp_path, capsys):
         (["--device", "cuda"], "torch sees no CUDA device"),
     ],
 )
-def test_wrong_use(arguments, message, tmp_path, capsys):
+def test_invalid_arguments(arguments, message, tmp_path, capsys):
     if "cuda" in arguments and torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     assert main(["bench", "--out", str(tmp_path), *arguments]) == 1

@@ -1,4 +1,4 @@
-"""The parts of `pygan.bench`: the counter of ops, the fit, the gain of a row, the limits."""
+"""The parts of `pygan.bench`: the op counter, the fit, the speedup of a row, the reference times."""
 
 import pytest
 import torch
@@ -12,8 +12,8 @@ from pygan.bench.timing import Timing, interleaved, peak_memory
 CPU = torch.device("cpu")
 
 
-def test_counting():
-    """Views, allocations and detach start no kernel; backward passes count."""
+def test_count_of_ops_and_kernels():
+    """Views, allocations and detach start no kernel; backward passes are counted."""
     x = torch.randn(4, 6, requires_grad=True)
 
     def step():
@@ -31,7 +31,7 @@ def test_counting():
 
 def test_peak_memory():
     def call(x):
-        a = x + 1  # two at a time
+        a = x + 1  # two tensors at a time
         b = a * 2
         del a
         return b.sum()
@@ -40,7 +40,7 @@ def test_peak_memory():
     assert 2 << 20 <= peak <= (2 << 20) + 64
 
 
-def test_every_call_sees_every_buffer():
+def test_every_call_uses_every_buffer():
     seen = {"a": set(), "b": set()}
     calls = {name: seen[name].add for name in seen}
     times = interleaved(calls, [(k,) for k in range(5)], device=CPU, seconds=0)
@@ -48,7 +48,7 @@ def test_every_call_sees_every_buffer():
     assert all(0 < t.low <= t.median <= t.high for t in times.values())
 
 
-def test_fit_of_a_curve_without_steps():
+def test_fit_of_a_smooth_curve():
     points = [scaling.Point("op", 1, 4**k, Timing(3 + 4**k / 250, 0, 0)) for k in range(12)]
     (fit,) = scaling.fits(points)
     assert (fit.c, fit.rate) == pytest.approx((3, 250))
@@ -78,7 +78,7 @@ def test_limits():
     assert limits.of("forward", 30.0, 1000.0) == (1000.0, "normals")
 
 
-def test_numbers_for_people():
+def test_number_formats():
     assert [report.count(n) for n in (1, 1000, 1 << 12, 3 << 20, 1 << 30)] == [
         *("1", "1000", "4 Ki", "3 Mi", "1 Gi"),
     ]

@@ -1,6 +1,6 @@
-"""The documentation says nothing that does not run: its code, its commands, and the files that it names.
+"""The documentation's code and commands run, and the files that it names exist.
 
-A page's blocks run one after the other in one namespace, which begins with helpers.docs.given().
+The blocks of a page run one after another in one namespace, which initially contains helpers.docs.page_names().
 """
 
 import importlib
@@ -10,7 +10,7 @@ import shlex
 import pytest
 import torch
 from helpers import ROOT, accelerated_on, forget_accelerator
-from helpers.docs import MODULES, PAGES, blocks, examples, given, surroundings
+from helpers.docs import MODULES, PAGES, blocks, examples, page_names, surroundings
 
 from pygan import __main__ as command
 
@@ -21,22 +21,22 @@ IDS = {page: str(page.relative_to(ROOT)) for page in [*PAGES, *MODULES]}
 @pytest.fixture
 def here(tmp_path, monkeypatch, restore):
     surroundings(tmp_path, monkeypatch)
-    with accelerated_on("cpu"):  # where the pages' networks and data are
+    with accelerated_on("cpu"):  # where the networks and data of the pages are
         yield tmp_path
     forget_accelerator()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
-# test_frameworks.py runs the blocks of that page, each by itself and where its packages are.
+# test_frameworks.py runs the blocks of that page separately, if their packages are installed.
 RUN = [p for p in PAGES if "```" in TEXTS[p] and p.name != "frameworks.md"]
 
 
 @pytest.mark.parametrize("page", RUN, ids=IDS.get)
 def test_code(page, here):
-    names = given()
+    names = page_names()
     for block in blocks(page):
-        # What has no language is output or commands.
+        # Blocks without a language are output or commands.
         assert block.language in ("python", "toml", "")
         if block.language == "python":
             block.run(page, names)
@@ -52,7 +52,9 @@ def test_code(page, here):
 )
 def test_examples_of_docstrings(module, here):
     name = ".".join(module.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-    names = given() | {k: v for k, v in vars(importlib.import_module(name)).items() if k[0] != "_"}
+    names = page_names() | {
+        k: v for k, v in vars(importlib.import_module(name)).items() if k[0] != "_"
+    }
     for block in examples(module):
         block.run(f"<docstring of {name}>", names)
 
@@ -80,7 +82,7 @@ FILE = re.compile(
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS.get)
-def test_files_and_targets_exist(page):
+def test_files_and_make_targets_exist(page):
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
     assert [name for name in FILE.findall(TEXTS[page]) if not (ROOT / name).exists()] == []
     made = re.findall(r"`make ([\w-]+)|^make ([\w-]+)", TEXTS[page], re.M)

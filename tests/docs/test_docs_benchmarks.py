@@ -1,4 +1,4 @@
-"""The page of benchmarks can be read: what most look for is in sight, the rest is folded, and no row is lost."""
+"""The benchmarks page: the main results are visible, the rest is collapsed, and no row is missing."""
 
 import json
 import re
@@ -18,21 +18,21 @@ RESULTS = max((ROOT / "benchmarks").glob("20??-??-??-*/ops.csv")).parent
 
 
 def tables(text):
-    """(cells of the head, number of rows) of each table."""
+    """(header cells, number of rows) of each table."""
     for found in re.finditer(r"(?:^\|.*\n)+", text, re.M):
         lines = found.group().splitlines()
         yield [cell.strip() for cell in lines[0].strip("|").split("|")], len(lines) - 2
 
 
-def test_the_main_rows_are_in_sight_and_the_rest_is_folded():
+def test_main_rows_are_visible_and_the_rest_is_collapsed():
     shown = list(tables(FOLDED.sub("", PAGE)))
     assert sum(rows for _, rows in shown) <= 150
-    assert max(len(head) for head, _ in shown) <= 16  # the prediction, whose shares come first
+    assert max(len(head) for head, _ in shown) <= 16  # the predictions come first
     ops = next(head for head, _ in shown if head[0] == "op")
     assert "gain" in ops[:4]
 
 
-def test_every_row_is_on_the_page_with_its_gain_in_front():
+def test_every_row_is_on_the_page_and_starts_with_its_speedup():
     rows = json.loads((RESULTS / "bench.json").read_text("utf-8"))["ops"]
     folded = "".join(FOLDED.findall(PAGE.partition("## Measured on")[0]))
     ops = [(head, n) for head, n in tables(folded) if head[0] == "work"]
@@ -40,7 +40,7 @@ def test_every_row_is_on_the_page_with_its_gain_in_front():
     assert {head.index("gain") for head, _ in ops} == {3}
 
 
-def test_wide_spreads_are_marked_and_the_reference_is_called_no_bound():
+def test_wide_spreads_are_marked_and_references_are_not_called_bounds():
     rows = json.loads((RESULTS / "bench.json").read_text("utf-8"))["ops"]
     noisy = [
         row
@@ -56,7 +56,7 @@ def test_wide_spreads_are_marked_and_the_reference_is_called_no_bound():
     assert "at best" not in PAGE and "of limit" not in PAGE
 
 
-def test_steps_mark_a_wide_spread_too():
+def test_wide_spreads_of_steps_are_marked():
     step = {"model": "m", "way": "w", "to_plain": 0.5, "to_by_hand": None, "cpu_us": 1.0, "ops": 1}
     step |= {"kernels": 1, "memory": 1, "median_us": 10.0, "low_us": 7.0, "high_us": 12.0}
     (cells,) = report.steps_cells([step])
@@ -83,7 +83,7 @@ def test_csv_files_are_on_the_site(monkeypatch):
     sys.modules.pop("csv_files")
 
 
-def test_the_readme_has_the_figures_of_the_results():
+def test_readme_figures_match_the_results():
     steps = [
         {"model": model, "way": way, "to_plain": to_plain}
         for model, way, to_plain in [
@@ -96,12 +96,12 @@ def test_the_readme_has_the_figures_of_the_results():
     graphs = [{"model": "MLP", "way": "GANTrainer, one CUDA graph", "to_plain": 0.12}]
     bench = {"ops": [{"gain": 0.5}, {"gain": 8.0}], "about": {"threads": 2}}
     shares = {"float32": "93%", "bfloat16": "80%"}
-    said = readme_speed.figures(bench, steps, ("H100", graphs, shares))
-    assert "in 75 to 80 % of plain PyTorch's time** on 2 CPU cores" in said
-    assert "took 12 to 12 % of the time on\n  an H100" in said
-    assert "**2.0 × for the operations alone**, the geometric mean of 2 measurements" in said
-    assert "slower in 1 of them" in said
-    assert "93 % of a\n  copy's bandwidth in fp32 and 80 %" in said
+    text = readme_speed.figures(bench, steps, ("H100", graphs, shares))
+    assert "in 75 to 80 % of plain PyTorch's time** on 2 CPU cores" in text
+    assert "took 12 to 12 % of the time on\n  an H100" in text
+    assert "**2.0 × for the operations alone**, the geometric mean of 2 measurements" in text
+    assert "slower in 1 of them" in text
+    assert "93 % of a\n  copy's bandwidth in fp32 and 80 %" in text
     assert "H100" not in readme_speed.figures(bench, steps, None)
     marked = "<!-- {0}: made by tools/docs/benchmarks_page.py -->\n{1}<!-- end of {0} -->"
     readme = marked.format("figures", "old\n") + marked.format("speed", "")

@@ -1,4 +1,4 @@
-"""The pages that scripts make are as the scripts make them, nothing public is missing, and the site can be built."""
+"""Generated pages are up to date, no public name is missing, and the site can be built."""
 
 import re
 import subprocess
@@ -20,7 +20,7 @@ def run(*command):
     return done.stderr
 
 
-def test_benchmarks_are_what_the_files_say(tmp_path):
+def test_benchmarks_page_matches_the_results(tmp_path):
     pytest.importorskip("matplotlib")
     script, out, readme = (
         "tools/docs/benchmarks_page.py",
@@ -35,7 +35,7 @@ def test_benchmarks_are_what_the_files_say(tmp_path):
     assert all(f"({p.relative_to(DOCS)})" in page for p in kept)
 
 
-def test_the_tables_of_modes_are_what_the_lines_say(tmp_path):
+def test_mode_coverage_tables_match_the_results(tmp_path):
     out = tmp_path / "modes.md"
     run(sys.executable, "tools/docs/modes_page.py", "--out", out)
     page = out.read_text("utf-8")
@@ -58,7 +58,7 @@ def test_pictures_exist(page):
     assert [a or b for a, b in shown if not (page.parent / (a or b)).exists()] == []
 
 
-def test_every_public_name_has_its_place():
+def test_every_public_name_is_on_an_api_page():
     for page, names in (("schedules", schedules.__all__), ("losses", fused_losses.LOSSES)):
         text = (DOCS / f"{page}.md").read_text("utf-8")
         assert [name for name in names if not re.search(rf"\b{name}\b", text)] == []
@@ -72,7 +72,7 @@ def test_every_public_name_has_its_place():
 def test_pictures_can_be_drawn(script, picture, tmp_path):
     pytest.importorskip("matplotlib")
     out = tmp_path / picture if script == "schedules" else tmp_path
-    # A warning here would be a glyph that is missing, or a layout that does not fit.
+    # A warning would mean a missing glyph or a layout that does not fit.
     strict = ("-W", "error::UserWarning")
     run(sys.executable, *strict, ROOT / "examples" / f"plot_{script}.py", "--out", out)
     assert (tmp_path / picture).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
@@ -80,11 +80,11 @@ def test_pictures_can_be_drawn(script, picture, tmp_path):
 
 @pytest.mark.slow
 def test_the_site_can_be_built(tmp_path):
-    """Strictly: no link that leads nowhere, no name of a docstring that is not there."""
+    """In strict mode: without dead links and unknown names in docstrings."""
     for package in ("material", "mkdocstrings_handlers.python"):
         pytest.importorskip(package)
     run(sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site")
-    # The search of pages that are opened from the disk.
+    # Search in pages opened from the disk.
     assert (tmp_path / "site" / "search" / "search_index.js").exists()
     assert "assets/iframe-worker.js" in (tmp_path / "site" / "index.html").read_text("utf-8")
     assert list((tmp_path / "site" / "results").rglob("ops.csv"))
@@ -92,6 +92,6 @@ def test_the_site_can_be_built(tmp_path):
     assert len(pages) > 20
     for page in pages:
         text = (tmp_path / "site" / page).read_text("utf-8")
-        # Nothing is loaded from another host, and no link or role is left as it was written.
+        # Nothing is loaded from another host, and no link or role is left unconverted.
         assert re.findall(r'(?:src|<link[^>]* href)="(?:https?:)?//', text) == [], page
         assert re.findall(r":(?:class|func|meth|data|mod|attr):", text) == [], page

@@ -1,4 +1,4 @@
-"""Troubleshooting: the messages on the page are those that the code raises, and each row has a cause and a cure."""
+"""Troubleshooting: the code raises the messages on the page, and each row has a cause and a remedy."""
 
 import ast
 import re
@@ -17,7 +17,7 @@ FOREIGN = (  # messages and names of PyTorch, Python and compilers
 
 
 def strings(tree):
-    """The strings of a module; of an f-string what is constant, with … between."""
+    """The strings of a module; for f-strings, their constant parts joined by …."""
     inside = {
         id(part)
         for node in ast.walk(tree)
@@ -38,7 +38,7 @@ def strings(tree):
 
 @cache
 def raised():
-    """Everything that the code could say."""
+    """Every message in the code."""
     python = [*(ROOT / "pygan").rglob("*.py"), *(ROOT / "tools" / "setup_helpers").glob("*.py")]
     texts = [s for path in python for s in strings(ast.parse(path.read_text("utf-8")))]
     native = [*(ROOT / "csrc").rglob("*.cpp"), *(ROOT / "csrc").rglob("*.h")]
@@ -48,7 +48,7 @@ def raised():
 
 
 def messages(row):
-    """The messages in a row's first cell, in pieces without what differs from case to case."""
+    """The messages in a row's first cell, split into their constant parts."""
     for text in re.findall(r"`([^`]+)`", row.split(" | ")[0]):
         if not text.startswith(FOREIGN) and " " in text:
             yield [piece.strip() for piece in text.split("…") if len(piece.strip()) > 3]
@@ -66,5 +66,5 @@ def test_most_rows_have_a_message():
     assert sum(any(messages(row)) for row in ROWS) > 25
 
 
-def test_the_readme_leads_there():
+def test_readme_links_to_troubleshooting():
     assert "docs/troubleshooting.md" in (ROOT / "README.md").read_text("utf-8")

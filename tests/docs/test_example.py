@@ -1,4 +1,4 @@
-"""examples/digits.py, run as a user runs it, but for a few steps."""
+"""examples/digits.py, run as a user runs it, but with few steps."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ FILES = ["curves.png", "metrics.jsonl", "samples.png", "summary.json"]
 
 def run(out, seed):
     command = [sys.executable, SCRIPT, "--steps", "60", "--seed", str(seed), "--out", out]
-    # A warning here would meet every user of the demo.
+    # Every user of the demo would see a warning.
     command[1:1] = ["-W", "error::UserWarning", "-W", "error::FutureWarning"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

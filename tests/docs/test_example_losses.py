@@ -1,4 +1,4 @@
-"""examples/vocoder.py and vqgan.py: pygan's losses and the plain lines that they replace give the same training."""
+"""examples/vocoder.py and vqgan.py: pygan's losses and the plain lines that they replace train identically."""
 
 import importlib.util
 import re
@@ -27,8 +27,8 @@ def float64():
 
 
 @pytest.mark.parametrize(("name", "steps"), [("vocoder", 3), ("vqgan", 9)])
-def test_plain_and_fused_losses_train_alike(name, steps, float64):
-    """In float64, in which the rounding that training amplifies stays small."""
+def test_plain_and_fused_losses_give_the_same_training(name, steps, float64):
+    """In float64, because training amplifies rounding errors."""
     example = module(name)
     plain, fused = (example.train(x, steps)[0] for x in (example.PLAIN, example.FUSED))
     assert len(plain) == steps and plain[-1].all()
@@ -49,14 +49,14 @@ def test_examples_print_the_losses_and_their_time(name, options):
 
 
 def sides(diff):
-    """The functions before and after."""
+    """The functions on both sides of a diff."""
     lines = diff.splitlines()
     for sign in "-+":
         kept = "\n".join(line[1:] for line in lines if line[:1] in (" ", sign, ""))
         yield [function.strip("\n") for function in re.split(r"\n(?=def )", kept)]
 
 
-def test_the_diffs_in_the_documentation_are_those_of_the_examples():
+def test_diffs_in_the_documentation_match_the_examples():
     page = (ROOT / "docs" / "porting.md").read_text("utf-8")
     diffs = re.findall(r"^```diff\n(.*?)^```$", page, re.M | re.S)
     assert len(diffs) == len(EXAMPLES)

@@ -1,4 +1,4 @@
-"""examples/shapes.py and examples/patches.py: the folders that they make."""
+"""examples/shapes.py and examples/patches.py: the folders that they write."""
 
 import importlib.util
 import subprocess
@@ -20,7 +20,7 @@ def run(script, *arguments):
     return done.stdout
 
 
-def test_shapes_are_the_same_for_a_seed_and_lie_by_kind(tmp_path):
+def test_shapes_are_reproducible_and_sorted_into_subfolders(tmp_path):
     folders = [tmp_path / name for name in "abc"]
     for out, seed in zip(folders, (1, 1, 2), strict=True):
         printed = run("shapes.py", "--out", out, "--count", 15, "--size", 16, "--seed", seed)
@@ -32,8 +32,8 @@ def test_shapes_are_the_same_for_a_seed_and_lie_by_kind(tmp_path):
     assert not any((x[0] == y[0]).all() for x, y in zip(a, c, strict=True))
 
 
-def test_each_shape_can_be_seen():
-    """It lies within the picture, differs in brightness, and a ring has a hole."""
+def test_each_shape_is_visible():
+    """It is within the picture and differs in brightness, and a ring has a hole."""
     spec = importlib.util.spec_from_file_location("shapes", EXAMPLES / "shapes.py")
     shapes = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(shapes)
@@ -43,7 +43,7 @@ def test_each_shape_can_be_seen():
             gray = np.asarray(shapes.draw(name, 32, rng).convert("L")).astype(int)
             behind = gray[0, 0]
             border = np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])
-            assert (abs(border - behind) > 1).mean() < 0.15  # which it may touch
+            assert (abs(border - behind) > 1).mean() < 0.15  # it may touch the border
             inside = abs(gray - behind) > 20
             assert 30 < inside.sum() < 600
             y, x = (round(axis.mean()) for axis in np.nonzero(inside))

@@ -1,4 +1,4 @@
-"""The gallery: every script has its page, and the quick ones are run, which asserts their numbers."""
+"""The gallery: every script has a page, and the quick scripts run, including their assertions."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ PAGES = ROOT / "docs" / "gallery"
 NO_PAGES = {"page", "baselines", "index"}
 
 
-def test_every_script_has_its_page_and_picture():
+def test_every_script_has_a_page_and_a_picture():
     names = {script.stem for script in SCRIPTS.glob("*.py")} - NO_PAGES
     assert names == {page.stem for page in PAGES.glob("*.md")} - {"index"}
     for name in names:
@@ -22,7 +22,7 @@ def test_every_script_has_its_page_and_picture():
         assert f"Made by `python examples/gallery/{name}.py`." in text
 
 
-def test_a_picture_that_cannot_be_read_is_refused(monkeypatch):
+def test_an_unreadable_picture_is_refused(monkeypatch):
     pytest.importorskip("matplotlib")
     monkeypatch.syspath_prepend(SCRIPTS)
     import page

@@ -1,4 +1,4 @@
-"""The order of the data: what a run of any length, resumed anywhere, on any number of processes, sees."""
+"""The order of the data, for runs of any length, resumed anywhere, with any number of processes."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ seeds = st.integers(0, 2**64 - 1)
 
 @st.composite
 def samplers(draw):
-    """Arguments for samplers that have batches."""
+    """Valid arguments for samplers."""
     size, batch_size, world = draw(sizes), draw(st.integers(1, 20)), draw(st.integers(1, 5))
     drop_last = draw(st.booleans())
     assume(batch_size >= world and size >= (batch_size if drop_last else world))
@@ -58,7 +58,7 @@ def test_an_epoch_is_a_permutation_cut_into_batches(arguments):
 
 @given(arguments=samplers(), t=st.integers(0, 50))
 @settings(deadline=None)
-def test_the_processes_share_the_batch_of_one(arguments, t):
+def test_processes_split_the_batch_of_a_single_process(arguments, t):
     parts = [BatchSampler(**arguments, rank=rank).batch(t) for rank in range(arguments["world"])]
     whole = torch.cat([part.indices for part in parts])
     assert all(len(part.indices) >= 1 for part in parts)
@@ -73,7 +73,7 @@ def test_the_processes_share_the_batch_of_one(arguments, t):
 
 @given(arguments=samplers(), start=st.integers(0, 40), length=st.integers(0, 20))
 @settings(deadline=None)
-def test_starting_at_t_is_continuing(arguments, start, length):
+def test_starting_at_t_equals_continuing(arguments, start, length):
     continued = list(BatchSampler(**arguments).batches(0, start + length))[start:]
     resumed = list(BatchSampler(**arguments).batches(start, start + length))
     assert [(b.epoch, b.indices.tolist()) for b in continued] == [
@@ -85,21 +85,21 @@ def test_starting_at_t_is_continuing(arguments, start, length):
 @settings(deadline=None)
 def test_a_batch_is_a_function_of_t(arguments, ts):
     sampler = BatchSampler(**arguments)
-    for t in ts:  # in whatever order it is asked
+    for t in ts:  # in any order of calls
         assert (
             sampler.batch(t).indices.tolist() == BatchSampler(**arguments).batch(t).indices.tolist()
         )
 
 
-def test_epochs_and_seeds_give_different_orders():
-    """Also seeds that differ only in bits that torch's CPU generator ignores."""
+def test_epochs_and_seeds_have_different_orders():
+    """Including seeds that differ only in bits that torch's CPU generator ignores."""
     pairs = [(0, 0), (0, 1), (1, 0), (1 << 32, 0), (1 << 63, 0)]
     orders = [tuple(BatchSampler(50, 5, seed=s).order(e).tolist()) for s, e in pairs]
     assert len(set(orders)) == len(orders)
 
 
 def test_permutations_are_uniform():
-    """All 24 orders of four samples, 2400 epochs: chi-squared with 23 degrees of freedom."""
+    """All 24 orders of four samples in 2400 epochs: chi-squared with 23 degrees of freedom."""
     sampler = BatchSampler(4, 4, seed=1)
     counts = {}
     for epoch in range(2400):
@@ -109,8 +109,8 @@ def test_permutations_are_uniform():
     assert sum((n - 100) ** 2 / 100 for n in counts.values()) < 49.7  # p = .001
 
 
-def test_the_order_is_part_of_what_a_checkpoint_means():
-    """Another order would make old checkpoints resume elsewhere: a change must be deliberate."""
+def test_the_order_stays_compatible_with_checkpoints():
+    """With another order, old checkpoints would resume incorrectly, so a change must be deliberate."""
     assert derived_seed(7, "epoch", 1) == 6856133625104298649
     assert BatchSampler(8, 8, seed=7).order(1).tolist() == [6, 3, 5, 1, 4, 7, 2, 0]
 
@@ -126,6 +126,6 @@ BAD = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), BAD)
-def test_no_batch_is_an_error(arguments, message):
+def test_data_without_a_batch_are_refused(arguments, message):
     with raises(ValueError, "pygan.fit: " + message):
         BatchSampler(**arguments, seed=0)

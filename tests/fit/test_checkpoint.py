@@ -1,4 +1,4 @@
-"""pygan.checkpoint: a file is whole or absent, and what is no checkpoint is refused with its reason."""
+"""pygan.checkpoint: files are complete or absent, and invalid files are refused with a reason."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import raises
-from helpers.fit import assert_equal, deadly, start
+from helpers.fit import assert_equal, kill_at_write, start
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,15 +42,15 @@ states = st.dictionaries(
 
 @given(state=states)
 @settings(max_examples=30, deadline=None)
-def test_what_is_saved_is_loaded(tmp_path_factory, state):
+def test_save_and_load_round_trip(tmp_path_factory, state):
     path = tmp_path_factory.mktemp("checkpoint") / "a.pt"
     checkpoint.save(path, state)
     assert_equal(checkpoint.load(path), state)
-    assert_equal(torch.load(path, weights_only=True)["state"], state)  # a file of torch.save's
+    assert_equal(torch.load(path, weights_only=True)["state"], state)  # readable by torch.load
     assert os.listdir(path.parent) == ["a.pt"]
 
 
-def test_networks_and_optimisers(tmp_path):
+def test_networks_and_optimizers(tmp_path):
     network = torch.nn.Linear(3, 2)
     optimizer = torch.optim.Adam(network.parameters(), lr=torch.tensor(0.1), foreach=False)
     network(torch.ones(3)).sum().backward()
@@ -92,7 +92,7 @@ def test_only_plain_data_is_saved(tmp_path, value, where, kind):
 
 
 def two(folder):
-    """Checkpoints of steps 1 and 2, and the bytes of the second."""
+    """Write checkpoints of steps 1 and 2; returns their paths, and the bytes of the second."""
     for step in (1, 2):
         checkpoint.save(folder / f"step-{step}.pt", {"x": torch.arange(40.0) * step, "n": step})
     return folder / "step-1.pt", folder / "step-2.pt", (folder / "step-2.pt").read_bytes()
@@ -116,9 +116,9 @@ def test_a_truncated_file_is_refused(tmp_path):
     assert reasons == {"is empty", "is truncated", "is no checkpoint of pygan's"}
 
 
-def test_a_wrong_bit_is_refused(tmp_path):
+def test_a_flipped_bit_is_refused(tmp_path):
     first, second, content = two(tmp_path)
-    first.unlink()  # or it would be read each time, to be offered
+    first.unlink()  # otherwise it would be read each time, to be suggested
     for n in range(0, len(content), 3):
         wrong = bytearray(content)
         wrong[n] ^= 1 << (n % 8)
@@ -135,7 +135,7 @@ def test_foreign_bytes_are_refused(tmp_path_factory, junk, zip_start):
 
 
 def foreign(path, content):
-    """A file with a right checksum, and content that `save` would not have written."""
+    """Write a file with a correct checksum, and content that `save` would refuse."""
     import zlib
 
     torch.save(content, path)
@@ -143,7 +143,7 @@ def foreign(path, content):
     path.write_bytes(raw[:-2] + checkpoint._trailer(zlib.crc32(raw)))
 
 
-def test_foreign_files_are_refused_with_their_reason(tmp_path):
+def test_foreign_files_are_refused_with_a_reason(tmp_path):
     first, second, _ = two(tmp_path)
     torch.save({"x": 1}, second)
     assert "lacks the checksum" in refusal(second).reason
@@ -156,7 +156,7 @@ def test_foreign_files_are_refused_with_their_reason(tmp_path):
     foreign(second, {"format": "pygan checkpoint", "version": 1, "state": Sneaky()})
     assert "posix.system" in refusal(second).reason
     assert refusal(tmp_path / "step-3.pt").reason == "does not exist"
-    assert refusal(tmp_path / "step-3.pt").previous == first  # the second is no better
+    assert refusal(tmp_path / "step-3.pt").previous == first  # the second one is invalid too
     assert refusal(tmp_path).reason == "cannot be read: it is no regular file"
     first.write_bytes(b"")
     assert refusal(second).previous is None
@@ -166,7 +166,7 @@ def test_foreign_files_are_refused_with_their_reason(tmp_path):
 @given(value=st.one_of(leaves, st.lists(leaves, max_size=3), states), absent=st.booleans())
 @settings(max_examples=30, deadline=None)
 def test_forged_entries_are_refused(tmp_path_factory, entry, value, absent):
-    """With a right checksum: anything in place of an entry, or nothing."""
+    """With a correct checksum: any value in place of an entry, or a missing entry."""
     path = tmp_path_factory.mktemp("forged") / "step-1.pt"
     content = {"format": "pygan checkpoint", "version": 1, "state": {}, entry: value}
     if absent:
@@ -180,7 +180,7 @@ def test_forged_entries_are_refused(tmp_path_factory, entry, value, absent):
         refusal(path)
 
 
-def test_a_version_that_is_a_tensor_and_a_missing_state_are_named(tmp_path):
+def test_errors_name_a_tensor_as_version_and_a_missing_state(tmp_path):
     path = tmp_path / "step-1.pt"
     foreign(path, {"format": "pygan checkpoint", "version": torch.ones(2), "state": {}})
     assert refusal(path).reason == "is no checkpoint of pygan's: its version is a Tensor"
@@ -188,7 +188,7 @@ def test_a_version_that_is_a_tensor_and_a_missing_state_are_named(tmp_path):
     assert refusal(path).reason == "is no checkpoint of pygan's: it holds no state"
 
 
-def test_a_pipe_is_not_waited_for(tmp_path):
+def test_a_pipe_does_not_block(tmp_path):
     os.mkfifo(tmp_path / "step-2.pt")
     first = tmp_path / "step-1.pt"
     checkpoint.save(first, {})
@@ -197,7 +197,7 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 
 
 def save_with_little_space(path, report):
-    """Where no file can have more than 20,000 bytes, as on a disk that is full."""
+    """Save with a limit of 20,000 bytes per file, as on a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
     try:
         checkpoint.save(path, {"n": 2, "x": torch.zeros(100_000)})
@@ -205,7 +205,7 @@ def save_with_little_space(path, report):
         report.write_text(f"{error.errno} {error.filename} {error}")
 
 
-def test_a_full_disk_is_named_and_leaves_the_old_file(tmp_path):
+def test_a_full_disk_is_reported_and_keeps_the_old_file(tmp_path):
     path, report = tmp_path / "step-1.pt", tmp_path / "report"
     checkpoint.save(path, {"n": 1})
     start(save_with_little_space, path, report).join()
@@ -221,7 +221,7 @@ def test_milestones_are_saved(tmp_path):
     assert_equal(checkpoint.load(tmp_path / "a.pt"), state)
 
 
-def test_the_newest_is_that_of_the_highest_number(tmp_path):
+def test_latest_is_the_checkpoint_with_the_highest_number(tmp_path):
     assert checkpoint.latest(tmp_path / "absent") is None
     assert checkpoint.latest(tmp_path) is None
     for name in ("step-9.pt", "step-00000010.pt", "step-2.pt", ".step-11.pt.tmp", "other-12.pt"):
@@ -235,7 +235,7 @@ def test_errors_survive_pickling(tmp_path):
     assert str(again) == str(error) and again.reason == error.reason
 
 
-def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+def test_a_failed_save_keeps_only_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "step-1.pt"
     checkpoint.save(path, {"n": 1})
     before = path.read_bytes()
@@ -254,11 +254,11 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(("call", "left"), [(1, 1), (2, 1), (3, 2)])
-def test_killed_before_each_call_that_matters(tmp_path, call, left):
+def test_killed_before_each_critical_call(tmp_path, call, left):
     """Before the file's fsync, before the rename, and before the folder's fsync."""
     path = tmp_path / "step-1.pt"
     checkpoint.save(path, {"n": 1})
-    process = start(deadly, call, checkpoint.save, path, {"n": 2, "x": torch.zeros(1000)})
+    process = start(kill_at_write, call, checkpoint.save, path, {"n": 2, "x": torch.zeros(1000)})
     process.join()
     assert process.exitcode == -signal.SIGKILL
     assert checkpoint.load(path)["n"] == left

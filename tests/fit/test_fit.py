@@ -1,4 +1,4 @@
-"""pygan.fit in one process: that it trains as a loop by hand does."""
+"""pygan.fit in one process: it trains like a manual loop."""
 
 import copy
 import random
@@ -37,13 +37,13 @@ def on_cpu(state):
 
 
 def trained(result):
-    """What training changed."""
+    """Everything that training changes."""
     return result.trainer.state_dict()
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_captured_steps_are_the_same(tmp_path, device, monkeypatch):
-    """On a GPU also in another phase and with a schedule of the learning rate; on the CPU nothing is captured."""
+def test_captured_steps_equal_eager_ones(tmp_path, device, monkeypatch):
+    """On a GPU also in another phase and with a learning-rate scheduler; on the CPU nothing is captured."""
     captured = []
     capture = pygan.GANTrainer.capture
     monkeypatch.setattr(
@@ -76,7 +76,7 @@ def test_captured_steps_are_the_same(tmp_path, device, monkeypatch):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_it_is_the_loop_by_hand(tmp_path, device):
+def test_fit_equals_a_manual_loop(tmp_path, device):
     seen, options = [], {"device": device, "d_steps": 2, "config": {"a": 1}}
     result = run(tmp_path, **FULL, **options, evaluate=lambda _: seen.append(1) or {})
     G, D = (network.to(device) for network in networks())
@@ -121,11 +121,11 @@ LOOKING = [
 ]
 
 
-def test_looking_does_not_change_the_training(tmp_path):
-    """Nor where the data come from. The dropout of the generator would show it."""
+def test_logging_does_not_affect_training(tmp_path):
+    """Nor does the source of the data. The generator's dropout would reveal a difference."""
     expected = trained(run(tmp_path / "a", **FULL))
     for i, options in enumerate(LOOKING):
-        if isinstance(options.get("source"), list):  # of tensors: a Dataset has __getitem__
+        if isinstance(options.get("source"), list):  # a list of tensors also has __getitem__
             options = {**options, "source": Items(options["source"])}
         assert_equal(trained(run(tmp_path / str(i), **FULL, **options)), expected)
         state = torch.get_rng_state()
@@ -143,7 +143,7 @@ class Conditional(nn.Module):
 
 
 @pytest.mark.parametrize("d_steps", [1, 2])
-def test_labels_go_to_both_networks(tmp_path, d_steps):
+def test_labels_are_passed_to_both_networks(tmp_path, d_steps):
     source, seen = Augmented(30, labels=True), []
     results = []
     for name, given in (
@@ -163,12 +163,12 @@ def test_labels_go_to_both_networks(tmp_path, d_steps):
         assert grid[0].shape == (64, 4) and grid[1].tolist() == sorted(grid[1].tolist())
         assert set(grid[1].tolist()) == {0, 1, 2}
     assert all(samples.shape == (7, 6) for samples in seen)
-    assert_equal(results[0], results[1])  # augmentation does not depend on the workers
+    assert_equal(results[0], results[1])  # augmentation does not depend on workers
     with pytest.raises(AssertionError):
         assert_equal(results[0], results[2])
 
 
-def test_bf16_runs_under_autocast_and_leaves_the_networks_alone(tmp_path):
+def test_bf16_uses_autocast_and_does_not_modify_the_networks(tmp_path):
     inside = []
     G, D = networks()
     D[0].register_forward_hook(lambda *_: inside.append(torch.is_autocast_enabled("cpu")))
@@ -180,14 +180,16 @@ def test_bf16_runs_under_autocast_and_leaves_the_networks_alone(tmp_path):
         assert "forward" not in module.__dict__ and "_original_forward" not in module.__dict__
         assert all(p.dtype == torch.float32 for p in module.parameters())
     copy.deepcopy(G)
-    other = run(tmp_path / "b", mixed_precision="no", ema=0.9)  # the next may choose another
+    other = run(
+        tmp_path / "b", mixed_precision="no", ema=0.9
+    )  # later tests may choose another precision
     assert other.metrics["d_loss"] != result.metrics["d_loss"]
     inside.clear()
     run(tmp_path / "c", G=G, D=D, schedule=False)
     assert inside and not any(inside)
 
 
-def test_a_given_accelerator_is_used(tmp_path):
+def test_users_accelerator_is_used(tmp_path):
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
@@ -218,7 +220,7 @@ def test_sharding_is_refused(tmp_path, monkeypatch):
 
 
 def test_compiled_networks(tmp_path):
-    """Their checkpoints fit the networks themselves."""
+    """Their checkpoints load into the uncompiled networks."""
     G, D = networks()
     expected = run(tmp_path / "a", G=G, D=D, ema=0.9, steps=3)
     G, D = (torch.compile(network, backend="eager") for network in networks())
@@ -241,7 +243,7 @@ def test_fp16_needs_a_gpu(tmp_path):
     run(tmp_path / "b")
 
 
-def test_without_a_seed_the_global_generator_decides(tmp_path):
+def test_without_a_seed_one_is_drawn_from_the_global_generator(tmp_path):
     results = []
     for i, seed in enumerate((1, 1, 2)):
         G, D = networks(seed=0)

@@ -1,4 +1,4 @@
-"""The callbacks of pygan.fit, and the trackers that get its numbers."""
+"""The callbacks of pygan.fit, and trackers."""
 
 import signal
 from pathlib import Path
@@ -17,7 +17,7 @@ from pygan import checkpoint
 
 
 class Recorder(pygan.Callback):
-    """Writes a line for each call into a list, and keeps what it has seen in the checkpoints."""
+    """Appends each call to a list, which is its state in the checkpoints."""
 
     def __init__(self, calls=None, name="a"):
         self.calls, self.name, self.steps = [] if calls is None else calls, name, 0
@@ -45,7 +45,7 @@ class Recorder(pygan.Callback):
 EVALUATE = {"evaluate": lambda _: {"quality": 1.5}, "evaluate_every": 4}
 
 
-def test_callbacks_are_called_in_order_after_what_they_are_told_of(tmp_path):
+def test_callbacks_are_called_in_order_after_the_event(tmp_path):
     calls = []
     recorders = [Recorder(calls, name) for name in "ab"]
     run(tmp_path, steps=4, callbacks=recorders, **EVALUATE)
@@ -59,11 +59,11 @@ def test_the_state_of_a_callback_is_resumed(tmp_path):
     resumed, other, new = Recorder(), Recorder(), Recorder()
     run(tmp_path, steps=8, callbacks=[resumed, other, new], resume="auto", **EVALUATE)
     assert (resumed.steps, other.steps, new.steps) == (8, 8, 3)
-    run(tmp_path, steps=9, resume="auto", **EVALUATE)  # without any
+    run(tmp_path, steps=9, resume="auto", **EVALUATE)  # without callbacks
 
 
 class Best(pygan.Callback):
-    """Keeps the best value, as the class's docstring does, and what was saved."""
+    """Remembers the best value, like the example in the class's docstring, and the checkpoints."""
 
     def __init__(self):
         self.state = {"best": 9.0, "evaluated": [], "saved": []}
@@ -84,7 +84,7 @@ class Best(pygan.Callback):
 
 
 @pytest.mark.parametrize("every", [2, 4, None])
-def test_a_resumed_callback_knows_the_evaluation_of_its_checkpoint(tmp_path, every):
+def test_a_resumed_callback_gets_the_evaluation_of_its_checkpoint(tmp_path, every):
     """The checkpoint is written before the evaluation of its step."""
     options = {
         "evaluate": lambda sample: {"quality": values.pop(0)},
@@ -99,14 +99,14 @@ def test_a_resumed_callback_knows_the_evaluation_of_its_checkpoint(tmp_path, eve
     assert resumed.state == {"best": 1.0, "evaluated": evaluated, "saved": [2, 4, 6, 8]}
 
 
-def test_a_callback_is_not_told_of_an_evaluation_that_was_not_made(tmp_path):
+def test_on_evaluate_is_not_repeated_without_an_evaluation(tmp_path):
     run(tmp_path, steps=4, callbacks=[Best()])
     resumed = Best()
     run(tmp_path, steps=8, callbacks=[resumed], resume="auto", **EVALUATE)
     assert resumed.state["evaluated"] == [8]
 
 
-def test_a_step_with_callbacks_does_not_wait_for_the_device(tmp_path, monkeypatch):
+def test_callbacks_do_not_synchronize(tmp_path, monkeypatch):
     seen = []
 
     class Keeps(pygan.Callback):
@@ -129,7 +129,7 @@ class Fails(pygan.Callback):
 @pytest.mark.parametrize(
     ("hook", "saved"), [("on_step", None), ("on_checkpoint", 4), ("on_evaluate", 4)]
 )
-def test_what_a_callback_raises_ends_the_run(tmp_path, hook, saved):
+def test_an_exception_in_a_callback_ends_the_run(tmp_path, hook, saved):
     with raises(ZeroDivisionError, "the user's own"):
         run(tmp_path, callbacks=[Fails(hook)], **EVALUATE)
     last = checkpoint.latest(tmp_path / "checkpoints")
@@ -137,7 +137,7 @@ def test_what_a_callback_raises_ends_the_run(tmp_path, hook, saved):
     assert run(tmp_path, resume="auto", **EVALUATE).steps == 12
 
 
-def test_a_callback_ends_the_run_with_a_checkpoint_by_a_signal(tmp_path):
+def test_a_callback_can_stop_the_run_with_a_signal(tmp_path):
     class Stop(pygan.Callback):
         def on_step(self, trainer, step, stats):
             if step == 7:
@@ -169,7 +169,7 @@ def test_callbacks_that_would_not_be_called_are_refused(tmp_path, callbacks, mes
 
 
 def recorded(out, folder):
-    """A run in this process, which writes down the calls."""
+    """A run in this process that records the calls."""
     recorder = Recorder()
     run(out, steps=4, log_every=4, callbacks=[recorder], **EVALUATE)
     import os
@@ -178,7 +178,7 @@ def recorded(out, folder):
     return 0
 
 
-def test_steps_in_every_process_and_the_rest_in_the_main_one(tmp_path):
+def test_on_step_runs_in_every_process_and_the_others_in_the_main_one(tmp_path):
     processes = start_ranks(2, recorded, tmp_path / "out", tmp_path)
     for process in processes:
         process.join()
@@ -188,7 +188,7 @@ def test_steps_in_every_process_and_the_rest_in_the_main_one(tmp_path):
 
 
 class Tracker(GeneralTracker):
-    """As accelerate's own for wandb."""
+    """Like accelerate's own tracker for wandb."""
 
     name = "wandb"
     requires_logging_directory = False
@@ -225,7 +225,7 @@ def test_trackers_get_every_line_and_every_grid(tmp_path):
     assert tracker.config["batch_size"] == 8 and tracker.config["g_optimizer.lr"] == 1e-2
 
 
-def test_trackers_are_ended_with_a_run_that_fails(tmp_path):
+def test_trackers_are_finished_when_a_run_fails(tmp_path):
     tracker = Tracker()
     with raises(ZeroDivisionError, "the user's own"):
         run(tmp_path, callbacks=[Fails("on_step")], log_with=tracker)

@@ -1,5 +1,5 @@
-"""What goes wrong around a run of pygan.fit, and that it can be continued: a full disk, a second process on the same
-folder, kill -9, and evaluations and previews that fail."""
+"""Faults during a run of pygan.fit, after which it can be resumed: a full disk, a second process with the same folder,
+kill -9, and evaluations and previews that fail."""
 
 import errno
 import json
@@ -50,11 +50,11 @@ OFTEN |= {**FULL, "checkpoint_every": 5, "tensorboard": True}
 
 @pytest.mark.parametrize("what", ["evaluate", "preview"])
 @pytest.mark.parametrize(("call", "step"), [(1, 5), (2, 10), (3, 12)])
-def test_what_fails_after_a_step_finds_its_checkpoint_written(tmp_path, what, call, step):
-    """And a resumed run evaluates and shows that step first."""
+def test_the_checkpoint_is_written_before_user_code_that_may_fail(tmp_path, what, call, step):
+    """A resumed run first evaluates that step and writes its grid."""
     whole, out = tmp_path / "whole", tmp_path / "a"
     run(whole, **OFTEN)
-    call += what == "preview"  # which has shown step 0
+    call += what == "preview"  # the grid of step 0 has been written
     with pytest.raises(ZeroDivisionError, match="the user's own"):
         run(out, **{**OFTEN, what: FailsAt(call, OFTEN[what])})
     assert checkpoint.load(checkpoint.latest(out / "checkpoints"))["step"] == step
@@ -67,7 +67,7 @@ def test_what_fails_after_a_step_finds_its_checkpoint_written(tmp_path, what, ca
     assert all((out / name).read_bytes() == (whole / name).read_bytes() for name in names[0])
 
 
-def test_a_step_that_was_reported_is_not_evaluated_again(tmp_path):
+def test_a_reported_step_is_not_evaluated_again(tmp_path):
     run(tmp_path, **OFTEN, steps=5)
     lines, seen = metrics(tmp_path), []
     run(
@@ -79,8 +79,8 @@ def test_a_step_that_was_reported_is_not_evaluated_again(tmp_path):
     assert metrics(tmp_path) == lines and not seen
 
 
-def busy(out, **options):
-    """A run that takes its time, in a process of its own, when it has logged its first line."""
+def slow_run(out, **options):
+    """Start a slow run in another process, and return when it has logged its first line."""
 
     process = start(fit_in_child, out, evaluate=_slow, evaluate_every=1, log_every=1, **options)
     while not (out / "metrics.jsonl").exists() or not metrics(out):
@@ -95,9 +95,9 @@ def _slow(sample):
 
 
 @pytest.mark.parametrize("resume", [None, "auto"])
-def test_a_second_process_is_told_who_holds_the_folder(tmp_path, resume):
+def test_a_second_process_gets_an_error_that_names_the_first(tmp_path, resume):
     options = {**FULL, "checkpoint_every": 1}
-    process = busy(tmp_path, **options)
+    process = slow_run(tmp_path, **options)
     with raises(
         BlockingIOError,
         f"pygan.fit: out must not be in use by another run, got {tmp_path}, which process {process.pid} on "
@@ -113,9 +113,9 @@ def test_a_second_process_is_told_who_holds_the_folder(tmp_path, resume):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_killed_process_leaves_no_lock(tmp_path, workers):
-    """Nor do the processes that read its data, which live on for seconds."""
+    """Nor do its data workers, which survive it by seconds."""
     options = {**FULL, "checkpoint_every": 1, "source": Augmented(30), "workers": workers}
-    process = busy(tmp_path, **options)
+    process = slow_run(tmp_path, **options)
     process.kill()
     process.join()
     result = run(tmp_path, **options, resume="auto")
@@ -123,7 +123,7 @@ def test_a_killed_process_leaves_no_lock(tmp_path, workers):
     assert all(checkpoint.load(p) for p in checkpoint.numbered(tmp_path / "checkpoints"))
 
 
-def test_a_lock_is_for_one_at_a_time_and_ends_with_the_run(tmp_path):
+def test_a_lock_is_exclusive_and_released_with_the_run(tmp_path):
     first, second = RunLock(tmp_path), RunLock(tmp_path)
     assert first.acquire() and not first.acquire()
     with pytest.raises(BlockingIOError, match=f"process {os.getpid()} on "):
@@ -137,7 +137,7 @@ def test_a_lock_is_for_one_at_a_time_and_ends_with_the_run(tmp_path):
     first.release()
 
 
-def test_a_folder_that_cannot_be_locked_is_said(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_locked_gives_a_warning(tmp_path, monkeypatch):
     def flock(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
@@ -146,8 +146,8 @@ def test_a_folder_that_cannot_be_locked_is_said(tmp_path, monkeypatch):
         run(tmp_path)
 
 
-def cramped(out, limit, report, **options):
-    """Where no file can have more bytes, as on a disk that is full."""
+def with_file_limit(out, limit, report, **options):
+    """Run with a limit on the size of files, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
@@ -162,7 +162,7 @@ def noise_picture(samples):
     return np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
 
 
-# What is to be large, the bytes that fit, and the file that does not.
+# The options that write a large file, the limit in bytes, and the file that exceeds it.
 LARGE = {
     "lock": ({}, 0, r"\.lock"),
     "checkpoint": ({"checkpoint_every": 4}, 4_000, r"step-00000004\.pt"),
@@ -173,12 +173,12 @@ LARGE = {
 
 
 @pytest.mark.parametrize("what", LARGE)
-def test_a_full_disk_names_the_file_and_the_run_can_be_continued(tmp_path, what):
+def test_a_full_disk_names_the_file_and_the_run_can_be_resumed(tmp_path, what):
     options, limit, name = LARGE[what]
     whole, out, report = tmp_path / "whole", tmp_path / "a", tmp_path / "report"
     options = {**FULL, "steps": 12, **options}
     run(whole, **options)
-    process = start(cramped, out, limit, report, **options)
+    process = start(with_file_limit, out, limit, report, **options)
     process.join()
     assert process.exitcode == 2
     number, file = json.loads(report.read_text())
@@ -209,9 +209,9 @@ def test_a_full_disk_leaves_the_checkpoints_before(tmp_path, monkeypatch):
     same_runs(tmp_path / "a", tmp_path / "whole")
 
 
-def test_what_cannot_be_saved_is_refused_before_the_first_step(tmp_path):
+def test_unsavable_state_is_refused_before_the_first_step(tmp_path):
     class Counted:
-        """A monitor with a state that no checkpoint can hold."""
+        """A monitor with a state that cannot be saved."""
 
         steps = 0
 
@@ -232,18 +232,18 @@ def test_what_cannot_be_saved_is_refused_before_the_first_step(tmp_path):
     assert Counted.steps == 0 and not (tmp_path / "a").exists()
 
 
-def test_nothing_to_resume_is_said(tmp_path, capsys):
+def test_a_missing_checkpoint_is_reported_on_resume(tmp_path, capsys):
     run(tmp_path, resume="auto")
-    said = f"pygan.fit: {tmp_path} holds no checkpoint to resume from; starting a new run"
-    assert said in capsys.readouterr().err
+    message = f"pygan.fit: {tmp_path} holds no checkpoint to resume from; starting a new run"
+    assert message in capsys.readouterr().err
     run(tmp_path, resume="auto")
     assert "holds no checkpoint" not in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_two_signals_at_once_leave_a_run_that_goes_on(tmp_path):
+def test_two_simultaneous_signals_leave_a_resumable_run(tmp_path):
     options = {**FULL, "checkpoint_every": 1}
-    process = busy(tmp_path / "a", **options)
+    process = slow_run(tmp_path / "a", **options)
     for _ in range(2):
         os.kill(process.pid, signal.SIGINT)
     process.join()

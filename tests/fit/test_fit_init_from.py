@@ -1,4 +1,4 @@
-"""pygan.fit(init_from=): a new run with another run's networks and average, and all else anew."""
+"""pygan.fit(init_from=): a new run with another run's networks and average; everything else starts fresh."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def state_of(out):
 
 @pytest.mark.parametrize("whole", [True, False], ids=["folder", "checkpoint"])
 def test_a_run_begins_with_the_networks_of_another(tmp_path, first, capsys, whole):
-    """With a learning rate of zero they stay what they were; BatchNorm's buffers and the average move on."""
+    """With a learning rate of zero the parameters do not change; BatchNorm's buffers and the average do."""
     path = first if whole else checkpoint.latest(first / "checkpoints")
     result = run(
         tmp_path,
@@ -45,12 +45,12 @@ def test_a_run_begins_with_the_networks_of_another(tmp_path, first, capsys, whol
     torch.testing.assert_close(after["ema"][f"module.{weight}"], expected)
     assert result.steps == 1 and after["steps"] == after["d_updates"] == 1
     assert all(one["step"] == 1 for one in after["g_optimizer"]["state"].values())
-    said = capsys.readouterr().err
-    assert f"pygan.fit: begins with the networks of {first}" in said
-    assert "step 12, and its average" in said
+    output = capsys.readouterr().err
+    assert f"pygan.fit: begins with the networks of {first}" in output
+    assert "step 12, and its average" in output
 
 
-def test_an_average_that_the_other_run_had_not_begins_with_its_generator(tmp_path, capsys):
+def test_a_missing_average_starts_from_the_generator(tmp_path, capsys):
     run(tmp_path / "a")
     result = run(tmp_path / "b", init_from=tmp_path / "a", ema=0.9, steps=1, learning_rate=0.0)
     saved = state_of(tmp_path / "a")["trainer"]["generator"]
@@ -62,7 +62,7 @@ def test_an_average_that_the_other_run_had_not_begins_with_its_generator(tmp_pat
     assert "and without its average" in capsys.readouterr().err
 
 
-def test_networks_that_differ_are_refused_with_names(tmp_path, first):
+def test_networks_that_differ_are_refused_with_the_parameter_names(tmp_path, first):
     G, _ = networks()
     D = nn.Sequential(nn.Linear(6, 9), nn.LeakyReLU(0.2), nn.Linear(9, 1))
     before = [{k: v.clone() for k, v in net.state_dict().items()} for net in (G, D)]
@@ -77,7 +77,7 @@ def test_networks_that_differ_are_refused_with_names(tmp_path, first):
         assert_equal(dict(network.state_dict()), was)
 
 
-def test_what_init_from_cannot_be(tmp_path, first):
+def test_invalid_init_from(tmp_path, first):
     with raises(CheckpointError, "pygan.checkpoint.load:", "none does not exist"):
         run(tmp_path / "a", init_from=tmp_path / "none")
     with raises(TypeError, "pygan.fit: init_from must be a path or None, got int"):
@@ -87,8 +87,8 @@ def test_what_init_from_cannot_be(tmp_path, first):
     assert not (tmp_path / "a").exists()
 
 
-def test_a_resumed_run_goes_on_from_its_own_networks(tmp_path, first):
-    """The same call again continues it; another init_from would have no effect, and is refused."""
+def test_a_resumed_run_continues_from_its_own_networks(tmp_path, first):
+    """Repeating the call continues the run; another init_from would have no effect, and is refused."""
     options = {**FULL, "init_from": first, "resume": "auto"}
     run(tmp_path / "a", **options, steps=4)
     run(tmp_path / "a", **options, steps=8)
@@ -102,7 +102,7 @@ def test_a_resumed_run_goes_on_from_its_own_networks(tmp_path, first):
 
 
 @pytest.mark.parametrize("sharded", [False, pytest.param(True, marks=sharded_on_cpu)])
-def test_several_processes_begin_with_the_networks_of_another_run(tmp_path, first, sharded):
+def test_init_from_in_several_processes(tmp_path, first, sharded):
     options = {**FULL, "init_from": first, "steps": 3, "schedule": False}
     options.pop("penalties")
     run(tmp_path / "one", **options)
@@ -118,8 +118,8 @@ def test_several_processes_begin_with_the_networks_of_another_run(tmp_path, firs
     )
 
 
-def test_another_number_of_samples_is_shown_after_a_resume(tmp_path):
-    """The grid was that of the checkpoint, and the option ignored."""
+def test_a_changed_number_of_samples_takes_effect_on_resume(tmp_path):
+    """The checkpoint's grid was kept, and the option ignored."""
     shown = []
 
     def preview(samples):

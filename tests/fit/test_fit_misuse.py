@@ -1,4 +1,4 @@
-"""Wrong use of pygan.fit: one clear error, and nothing has been changed or written."""
+"""Misuse of pygan.fit: a clear error, and nothing has been changed or written."""
 
 import copy
 import subprocess
@@ -168,12 +168,12 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("options", "error", "message"), ANSWERS)
-def test_bad_answers(tmp_path, options, error, message):
+def test_bad_results_of_callables(tmp_path, options, error, message):
     with raises(error, "pygan.fit: " + message):
         run(tmp_path, sample_every=4, **options)
 
 
-def test_a_schedule_that_cannot_be_saved_says_so(tmp_path):
+def test_a_schedule_that_cannot_be_saved_is_refused(tmp_path):
     class Factor:
         def __init__(self):
             self.array = np.zeros(3)
@@ -186,7 +186,7 @@ def test_a_schedule_that_cannot_be_saved_says_so(tmp_path):
 
 
 def scheduled(out, schedule, steps=6):
-    """A run with a schedule for the generator's optimizer."""
+    """A run with a scheduler for the generator's optimizer."""
     G, D = networks()
     g, d = (torch.optim.Adam(net.parameters()) for net in (G, D))
     options = {"latent": 4, "batch_size": 8, "tensorboard": False, "sample_every": None}
@@ -221,7 +221,7 @@ MISFITS = {
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("name", MISFITS)
-def test_a_schedule_that_does_nothing_or_ends_before_the_run_is_refused(tmp_path, name):
+def test_a_schedule_without_effect_or_too_short_is_refused(tmp_path, name):
     schedule, message = MISFITS[name]
     with raises(ValueError, f"pygan.fit: lr_schedulers {message}"):
         scheduled(tmp_path / "a", schedule)
@@ -241,7 +241,7 @@ def test_a_schedule_may_last_exactly_for_the_run(tmp_path, schedule, steps):
     assert scheduled(tmp_path, schedule, steps).steps == steps
 
 
-def test_a_schedule_of_a_prepared_optimizer_is_taken():
+def test_a_schedule_of_a_prepared_optimizer_is_accepted():
     accelerate = pytest.importorskip("accelerate")
     accelerator = accelerate.Accelerator(cpu=True)
     try:
@@ -261,7 +261,7 @@ def test_a_schedule_of_a_prepared_optimizer_is_taken():
 
 @pytest.mark.parametrize("given", [True, False])
 def test_gradients_are_not_accumulated_by_accelerate(tmp_path, monkeypatch, given):
-    """What it was told, there or by `accelerate launch`, had no effect."""
+    """The setting of the accelerator or of `accelerate launch` had no effect."""
     accelerate = pytest.importorskip("accelerate")
     message = "pygan.fit: accelerator must have gradient_accumulation_steps of 1, got 4; use micro"
     options = {}
@@ -302,7 +302,7 @@ def test_an_optimizer_with_a_state_is_not_sharded(tmp_path):
 
 
 @pytest.mark.parametrize("module", ["accelerate", "tqdm", "torch.utils.tensorboard", "PIL.Image"])
-def test_what_is_missing_is_named(tmp_path, monkeypatch, module):
+def test_missing_packages_are_named(tmp_path, monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
     if module == "accelerate":
         monkeypatch.setitem(sys.modules, "accelerate.state", None)
@@ -322,7 +322,7 @@ def test_importing_needs_no_extra():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_torch_that_shards_on_gpus_alone_is_named(monkeypatch):
+def test_sharding_on_cpus_with_an_old_torch_is_refused(monkeypatch):
     monkeypatch.setattr(sharding, "SHARDS_ON_CPU", False)
     sharding.check_device(torch.device("cuda"))
     with raises(

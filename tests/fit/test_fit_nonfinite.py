@@ -1,4 +1,4 @@
-"""pygan.fit where weights would become NaN: it stops, leaves updates out or rolls back, and saves nothing of it."""
+"""pygan.fit when weights would become NaN: it stops, skips updates or rolls back, and saves no such state."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ NAN = float("nan")
 
 
 def poisoned(first=4):
-    """Data with one sample that is NaN, and the step that first sees it, which is not before `first`."""
+    """Data with one NaN sample, and the first step that uses it, at least `first`."""
     sampler, x = BatchSampler(30, 8, seed=3), data()
     seen = [set(sampler.batch(t).indices.tolist()) for t in range(12)]
     met = {i: next((t + 1 for t in range(12) if i in seen[t]), 99) for i in range(30)}
@@ -52,7 +52,7 @@ def test_by_default_a_run_stops_with_its_finite_checkpoints(tmp_path):
     assert result.steps == 12 and all_saved_is_finite(tmp_path)
 
 
-def test_the_step_at_which_it_began_is_named_without_a_monitor(tmp_path):
+def test_the_first_bad_step_is_named_without_a_monitor(tmp_path):
     x, step, _ = poisoned()
     with raises(
         FloatingPointError, "pygan.fit: ", "after step 12; there is no chec", f"Step {step}: "
@@ -75,13 +75,13 @@ def test_updates_are_skipped_and_counted(tmp_path):
     same_runs(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_skipping_changes_nothing_where_all_is_finite(tmp_path):
+def test_skipping_has_no_effect_if_all_values_are_finite(tmp_path):
     expected = run(tmp_path / "a", **FULL, max_grad_norm=1.0)
     result = run(tmp_path / "b", **FULL, max_grad_norm=1.0, nonfinite="skip")
     assert_equal(result.trainer.state_dict(), expected.trainer.state_dict())
 
 
-def test_what_skipping_cannot_help_stops(tmp_path):
+def test_a_run_that_skipping_cannot_help_stops(tmp_path):
     G, D = networks()
     with torch.no_grad():
         D[0].weight.fill_(float("inf"))
@@ -89,8 +89,8 @@ def test_what_skipping_cannot_help_stops(tmp_path):
         run(tmp_path, G=G, D=D, nonfinite="skip")
 
 
-def test_a_network_that_is_never_updated_again_stops(tmp_path):
-    """Its weights stay finite, but nothing is learnt any more."""
+def test_a_run_without_further_updates_of_a_network_stops(tmp_path):
+    """Its weights stay finite, but it no longer learns."""
     with raises(
         FloatingPointError,
         "pygan.fit: gradients must become finite again with nonfinite='skip', got 100 updates of a network in a row",
@@ -99,7 +99,7 @@ def test_a_network_that_is_never_updated_again_stops(tmp_path):
 
 
 class Remembering:
-    """A loss with a running average, in which one NaN stays."""
+    """A loss with a running average, in which a NaN persists."""
 
     def __init__(self):
         self.average = torch.zeros(())
@@ -125,7 +125,7 @@ def test_a_loss_that_remembers_nan_is_not_skipped_forever(tmp_path):
         run(tmp_path, source=x, loss=Remembering(), nonfinite="skip", log_every=1)
 
 
-def test_a_rollback_takes_another_way_from_the_last_checkpoint(tmp_path):
+def test_a_rollback_continues_differently_from_the_last_checkpoint(tmp_path):
     x, step, _ = poisoned()
     options = {**FULL, "source": x, "nonfinite": "rollback", "log_every": 1, "checkpoint_every": 2}
     result = run(tmp_path / "whole", **options)
@@ -147,9 +147,9 @@ def test_a_rollback_takes_another_way_from_the_last_checkpoint(tmp_path):
     [{"ema": 0.9}, {"loss": Remembering()}, {"optimizer": torch.optim.Adam}],
     ids=["average", "loss", "optimizer"],
 )
-def test_a_rollback_with_changed_settings_leads_to_the_resumed_run(tmp_path, change):
-    """Not to a checkpoint that lacks the average, the loss's state or the moments: the average stayed NaN, and was
-    saved, and the optimizer ended in a KeyError."""
+def test_a_rollback_with_changed_settings_restores_the_resumed_state(tmp_path, change):
+    """Not a checkpoint that lacks the average, the loss's state or the moments: the average stayed NaN and was saved,
+    and the optimizer raised a KeyError."""
     G, D = networks()
     g, d = (torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9) for net in (G, D))
     options = {"latent": 4, "batch_size": 8, "seed": 3, "sample_every": None, "monitor": False}
@@ -160,7 +160,7 @@ def test_a_rollback_with_changed_settings_leads_to_the_resumed_run(tmp_path, cha
     def once_nan(x):
         nonlocal batches
         batches += 1
-        return x * NAN if batches == 4 else x  # of the second step
+        return x * NAN if batches == 4 else x  # in the second step
 
     kind = change.get("optimizer", torch.optim.SGD)
     momentum = {"momentum": 0.9} if kind is torch.optim.SGD else {}
@@ -173,7 +173,7 @@ def test_a_rollback_with_changed_settings_leads_to_the_resumed_run(tmp_path, cha
     assert all_saved_is_finite(tmp_path) and saved_steps(tmp_path) == [4, 6, 9]
 
 
-def test_rollbacks_in_vain_stop(tmp_path, capsys):
+def test_unsuccessful_rollbacks_stop(tmp_path, capsys):
     run(tmp_path, steps=4)
     broken = torch.full((30, 6), NAN)
     options = {"source": broken, "nonfinite": "rollback", "log_every": 1, "resume": "auto"}
@@ -181,16 +181,16 @@ def test_rollbacks_in_vain_stop(tmp_path, capsys):
         FloatingPointError, "pygan.fit: ", "after step 8; 3 rollbacks did not help; the last finite"
     ):
         run(tmp_path, checkpoint_every=None, **options)
-    said = capsys.readouterr().err
-    assert said.count("weights and optimizers are those of") == 3
+    output = capsys.readouterr().err
+    assert output.count("weights and optimizers are those of") == 3
     assert saved_steps(tmp_path) == [4]
-    # Nor do the checkpoints between them, which hold the same weights, make it go on forever.
+    # Checkpoints between the rollbacks, with the same weights, do not reset the limit either.
     with raises(FloatingPointError, "pygan.fit: ", "3 rollbacks did not help"):
         run(tmp_path, checkpoint_every=1, **options)
     assert all_saved_is_finite(tmp_path)
 
 
-def test_without_a_checkpoint_there_is_nothing_to_roll_back_to(tmp_path):
+def test_a_rollback_without_a_checkpoint_stops(tmp_path):
     broken = torch.full((30, 6), NAN)
     with raises(FloatingPointError, "pygan.fit: ", "after step 3; there is no checkpoint yet"):
         run(tmp_path, source=broken, nonfinite="rollback")
@@ -199,7 +199,7 @@ def test_without_a_checkpoint_there_is_nothing_to_roll_back_to(tmp_path):
 @pytest.mark.parametrize(
     ("part", "name"), [("generator", "layers.0.weight"), ("ema", "module.layers.0.bias")]
 )
-def test_checkpoints_of_older_runs_that_are_not_finite_are_passed_over(tmp_path, part, name):
+def test_old_checkpoints_with_non_finite_values_are_skipped(tmp_path, part, name):
     whole, out = tmp_path / "whole", tmp_path / "a"
     options = {**FULL, "log_every": 12}
     run(whole, **options)
@@ -214,7 +214,7 @@ def test_checkpoints_of_older_runs_that_are_not_finite_are_passed_over(tmp_path,
     with pytest.warns(UserWarning, match="step-00000008.pt holds values that are not finite"):
         run(out, **options, resume="auto")
     same_runs(out, whole)
-    # They do not stand in the way of the finite ones.
+    # They do not prevent resuming from the finite ones.
     kept = sorted(path.name for path in (out / "checkpoints").iterdir())
     assert kept[:2] == ["abandoned-step-00000008.pt", "abandoned-step-00000012.pt"]
     assert all_saved_is_finite(out) and saved_steps(out) == [4, 8, 12]

@@ -1,4 +1,4 @@
-"""The options of pygan.fit: one list of them, from which everything else that names them is read."""
+"""The options of pygan.fit: a single list, from which everything else is derived."""
 
 import dataclasses
 import inspect
@@ -23,17 +23,17 @@ OF_TRAINER = {
 }
 
 
-def test_every_option_has_its_text():
+def test_every_option_has_a_description():
     assert list(field_texts(FitOptions)) == list(FIELDS)
     assert all(text[-1] in ".)" for text in field_texts(FitOptions).values())
     assert argument_texts(GANTrainer).keys() >= OF_TRAINER.keys()
 
 
-def test_no_option_hides_one_of_the_trainer():
+def test_options_of_fit_and_trainer_have_different_names():
     assert FIELDS.keys() & OF_TRAINER.keys() == {"seed"}
 
 
-def test_the_signature_and_help_have_every_option_with_its_default():
+def test_signature_and_help_list_every_option_with_its_default():
     parameters = inspect.signature(pygan.fit).parameters
     networks = ["generator", "discriminator", "data", "g_optimizer", "d_optimizer"]
     assert parameters.keys() == {*networks, *FIELDS, *OF_TRAINER}
@@ -48,21 +48,21 @@ def test_the_signature_and_help_have_every_option_with_its_default():
         assert "    log_every: Steps between lines of metrics; logging" in page
 
 
-def test_the_keywords_of_type_checkers_are_what_the_script_writes(tmp_path):
+def test_the_keyword_stub_is_up_to_date(tmp_path):
     out = tmp_path / "_keywords.pyi"
     subprocess.run([sys.executable, ROOT / "tools/fit_keywords.py", "--out", out], check=True)
     stub = ROOT / "pygan/training/_keywords.pyi"
     assert out.read_text() == stub.read_text(), "python tools/fit_keywords.py writes it anew"
 
 
-def test_an_object_of_options_is_passed_as_keywords(tmp_path):
+def test_fit_options_can_be_passed_as_keywords(tmp_path):
     options = FitOptions(steps=3, batch_size=8, out=tmp_path / "a", seed=3, log_every=1)
     options = dataclasses.replace(options, monitor=False, sample_every=None, tensorboard=False)
     result = run(**vars(dataclasses.replace(options, out=str(tmp_path / "b"))))
     assert result.steps == 3 and len(metrics(tmp_path / "b")) == 3
 
 
-def test_what_must_be_given_is_named(tmp_path):
+def test_missing_required_options_are_named(tmp_path):
     G, D = networks()
     with raises(TypeError, "pygan.fit: steps and latent must be given, got none"):
         pygan.fit(G, D, data(), g_optimizer=None, d_optimizer=None, out=tmp_path)
@@ -72,7 +72,7 @@ def test_what_must_be_given_is_named(tmp_path):
         pygan.fit(G, D, data(), g_optimizer=None, d_optimizer=None, step=1, out=tmp_path)
 
 
-def test_options_are_checked_where_they_are_made():
+def test_fit_options_are_checked_at_construction():
     with raises(TypeError, "pygan.fit: workers must be an int, got str"):
         FitOptions(steps=1, batch_size=1, out="a", workers="2")
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -1,4 +1,4 @@
-"""What pygan.fit writes and shows: metrics, diagnoses, TensorBoard, pictures."""
+"""The outputs of pygan.fit: metrics, diagnoses, TensorBoard, pictures."""
 
 import io
 from functools import partial
@@ -24,19 +24,19 @@ from pygan.schedules import Constant
 from pygan.training.sample_grids import image_grid, is_images
 
 
-def test_metrics_are_strict_json_whatever_happens(tmp_path):
+def test_metrics_are_always_strict_json(tmp_path):
     broken = torch.full((30, 6), float("inf"))
     values = {"nan": float("nan"), "up": float("inf"), "down": -float("inf"), "whole": 3}
     options = {"source": broken, "nonfinite": "skip", "evaluate": lambda _: values}
     result = run(tmp_path, **options)
-    line = metrics(tmp_path)[-1]  # with a parser that refuses NaN and Infinity
+    line = metrics(tmp_path)[-1]  # parsed with NaN and Infinity refused
     assert line["d_loss"] is None and line["nonfinite"] == 8
     assert [line[name] for name in values] == [None, "Infinity", "-Infinity", 3.0]
     again = run(tmp_path, **options, resume="auto")
     torch.testing.assert_close(again.metrics, result.metrics, equal_nan=True)
 
 
-def test_lines_are_of_the_steps_that_are_due(tmp_path):
+def test_lines_are_written_at_the_steps_that_are_due(tmp_path):
     options = {"evaluate": spread, "evaluate_every": 5, "checkpoint_every": 2, "keep": 2}
     run(tmp_path, **options)
     lines = metrics(tmp_path)
@@ -47,7 +47,7 @@ def test_lines_are_of_the_steps_that_are_due(tmp_path):
 
 
 class Gloomy:
-    """A monitor's like."""
+    """A replacement for Monitor."""
 
     def __init__(self, trainer=None):
         self.steps = 0
@@ -61,7 +61,7 @@ class Gloomy:
 
 
 @pytest.mark.parametrize("monitor", [Gloomy(), Gloomy])
-def test_diagnoses_are_said_and_logged(tmp_path, capsys, monitor):
+def test_diagnoses_are_printed_and_logged(tmp_path, capsys, monitor):
     run(tmp_path, monitor=monitor, progress=True)
     found = [line for line in metrics(tmp_path) if "diagnosis" in line]
     assert found == [
@@ -88,8 +88,8 @@ def test_the_monitor_resumes_with_the_run(tmp_path):
 
 @pytest.mark.parametrize("change", [{"every": 3}, {"window": 17}, {"every": 3, "window": 17}])
 @pytest.mark.parametrize("applied", [False, True])
-def test_another_monitor_begins_anew_and_says_so(tmp_path, capsys, change, applied):
-    """With the noise that the one before had given the trainer."""
+def test_a_changed_monitor_starts_fresh_with_a_message(tmp_path, capsys, change, applied):
+    """With the noise that the previous monitor had added to the trainer."""
 
     def monitor(options):
         def made(trainer):
@@ -109,9 +109,9 @@ def test_another_monitor_begins_anew_and_says_so(tmp_path, capsys, change, appli
         run(tmp_path, monitor=monitor(now), steps=9, resume="auto")
     options = {"resume": "auto", "allow_changes": True}
     result = run(tmp_path, monitor=monitor(now), steps=9, **options)
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     for name, value in change.items():
-        assert f"resumed at step 7 with monitor.{name} {value} instead of {before[name]}" in said
+        assert f"resumed at step 7 with monitor.{name} {value} instead of {before[name]}" in output
     saved = checkpoint.load(result.checkpoint)["monitor"]
     assert saved["every"] == now["every"] and saved["window"]["size"] == now["window"]
     assert saved["noise_applied"] == applied and (result.trainer.noise is not None) == applied
@@ -149,22 +149,22 @@ class Painter(nn.Module):
 
 
 @pytest.mark.parametrize("channels", [1, 3, 2])
-def test_images_are_shown_without_being_asked(tmp_path, capsys, channels):
+def test_sample_grids_of_images_are_the_default(tmp_path, capsys, channels):
     G, D = Painter(channels), nn.Sequential(nn.Flatten(), nn.Linear(channels * 16, 1))
     options = {"source": torch.rand(30, channels, 4, 4), "sample_every": 4, "samples": 10}
     run(tmp_path, G=G, D=D, learning_rate=0.0, **options)
     files = sorted(tmp_path.glob("samples-*.png"))
-    said = "no sample grids: the images have 2 channels, not 1 or 3; preview= can show them"
-    assert capsys.readouterr().err.count(said) == (channels == 2)
+    message = "no sample grids: the images have 2 channels, not 1 or 3; preview= can show them"
+    assert capsys.readouterr().err.count(message) == (channels == 2)
     if channels == 2:
         assert not files
         return
     assert [file.name for file in files] == [f"samples-{step:08d}.png" for step in (0, 4, 8, 12)]
     pictures = [np.array(Image.open(file)) for file in files]
-    # 4 x 3 images of 4 x 4 pixels, enlarged 32 times, with 2 pixels between them, below a line of text.
+    # 4 x 3 images of 4 x 4 pixels, enlarged 32 times, separated by 2 pixels, below a line of text.
     expected = (22 + 3 * 130 + 2, 4 * 130 + 2)
     assert pictures[0].shape == (expected if channels == 1 else (*expected, 3))
-    for one in pictures:  # fixed latents; it learned nothing
+    for one in pictures:  # fixed latents, and nothing was learned
         np.testing.assert_array_equal(one[22:], pictures[0][22:])
         assert (one[:22] < 100).any()
     assert not np.array_equal(pictures[0][:22], pictures[1][:22])  # the step
@@ -185,7 +185,7 @@ def test_pictures_come_early_and_then_regularly(tmp_path):
     assert steps() == [0, 100, 150, 200, 250, 500, 501]
 
 
-def test_a_grid_is_of_the_average_once_it_has_forgotten_its_first_weights(tmp_path):
+def test_grids_use_the_average_once_its_initial_weights_have_decayed(tmp_path):
     def trained(decay, steps):
         torch.manual_seed(0)
         G, D = Painter(1), nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
@@ -202,7 +202,7 @@ def test_a_grid_is_of_the_average_once_it_has_forgotten_its_first_weights(tmp_pa
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("n", [1, 2, 5, 16])
-def test_a_grid_holds_each_image(n, channels):
+def test_a_grid_contains_each_image(n, channels):
     images = torch.rand(n, channels, 5, 3) * 2.4 - 1.2
     images[0, 0, 0, 0] = float("nan")
     grid = image_grid(images)
@@ -233,7 +233,7 @@ def test_audio_is_not_shown_as_pictures(shape, expected):
 @pytest.mark.parametrize(
     ("shape", "expected"),
     [
-        ((9, 1, 1500, 1500), (3006, 3006, 1)),  # four of them
+        ((9, 1, 1500, 1500), (3006, 3006, 1)),  # a grid of four
         ((4, 3, 2000, 100), (4006, 206, 3)),
         ((2, 1, 9000, 600), (3004, 406, 1)),  # every third pixel
         ((900, 6, 6), (242, 242, 1)),
@@ -247,14 +247,18 @@ def test_a_grid_is_never_larger_than_4096_pixels(shape, expected):
     assert abs(int(grid[2, 2, 0]) - (first + 1) * 127.5) <= 0.51
 
 
-def test_small_images_are_enlarged_by_a_whole_factor():
+def test_small_images_are_enlarged_by_an_integer_factor():
     images = torch.linspace(-1, 1, 6 * 12).reshape(6, 1, 3, 4)
     grid, large = image_grid(images), image_grid(images, width=100)
-    assert large.shape == (2 + 2 * (8 * 3 + 2), 2 + 3 * (8 * 4 + 2), 1)  # 7 times would be 92 wide
+    assert large.shape == (
+        2 + 2 * (8 * 3 + 2),
+        2 + 3 * (8 * 4 + 2),
+        1,
+    )  # a factor of 7 would give a width of 92
     for row in range(2):
         for column in range(3):
             small = grid[2 + 5 * row :, 2 + 6 * column :][:3, :4, 0]
             found = large[2 + 26 * row :, 2 + 34 * column :][:24, :32, 0]
             np.testing.assert_array_equal(found, small.repeat(8, 0).repeat(8, 1))
-    # No enlargement beyond 4096 pixels of height.
+    # No enlargement beyond a height of 4096 pixels.
     assert image_grid(torch.zeros(2, 1, 900, 60), width=2000).shape[0] <= 4096

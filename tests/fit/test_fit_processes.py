@@ -1,4 +1,4 @@
-"""pygan.fit in several processes: what one does, step for step; and what happens when one of them is killed."""
+"""pygan.fit in several processes: step by step the same as one process; and the effect of killing one of them."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def plain_fit(out, **options):
 def joined(processes):
     for process in processes:
         process.join(120)
-        process.kill()  # or one that hangs would stay
+        process.kill()  # otherwise a hanging process would remain
         process.join()
     return [process.exitcode for process in processes]
 
@@ -64,7 +64,7 @@ def one(out, **options):
 
 
 def assert_close_runs(a, b):
-    """The same metrics at every step, and the same networks at the end, to rounding."""
+    """Check that metrics at every step and final networks are equal up to rounding."""
     lines = [metrics(out) for out in (a, b)]
     assert [line["step"] for line in lines[0]] == list(range(1, len(lines[0]) + 1))
     torch.testing.assert_close(*lines, rtol=2e-4, atol=2e-5, equal_nan=True)
@@ -83,8 +83,8 @@ PENALTIES = {
 @pytest.mark.parametrize("sharded", SHARDED)
 @pytest.mark.parametrize("world", [2, 3])
 @pytest.mark.parametrize("penalty", PENALTIES)
-def test_losses_are_those_of_one_process(tmp_path, world, penalty, sharded):
-    """Step for step, with uneven batches: 31 samples in batches of 7, 7, 7, 7 and 3."""
+def test_losses_equal_those_of_one_process(tmp_path, world, penalty, sharded):
+    """At every step, with uneven batches: 31 samples in batches of 7, 7, 7, 7 and 3."""
     options = {"sharded": sharded}
     options |= {**ALL, "penalties": PENALTIES[penalty], "d_steps": 2, "batch_size": 7}
     options |= {"source": data(31), "drop_last": False, "steps": 20, "schedule": False}
@@ -100,15 +100,15 @@ def latents_of_the_global_generator(n):
     return torch.randn(n, 4)
 
 
-def test_latents_of_ones_own_are_those_of_one_process(tmp_path):
-    """The processes are seeded alike, and do not draw the same samples."""
+def test_custom_latents_equal_those_of_one_process(tmp_path):
+    """The processes have the same seed, but do not draw the same samples."""
     options = {**ALL, "latent": latents_of_the_global_generator, "batch_size": 7}
     several = ranks(2, tmp_path / "several", **options)
     assert_close_runs(several, one(tmp_path / "one", **options))
 
 
 @pytest.mark.parametrize("sharded", SHARDED)
-def test_everything_at_once(tmp_path, sharded):
+def test_all_features_together(tmp_path, sharded):
     """A Dataset with augmentation and labels, workers, bf16, pictures, an evaluation, TensorBoard, a monitor."""
     options = {
         **ALL,
@@ -121,12 +121,12 @@ def test_everything_at_once(tmp_path, sharded):
     options |= {"tensorboard": True, "checkpoint_every": 1, "schedule": False}
     options |= {"learning_rate": 1e-3, "drop_last": False}
     assert_close_runs(ranks(2, tmp_path / "two", **options), one(tmp_path / "one", **options))
-    assert len(list((tmp_path / "two").glob("samples-*.png"))) == 4  # with that of step 0
+    assert len(list((tmp_path / "two").glob("samples-*.png"))) == 4  # including that of step 0
     assert len(list((tmp_path / "two").glob("events.*"))) == 1
     ranks(2, tmp_path / "bf16", **options, mixed_precision="bf16")
 
 
-def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
+def test_a_run_resumes_with_another_number_of_processes(tmp_path):
     options = {**ALL, "schedule": False, "learning_rate": 1e-3, "resume": "auto"}
     whole = one(tmp_path / "whole", **options, steps=12)
     ways = [((2, False), (1, False)), ((1, False), (2, False)), ((3, False), (2, False))]
@@ -141,7 +141,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
 
 
 def failing_fit(out, report, **options):
-    """What happens is written down, for each process."""
+    """Run, and write the outcome of each process to a file."""
     rank = int(os.environ["RANK"])
     try:
         return fit_in_child(out, **options)
@@ -168,7 +168,7 @@ def metrics_so_far(out):
 @pytest.mark.parametrize("sharded", SHARDED)
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_process_ends_the_run_with_a_usable_checkpoint(tmp_path, victim, sharded):
-    """With BatchNorm and dropout: bit for bit, from a checkpoint that has the generators of each process."""
+    """With BatchNorm and dropout, bitwise, because the checkpoint has the random states of all processes."""
     options = {"sharded": sharded}
     options |= {**ALL, "log_every": 2, "checkpoint_every": 3, "steps": 80, "resume": "auto"}
     options |= {"penalties": [pygan.penalties.R1(0.1, every=8)]}
@@ -198,7 +198,7 @@ def own_error(out, report, **options):
     return failing_fit(out, report, evaluate=evaluate, evaluate_every=5, **options)
 
 
-def test_an_error_in_one_process_is_its_own(tmp_path):
+def test_an_error_in_one_process_is_raised_there(tmp_path):
     processes = start_ranks(2, own_error, tmp_path / "a", tmp_path, **ALL, checkpoint_every=2)
     assert joined(processes) == [1, 1]
     reports = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
@@ -207,7 +207,7 @@ def test_an_error_in_one_process_is_its_own(tmp_path):
 
 
 def broken_at(step):
-    """The data with one sample that is NaN, in the half of the batch of that step that the second process has."""
+    """Data with one NaN sample, in the second process's share of the batch of that step."""
     x, batch = data(), BatchSampler(30, 8, seed=ALL["seed"]).batch(step - 1)
     x[batch.indices[-1]] = float("nan")
     return x
@@ -215,8 +215,8 @@ def broken_at(step):
 
 @pytest.mark.parametrize("sharded", SHARDED)
 @pytest.mark.parametrize("nonfinite", ["stop", "skip", "rollback"])
-def test_all_processes_agree_about_values_that_are_not_finite(tmp_path, nonfinite, sharded):
-    """Which the batch of one of them brought in."""
+def test_all_processes_agree_on_non_finite_values(tmp_path, nonfinite, sharded):
+    """The values come from the batch of one of them."""
     options = {**ALL, "sharded": sharded, "nonfinite": nonfinite, "checkpoint_every": 2}
     options |= {"schedule": False, "learning_rate": 1e-3, "source": broken_at(3), "steps": 3}
     out = tmp_path / "a"
@@ -239,7 +239,7 @@ def test_all_processes_agree_about_values_that_are_not_finite(tmp_path, nonfinit
 
 
 @pytest.mark.parametrize("sharded", SHARDED)
-def test_a_run_goes_on_with_other_settings(tmp_path, sharded):
+def test_a_run_resumes_with_other_settings(tmp_path, sharded):
     options = {
         **ALL,
         "sharded": sharded,
@@ -303,7 +303,7 @@ SETUPS = [
 
 
 @pytest.mark.parametrize(("function", "message"), SETUPS)
-def test_processes_that_do_not_fit_together(tmp_path, function, message):
+def test_processes_with_different_arguments_are_refused(tmp_path, function, message):
     assert joined(start_ranks(2, function, tmp_path / "a", tmp_path)) == [1, 1]
     for rank in (0, 1):
         assert json.loads((tmp_path / f"{rank}.json").read_text())[1].startswith(message)
@@ -330,7 +330,7 @@ raise SystemExit(fit.fit_in_child(out, G=G, D=D, **options))
 
 
 def test_torchrun_and_a_worker_that_is_killed_and_restarted(tmp_path):
-    """The restarted processes resume by themselves, and end with the bits of those that nobody killed."""
+    """The restarted processes resume automatically, with the same final bits as an uninterrupted run."""
     options = {**ALL, "resume": "auto", "checkpoint_every": 3, "schedule": False}
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
@@ -338,8 +338,8 @@ def test_torchrun_and_a_worker_that_is_killed_and_restarted(tmp_path):
     command += ["--nproc-per-node", "2", "--max-restarts", "1", script, tmp_path / "a"]
     paths = [str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    # A store of its own for each start: in a shared one (torch 2.13's default) the restarted processes may find, and
-    # try to reach, the addresses of those before them.
+    # A separate store for each start: in a shared one (torch 2.13's default), restarted processes may find the
+    # addresses # of the previous ones and try to connect to them.
     environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     done = subprocess.run(
         [*command, repr(options)],

@@ -1,4 +1,4 @@
-"""What pygan.fit shows of its progress: on a terminal, and where there is none."""
+"""The progress output of pygan.fit, on a terminal and elsewhere."""
 
 import fcntl
 import io
@@ -21,7 +21,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Time that passes when it is told to."""
+    """A clock that advances on request."""
     now = [0.0]
     monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
     return now
@@ -42,7 +42,7 @@ VALUES = {"d_loss": 1.38629, "g_loss": 0.693147, "d_real": 0.5, "sigma": 0.123}
     [
         (False, False, None, False, True),
         (True, False, None, False, True),
-        (False, True, None, True, True),  # a log of standard output beside the bar
+        (False, True, None, True, True),  # standard output goes to a log, next to the bar
         (True, True, None, True, False),
         (False, False, True, True, False),
         (False, False, False, False, False),
@@ -57,25 +57,27 @@ def test_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch, clock, out, err, s
         reporter.advance(200)
     reporter.close()
     assert ("100%|" in err.getvalue()) == bar
-    told = out.getvalue().splitlines()
-    assert bool(told) == lines
+    printed = out.getvalue().splitlines()
+    assert bool(printed) == lines
     assert err.getvalue().count("a step takes 0.25 s; 989 more take 4 min; ") == (
         shown is not False
     )
     if lines:
-        steps = [int(re.match(r"step ([\d,]+)/1,000 ", line)[1].replace(",", "")) for line in told]
+        steps = [
+            int(re.match(r"step ([\d,]+)/1,000 ", line)[1].replace(",", "")) for line in printed
+        ]
         # After 10, 20, 40 and then 60 seconds, and at the end.
         assert steps == [40, 120, 280, 520, 760, 1000]
-        assert told[1] == "step 120/1,000 (12%)  D 1.39  G 0.693  σ 0.123  4 steps/s  4 min left"
-        assert told[-1].endswith("4 steps/s  done")
+        assert printed[1] == "step 120/1,000 (12%)  D 1.39  G 0.693  σ 0.123  4 steps/s  4 min left"
+        assert printed[-1].endswith("4 steps/s  done")
 
 
-def test_the_first_steps_are_timed_and_the_next_samples_announced(monkeypatch, clock):
+def test_the_time_per_step_and_the_next_samples_are_announced(monkeypatch, clock):
     _, err = streams(monkeypatch, False, False)
     waited = []
     reporter = Progress(steps=500, start=100, shown=None, wait=lambda: waited.append(clock[0]))
     for step in range(101, 120):
-        clock[0] += 30.0 if step == 101 else 0.05  # the first is not like the others
+        clock[0] += 30.0 if step == 101 else 0.05  # the first step is not representative
         reporter.advance(200)
     assert (
         "a step takes 50 ms; 389 more take 19 s; the next samples come at step 200, in 4.5 s"
@@ -97,7 +99,7 @@ def test_the_bar_fits_80_columns_with_the_longest_numbers(monkeypatch):
         reporter.close()
         print("the end", file=err, flush=True)
         shown = b""
-        while b"the end" not in shown:  # a terminal hands its text over in pieces
+        while b"the end" not in shown:  # a terminal delivers its text in pieces
             shown += screen.read(4096)
     bars = re.split(r"[\r\n]", shown.decode())
     assert any(bar.endswith("D -0.000123 G 1.23e+04 σ 0.123") for bar in bars)

@@ -1,4 +1,4 @@
-"""pygan.fit, interrupted: by kill -9 at any moment, by SIGTERM; and resumed with the same bits."""
+"""pygan.fit interrupted by kill -9 at any moment or by SIGTERM, and resumed bitwise."""
 
 import contextlib
 import os
@@ -14,8 +14,8 @@ from helpers.fit import (
     FULL,
     Augmented,
     assert_equal,
-    deadly,
     fit_in_child,
+    kill_at_write,
     metrics,
     picture,
     run,
@@ -34,7 +34,7 @@ RUN = {**FULL, "evaluate": spread, "evaluate_every": 5, "resume": "auto"}
 
 
 def finished(out, **options):
-    """The run that nobody interrupts, in a process of its own like the others."""
+    """The uninterrupted run, in a separate process like the others."""
     process = start(fit_in_child, out, **options)
     process.join()
     assert process.exitcode == 0
@@ -42,23 +42,24 @@ def finished(out, **options):
 
 
 def unfinished(out):
-    """The checkpoints that are being written, or were when the process was killed, and when they last changed."""
+    """Unfinished checkpoint files, and when they last changed."""
     return {path: path.stat().st_mtime_ns for path in out.glob("checkpoints/.*.tmp")}
 
 
 def wait_for_writing(process, out):
-    """Return when the process has begun to write a checkpoint, or has ended: a slow machine is killed there too."""
+    """Return when the process has started to write a checkpoint, or has ended, so that kills hit there even on slow
+    machines."""
     before = unfinished(out)
     while process.is_alive():
-        with contextlib.suppress(FileNotFoundError):  # just finished
+        with contextlib.suppress(FileNotFoundError):  # finished in the meantime
             if not unfinished(out).items() <= before.items():
                 return
         time.sleep(0.001)
 
 
 def killed_at_random(folder, kills, within, launch, **options):
-    """Runs, killed and resumed until they are through, and compared with one that was not: how many kills hit while
-    a checkpoint was being written. Every other kill waits for that."""
+    """Runs that are killed and resumed until they finish, compared with an uninterrupted one; returns how many kills
+    hit while a checkpoint was being written. Every other kill waits for that."""
     whole = finished(folder / "whole", **options)
     rng = random.Random(1)
     done = writing = number = 0
@@ -99,7 +100,7 @@ def test_killed_at_random_moments(tmp_path):
 
 @pytest.mark.slow
 def test_killed_with_a_checkpoint_at_every_step(tmp_path):
-    """On a disk so slow that a checkpoint is still being written when the kill comes."""
+    """With a disk so slow that kills hit while a checkpoint is being written."""
     writing = killed_at_random(
         tmp_path, 20, 0.7, launch_slowly, **RUN, steps=30, checkpoint_every=1
     )
@@ -108,7 +109,7 @@ def test_killed_with_a_checkpoint_at_every_step(tmp_path):
 
 @pytest.mark.slow
 def test_killed_with_random_augmentation(tmp_path):
-    """Of a Dataset, in the process that trains; with pictures and TensorBoard."""
+    """In a Dataset that is read in the training process; with pictures and TensorBoard."""
     options = {"preview": picture, "sample_every": 4, "tensorboard": True, "drop_last": False}
     options |= {"source": Augmented(30), "d_steps": 2, "steps": 30, "checkpoint_every": 3}
     killed_at_random(tmp_path, 15, 0.7, launch, **RUN, **options)
@@ -116,11 +117,11 @@ def test_killed_with_random_augmentation(tmp_path):
 
 @pytest.mark.slow
 def test_killed_before_each_call_that_writes(tmp_path):
-    """The k-th start is killed before its k-th call that writes: each way to be interrupted comes about."""
+    """The k-th start is killed before its k-th durable write, so that every interruption occurs."""
     options = {**RUN, "steps": 24, "checkpoint_every": 1, "keep": 2, "log_every": 1}
     whole = finished(tmp_path / "whole", **options)
     for call in range(1, 16):
-        process = start(deadly, call, fit_in_child, tmp_path / "a", **options)
+        process = start(kill_at_write, call, fit_in_child, tmp_path / "a", **options)
         process.join()
         assert process.exitcode == -signal.SIGKILL, call
     same_runs(finished(tmp_path / "a", **options), whole)
@@ -157,14 +158,14 @@ def test_a_signal_ends_the_run_with_a_checkpoint(tmp_path, capfd, number, name, 
     same_runs(tmp_path / "a", tmp_path / "whole")
 
 
-def test_a_second_signal_is_obeyed(tmp_path):
+def test_a_second_signal_has_its_default_effect(tmp_path):
     def both(sample):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(1)
         return {}
 
-    # A shell that starts the tests in the background has them ignore it.
+    # A shell that starts the tests in the background makes them ignore SIGINT.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -174,7 +175,7 @@ def test_a_second_signal_is_obeyed(tmp_path):
         signal.signal(signal.SIGINT, before)
 
 
-def test_in_another_thread_signals_are_left_alone(tmp_path):
+def test_signals_are_not_handled_in_another_thread(tmp_path):
     before = signal.getsignal(signal.SIGTERM)
     seen = []
 
@@ -189,8 +190,8 @@ def test_in_another_thread_signals_are_left_alone(tmp_path):
 
 
 @pytest.mark.slow
-def test_sigterm_to_the_whole_group_spares_the_workers(tmp_path):
-    """As a scheduler or a terminal sends it: the processes that read the data must outlast it."""
+def test_workers_survive_a_sigterm_to_the_process_group(tmp_path):
+    """As sent by a scheduler or a terminal: the data workers must survive it."""
     options = {**RUN, "source": Augmented(30, labels=True), "conditional": False, "workers": 2}
     options |= {"steps": 60, "checkpoint_every": None}
     whole = finished(tmp_path / "whole", **options)
@@ -204,7 +205,7 @@ def test_sigterm_to_the_whole_group_spares_the_workers(tmp_path):
     same_runs(finished(tmp_path / "a", **options), whole)
 
 
-def test_a_truncated_checkpoint_is_passed_over(tmp_path):
+def test_a_truncated_checkpoint_is_skipped(tmp_path):
     whole, out = tmp_path / "whole", tmp_path / "a"
     run(whole)
     run(out)
@@ -231,7 +232,7 @@ def test_resuming_from_a_path(tmp_path):
     run(out)
     run(out, resume=out / "checkpoints/step-00000004.pt")
     same_runs(out, whole)
-    # Another way from there: what was abandoned is kept, and no more resumed from.
+    # The run diverges from there: abandoned checkpoints are kept, but not resumed from.
     run(out, steps=6, resume=out / "checkpoints/step-00000004.pt")
     names = sorted(path.name for path in (out / "checkpoints").iterdir())
     assert names == [
@@ -246,7 +247,7 @@ def test_resuming_from_a_path(tmp_path):
     assert_equal(*map(checkpoint.load, paths))
 
 
-def test_a_finished_run_is_returned_as_it_is(tmp_path):
+def test_resuming_a_finished_run_returns_it(tmp_path):
     first = run(tmp_path / "a", **FULL)
     before = (tmp_path / "a/metrics.jsonl").read_bytes()
     again = run(tmp_path / "a", **FULL, resume="auto")
@@ -257,7 +258,7 @@ def test_a_finished_run_is_returned_as_it_is(tmp_path):
 
 
 class Latents:
-    """A callable that draws from a generator of its own, which no checkpoint holds."""
+    """A callable that draws from its own generator, which is not in the checkpoint."""
 
     def __init__(self, seed):
         self.generator = torch.Generator().manual_seed(seed)
@@ -266,7 +267,7 @@ class Latents:
         return torch.randn(n, 4, generator=self.generator)
 
 
-def test_the_latents_of_the_grids_stay(tmp_path):
+def test_grid_latents_stay_the_same_after_a_resume(tmp_path):
     options = {"preview": picture, "sample_every": 4}
     grids = []
     for seed, steps in ((1, 4), (2, 8)):
@@ -275,7 +276,7 @@ def test_the_latents_of_the_grids_stay(tmp_path):
     assert_equal(*grids)
 
 
-def test_metrics_are_cut_back(tmp_path):
+def test_metrics_after_the_checkpoint_are_removed(tmp_path):
     out = tmp_path / "a"
     run(out, steps=8)
     with open(out / "metrics.jsonl", "ab") as file:

@@ -1,4 +1,4 @@
-"""Resuming pygan.fit with other settings: refused with both values, or done with the new ones and said."""
+"""Resuming pygan.fit with other settings: refused with both values, or continued with the new ones and a message."""
 
 import warnings
 
@@ -25,7 +25,7 @@ from pygan.training.keywords import keywords
 from pygan.training.saved_settings import roots, settings
 
 BASE = {**FULL, "log_every": 1}
-# What is given in place of it, the setting that is named, and its two values.
+# The changed options, the setting that the message names, and its two values.
 CHANGES = [
     ({"learning_rate": 0.02}, "g_optimizer.lr", 0.01, 0.02),
     ({"loss": "hinge"}, "loss", "non_saturating", "hinge"),
@@ -58,20 +58,22 @@ CHANGES = [
 
 
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory):
-    out = tmp_path_factory.mktemp("begun") / "a"
+def started(tmp_path_factory):
+    out = tmp_path_factory.mktemp("started") / "a"
     run(out, **BASE, steps=4)
     return out / "checkpoints/step-00000004.pt"
 
 
 @pytest.mark.parametrize(("change", "name", "before", "now"), CHANGES)
-def test_a_changed_setting_is_refused_or_said(tmp_path, capsys, begun, change, name, before, now):
-    out, options = tmp_path / "a", {**BASE, **change, "resume": begun}
+def test_a_changed_setting_is_refused_or_reported(
+    tmp_path, capsys, started, change, name, before, now
+):
+    out, options = tmp_path / "a", {**BASE, **change, "resume": started}
     G, D = networks()
     G_before, D_before = ({k: v.clone() for k, v in net.state_dict().items()} for net in (G, D))
     with raises(
         ValueError,
-        f"pygan.fit: {name} must be that of the checkpoint {begun}, {before}",
+        f"pygan.fit: {name} must be that of the checkpoint {started}, {before}",
         f", got {now}",
         "; allow_changes=True continues with the new settings",
     ):
@@ -81,15 +83,15 @@ def test_a_changed_setting_is_refused_or_said(tmp_path, capsys, begun, change, n
     assert_equal(dict(D.state_dict()), D_before)
     result = run(out, **options, allow_changes=True)
     assert result.steps == 12 and [line["step"] for line in metrics(out)] == list(range(5, 13))
-    told = str(now).removesuffix(" samples")
-    assert f"pygan.fit: resumed at step 4 with {name} {told} instead of" in capsys.readouterr().err
-    # From there on they are the settings of the run.
+    shown = str(now).removesuffix(" samples")
+    assert f"pygan.fit: resumed at step 4 with {name} {shown} instead of" in capsys.readouterr().err
+    # From then on they are the settings of the run.
     again = {**options, "resume": "auto", "steps": 13}
     assert run(out, **again).steps == 13
 
 
 def test_every_option_of_the_trainer_is_a_setting():
-    """Objects of the package by the arguments that they keep, functions as such."""
+    """Objects of the package by their stored arguments, functions by their kind."""
     G, D = networks()
     optimizers = [torch.optim.SGD(net.parameters(), 0.1) for net in (G, D)]
     given = {"latent": 4, "augment": pygan.penalties.PathLength(3.0), "logits": print, "d_steps": 2}
@@ -131,8 +133,8 @@ SCHEDULES = {
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_a_new_learning_rate_is_where_it_would_be(tmp_path, schedule):
-    """As if the whole run had had it: with every kind of schedule, and with another kind than before."""
+def test_a_new_learning_rate_follows_its_schedule_from_the_start(tmp_path, schedule):
+    """As if the whole run had used it: with every kind of scheduler, and with another kind than before."""
     Adam, made = torch.optim.Adam, SCHEDULES[schedule]
     expected, _ = rates_of(tmp_path / "whole", Adam, 0.03, made, steps=9)
     for i, (lr, before) in enumerate(((0.01, made), (0.03, SCHEDULES["linear"]))):
@@ -144,7 +146,7 @@ def test_a_new_learning_rate_is_where_it_would_be(tmp_path, schedule):
         assert all(s["step"] == 9 for s in result.trainer.g_optimizer.state.values())  # the moments
 
 
-def test_another_optimizer_begins_anew(tmp_path):
+def test_another_optimizer_starts_fresh(tmp_path):
     rates_of(tmp_path, torch.optim.Adam, 0.01, None, steps=4)
     options = {"steps": 6, "resume": "auto"}
     with raises(
@@ -157,7 +159,7 @@ def test_another_optimizer_begins_anew(tmp_path):
     assert all(state["step"] == 2 for state in result.trainer.g_optimizer.state.values())
 
 
-def test_allowing_changes_without_any_changes_nothing(tmp_path):
+def test_allow_changes_without_changes_has_no_effect(tmp_path):
     run(tmp_path / "whole", **BASE)
     run(tmp_path / "a", **BASE, steps=5)
     run(tmp_path / "a", **BASE, resume="auto", allow_changes=True)
@@ -165,7 +167,7 @@ def test_allowing_changes_without_any_changes_nothing(tmp_path):
 
 
 class Counting:
-    """A loss that remembers how often it was asked."""
+    """A loss that counts its calls."""
 
     def __init__(self):
         self.calls = 0
@@ -184,8 +186,8 @@ class Counting:
         self.calls = state["calls"]
 
 
-def test_a_checkpoint_without_the_state_of_a_loss_goes_on_if_that_is_allowed(tmp_path, capsys):
-    """As versions wrote them that did not save it."""
+def test_a_checkpoint_without_the_loss_state_resumes_only_with_allow_changes(tmp_path, capsys):
+    """As written by versions that did not save it."""
     run(tmp_path, loss=Counting(), steps=4)
     path = tmp_path / "checkpoints/step-00000004.pt"
     state = checkpoint.load(path)
@@ -199,17 +201,17 @@ def test_a_checkpoint_without_the_state_of_a_loss_goes_on_if_that_is_allowed(tmp
     assert "loss.state" in capsys.readouterr().err
 
 
-def test_a_new_schedule_of_the_noise_is_as_far_as_the_run(tmp_path):
+def test_a_new_noise_schedule_starts_at_the_step_of_the_run(tmp_path):
     run(tmp_path, noise=0.3, steps=4)
     options = {"resume": "auto", "allow_changes": True, "steps": 6}
     result = run(tmp_path, noise=schedules.Linear(1.0, 0.0, 10), **options)
     assert result.trainer.noise.sigma.item() == pytest.approx(0.4)
     stream = result.trainer.noise.stream
-    assert stream.step == 18  # three draws in each step: it went on where it was
+    assert stream.step == 18  # three draws per step: the stream continued
 
 
-def test_objects_that_were_trained_may_be_used_again(tmp_path):
-    """As in a notebook whose cell is run a second time."""
+def test_trained_objects_can_be_reused(tmp_path):
+    """As in a notebook cell that is run again."""
     G, D, (g, d), schedulers = optimizer_and_schedule(
         torch.optim.Adam, 0.01, SCHEDULES["sequential"]
     )
@@ -223,8 +225,8 @@ def test_objects_that_were_trained_may_be_used_again(tmp_path):
 
 @pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.SGD])
 @pytest.mark.parametrize("schedule", ["one cycle", "cyclic", "sequential"])
-def test_a_momentum_that_a_schedule_moves_is_no_setting(tmp_path, kind, schedule):
-    """As in a notebook whose cell is run a second time: betas and momentum are where the schedule left them."""
+def test_momentum_changed_by_a_scheduler_is_not_a_setting(tmp_path, kind, schedule):
+    """As in a notebook cell that is run again: the scheduler has changed betas and momentum."""
     G, D = networks()
     momentum = {"momentum": 0.9} if kind is torch.optim.SGD else {}
     optimizers = [kind(net.parameters(), lr=0.01, **momentum) for net in (G, D)]
@@ -241,7 +243,7 @@ def test_a_momentum_that_a_schedule_moves_is_no_setting(tmp_path, kind, schedule
 
 
 def test_checkpoints_of_earlier_versions_are_resumed(tmp_path):
-    """They hold five settings, and no numbers of their step."""
+    """They have five settings, and no numbers for their step."""
     run(tmp_path / "whole", **BASE)
     out = tmp_path / "a"
     run(out, **BASE, steps=4)
@@ -299,9 +301,9 @@ INNER += [("random", 0, kind) for kind in ("torch", "numpy", "python")]
 
 
 @pytest.mark.parametrize("path", [(name,) for name in TOP] + INNER, ids=str)
-def test_forged_states_are_refused_whole(tmp_path, begun, path):
-    """Anything plain in place of an entry, and nothing: an error of the checkpoint's, and nothing has been changed."""
-    state = checkpoint.load(begun)
+def test_forged_states_are_refused_without_side_effects(tmp_path, started, path):
+    """Any plain value in place of an entry, or a missing entry: a CheckpointError, and nothing has been changed."""
+    state = checkpoint.load(started)
     file = tmp_path / "checkpoints/step-00000004.pt"
     file.parent.mkdir()
     *outer, name = path
@@ -335,7 +337,7 @@ def test_forged_states_are_refused_whole(tmp_path, begun, path):
             refused = error
         else:
             continue
-        # Another value of a setting is a change.
+        # Another value of a setting counts as a change.
         changed = path[0] == "run" and " must be that of the checkpoint" in str(refused)
         assert isinstance(refused, CheckpointError) or changed, refused
         assert [list(o.state) for o in (g, d)] == [[], []] and g.param_groups[0]["lr"] == 0.01
@@ -344,7 +346,7 @@ def test_forged_states_are_refused_whole(tmp_path, begun, path):
             assert_equal(dict(network.state_dict()), was)
 
 
-def test_other_networks_are_refused_and_left_as_they_were(tmp_path):
+def test_other_networks_are_refused_and_unchanged(tmp_path):
     run(tmp_path)
     G, D = networks()
     D = nn.Sequential(nn.Linear(6, 9), nn.Linear(9, 1))

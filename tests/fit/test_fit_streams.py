@@ -1,4 +1,4 @@
-"""pygan.fit on data that have an order of their own: DataLoader and IterableDataset."""
+"""pygan.fit on data with their own order: DataLoader and IterableDataset."""
 
 import json
 import os
@@ -48,7 +48,7 @@ class Numbers(IterableDataset):
 
 
 class Stateful(Numbers):
-    """That continues where its state says, as torchdata's do: the place is kept in the object."""
+    """Continues from its state, as torchdata's datasets do: the object stores the position."""
 
     place = 0
 
@@ -70,15 +70,15 @@ def loader(workers=0, **options):
 
 
 def batch_sampler():
-    """As people write it: the generator belongs to the sampler inside."""
+    """As usually written: the generator belongs to the inner sampler."""
     dataset = Augmented(30)
     inner = RandomSampler(dataset, generator=torch.Generator().manual_seed(3))
     return DataLoader(dataset, batch_sampler=BatchSampler(inner, 8, drop_last=True))
 
 
 class Miscounting(DataLoader):
-    """As torchdata's StatefulDataLoader: without a state of the dataset, its own says how many batches to pass over,
-    and counts those twice that it has passed over."""
+    """Like torchdata's StatefulDataLoader: if the dataset has no state, the loader's state is the number of batches to
+    skip, and it counts skipped batches twice."""
 
     passed_over = count = 0
 
@@ -128,8 +128,8 @@ SOURCES = {
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_resumed_runs_have_the_same_bits(tmp_path, name):
-    """Whether the step before was the first of an epoch, the last whole one, or a shorter one."""
+def test_resumed_runs_are_bitwise_equal(tmp_path, name):
+    """If the last step was the first of an epoch, the last complete one, or an incomplete one."""
     make, options = SOURCES[name]
     options = {"batch_size": None, **FULL, **options, "checkpoint_every": 1, "log_every": 1}
     run(tmp_path / "whole", source=make(), **{"steps": 9, **options})
@@ -139,7 +139,7 @@ def test_resumed_runs_have_the_same_bits(tmp_path, name):
 
 
 def seen_by(source, folder, steps=12, **options):
-    """The batches of real samples that the trainer has got."""
+    """The batches of real samples that the trainer got."""
     seen = []
     with pytest.MonkeyPatch.context() as patch:
         import pygan
@@ -152,7 +152,7 @@ def seen_by(source, folder, steps=12, **options):
     return [real for real, _ in seen]
 
 
-def test_a_loader_is_read_as_it_is(tmp_path):
+def test_a_loader_is_used_unchanged(tmp_path):
     """Its sampler, its collate_fn and its batch size."""
 
     def collate(items):
@@ -163,11 +163,11 @@ def test_a_loader_is_read_as_it_is(tmp_path):
     whole = (data() + 100).split(10)
     assert_equal(seen, [whole[i % 3] for i in range(4)])
     epochs = seen_by(loader(), tmp_path / "b", batch_size=8, steps=6)
-    assert [len(x) for x in epochs] == [8] * 6  # 8, 8, 8 and 6 that are left out
+    assert [len(x) for x in epochs] == [8] * 6  # 8, 8, 8, and 6 that are dropped
     assert not torch.equal(epochs[0], epochs[3])
 
 
-def test_every_epoch_of_an_iterable_dataset_is_told_its_number(tmp_path):
+def test_set_epoch_is_called_for_iterable_datasets(tmp_path):
     class Epochs(Numbers):
         seen = ()
 
@@ -179,22 +179,22 @@ def test_every_epoch_of_an_iterable_dataset_is_told_its_number(tmp_path):
     assert source.seen[1:] == (0, 1, 2)
 
 
-def test_reading_on_costs_nothing_where_there_is_a_state(tmp_path):
+def test_data_with_a_state_are_not_reread_on_resume(tmp_path):
     for kind, passed_over in ((Numbers, 16), (Stateful, 0)):
         out = tmp_path / kind.__name__
         run(out, source=kind(), steps=2)
         source = kind()
         run(out, source=source, steps=3, resume="auto")
-        assert source.read == 8 + passed_over + 8  # 8 to begin with, to see what they are
+        assert source.read == 8 + passed_over + 8  # 8 for the initial check of the data
 
 
-def test_what_is_passed_over_is_said(tmp_path, capsys):
+def test_skipped_batches_are_reported(tmp_path, capsys):
     run(tmp_path, source=Numbers(), steps=2)
     run(tmp_path, source=Numbers(), steps=3, resume="auto")
     assert "pygan.fit: reads the 2 batches of this epoch again" in capsys.readouterr().err
 
 
-def test_labels_of_streams_go_to_the_networks(tmp_path):
+def test_labels_of_streams_are_passed_to_the_networks(tmp_path):
     for source in (
         Numbers(labels=True),
         DataLoader(Augmented(30, labels=True), 8),
@@ -206,8 +206,8 @@ def test_labels_of_streams_go_to_the_networks(tmp_path):
     assert result.steps == 2
 
 
-def test_reading_leaves_the_global_generators_alone(tmp_path):
-    """Or a run with dropout would depend on what its data draw."""
+def test_reading_does_not_advance_the_global_generators(tmp_path):
+    """Otherwise a run with dropout would depend on random numbers drawn by its data."""
     sources = [data(24), DataLoader(Augmented(30), 8, shuffle=True), Numbers()]
     results = [run(tmp_path / str(i), source=source) for i, source in enumerate(sources)]
     first, *others = [checkpoint.load(result.checkpoint)["random"] for result in results]
@@ -298,8 +298,8 @@ def test_other_data_are_refused_on_resume(tmp_path):
 @pytest.mark.parametrize(
     "other", [DataLoader(TensorDataset(data()), 5), DataLoader(TensorDataset(data(21)), 10)]
 )
-def test_other_batches_begin_with_an_epoch(tmp_path, other):
-    """The place in the checkpoint is a number of batches, here more than there are, or a place between them."""
+def test_changed_batches_start_with_a_new_epoch(tmp_path, other):
+    """The position in the checkpoint is a number of batches, here too large or between two batches."""
     run(tmp_path, source=DataLoader(TensorDataset(data()), 3), batch_size=None, steps=8)
     options = {"resume": "auto", "allow_changes": True, "batch_size": None, "steps": 10}
     seen = seen_by(other, tmp_path, **options)
@@ -308,7 +308,7 @@ def test_other_batches_begin_with_an_epoch(tmp_path, other):
 
 
 def in_ranks(out, report, make, **options):
-    """A run of plain networks; what it raised goes into a file."""
+    """A run of plain networks whose error is written to a file."""
     G, D = plain_networks()
     try:
         return run(out, G=G, D=D, source=make(), schedule=False, **options).exit_code
@@ -348,7 +348,7 @@ def test_processes_share_every_batch(tmp_path, make):
             torch.testing.assert_close(value, mine[name], rtol=1e-4, atol=1e-5)
 
 
-def test_a_loader_that_shares_out_its_batches_is_refused(tmp_path):
+def test_a_loader_that_splits_its_batches_is_refused(tmp_path):
     processes = start_ranks(2, in_ranks, tmp_path / "out", tmp_path, shared_out)
     for process in processes:
         process.join()

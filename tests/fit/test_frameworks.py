@@ -1,11 +1,11 @@
-"""The recipes of docs/frameworks.md: each block is a script of its own, but for the networks and a tensor of images."""
+"""The recipes of docs/frameworks.md: each block is a separate script, except for the networks and an image tensor."""
 
 import ast
 from pathlib import Path
 
 import pytest
 from helpers import ROOT, accelerated_on, forget_accelerator
-from helpers.docs import blocks, given, shortened
+from helpers.docs import blocks, page_names, shortened
 
 import pygan
 from pygan.training import fit
@@ -16,7 +16,7 @@ OURS = {"Generator", "Discriminator", "images"}
 
 
 def packages(block):
-    """What a recipe imports, by the names of modules."""
+    """The names of the modules that a recipe imports."""
     for node in ast.walk(ast.parse(block.code)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -26,7 +26,7 @@ def packages(block):
 
 @pytest.fixture
 def here(tmp_path, monkeypatch, restore):
-    """A folder with photos, where runs are short and on the CPU."""
+    """A folder with photos; runs are short and on the CPU."""
     from PIL import Image
 
     monkeypatch.chdir(tmp_path)
@@ -46,9 +46,9 @@ def here(tmp_path, monkeypatch, restore):
 def test_recipe(recipe, here):
     for module in packages(recipe):
         pytest.importorskip(module)
-    names = {name: value for name, value in given().items() if name in OURS}
+    names = {name: value for name, value in page_names().items() if name in OURS}
     recipe.run(PAGE, names)
-    if "GAN" in names:  # of Lightning
+    if "GAN" in names:  # Lightning's
         assert {"d_loss", "g_loss", "d_real"} <= names["trainer"].callback_metrics.keys()
 
 

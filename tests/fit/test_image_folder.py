@@ -1,4 +1,4 @@
-"""ImageFolder: which files it takes, what it makes of them, and what it does about those that cannot be read."""
+"""ImageFolder: which files it reads, how it converts them, and how it handles unreadable ones."""
 
 import os
 import pickle
@@ -19,7 +19,7 @@ from pygan.datasets import ImageFolder
 
 @pytest.fixture
 def folder(tmp_path):
-    """Six images of one color each, named so that sorting them matters, and what is to be passed over."""
+    """Six images of one color each, named so that sorting matters, and files that must be skipped."""
 
     def save(name, mode, color, size=(9, 9)):
         path = tmp_path / name
@@ -54,12 +54,12 @@ def test_image_folder(folder):
 
 
 def test_image_folder_crops_the_center(tmp_path):
-    """30 x 10 with a bright middle third: only that is left. Lying on its side by its EXIF orientation: upright."""
+    """30 x 10 with a bright middle third, which is what remains; also rotated by its EXIF orientation."""
     pixels = np.zeros((10, 30), dtype=np.uint8)
     pixels[:, 10:20] = 255
     Image.fromarray(pixels).save(tmp_path / "wide.png")
     pixels = np.zeros((10, 10), dtype=np.uint8)
-    pixels[0] = 255  # the first row, which orientation 6 turns into the last column
+    pixels[0] = 255  # the first row, which becomes the last column with orientation 6
     Image.fromarray(pixels).save(tmp_path / "turned.png", exif=_orientation(6))
     turned, wide = ImageFolder(tmp_path, 10, channels=1)
     torch.testing.assert_close(wide, torch.ones(1, 10, 10))
@@ -86,7 +86,7 @@ def test_image_folder_in_workers(folder):
 
 
 def noisy(path, size=(40, 40), **options):
-    """An image that fills some kilobytes."""
+    """An image of some kilobytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(len(path.name)).integers(0, 256, (*size, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path, **options)
@@ -94,18 +94,18 @@ def noisy(path, size=(40, 40), **options):
 
 
 def truncate(path):
-    """The header stays whole."""
+    """Truncate the file after its header."""
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def test_links_to_folders_are_followed_and_loops_are_not(tmp_path):
+def test_links_to_folders_are_followed_without_loops(tmp_path):
     root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
     for path in (root / "a" / "1.png", root / "z" / "3.png", elsewhere / "2.png"):
         noisy(path)
     noisy(tmp_path / "one.png")
     (root / "a" / "linked").symlink_to(elsewhere)
     (root / "a" / "up").symlink_to(root)  # a loop
-    (root / "b").symlink_to(root / "z")  # read already, as z
+    (root / "b").symlink_to(root / "z")  # already read as z
     (elsewhere / "again").symlink_to(elsewhere)
     (root / "a" / ".hidden").symlink_to(elsewhere)
     (root / "file.png").symlink_to(tmp_path / "one.png")
@@ -119,7 +119,7 @@ RED, WHITE, BLUE = (1.0, -1.0, -1.0), (1.0, 1.0, 1.0), (-1.0, -1.0, 1.0)
 
 
 def half_hidden(mode):
-    """8 x 8, red or gray on the left; on the right a color under alpha 0."""
+    """8 x 8, red or gray on the left; on the right, a color with alpha 0."""
     rgba = np.zeros((8, 8, 4), np.uint8)
     rgba[:, :4] = (255, 0, 0, 255)
     rgba[:, 4:] = (0, 255, 0, 0)
@@ -146,7 +146,7 @@ def half_hidden(mode):
         *(("RGB", "png"), ("I;16", "png"), ("PA", "tiff")),
     ],
 )
-def test_transparent_pixels_show_the_background_not_their_hidden_color(mode, suffix, tmp_path):
+def test_transparent_pixels_show_the_background(mode, suffix, tmp_path):
     image, options = half_hidden(mode)
     if suffix == "webp":
         options = {"lossless": True, "exact": True}
@@ -168,13 +168,13 @@ def test_transparent_pixels_show_the_background_not_their_hidden_color(mode, suf
     assert torch.equal(ImageFolder(tmp_path, 8, channels=1)[0][:, :, 4:], torch.ones(1, 8, 4))
 
 
-def test_half_transparent_pixels_are_blended_before_they_are_scaled(tmp_path):
+def test_translucent_pixels_are_blended_before_scaling(tmp_path):
     Image.new("RGBA", (20, 20), (0, 0, 0, 51)).save(tmp_path / "a.png")
     item = ImageFolder(tmp_path, 8)[0]
     torch.testing.assert_close(item, torch.full((3, 8, 8), 0.8 * 255 / 127.5 - 1))
 
 
-def test_cmyk_and_the_other_modes(tmp_path):
+def test_cmyk_and_other_modes(tmp_path):
     colors = {"CMYK.jpg": (0, 0, 0, 0), "YCbCr.jpg": (255, 128, 128), "1.png": 1, "L.png": 255}
     for name, color in colors.items():
         Image.new(name.split(".")[0], (9, 9), color).save(tmp_path / name, quality=100)
@@ -183,13 +183,13 @@ def test_cmyk_and_the_other_modes(tmp_path):
 
 
 @pytest.mark.parametrize("background", ["nonsense", "#ffffff00", 3, None, (0, 0, 0)])
-def test_backgrounds_that_are_no_color(background, folder):
+def test_invalid_background_colors(background, folder):
     with pytest.raises(ValueError, match="background must be the name of a color or"):
         ImageFolder(folder, 8, background=background)
 
 
-def test_only_still_images_that_pillow_decodes_itself_are_opened(tmp_path, monkeypatch):
-    """Pillow would start Ghostscript for PostScript, whatever the name of the file says."""
+def test_only_still_images_decoded_by_pillow_are_opened(tmp_path, monkeypatch):
+    """Pillow would start Ghostscript for PostScript, whatever the file name."""
     noisy(tmp_path / "good.png")
     script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
     for name in ("a.eps", "b.ps", "c.h5", "d.mpg", "e.fits", "f.grib", "g.wmf", "h.fli", "i.icns"):
@@ -203,7 +203,7 @@ def test_only_still_images_that_pillow_decodes_itself_are_opened(tmp_path, monke
     with pytest.warns(UserWarning, match=r"leaves out 1 .*script\.jpg: not an image of a known fo"):
         images = ImageFolder(tmp_path, 8)
     assert [path.name for path in images.paths] == ["good.png"]
-    # One that is exchanged later is not opened as PostScript either.
+    # A file that is replaced later is not opened as PostScript either.
     images.paths[0].write_bytes(script)
     with (
         pytest.warns(UserWarning, match="cannot identify"),
@@ -218,7 +218,7 @@ def test_an_old_pillow_is_refused(folder, monkeypatch):
         ImageFolder(folder, 8)
 
 
-def test_images_without_a_readable_header_are_left_out_with_their_names(tmp_path):
+def test_images_with_broken_headers_are_left_out_and_named(tmp_path):
     for i in range(3):
         noisy(tmp_path / f"{i}.png")
     (tmp_path / "0.png").write_bytes(b"not a png")
@@ -227,10 +227,10 @@ def test_images_without_a_readable_header_are_left_out_with_their_names(tmp_path
     Image.new("F", (8, 8), 0.5).save(tmp_path / "float.tiff")
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
     os.mkfifo(tmp_path / "pipe.png")  # would block
-    with pytest.warns(UserWarning, match="leaves out") as told:
+    with pytest.warns(UserWarning, match="leaves out") as caught:
         images = ImageFolder(tmp_path, 8)
     assert [path.name for path in images.paths] == ["1.png", "2.png"]
-    (message,) = (str(w.message) for w in told)
+    (message,) = (str(w.message) for w in caught)
     assert message.startswith(f"ImageFolder: takes 2 images in {tmp_path} and leaves out 6 images")
     for reason in (
         "0.png: not an image of a known format",
@@ -247,7 +247,7 @@ def test_images_without_a_readable_header_are_left_out_with_their_names(tmp_path
         ImageFolder(tmp_path, 8)
 
 
-def test_a_long_list_of_what_is_left_out_is_cut(tmp_path):
+def test_a_long_list_of_unreadable_images_is_shortened(tmp_path):
     noisy(tmp_path / "good.png")
     for i in range(25):
         (tmp_path / f"{i:02}.png").touch()
@@ -256,7 +256,7 @@ def test_a_long_list_of_what_is_left_out_is_cut(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
-def test_a_folder_that_must_not_be_read_is_named(tmp_path):
+def test_a_folder_without_read_permission_is_named(tmp_path):
     noisy(tmp_path / "good.png"), noisy(tmp_path / "closed" / "a.png")
     (tmp_path / "closed").chmod(0)
     try:
@@ -267,7 +267,7 @@ def test_a_folder_that_must_not_be_read_is_named(tmp_path):
 
 
 def some_broken(tmp_path):
-    """Five images, of which 1, 2 and 4 are truncated: read once whole, and as they are."""
+    """The items of five images, and the folder after 1, 2 and 4 have been truncated."""
     paths = [noisy(tmp_path / f"{i}.png") for i in range(5)]
     whole = list(ImageFolder(tmp_path, 8))
     for i in (1, 2, 4):
@@ -275,15 +275,15 @@ def some_broken(tmp_path):
     return whole, ImageFolder(tmp_path, 8)
 
 
-def test_the_next_readable_image_stands_in_for_a_broken_one(tmp_path):
+def test_a_broken_image_is_replaced_by_the_next_readable_one(tmp_path):
     whole, images = some_broken(tmp_path)
     assert len(images) == 5
-    with pytest.warns(UserWarning, match="cannot read") as told:
+    with pytest.warns(UserWarning, match="cannot read") as caught:
         items = [images[i] for i in (4, 0, 2, 1, 3, -1, -4)]
     for item, stands in zip(items, (0, 0, 3, 3, 3, 0, 3), strict=True):
         assert torch.equal(item, whole[stands])
-    named = [str(w.message) for w in told]
-    assert len(named) == 3  # each once
+    named = [str(w.message) for w in caught]
+    assert len(named) == 3  # one warning for each
     for i, message in zip((4, 2, 1), named, strict=True):
         assert message.startswith(f"ImageFolder: cannot read {tmp_path}/{i}.png: ")
     with pytest.raises(IndexError):
@@ -291,13 +291,13 @@ def test_the_next_readable_image_stands_in_for_a_broken_one(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_stand_ins_do_not_depend_on_the_workers(tmp_path, workers):
+def test_replacements_do_not_depend_on_the_workers(tmp_path, workers):
     whole, images = some_broken(tmp_path)
     expected = torch.stack([whole[i] for i in (0, 3, 3, 3, 0)])
     loader = DataLoader(images, batch_size=2, num_workers=workers)
     for _ in range(2):
         assert torch.equal(torch.cat(list(loader)), expected)
-    assert images._broken.tolist() == [False, True, True, False, True]  # known in this process too
+    assert images._broken.tolist() == [False, True, True, False, True]  # also known in this process
 
 
 @pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
@@ -330,9 +330,11 @@ def test_a_run_over_broken_images_is_the_same_with_any_workers_and_when_resumed(
     (photos / "5.png").write_bytes(b"")
 
     def train(name, steps, workers, *more):
-        """The trainer's state at the end."""
+        """Train, and return the trainer's final state."""
         values = {"model.width": 4, "data.size": 8, "train.batch_size": 4, "train.workers": workers}
-        values["machine.threads"] = 1  # or it is measured, and another number has other last bits
+        values["machine.threads"] = (
+            1  # otherwise it is measured, and results depend on the number in the last bits
+        )
         values |= {"train.progress": "false", "train.tensorboard": "false", "train.samples": 4}
         sets = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
         arguments = ["--data", photos, "--out", tmp_path / name, "--steps", steps, *sets, *more]
@@ -356,7 +358,7 @@ def test_an_image_that_has_been_deleted_is_replaced_too(tmp_path):
         assert torch.equal(images[0], whole[3])
 
 
-def test_when_every_image_is_broken_it_is_an_error(tmp_path):
+def test_a_folder_of_broken_images_raises(tmp_path):
     _, images = some_broken(tmp_path)
     for path in images.paths:
         truncate(path)
@@ -367,7 +369,7 @@ def test_when_every_image_is_broken_it_is_an_error(tmp_path):
         images[2]
 
 
-def test_a_lack_of_memory_is_not_the_images_fault(tmp_path, monkeypatch):
+def test_running_out_of_memory_does_not_mark_an_image_as_broken(tmp_path, monkeypatch):
     noisy(tmp_path / "a.png")
     images = ImageFolder(tmp_path, 8)
 
@@ -379,10 +381,10 @@ def test_a_lack_of_memory_is_not_the_images_fault(tmp_path, monkeypatch):
         images[0]
 
 
-def test_rectangles_and_the_sizes_of_the_images(tmp_path):
+def test_rectangular_sizes_and_image_sizes(tmp_path):
     for name, size in (("a.png", (30, 20)), ("b.jpg", (12, 16))):
         Image.new("RGB", size).save(tmp_path / name)
-    Image.new("RGB", (20, 10)).save(tmp_path / "c.jpg", exif=_orientation(6))  # lies on its side
+    Image.new("RGB", (20, 10)).save(tmp_path / "c.jpg", exif=_orientation(6))  # rotated
     Image.new("L", (5, 5)).save(tmp_path / "d.png")
     images = ImageFolder(tmp_path, (8, 12))
     assert images.sizes == [(20, 30), (16, 12), (20, 10), (5, 5)] and not images.gray
@@ -395,8 +397,8 @@ def test_rectangles_and_the_sizes_of_the_images(tmp_path):
     assert ImageFolder(tmp_path, 8).gray
 
 
-def test_a_large_jpeg_is_decoded_small(tmp_path):
-    """As libjpeg can: what is left of it for the item is the same but for rounding."""
+def test_large_jpegs_are_decoded_at_reduced_size(tmp_path):
+    """By libjpeg; the item is the same up to rounding."""
     ramp = np.linspace(0, 255, 800).astype(np.uint8)[None, :, None].repeat(800, 0).repeat(3, 2)
     Image.fromarray(ramp).save(tmp_path / "a.jpg", quality=95)
     images = ImageFolder(tmp_path, 16)
@@ -407,7 +409,7 @@ def test_a_large_jpeg_is_decoded_small(tmp_path):
     torch.testing.assert_close(images[0], expected, atol=0.02, rtol=0)
 
 
-def test_small_items_are_read_once(tmp_path, monkeypatch):
+def test_small_items_are_cached(tmp_path, monkeypatch):
     for i in range(3):
         noisy(tmp_path / f"{i}.png")
     images = ImageFolder(tmp_path, 8)
@@ -418,7 +420,7 @@ def test_small_items_are_read_once(tmp_path, monkeypatch):
     assert torch.equal(torch.cat(list(DataLoader(images, num_workers=1))), torch.stack(first))
     for i in range(3):
         noisy(tmp_path / f"{i}.png")
-    monkeypatch.setattr("pygan._image_folder._KEPT", 3 * 3 * 64 - 1)
+    monkeypatch.setattr("pygan._image_folder._CACHE_BYTES", 3 * 3 * 64 - 1)
     images = ImageFolder(tmp_path, 8)
     images[0]
     images.paths[0].unlink()

@@ -1,4 +1,4 @@
-"""What `pygan train` chooses for a folder of images and a machine, and what it says of it."""
+"""The settings that `pygan train` chooses for a folder of images and a machine, and its messages."""
 
 import re
 
@@ -26,16 +26,16 @@ from pygan.training.sources import source
         ([(3000, 4000)] * 5, 64, (64, 80)),
         ([(3000, 4000)] * 5, 128, (128, 160)),
         ([(4000, 3000)] * 5, 64, (80, 64)),
-        ([(3000, 4000), (4000, 3000)] * 5, 64, (64, 64)),  # of both kinds: squares
+        ([(3000, 4000), (4000, 3000)] * 5, 64, (64, 64)),  # both orientations: squares
         ([(300, 330)] * 5, 64, (64, 64)),
-        ([(300, 600)] * 40 + [(600, 300)], 64, (64, 128)),  # one does not matter
+        ([(300, 600)] * 40 + [(600, 300)], 64, (64, 128)),  # a single outlier does not matter
     ],
 )
 def test_the_size_follows_the_images(sizes, largest, expected):
     assert item_size(sizes, largest) == expected
 
 
-def test_more_threads_are_taken_where_they_gain(monkeypatch):
+def test_more_threads_are_used_only_for_a_gain(monkeypatch):
     before = torch.get_num_threads()
     G, D = nn.Linear(2, 2), nn.Linear(2, 1)
     inputs = [torch.zeros(3, 2)], [torch.zeros(3, 2)]
@@ -44,7 +44,7 @@ def test_more_threads_are_taken_where_they_gain(monkeypatch):
         torch.set_num_threads(6)
         for seconds, expected in (
             ({1: 1.0, 2: 0.6, 4: 0.5, 6: 0.4}, 6),
-            ({1: 1.0, 2: 0.9, 4: 0.1, 6: 0.1}, 1),  # the gain of two is small
+            ({1: 1.0, 2: 0.9, 4: 0.1, 6: 0.1}, 1),  # two threads gain little
             ({1: 1.0, 2: 0.5, 4: 14.0, 6: 14.0}, 2),
         ):
             monkeypatch.setattr(
@@ -52,12 +52,12 @@ def test_more_threads_are_taken_where_they_gain(monkeypatch):
             )
             assert threads(G, D, *inputs) == expected and torch.get_num_threads() == 6
         monkeypatch.setenv("OMP_NUM_THREADS", "3")
-        assert threads(G, D, *inputs) == 6  # what torch was told
+        assert threads(G, D, *inputs) == 6  # torch's setting
     finally:
         torch.set_num_threads(before)
 
 
-def test_timing_leaves_the_networks_as_they_were():
+def test_timing_does_not_change_the_networks():
     G, D = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), nn.Linear(2, 1)
     before = [x.clone() for x in G.state_dict().values()]
     threads(G, D, [torch.randn(3, 2)], [torch.randn(3, 2)])
@@ -74,7 +74,7 @@ def test_the_recipe_follows_the_machine(monkeypatch):
     assert cpu.model["width"] < gpu.model["width"] and cpu.data.largest < gpu.data.largest
     assert cpu.machine.channels_last and gpu.machine.channels_last
     assert config.load("ring") == config.load("ring")
-    # A run is continued as it was begun.
+    # A resumed run keeps its settings.
     assert config.load("photos", resumed=cpu.plain()) == cpu
     assert config.load("ring", resumed=cpu.plain()).model["architecture"] == "mlp"
     changed = config.load("photos", overrides={"train": {"ema": 0.5}}, resumed=cpu.plain())
@@ -82,7 +82,7 @@ def test_the_recipe_follows_the_machine(monkeypatch):
 
 
 def photos(folder, n=12, size=(24, 16), mode="RGB"):
-    """Of two kinds."""
+    """Pictures of two kinds."""
     rng = np.random.default_rng(0)
     for i in range(n):
         path = folder / ("a", "b")[i % 2] / f"{i}.png"
@@ -99,21 +99,21 @@ def train(*arguments):
         return __main__.main([str(a) for a in ("train", *TINY, *arguments)])
 
 
-def test_a_new_user_is_told_what_is_trained_and_how_long_it_takes(tmp_path, capsys):
+def test_the_command_prints_what_it_trains_and_the_expected_time(tmp_path, capsys):
     photos(tmp_path / "photos")
     out = tmp_path / "out"
     (tmp_path / "photos" / "a" / "bad.png").write_bytes(b"no image")
     with pytest.warns(UserWarning, match=r"leaves out 1 .*bad\.png"):
         assert train("--data", tmp_path / "photos", "--steps", 21, "--out", out) == 0
     shown = capsys.readouterr()
-    said = shown.err.splitlines()
+    messages = shown.err.splitlines()
     assert re.search(
         r"12 images in .*photos, in 2 subfolders \(.*\); median size 16 x 24, training at 16 x 24 "
         r"\(--set data\.size=\.\.\. overrides\), RGB, on the CPU, \d+ threads?",
-        said[0],
+        messages[0],
     )
     pattern = r"a step takes .*s; 10 more take .*s; the next samples come at step 21, in .*s"
-    assert any(re.search(pattern, line) for line in said)
+    assert any(re.search(pattern, line) for line in messages)
     assert re.search(r"^step 21/21 \(100%\)  D \S+  G \S+  \S+ steps/s  done$", shown.out, re.M)
     assert re.search(r"^21 steps done in .*s, \S+ steps/s$", shown.out, re.M)
     assert (out / "reals.png").exists() and (out / "samples-00000000.png").exists()
@@ -123,7 +123,7 @@ def test_a_new_user_is_told_what_is_trained_and_how_long_it_takes(tmp_path, caps
     assert saved["data"]["size"] == [16, 24] and saved["data"]["channels"] == 3
 
 
-def test_subfolders_that_may_be_classes_are_pointed_at(tmp_path):
+def test_subfolders_that_may_be_classes_are_reported(tmp_path):
     def found(labels=False):
         return source(DataTable(name=str(tmp_path), size=8, labels=labels), seed=0).found
 
@@ -134,7 +134,7 @@ def test_subfolders_that_may_be_classes_are_pointed_at(tmp_path):
     assert f"13 images in {tmp_path}" in found()
 
 
-def test_a_resumed_run_keeps_what_was_chosen_and_changed_data_are_said(tmp_path, capsys):
+def test_a_resumed_run_keeps_automatic_settings_and_reports_changed_data(tmp_path, capsys):
     folder, out = tmp_path / "photos", tmp_path / "out"
     photos(folder, size=(16, 16), mode="L")
     (folder / "a").rename(folder / "c")
@@ -165,7 +165,7 @@ def test_digits_with_labels(tmp_path):
     assert state["grid"][1].tolist() == sorted(state["grid"][1].tolist())
     with Image.open(out / "samples-00000002.png") as grid:
         pixels = np.array(grid)[22:]
-    assert pixels.shape[1] >= 512 and np.median(pixels) > 127  # mostly paper
+    assert pixels.shape[1] >= 512 and np.median(pixels) > 127  # mostly background
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_digits_with_labels(tmp_path):
         ("model.classes=3", "unknown key of [model]: 'classes'"),
     ],
 )
-def test_what_is_wrong_with_the_new_keys(given, message):
+def test_invalid_values_of_image_and_machine_keys(given, message):
     overrides = {}
     config.override(overrides, given)
     with pytest.raises(config.ConfigError, match=re.escape(message)):

@@ -1,4 +1,4 @@
-"""`pygan train`: runs of a few steps from the command line, their files, errors and resumption."""
+"""`pygan train`: short runs from the command line, their files and errors, and resuming them."""
 
 import errno
 import json
@@ -50,7 +50,7 @@ def test_a_run_on_points(data, device, tmp_path, capsys):
     assert "4 steps done" in capsys.readouterr().out
 
 
-def test_a_run_on_digits_and_its_resumption(tmp_path):
+def test_a_run_on_digits_is_resumed(tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert command("--data", "digits", "--steps", 6, "--out", whole) == 0
     more = ["--set", "train.checkpoint_every=2"]
@@ -113,7 +113,7 @@ def test_a_run_on_a_folder_of_images_in_worker_processes(tmp_path):
         (["--data", "ring", "--resume", "none.pt"], "none.pt"),
     ],
 )
-def test_what_is_wrong_is_one_line_and_status_2(arguments, message, tmp_path, capsys):
+def test_errors_are_one_line_and_status_2(arguments, message, tmp_path, capsys):
     assert command(*arguments, "--out", tmp_path / "out") == 2
     error = capsys.readouterr().err
     assert message in error
@@ -150,8 +150,8 @@ def test_weights_that_are_not_finite_are_status_1(tmp_path, capsys):
     assert command(*RING, *more, "--steps", 9, "--out", out, "--resume", "--allow-changes") == 0
 
 
-def test_more_steps_are_another_decay_of_the_learning_rate(tmp_path, capsys):
-    """Where it decays; a constant one goes on as it was."""
+def test_more_steps_change_the_decay_of_the_learning_rate(tmp_path, capsys):
+    """If it decays; a constant one does not change."""
     arguments = [*RING, "--out", tmp_path / "a", "--resume"]
     assert command(*arguments, "--steps", 2) == 0
     assert command(*arguments, "--steps", 4) == 2
@@ -161,7 +161,7 @@ def test_more_steps_are_another_decay_of_the_learning_rate(tmp_path, capsys):
     assert command(*arguments, "--steps", 4, "--set", "optimizer.lr=0.1") == 2
     assert "(and so must --steps (of the learning rates' decay))" in capsys.readouterr().err
     assert command(*arguments, "--steps", 4, "--allow-changes") == 0
-    # 1/2 (1 + cos(pi t)), two of four steps on the way; the last line is of the rate after step 4, which is 0.
+    # 1/2 (1 + cos(pi t)), after two of four steps; the last line has the rate after step 4, which is 0.
     assert [line["g_lr"] for line in lines(tmp_path / "a")][2:] == pytest.approx(
         [2e-3 * (1 + np.cos(np.pi * 0.75)) / 2, 0.0], abs=1e-12
     )
@@ -169,7 +169,7 @@ def test_more_steps_are_another_decay_of_the_learning_rate(tmp_path, capsys):
     assert command(*arguments, "--steps", 2) == command(*arguments, "--steps", 4) == 0
 
 
-def test_advice_names_the_options_of_the_command(tmp_path, capsys):
+def test_error_messages_name_the_options_of_the_command(tmp_path, capsys):
     assert command(*RING, "--steps", 2, "--out", tmp_path / "new", "--resume") == 0
     assert f"{tmp_path / 'new'} holds no checkpoint to resume from; starting a new run" in (
         capsys.readouterr().err
@@ -184,7 +184,7 @@ def test_advice_names_the_options_of_the_command(tmp_path, capsys):
 
 
 def in_child(report, limit, *arguments):
-    """The command in a process of its own, with what it writes to standard error in a file."""
+    """The command in another process, with its standard error in a file."""
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     errors = os.open(report, os.O_WRONLY | os.O_CREAT)
@@ -240,7 +240,7 @@ def test_two_interrupts_at_once_are_a_sentence_and_status_130(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", [[], ["train", "--data", "ring", "--print-config"]])
-def test_a_reader_that_has_enough_ends_it_quietly(arguments):
+def test_a_closed_pipe_ends_the_command_quietly(arguments):
     read, write = os.pipe()
     process = subprocess.Popen(
         [sys.executable, "-m", "pygan", *arguments], stdout=write, stderr=subprocess.PIPE, text=True
@@ -267,7 +267,7 @@ def test_without_a_command_it_reports_the_build():
 
 
 @pytest.mark.parametrize("name", ["ring", "grid"])
-def test_points_are_judged_as_they_are_whatever_the_networks_see(name):
+def test_points_are_evaluated_unscaled(name):
     plain, scaled = (
         source(DataTable(name=name, samples=5000, scale=s), seed=3) for s in (1.0, 0.5)
     )
@@ -275,13 +275,13 @@ def test_points_are_judged_as_they_are_whatever_the_networks_see(name):
     for what in (plain, scaled):
         found = what.evaluate(lambda n, what=what: what.data[:n])
         assert found["modes"] == {"ring": 8, "grid": 25}[name]
-        # exp(-4.5) of a Gaussian's samples lie beyond three standard deviations.
+        # A fraction exp(-4.5) of a Gaussian's samples lies beyond three standard deviations.
         assert found["high_quality"] == pytest.approx(1 - np.exp(-4.5), abs=0.01)
     pictures = [what.preview(what.data[:100]) for what in (plain, scaled)]
     np.testing.assert_array_equal(*pictures)
 
 
-def test_the_picture_of_points():
+def test_scatter_plot():
     mixture = datasets.GRID
     picture = scatter(
         torch.tensor([[4.0, 2.0], [1.0, -1.0], [99.0, 0.0], [float("nan"), 0.0]]), mixture
@@ -306,12 +306,12 @@ def test_help_lists_the_keys_of_train(capsys):
     assert "\n  log_every (50): Steps between lines of metrics" in keys
     assert "\n  d_steps (1): k, the discriminator steps per generator step" in keys
     assert re.findall(r"^  (\w+)[ :]", keys, re.M) == list(train_keys())
-    # Neither what no file can hold, nor what other tables and arguments of the command say.
+    # Neither options without a TOML value, nor those set by other tables or by arguments.
     assert not {"evaluate", "augment", "latent", "noise", "out", "resume"} & set(train_keys())
 
 
-def test_other_data_are_refused_on_resume_or_said(tmp_path, capsys):
-    """As many samples of another scale were taken in silence."""
+def test_other_data_are_refused_or_reported_on_resume(tmp_path, capsys):
+    """The same number of samples with another scale was accepted silently."""
     arguments = [*RING, "--steps", 2, "--out", tmp_path]
     assert command(*arguments) == 0
     changed = [*arguments, "--resume", "--set", "data.scale=0.5"]
@@ -323,7 +323,7 @@ def test_other_data_are_refused_on_resume_or_said(tmp_path, capsys):
     assert "resumed at step 2 with config.data.scale 0.5 instead of 2.0" in capsys.readouterr().err
 
 
-def test_an_added_penalty_is_refused_on_resume_or_said(tmp_path, capsys):
+def test_an_added_penalty_is_refused_or_reported_on_resume(tmp_path, capsys):
     arguments = [*RING, "--out", tmp_path / "a", "--set", "optimizer.decay_from=1"]
     config = tmp_path / "run.toml"
     table = '[[penalties]]\nname = "{}"\n{} = 0.1\n'
@@ -337,7 +337,7 @@ def test_an_added_penalty_is_refused_on_resume_or_said(tmp_path, capsys):
     assert "with penalties.length 2 instead of 1" in capsys.readouterr().err
     assert (
         command(*changed[:-4], 6, "--resume", "--config", config) == 0
-    )  # from there on it is the run's
+    )  # from then on it is a setting of the run
 
 
 def test_a_run_begins_with_the_networks_of_another(tmp_path, capsys):

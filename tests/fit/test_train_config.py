@@ -1,4 +1,4 @@
-"""The configuration of `pygan train`: recipes, files and keys on top of each other, and what is wrong with them."""
+"""The configuration of `pygan train`: recipes, files and keys that override each other, and errors in them."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def file(tmp_path, text):
 
 
 @pytest.mark.parametrize("name", [*config.recipes(), "photos"])
-def test_every_recipe_is_whole_and_can_be_written_down(name, tmp_path):
+def test_every_recipe_is_complete_and_can_be_written_as_toml(name, tmp_path):
     recipe = config.load(name)
     assert recipe.data.name == name
     recipe.schedule(), recipe.penalty_list()
@@ -48,7 +48,7 @@ def test_there_are_recipes_for_all_data():
     ]
 
 
-def test_a_file_replaces_keys_and_lists_and_the_command_line_the_file(tmp_path):
+def test_files_override_recipes_and_the_command_line_overrides_files(tmp_path):
     path = file(
         tmp_path,
         """
@@ -91,7 +91,7 @@ def test_a_file_replaces_keys_and_lists_and_the_command_line_the_file(tmp_path):
     assert r1.sigma == 0.1
 
 
-def test_another_architecture_does_not_inherit_the_keys_of_the_first(tmp_path):
+def test_another_architecture_does_not_inherit_keys(tmp_path):
     path = file(tmp_path, '[model]\narchitecture = "dcgan"\nlatent = 8')
     assert config.load("ring", path).model == {"architecture": "dcgan", "latent": 8}
 
@@ -131,12 +131,12 @@ BAD = [
 
 
 @pytest.mark.parametrize(("text", "message"), BAD)
-def test_what_is_wrong_is_named_with_its_file(text, message, tmp_path):
+def test_errors_name_the_file_and_the_key(text, message, tmp_path):
     with pytest.raises(ConfigError, match=rf"pygan train: .*run.toml.*{message}"):
         config.load("ring", file(tmp_path, text))
 
 
-def test_a_file_that_is_not_there(tmp_path):
+def test_a_missing_file(tmp_path):
     with pytest.raises(ConfigError, match=r"cannot read .*none.toml: No such file"):
         config.load("ring", tmp_path / "none.toml")
 

@@ -1,4 +1,4 @@
-"""Values of the configuration of `pygan train`: whatever stands at a key takes effect or is refused with a sentence."""
+"""Values in the configuration of `pygan train`: every value takes effect or is refused with a message."""
 
 import inspect
 import re
@@ -31,7 +31,7 @@ def load(text, tmp_path, data="ring"):
 
 DIFFUSION = "[noise]\nschedule = 'DiffusionMixture'\n"
 REFUSED = [
-    # Without an effect, or with one only until something else replaced it.
+    # Values that had no effect, or only until something else replaced them.
     ("[noise]\nstart = 1", "[noise] schedule must be one of Adaptive, Constant, "),
     (
         "[noise]\nschedule = 'none'\nstart = 1",
@@ -82,7 +82,7 @@ REFUSED = [
     ("[train]\nsteps = 0", "[train] steps must be at least 1, got 0"),
     ("[train]\nseed = -1", "[train] seed must be at least 0 or None, got -1"),
     ("[train]\nlabel_smoothing = 2", "[train] label_smoothing must be from 0 to 1, got 2"),
-    # Of another type.
+    # Wrong types.
     ("[train]\nseed = 1.5", "[train] seed must be an int, got 1.5"),
     ("[train]\nseed = true", "[train] seed must be an int, got True"),
     ("[train]\nsteps = true", "[train] steps must be an int, got True"),
@@ -106,7 +106,7 @@ REFUSED = [
         "[[penalties]] gamma until must be a fraction of the run",
     ),
     ("[data]\nname = 5", "[data] name must be a string, got 5"),
-    # Sizes that no memory holds, and numbers that no machine does.
+    # Sizes that exceed any memory, and numbers that exceed 64 bits.
     ("[data]\nsamples = 1_000_000_000_000", "[data] samples must be from 1 to 100000000, got 1000"),
     ("[model]\nwidth = 1_000_000_000_000", "[model] width must be from 1 to 65536, got 1000"),
     ("[model]\nlatent = 0", "[model] latent must be from 1 to 65536, got 0"),
@@ -165,7 +165,7 @@ def test_values_must_be_of_the_types_of_the_signature(annotation, value, message
         check_values("[train]", {"it": parameter}, {"it": value})
 
 
-def test_a_file_holds_the_values_of_some_types_alone():
+def test_only_some_types_have_toml_values():
     def holds(annotation):
         return is_plain(Parameter("it", Parameter.KEYWORD_ONLY, annotation=annotation))
 
@@ -184,7 +184,7 @@ def test_tables_of_train_become_schedules():
     assert (schedule.start, schedule.end, schedule.steps) == (0.0, 1.0, 50)
 
 
-def test_of_two_values_on_the_command_line_neither_is_ignored(tmp_path, capsys):
+def test_conflicting_command_line_values_are_refused(tmp_path, capsys):
     for arguments, message in (
         (
             ["--data", "ring", "--set", "data.name=grid"],
@@ -197,19 +197,19 @@ def test_of_two_values_on_the_command_line_neither_is_ignored(tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
-def test_a_table_of_the_file_is_not_hidden_by_the_command_line(tmp_path):
+def test_errors_in_a_file_are_not_hidden_by_the_command_line(tmp_path):
     (tmp_path / "run.toml").write_text("train = 'a'")
     with raises(ConfigError, "pygan train: ", "[train] must be a table"):
         config.load("ring", tmp_path / "run.toml", {"train": {"steps": 3}})
 
 
-def test_more_than_a_value_after_the_equals_sign_is_a_string():
+def test_anything_but_a_single_toml_value_is_a_string():
     overrides = {}
     config.override(overrides, "train.loss=1\nsteps = 2")
     assert overrides == {"train": {"loss": "1\nsteps = 2"}}
 
 
-def test_nested_and_empty_values_can_be_written_down(tmp_path):
+def test_nested_and_empty_values_can_be_written_as_toml(tmp_path):
     text = """
     penalties = []
     [data]
@@ -228,7 +228,7 @@ def test_nested_and_empty_values_can_be_written_down(tmp_path):
 
 
 def keys():
-    """Of every table: (table, key)."""
+    """(table, key) of every table."""
 
     def of(*functions):
         return sorted({name for f in functions for name in inspect.signature(f).parameters})
@@ -284,7 +284,7 @@ BASES = {
 
 
 def takes_effect(loaded, table, key, value):
-    """Whether the configuration is another one for the value, or the same because it is the default."""
+    """Whether the value changes the configuration, or is the default."""
     if table in ("data", "optimizer"):
         return getattr(getattr(loaded, table), key) == value
     if table == "penalties":
@@ -314,7 +314,7 @@ def test_any_value_at_any_key_takes_effect_or_is_refused(
         assert config.load(None, again) == by_file
     else:
         assert re.fullmatch(r"pygan train: \S*run\.toml: .*", by_file)  # one line
-        # Another architecture leaves the recipe's keys behind, and what it then lacks is named.
+        # Another architecture does not inherit the recipe's keys, and the error names the missing ones.
         named = key in by_file or table in BASES or key == "architecture"
         assert f"{table}]" in by_file and named
     if table != "penalties" and (table, key) != ("data", "name"):
@@ -336,7 +336,7 @@ def toml(value):
 
 
 def outcome(data, path, overrides):
-    """The configuration, or the sentence that refuses it."""
+    """The configuration, or the error message."""
     try:
         return config.load(data, path, overrides)
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""`pygan train` and `pygan eval` on MNIST's digits: what is trained on, and what generated digits are compared with."""
+"""`pygan train` and `pygan eval` on MNIST's digits: the training data, and the data for comparison."""
 
 import json
 
@@ -49,7 +49,7 @@ def test_a_run_on_stacked_mnist(short_classifier, tmp_path):
     assert {"modes", "reverse_kl", "sure"} | FEATURES <= set(last_line(out))
 
 
-def test_a_part_of_mnist_is_compared_with_all_of_it(short_classifier):
+def test_a_subset_of_mnist_is_compared_with_the_whole_set(short_classifier):
     what = source(DataTable("mnist", samples=60, labels=True), 3)
     images, labels = what.data
     assert images.shape == (60, 1, 28, 28) and what.real.shape == (4500, 1, 28, 28)
@@ -57,19 +57,19 @@ def test_a_part_of_mnist_is_compared_with_all_of_it(short_classifier):
     assert [known[x.numpy().tobytes()] for x in images] == labels.tolist()
     assert torch.equal(images, source(DataTable("mnist", samples=60), 3).data)
     assert not torch.equal(images, source(DataTable("mnist", samples=60), 4).data)
-    # Samples that are the digits themselves are perfect.
+    # If the samples are the digits themselves, they are perfect.
     order = torch.randperm(4500, generator=torch.Generator().manual_seed(0))
     found = what.evaluate(lambda n: what.real[order])
     assert found["frechet_distance"] < 1e-3
     assert found["precision"] == found["recall"] == found["coverage"] == 1.0
 
 
-def test_stacked_mnist_is_judged_by_its_classifier(short_classifier):
+def test_stacked_mnist_is_evaluated_by_its_classifier(short_classifier):
     what = source(DataTable("stacked-mnist", samples=40), 0)
-    judge, samples = metrics.StackedMNIST(), what.data.repeat(3, 1, 1, 1)
+    coverage, samples = metrics.StackedMNIST(), what.data.repeat(3, 1, 1, 1)
     found = what.evaluate(lambda n: samples)
-    assert what.judged == 26_000
-    assert found == {**judge(samples)._asdict(), **{key: found[key] for key in FEATURES}}
+    assert what.protocol_samples == 26_000
+    assert found == {**coverage(samples)._asdict(), **{key: found[key] for key in FEATURES}}
 
 
 @pytest.mark.parametrize(
@@ -81,13 +81,13 @@ def test_keys_of_other_data_are_refused(name, key, value):
         DataTable(name, **{key: value})
 
 
-def test_a_root_without_mnists_files_is_refused(tmp_path, capsys):
+def test_a_root_without_mnist_files_is_refused(tmp_path, capsys):
     arguments = ["--data", "mnist", "--set", f"data.root={tmp_path}", "--out", tmp_path / "out"]
     assert command("train", *arguments) == 2
     assert "mnist: root must be a folder with MNIST's files" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_features_of_the_classifier_are_of_its_data(runs, capsys):
+def test_classifier_features_need_its_data(runs, capsys):
     assert command("eval", runs / "digits", "--features", "classifier") == 2
     assert "--features classifier must be of mnist or stacked-mnist" in capsys.readouterr().err

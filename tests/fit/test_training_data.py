@@ -1,4 +1,4 @@
-"""What pygan.fit says of a Dataset that it cannot train on: at once, and with the cure."""
+"""Errors for data that pygan.fit cannot train on: raised at once, and with a remedy."""
 
 import io
 import subprocess
@@ -36,7 +36,7 @@ def labeled(size=30):
         TensorDataset(*[torch.zeros(30, 6)] * 2),
     ],
 )
-def test_labels_for_networks_without_a_place_for_them_name_the_cure(tmp_path, data):
+def test_labels_for_unconditional_networks_are_refused_with_a_remedy(tmp_path, data):
     plain = {"G": nn.Linear(4, 6), "D": nn.Linear(6, 1)}
     message = (
         "pygan.fit: discriminator must take the labels, which the data have, as a second argument"
@@ -68,7 +68,7 @@ def test_labels_for_networks_without_a_place_for_them_name_the_cure(tmp_path, da
         ),
     ],
 )
-def test_items_that_are_no_tensors_are_refused_before_anything_is_built(
+def test_items_that_are_not_tensors_are_refused_before_anything_is_built(
     tmp_path, items, error, message
 ):
     with raises(error, "pygan.fit: data must, if a Dataset, yield " + message):
@@ -77,7 +77,7 @@ def test_items_that_are_no_tensors_are_refused_before_anything_is_built(
 
 
 def first_batch(data, size=8):
-    """In the order of the data, sorted by the samples' first value."""
+    """The first batch, sorted by the samples' first value."""
     loaded = next(data.batches(BatchSampler(size, size, seed=0), 0, 1, device=torch.device("cpu")))
     order = loaded.real.flatten(1)[:, 0].argsort()
     return loaded.real[order], None if loaded.labels is None else loaded.labels[order]
@@ -109,7 +109,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_of_the_same_data_is_the_same_batch(form):
+def test_every_form_of_the_data_gives_the_same_batch(form):
     data, keys = FORMS[form]
     real, labels = first_batch(Data(data, keys=keys))
     assert real.dtype == torch.float32 and torch.equal(real, X)
@@ -127,7 +127,7 @@ def test_arrays_with_a_mask_are_refused(form):
         Data(form(np.ma.masked_less(X.numpy(), 0)))
 
 
-def test_an_archive_of_arrays_is_taken_by_key():
+def test_arrays_of_an_archive_are_selected_by_key():
     file = io.BytesIO()
     np.savez(file, samples=X.numpy(), labels=Y.numpy())
     file.seek(0)
@@ -135,7 +135,7 @@ def test_an_archive_of_arrays_is_taken_by_key():
     assert torch.equal(real, X) and torch.equal(labels, Y)
 
 
-def test_an_array_in_a_file_is_not_copied(tmp_path, recwarn):
+def test_a_memory_mapped_array_is_not_copied(tmp_path, recwarn):
     np.save(tmp_path / "x.npy", X.numpy())
     array = np.load(tmp_path / "x.npy", mmap_mode="r")
     data = Data(array)
@@ -144,7 +144,7 @@ def test_an_array_in_a_file_is_not_copied(tmp_path, recwarn):
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3)])
-def test_images_of_pillow_are_tensors_from_minus_one_to_one(mode, channels):
+def test_pil_images_become_tensors_from_minus_one_to_one(mode, channels):
     images = [
         Image.new(mode, (4, 2), (51 * i,) * channels if channels > 1 else 51 * i) for i in range(6)
     ]
@@ -157,7 +157,7 @@ def test_images_of_pillow_are_tensors_from_minus_one_to_one(mode, channels):
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "P", "1", "I;16", "CMYK"])
-def test_images_of_other_modes_name_the_cure(mode):
+def test_images_of_other_modes_are_refused_with_a_remedy(mode):
     with raises(
         ValueError, f"pygan.fit: data must, if PIL images, be of mode L or RGB, got {mode};"
     ):
@@ -187,7 +187,7 @@ def test_keys_that_name_nothing_are_refused(data, keys, error, message):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_what_comes_with_a_sample_may_be_anything_where_it_is_left_out(workers):
+def test_unused_parts_of_items_may_be_anything(workers):
     items = Items([(torch.full((6,), float(i)), f"name {i}", None) for i in range(8)])
     data = Data(items, conditional=False)
     loaded = next(
@@ -207,7 +207,7 @@ def test_items_of_different_shapes_are_named(workers):
         next(data.batches(sampler, 0, 1, device=torch.device("cpu"), workers=workers))
 
 
-def test_a_look_at_the_first_item_draws_nothing(tmp_path):
+def test_reading_the_first_item_does_not_draw_random_numbers(tmp_path):
     class Random(Items):
         def __getitem__(self, index):
             return torch.rand(6)
@@ -242,18 +242,18 @@ except ValueError as error:
 """
 
 
-def test_a_program_ends_that_has_kept_an_error_of_a_worker():
-    """The traceback holds the loader, and Python waits for the workers when it exits."""
+def test_a_stored_worker_error_does_not_block_exit():
+    """The traceback refers to the loader, and Python waits for its workers at exit."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
 
 
-def test_networks_are_asked_for_as_many_arguments_as_they_get():
+def test_networks_must_accept_the_arguments_that_they_get():
     pair, plain = Data((torch.zeros(30, 6), torch.zeros(30, 6))), nn.Linear(6, 6)
     both = Conditional(6, 1)
-    # The labels are the generator's only argument; what the discriminator gets is made of them and the samples.
+    # The labels are the generator's only argument, and the discriminator's input is built from them and the samples.
     pair.check_networks(plain, plain, {"latent": None, "discriminator_inputs": print})
     pair.check_networks(both, both, {"latent": 4})
     with raises(ValueError, "pygan.fit: discriminator must take the labels", "a second argument"):
@@ -262,15 +262,15 @@ def test_networks_are_asked_for_as_many_arguments_as_they_get():
         pair.check_networks(both, both, {"latent": None})
 
 
-def test_without_latents_there_must_be_labels():
+def test_labels_are_required_without_latents():
     labeled = (torch.zeros(30, 6), torch.zeros(30, 6))
     for data in (Data(torch.zeros(30, 6)), Data(labeled, conditional=False)):
         with raises(ValueError, "pygan.fit: latent must not be None where the data have no labels"):
             data.check_networks(nn.Linear(6, 6), nn.Linear(6, 1), {"latent": None})
 
 
-def test_samples_for_looking_at_need_no_latents():
-    """Of a generator that gets the labels alone: those of the data."""
+def test_sample_grids_do_not_need_latents():
+    """For a generator that only gets labels: labels of the data are used."""
     seen = []
 
     def sample(n, labels, *, latent):

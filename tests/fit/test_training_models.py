@@ -1,4 +1,4 @@
-"""The networks of `pygan train`: shapes, ranges, and that every layer takes part."""
+"""The networks of `pygan train`: shapes, value ranges, and gradients for every layer."""
 
 import pytest
 import torch
@@ -68,7 +68,7 @@ def test_networks_with_labels(name, shape):
     assert all(p.grad is not None for network in (G, D) for p in network.parameters())
 
 
-def test_the_largest_side_that_fits():
+def test_largest_supported_side():
     sides = [5, 8, 9, 15, 27, 28, 31, 47, 50, 64, 100, 255, 256, 4000]
     fitting = [8, 8, 8, 14, 24, 28, 28, 40, 48, 64, 96, 224, 256, 256]
     assert [fitting_side(side) for side in sides] == fitting

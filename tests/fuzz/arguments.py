@@ -1,7 +1,6 @@
-"""Arguments for the raw ops: good ones, and odd ones that take their places.
+"""Arguments for the raw ops: valid ones, and odd ones to replace them.
 
-Tensors lie between pages that must not be touched, up against one of them: a kernel that reads or writes one element
-too far ends the process.
+Tensors end or begin at a protected page, so that a kernel that reads or writes one element too far crashes the process.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class Subclass(Tensor):
 
 
 def fenced(r: random.Random, count: int, dtype: torch.dtype) -> Tensor:
-    """A vector of `count` elements that ends, or begins, at a page that must not be touched."""
+    """A vector of `count` elements that ends or begins at a protected page."""
     size = count * dtype.itemsize
     inside = max(1, -(-size // mmap.PAGESIZE)) * mmap.PAGESIZE
     memory = mmap.mmap(-1, inside + 2 * mmap.PAGESIZE)
@@ -52,13 +51,13 @@ def fenced(r: random.Random, count: int, dtype: torch.dtype) -> Tensor:
         if libc.mprotect(page, mmap.PAGESIZE, 0) != 0:
             raise OSError(ctypes.get_errno(), "mprotect")
     begin = mmap.PAGESIZE + (inside - size if r.random() < 0.7 else 0)
-    # Of nothing there is no buffer.
+    # There is no buffer without elements.
     data = torch.frombuffer(memory, dtype=torch.uint8, offset=begin, count=size) if size else None
     return torch.empty(0, dtype=dtype) if data is None else data.view(dtype)
 
 
 def tensor(r: random.Random, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Of this shape, in one of the layouts that the ops must take."""
+    """A tensor of this shape, in one of the layouts that the ops support."""
     layout = r.choice(["plain"] * 4 + ["permuted", "sliced", "expanded", "overlapping"])
     count = math.prod(shape)
     if layout == "permuted":
@@ -82,8 +81,8 @@ def tensor(r: random.Random, shape: tuple[int, ...], dtype: torch.dtype) -> Tens
 
 
 def odd_tensor(r: random.Random, like: Tensor) -> object:
-    """Something in place of a tensor."""
-    if type(like) is not Tensor or like.layout != torch.strided:  # odd already
+    """An odd replacement for a tensor."""
+    if type(like) is not Tensor or like.layout != torch.strided:  # already odd
         like = torch.zeros(2)
     shape = tuple(like.shape)
     return r.choice(
@@ -109,7 +108,7 @@ def odd_tensor(r: random.Random, like: Tensor) -> object:
 
 
 def odd(r: random.Random, value: object, others: list[object]) -> object:
-    """Something in place of an argument."""
+    """An odd replacement for an argument."""
     if isinstance(value, list):
         if value and r.random() < 0.6:
             k = r.randrange(len(value))
@@ -124,7 +123,7 @@ def odd(r: random.Random, value: object, others: list[object]) -> object:
         return r.choice(INTS)
     if isinstance(value, float):
         return r.choice(NUMBERS)
-    return r.choice([None, *INTS, *NUMBERS])  # an optional argument that was left out
+    return r.choice([None, *INTS, *NUMBERS])  # an omitted optional argument
 
 
 def flat(arguments: object) -> list[object]:

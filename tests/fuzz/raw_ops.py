@@ -1,8 +1,7 @@
 """Calls every raw op with odd arguments: `python raw_ops.py SEED COUNT`.
 
-Each call must return or raise, and change nothing where it raises; on meta it must do the same, with the same shapes,
-dtypes and strides. Ends with status 1 and the calls where it does not, or by a signal where memory was touched that
-belongs to nobody.
+Each call must return or raise, and change nothing if it raises; on meta it must behave the same, with the same shapes,
+dtypes and strides. Prints the calls that do not, and exits with status 1, or by a signal after an invalid access.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from pygan._loss_arguments import TO_MEAN, compared, info
 from pygan.fused_losses import LOSSES
 
 ops = torch.ops.pygan
-# NotImplementedError is a RuntimeError; AssertionErrors are those of fake tensors that meet others.
+# NotImplementedError is a RuntimeError; AssertionErrors come from fake tensors mixed with real ones.
 ERRORS = (TypeError, ValueError, RuntimeError, AssertionError)
 Rng = random.Random
 Arguments = list[object]
@@ -197,7 +196,7 @@ OPS: dict[str, tuple[Callable[..., object], Callable[[Rng], Arguments]]] = {
 
 
 def on_meta(arguments: Arguments) -> Arguments:
-    """The same tensors without memory: what shared some shares some."""
+    """The same tensors without memory; tensors that shared memory still do."""
     storages: dict[int, torch.UntypedStorage] = {}
 
     def moved(x: object) -> object:
@@ -211,7 +210,7 @@ def on_meta(arguments: Arguments) -> Arguments:
             storages[memory.data_ptr()] = empty.untyped_storage()
         made = torch.empty(0, dtype=x.dtype, device="meta")
         made.set_(storages[memory.data_ptr()], 0, (memory.nbytes() // x.itemsize,))
-        # set_ gives dimensions of one element a stride of its own choice.
+        # set_ chooses the strides of dimensions of one element.
         made = made.as_strided(x.shape, x.stride(), x.storage_offset()).detach()
         return made.requires_grad_(x.requires_grad)
 
@@ -219,7 +218,7 @@ def on_meta(arguments: Arguments) -> Arguments:
 
 
 def comparable(name: str, arguments: Arguments) -> bool:
-    """Whether each tensor is one that has its like on meta."""
+    """Whether each tensor has a counterpart on meta."""
     plain = [x for x in flat(arguments) if isinstance(x, Tensor)]
     return name not in ("_C.backward", "_C.scalars") and all(
         x.device.type == "cpu"
@@ -240,7 +239,7 @@ def result_of(op: Callable[..., object], arguments: Arguments) -> tuple[str, obj
 
 
 def significant_strides(x: Tensor) -> list[int]:
-    """Without those of dimensions of one element, which torch.empty_like keeps on the CPU, but not on meta."""
+    """The strides except for dimensions of one element, which torch.empty_like keeps on the CPU, but not on meta."""
     strides = x.stride() if x.layout == torch.strided and x.numel() else ()
     return [stride for size, stride in zip(x.shape, strides) if size != 1]
 
@@ -268,7 +267,7 @@ def shown(x: object) -> str:
 
 
 def one_call(name: str, r: Rng, counts: Counter[str]) -> str | None:
-    """What was wrong with it."""
+    """Make one call; returns a description of the problem, if any."""
     op, make = OPS[name]
     arguments = make(r)
     for _ in range(r.choice([0, 1, 1, 1, 2, 3])):
@@ -290,7 +289,7 @@ def one_call(name: str, r: Rng, counts: Counter[str]) -> str | None:
 
 def main(seed: str, count: int) -> int:
     faulthandler.enable()
-    logging.disable(logging.ERROR)  # of fake tensors, whose errors are expected
+    logging.disable(logging.ERROR)  # messages of fake tensors, whose errors are expected
     warnings.simplefilter("ignore")
     wrong = 0
     for name in OPS:

@@ -1,4 +1,4 @@
-"""What several test files share: devices, dtypes, instruction sets and how an error is matched."""
+"""Helpers for several test files: devices, dtypes, instruction sets, and matching of errors."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from pygan import _C
 from pygan.training.sharding import SHARDS_ON_CPU
 
 ROOT = Path(__file__).resolve().parents[2]
-"""The checkout."""
+"""The root of the checkout."""
 
 sharded_on_cpu = pytest.mark.skipif(
     not SHARDS_ON_CPU, reason="before torch 2.7 fully_shard needs GPUs"
@@ -32,7 +32,7 @@ def free_port():
 
 @contextlib.contextmanager
 def process_group(rank, port, world_size=2):
-    """In a process of its own: one of those that talk over gloo."""
+    """Context manager in a separate process: a process group with gloo."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world_size
@@ -45,8 +45,8 @@ def process_group(rank, port, world_size=2):
 
 @contextlib.contextmanager
 def accelerated_on(device):
-    """Within it pygan.fit takes this device, not the GPU wherever there is one. accelerate keeps the first device of a
-    process: what it kept is forgotten before and after."""
+    """Context manager in which pygan.fit uses this device instead of any GPU. accelerate caches the first device of a
+    process, so its state is reset before and after."""
 
     def forget():
         if state := sys.modules.get("accelerate.state"):
@@ -59,14 +59,14 @@ def accelerated_on(device):
 
 
 def forget_accelerator():
-    """An Accelerator leaves its precision to every later one of the process."""
+    """Reset accelerate's state, because an Accelerator's precision applies to every later one in the process."""
     if state := sys.modules.get("accelerate.state"):
         state.AcceleratorState._reset_state(reset_partial_state=True)
         state.GradientState._reset_state()
 
 
 def math_type(*dtypes):
-    """What the kernels compute in."""
+    """The dtype in which the kernels compute."""
     return torch.float64 if torch.float64 in dtypes else torch.float32
 
 
@@ -87,7 +87,7 @@ CAPABILITIES = available_capabilities()
 
 
 def each_way_to_run():
-    """Every instruction set with 1 and 2 threads; use with the fixture `restore`."""
+    """Iterate over every instruction set with 1 and 2 threads; use with the fixture `restore`."""
     for capability in CAPABILITIES:
         for threads in (1, 2):
             _C.use_cpu_capability(capability)
@@ -96,6 +96,6 @@ def each_way_to_run():
 
 
 def raises(error, message, *pieces):
-    """The error with this beginning of the message, and these pieces later on the same line."""
+    """pytest.raises for an error whose message begins like this, with these pieces later on the same line."""
     pattern = "^" + ".*".join(re.escape(piece) for piece in (message, *pieces))
     return pytest.raises(error, match=pattern)

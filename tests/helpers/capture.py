@@ -1,4 +1,4 @@
-"""CUDA graphs without a GPU: a tape of a step's ops, played again on the same memory while no code of the host runs."""
+"""CUDA graphs without a GPU: a tape of a step's ops that is replayed on the same memory, without running host code."""
 
 import contextlib
 import importlib
@@ -18,7 +18,7 @@ NOT_PLAYED = (aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty)
 
 
 class Tape(TorchDispatchMode):
-    """Records ops as a capture does: with their tensors, and numbers as they are."""
+    """Records ops as a capture does: with their tensors, and with the current values of numbers."""
 
     def __init__(self):
         super().__init__()
@@ -29,7 +29,7 @@ class Tape(TorchDispatchMode):
         out = func(*args, **kwargs)
         if func.namespace != "profiler":
             given = {storage_of(x) for x in tensors(args, kwargs)}
-            # What is new memory; a view or an argument that was written to needs nothing more.
+            # Results with new memory; views and arguments that were written to need no copy.
             new = [storage_of(x) not in given for x in tensors(out)]
             for x in tensors(out):
                 if storage_of(x) not in given:
@@ -49,7 +49,7 @@ class Tape(TorchDispatchMode):
 
     @torch.no_grad()
     def poison(self):
-        """What another graph of the same memory pool may do to everything that is not kept."""
+        """Overwrite everything that is not kept, as another graph of the same memory pool may do."""
         for x in self.made.values():
             flat = torch.empty(0, dtype=torch.uint8).set_(x.untyped_storage())
             flat.fill_(0xFF)  # NaN, -1, True
@@ -66,7 +66,7 @@ def is_view(func):
 
 
 class Tapes:
-    """In the place of CudaGraphs: what replays a function on the CPU, without running its Python code."""
+    """A replacement for CudaGraphs that replays functions on the CPU, without running their Python code."""
 
     def __init__(self, device=None):
         self.tapes, self.replays = [], 0
@@ -99,7 +99,7 @@ class Tapes:
 
 
 def capture(trainer, real, labels=None):
-    """`trainer.capture`, on the CPU by tapes. What is returned counts the replays."""
+    """`trainer.capture` with tapes on the CPU. Returns a counter of the replays."""
     tapes = Tapes()
     if trainer._pair.g.device.type == "cuda":
         assert trainer.capture(real, labels)
@@ -113,7 +113,7 @@ def capture(trainer, real, labels=None):
 
 @contextlib.contextmanager
 def capturable_on_the_cpu():
-    """Optimizers with capturable=True, which torch refuses there."""
+    """Allows optimizers with capturable=True on the CPU, which torch refuses."""
     modules = [
         importlib.import_module(f"torch.optim.{name}")
         for name in ("adam", "nadam", "radam", "rmsprop", "adamax", "adadelta", "asgd", "rprop")

@@ -1,4 +1,4 @@
-"""What the tests of torch.compile share: one graph against eager."""
+"""Comparison of compiled functions with eager ones."""
 
 import pytest
 import torch
@@ -13,9 +13,9 @@ BACKENDS = ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
 
 
 def compare(function, backend, *argument_lists, exact=True):
-    """function(*arguments) compiled (as one graph, where torch can) against eager: results, and what it did to streams.
+    """Compare function(*arguments), compiled (as one graph if torch can), with eager: results and stream states.
 
-    exact: the same bits, which holds where all arithmetic is in our ops and inductor fuses none."""
+    exact: require equal bits, which holds if all arithmetic is in our ops, so that inductor fuses none."""
     compiled = torch.compile(function, fullgraph=COMPILED, dynamic=True, backend=backend)
     for make in argument_lists:
         pairs = []
@@ -37,7 +37,7 @@ def compare(function, backend, *argument_lists, exact=True):
         assert len(got) == len(want)
         for k, (g, w) in enumerate(zip(got, want, strict=True)):
             assert g.dtype == w.dtype and g.shape == w.shape
-            if k < len(results):  # compilation may choose other strides for gradients
+            if k < len(results):  # compilation may choose different strides for gradients
                 assert g.stride() == w.stride()
             g, w = (t.detach().nan_to_num(7.0) for t in (g, w))
             if exact:

@@ -1,4 +1,4 @@
-"""What the tests that need a GPU share: inputs, graphs, and which kernels a call launches."""
+"""Helpers for tests that need a GPU: inputs, graphs, and the kernels that a call launches."""
 
 import torch
 
@@ -11,13 +11,14 @@ def inputs(shape, dtype, seed=0):
 
 
 def at_offset(x, elements):
-    """x on the GPU, its first element `elements` past the start of an allocation."""
+    """Copy x to the GPU, with its first element `elements` past the start of an allocation."""
     flat = torch.empty(x.numel() + elements, dtype=x.dtype, device="cuda")[elements:]
     return flat.view(x.shape).copy_(x)
 
 
 def captured(function):
-    """A graph of function() after a warm-up on a side stream, as torch asks for, and what it returns."""
+    """Capture function() in a graph, after a warm-up on a side stream as torch requires; returns the graph and the
+    result."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -31,7 +32,7 @@ def captured(function):
 
 
 def kernels_of(function):
-    """Names of the kernels and memsets that function() launches, after a first call."""
+    """Names of the kernels and memsets that function() launches, after a warm-up call."""
     function()
     torch.cuda.synchronize()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:

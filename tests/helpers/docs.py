@@ -1,4 +1,4 @@
-"""The code in the documentation: where it stands, and what it takes as given."""
+"""The code in the documentation: its location, and the names that it uses."""
 
 import ast
 import functools
@@ -28,12 +28,12 @@ class Block(NamedTuple):
     code: str
 
     def run(self, path, names):
-        """With the page's own lines in a traceback."""
+        """A block of code. Tracebacks show the line numbers of the page."""
         exec(compile("\n" * (self.line - 1) + self.code, path, "exec"), names)
 
 
 def blocks(page):
-    """The fenced blocks of a page of Markdown. A diff is two, its old and its new side."""
+    """The fenced blocks of a Markdown page. A diff gives two blocks, its old and its new side."""
     text = page.read_text("utf-8")
     found = list(re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S))
     assert 2 * len(found) == text.count("```"), f"{page}: a fence that is not at the line's begin"
@@ -48,7 +48,7 @@ def blocks(page):
 
 
 def examples(module):
-    """The indented paragraphs of a module's docstrings that stand before sections such as "Args:"."""
+    """The indented paragraphs in a module's docstrings, before sections such as "Args:"."""
     for node in ast.walk(ast.parse(module.read_text("utf-8"))):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
             for paragraph in (ast.get_docstring(node) or "").split("\n\n"):
@@ -60,7 +60,7 @@ def examples(module):
 
 
 class Network(nn.Module):
-    """With labels, which it ignores, or without."""
+    """A network with optional labels, which it ignores."""
 
     def __init__(self, layers):
         super().__init__()
@@ -102,15 +102,15 @@ def Discriminator():
     return Network(mlp((3, 8, 8), latent=128, width=8)[1])
 
 
-def given():
-    """The names that the pages use without making them: networks, a loader, a batch of each kind."""
+def page_names():
+    """The names that the pages use without defining them: networks, a loader, a batch of each kind."""
     torch.manual_seed(0)
     G, D = Generator(), Discriminator()
     g_optimizer, d_optimizer = (torch.optim.Adam(net.parameters()) for net in (G, D))
     trainer = pygan.GANTrainer(G, D, g_optimizer, d_optimizer, latent=128, noise=0.1)
     images = 2 * torch.rand(64, 3, 8, 8) - 1
     real, z = images[:8], torch.randn(8, 128)
-    stats = trainer.step(real)  # before the graphs that the pages go back through
+    stats = trainer.step(real)  # before the graphs that the pages differentiate
     fake = G(z)
     last_layer = next(G.parameters())
     vocoder, vqgan = nn.Linear(16, 256), Autoencoder()
@@ -142,7 +142,7 @@ def given():
         "points": pygan.datasets.ring(100),
         "pygan": pygan,
         "q": torch.full((10,), 0.1),
-        "range": lambda n: range(min(n, 20)),  # for loops over the steps of a run
+        "range": lambda n: range(min(n, 20)),  # for loops over the steps of a training
         "real": real,
         "real_features": images.flatten(1)[:, :4],
         "real_logits": D(real),
@@ -162,7 +162,7 @@ def given():
 
 @functools.cache
 def trained_state(data):
-    """That of a short run of `pygan train`; of a folder it must be the one that is called photos."""
+    """The checkpoint of a short `pygan train` run; the only folder of images is called photos."""
     with tempfile.TemporaryDirectory() as out:
         small = (
             ["data.size=8", "train.workers=0", "train.drop_last=false"] if data == "photos" else []
@@ -171,7 +171,8 @@ def trained_state(data):
 
 
 def surroundings(folder, monkeypatch):
-    """A folder to write to, with a photo in photos/, an empty run/ and runs/; a short fit; torchrun's one process."""
+    """Prepare a folder to write to, with a photo in photos/, an empty run/ and runs/; shorten fit; set torchrun's
+    environment for a single process."""
     from PIL import Image
 
     monkeypatch.chdir(folder)
@@ -189,7 +190,7 @@ def surroundings(folder, monkeypatch):
 
 
 def shortened(function):
-    """`steps` is at most 3; nothing else is changed."""
+    """The function with `steps` limited to 3."""
 
     @functools.wraps(function)
     def short(*args, steps, **options):

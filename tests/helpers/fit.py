@@ -1,4 +1,4 @@
-"""A small run of pygan.fit, alike in every process that builds it, and what is left of it to compare."""
+"""A small run of pygan.fit, the same in every process that builds it, and comparison of its results."""
 
 import contextlib
 import functools
@@ -28,7 +28,7 @@ from pygan.training.log import MetricsFile
 
 
 class Augmented(Dataset):
-    """Samples with random augmentation, of each of the generators that people use for it."""
+    """Samples with random augmentation, from each of the commonly used generators."""
 
     def __init__(self, size, labels=False):
         self.x = torch.randn(size, 6, generator=torch.Generator().manual_seed(5))
@@ -44,7 +44,7 @@ class Augmented(Dataset):
 
 
 class Generator(nn.Module):
-    """With BatchNorm's buffers, and dropout, which draws from the global generator."""
+    """A generator with BatchNorm's buffers, and with dropout, which draws from the global generator."""
 
     def __init__(self):
         super().__init__()
@@ -57,7 +57,7 @@ class Generator(nn.Module):
 
 
 def networks(seed=0):
-    """And all generators seeded, as in a script that wants the same run again."""
+    """The networks, after seeding all generators, as reproducible scripts do."""
     torch.manual_seed(seed)
     np.random.seed(seed)  # noqa: NPY002
     random.seed(seed)
@@ -66,7 +66,7 @@ def networks(seed=0):
 
 
 def plain_networks():
-    """Without BatchNorm and dropout: what one process makes of a batch is the mean of what several do of its parts."""
+    """Networks without BatchNorm and dropout, so that the gradient of a batch is the mean over its shares."""
     networks()
     G = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 6))
     return G, nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 1))
@@ -77,12 +77,12 @@ def data(size=30):
 
 
 def picture(samples):
-    """A preview of what is no image."""
+    """A preview for samples that are not images."""
     return (samples.sigmoid() * 255).byte().cpu().numpy()[:, :, None]
 
 
 def spread(sample):
-    """An evaluation that draws from the global generators, which must not matter to the training."""
+    """An evaluation that draws from the global generators, which must not affect training."""
     torch.rand(3), np.random.rand(2), random.random()  # noqa: NPY002
     return {"spread": sample(40).std().item()}
 
@@ -98,7 +98,7 @@ def run(
     schedule=True,
     **options,
 ):
-    """fit, with what is in these files unless `options` says otherwise."""
+    """Call fit with the objects of this module, unless `options` override them."""
     if G is None:
         G, D = networks()
     g = torch.optim.Adam(G.parameters(), lr=learning_rate)
@@ -126,7 +126,7 @@ FULL = {"noise": 0.3, "ema": 0.9, "penalties": [pygan.penalties.R1(0.1, every=2)
 
 
 def metrics(out):
-    """The lines of metrics.jsonl, each of which must be strict JSON."""
+    """The lines of metrics.jsonl; each must be strict JSON."""
 
     def refuse(constant):
         raise AssertionError(f"{constant} is not JSON")
@@ -137,7 +137,7 @@ def metrics(out):
 
 
 def assert_equal(a, b):
-    """The same types and the same bits throughout."""
+    """Check that types and bits are equal throughout."""
     assert type(a) is type(b)
     if isinstance(a, dict):
         assert list(a) == list(b)
@@ -154,7 +154,7 @@ def assert_equal(a, b):
 
 
 def same_runs(a, b):
-    """Whether two runs left the same bits: the last checkpoint and all metrics."""
+    """Check that the last checkpoints and all metrics of two runs are bitwise equal."""
     assert (a / "metrics.jsonl").read_bytes() == (b / "metrics.jsonl").read_bytes()
     paths = [checkpoint.latest(out / "checkpoints") for out in (a, b)]
     assert paths[0].name == paths[1].name
@@ -163,10 +163,10 @@ def same_runs(a, b):
 
 @functools.cache
 def forkserver():
-    """Where processes start that have imported everything already: in a tenth of a second instead of five."""
+    """A context whose processes have already imported everything, and start in a tenth of a second instead of five."""
     context = multiprocessing.get_context("forkserver")
     modules = ["helpers.fit", "accelerate", "torch.utils.tensorboard", "torch._dynamo", "PIL.Image"]
-    modules += ["torch.distributed.fsdp"]  # which torch may lack; then it is passed over
+    modules += ["torch.distributed.fsdp"]  # missing modules are skipped
     context.set_forkserver_preload(modules)
     with mock.patch.dict(os.environ, PYTHONPATH=str(ROOT / "tests")):
         multiprocessing.forkserver.ensure_running()
@@ -174,7 +174,7 @@ def forkserver():
 
 
 def start(function, *args, **kwargs):
-    """A process of its own that runs the function; its exit code is what that returns."""
+    """Run the function in another process, whose exit code is the function's result."""
     process = forkserver().Process(target=_in_child, args=(function, args, kwargs))
     process.start()
     return process
@@ -183,13 +183,13 @@ def start(function, *args, **kwargs):
 def _in_child(function, args, kwargs):
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    multiprocessing.set_start_method("fork", force=True)  # for the workers of a DataLoader
-    os.setsid()  # a group of its own, for signals to all of it
+    multiprocessing.set_start_method("fork", force=True)  # so that it can have DataLoader workers
+    os.setsid()  # its own process group, for signals to the whole group
     sys.exit(function(*args, **kwargs))
 
 
 def start_ranks(world, function, *args, **kwargs):
-    """The function in `world` processes, as torchrun would start them."""
+    """Run the function in `world` processes, as torchrun would start them."""
     port = free_port()
     return [start(_as_rank, rank, world, port, function, args, kwargs) for rank in range(world)]
 
@@ -205,8 +205,8 @@ def fit_in_child(out, **options):
     return run(out, **options).exit_code
 
 
-def deadly(call, function, *args, **kwargs):
-    """Run the function, and be killed before the call of that number that writes something durable."""
+def kill_at_write(call, function, *args, **kwargs):
+    """Run the function, and kill the process before the call-th durable write."""
     calls = 0
 
     def before(original):
@@ -227,7 +227,7 @@ def deadly(call, function, *args, **kwargs):
 
 
 def slow_disk(function, *args, **kwargs):
-    """Run the function where a checkpoint takes its time."""
+    """Run the function with slow writes of checkpoints."""
     fsync = os.fsync
 
     def slow(file):
@@ -239,7 +239,7 @@ def slow_disk(function, *args, **kwargs):
 
 
 class Items:
-    """The least that a Dataset can be."""
+    """A minimal Dataset."""
 
     def __init__(self, items):
         self.items = items

@@ -1,7 +1,7 @@
-"""The fused losses as cases to call, their yardstick in plain PyTorch, and what compares the two.
+"""The fused losses as cases to call, the baselines in plain PyTorch, and their comparison.
 
-The truth is pygan.reference, which is fp64, and for fp64 itself the extended precision of helpers/truth.py, where
-it also says how errors are judged.
+The reference is pygan.reference, in fp64, and for fp64 itself the extended precision of helpers/truth.py, which also
+defines the error bounds.
 """
 
 import math
@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from helpers import math_type
-from helpers.truth import assert_as_good, reduced, wide, wide_truth
+from helpers.truth import assert_as_accurate, reduced, wide, wide_truth
 from pygan import _loss_arguments, fused_losses, reference
 from pygan._loss_arguments import PAIRED as PAIRED_LOGITS
 from pygan._loss_arguments import TO_MEAN as WITH_MEANS
@@ -25,11 +25,11 @@ TO_MEAN = tuple(loss for loss in LOSSES if _loss_arguments.info(loss).compared =
 RELATIVISTIC = (*PAIRED, *TO_MEAN)
 SMOOTHINGS = [0.0, 0.1, 1.0]
 REDUCTIONS = ["mean", "sum", "none"]
-DRAWS = 3  # worst of several, lest one lucky draw decide
+DRAWS = 3  # the worst of several draws, so that a lucky one does not decide
 
 
 class Case(NamedTuple):
-    """One way to call a loss: everything but the logits and what is asked of them."""
+    """One way to call a loss: everything except for the logits and the requested results."""
 
     loss: str
     phase: str
@@ -40,13 +40,13 @@ class Case(NamedTuple):
 
     @property
     def roles(self):
-        """What the logits are, in the order in which the call takes them."""
+        """The roles of the logits, in the order of the call's arguments."""
         if self.phase == "discriminator":
             return ["real", "fake"]
         return ["fake", "real"] if self.loss in RELATIVISTIC else ["fake"]
 
     def call(self, inputs, module=fused_losses, suffix="", **options):
-        """module.discriminator_loss(*inputs) or generator_loss, the inputs being tensors or lists."""
+        """Call module.discriminator_loss(*inputs) or generator_loss; the inputs are tensors or lists."""
         function = getattr(module, f"{self.phase}_loss{suffix}")
         if self.phase == "discriminator":
             return function(*inputs, loss=self.loss, label_smoothing=self.smoothing, **options)
@@ -54,14 +54,14 @@ class Case(NamedTuple):
         return function(inputs[0], loss=self.loss, **real, **options)
 
     def eager(self, inputs):
-        """The terms as one writes them in plain PyTorch, a list of one or two tensors."""
+        """The terms as usually written in plain PyTorch, a list of one or two tensors."""
         with mock.patch.object(reference, "_softplus", F.softplus):
             return list(self._terms(inputs))
 
     def _terms(self, inputs):
         loss = reference._TABLE[self.loss]
         if loss.relativistic:
-            # The generator's loss is the discriminator's with the parts exchanged, as the inputs are.
+            # The generator's loss is the discriminator's with real and fake exchanged, as the inputs are.
             return loss.discriminator(*inputs, torch.Tensor.mean)
         if self.phase == "generator":
             return loss.generator(*inputs, loss.targets)
@@ -69,10 +69,10 @@ class Case(NamedTuple):
         return loss.discriminator(*inputs, targets)
 
     def is_conditioned(self, reduction, order, weights=None):
-        """Whether rounding the result's parts cannot make its relative error large, for anyone.
+        """Whether the result is well conditioned, so that rounding its parts cannot cause a large relative error.
 
-        Smoothing makes slopes, and values of least squares, cross 0, as rounded differences do the others; in a
-        sum, linear terms cancel, and so do scales of different signs."""
+        Smoothing makes slopes, and values of least squares, cross 0, and rounded differences make the others do so; in
+        sums, linear terms and scales of different signs cancel."""
         if self.loss in RELATIVISTIC and self.loss not in ("relativistic", "relativistic_average"):
             return False
         linear = self.loss == "wasserstein" or (self.loss, self.phase) == ("hinge", "generator")
@@ -85,7 +85,7 @@ class Case(NamedTuple):
 PHASES = ["discriminator", "generator"]
 CASES = [Case(loss, phase) for loss in LOSSES for phase in PHASES]
 CASES += [Case(loss, "discriminator", 0.1) for loss in SMOOTHED]
-# Without the discriminator of minimax, which is that of non_saturating.
+# Without minimax's discriminator, which is that of non_saturating.
 DISTINCT = [case for case in CASES if (case.loss, case.phase) != ("minimax", "discriminator")]
 
 
@@ -97,20 +97,20 @@ def cases_of(loss):
 
 
 def as_list(result):
-    """What reduction="none" returns, for tensors or lists of them, as one flat list; a loss as [loss]."""
+    """The result of reduction="none", for tensors or lists, as a flat list; a loss as [loss]."""
     if isinstance(result, torch.Tensor):
         return [result]
     return [t for part in result for t in as_list(part)]
 
 
 def by_scale(inputs):
-    """The inputs of each scale: one scale where they are tensors."""
+    """The inputs of each scale; a single scale if they are tensors."""
     listed = not isinstance(inputs[0], torch.Tensor)
     return [list(scale) for scale in zip(*inputs, strict=True)] if listed else [inputs]
 
 
 def combined(scales, factors, reduction):
-    """The results of each scale, weighted: all terms in the order of as_list, or the sum of the losses."""
+    """The weighted results of the scales: all terms in the order of as_list, or the sum of the losses."""
     if reduction == "none":
         return [w * t for kind in zip(*scales, strict=True) for w, t in zip(factors, kind)]
     return [sum(w * loss for w, (loss,) in zip(factors, scales, strict=True))]
@@ -122,7 +122,7 @@ def truth(case, reduction, inputs, weights=None):
     if dtype == torch.float64:
         scales = [wide_truth(case, reduction, scale) for scale in by_scale(inputs)]
         factors = [np.longdouble(w) for w in weights or [1] * len(scales)]
-        # The gradients of a scale stand together in `scales`, those of an input in the result.
+        # `scales` groups the gradients by scale, the result by input.
         return (
             combined([values for values, _ in scales], factors, reduction),
             combined([slopes for _, slopes in scales], factors, "none"),
@@ -141,7 +141,7 @@ def weighted(weights):
 
 
 def eager_results(case, reduction, inputs, weights, dtype):
-    """Results and gradients of the expression that one writes, evaluated in `dtype`."""
+    """Results and gradients of the usual expression, evaluated in `dtype`."""
     leaves = [detached(x) for x in inputs]
     scales = [
         reduced(case.eager([x.to(dtype) for x in scale]), reduction) for scale in by_scale(leaves)
@@ -152,7 +152,7 @@ def eager_results(case, reduction, inputs, weights, dtype):
 
 
 def compare(case, draws, reductions=REDUCTIONS, weights=None):
-    """Values and gradients against the truth and the yardsticks, for a list of draws of inputs."""
+    """Compare values and gradients with the reference and the baselines, for a list of draws of inputs."""
     dtype = as_list(draws[0])[0].dtype
     upcast = math_type(dtype)
     for reduction in reductions:
@@ -165,12 +165,15 @@ def compare(case, draws, reductions=REDUCTIONS, weights=None):
             assert all(g.dtype == dtype for g in grads)
             got.append(([t.detach() for t in results], grads))
             want.append(truth(case, reduction, inputs, weights))
-            for rival, cast in zip(baselines.values(), (dtype, upcast), strict=True):
-                rival.append(eager_results(case, reduction, inputs, weights, cast))
+            for collected, cast in zip(baselines.values(), (dtype, upcast), strict=True):
+                collected.append(eager_results(case, reduction, inputs, weights, cast))
         for order in (0, 1):
-            assert_as_good(
+            assert_as_accurate(
                 [draw[order] for draw in got],
-                {name: [draw[order] for draw in rival] for name, rival in baselines.items()},
+                {
+                    name: [draw[order] for draw in collected]
+                    for name, collected in baselines.items()
+                },
                 [draw[order] for draw in want],
                 relative=case.is_conditioned(reduction, order, weights),
                 what=f"{case}, {reduction}, order {order}",
@@ -188,13 +191,13 @@ def logits_like(roles, shape, dtype, device, seed):
 
 
 def scales_like(case, shapes, dtype, device, seed):
-    """For each input of the case a list of logits, one tensor per shape."""
+    """A list of logits for each input of the case, one tensor per shape."""
     scales = [logits_like(case.roles, s, dtype, device, seed + k) for k, s in enumerate(shapes)]
     return [list(tensors) for tensors in zip(*scales, strict=True)]
 
 
 def eager_stats(real, fake, bounds=True):
-    """What people write to log the same, in the dtype of the logits."""
+    """The same statistics as usually written, in the dtype of the logits."""
     value = F.softplus(-real).mean() + F.softplus(fake).mean()
     return LossStats(
         real.mean(),
@@ -216,7 +219,7 @@ def eager_stats(real, fake, bounds=True):
 
 
 def results_of(real, fake, loss, reductions=("mean", "none")):
-    """Everything that a pair of logits, or of lists of them, gives, as one list of tensors."""
+    """All results for a pair of logits, or of lists of logits, as a list of tensors."""
     out = []
     for case in cases_of(loss):
         for reduction in reductions:

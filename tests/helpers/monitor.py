@@ -1,5 +1,5 @@
-"""Training runs for the monitor's tests: healthy ones, and one for each thing that can go wrong. Small networks on 1-D,
-2-D and 8 x 8 data; a run takes a second or two."""
+"""Training runs for the monitor's tests: healthy ones, and one for each problem. Small networks on 1-D, 2-D and 8 x 8
+data; a run takes a second or two."""
 
 import functools
 import math
@@ -42,7 +42,7 @@ def ring(n, generator):
 
 
 def far(n, generator):
-    """A small cloud far from where a generator begins."""
+    """A small cloud of points, far from a generator's initial samples."""
     return 4 + 0.1 * torch.randn(n, 2, generator=generator)
 
 
@@ -59,7 +59,7 @@ def digits(n, generator):
 
 
 def pair(data):
-    """Generator and discriminator for data of one of the above."""
+    """Generator and discriminator for data from one of the functions above."""
     if data is not digits:
         return mlp(8, 2), mlp(2, 1, activation=leaky)
     normed = functools.partial(nn.Sequential, nn.BatchNorm1d(64), nn.ReLU())
@@ -74,7 +74,7 @@ def trainer_for(data, seed, g_lr=1e-3, d_lr=1e-3, betas=(0.0, 0.99), networks=No
 
 
 def strong_discriminator(seed, **options):
-    """For the data `far`: a generator that hardly moves, and a discriminator that does."""
+    """For the data `far`: a slow generator and a fast discriminator."""
     return trainer_for(far, seed, g_lr=1e-5, d_lr=2e-3, d_steps=3, **options)
 
 
@@ -91,8 +91,8 @@ HEALTHY = {
 }
 
 
-def watch(trainer, data, seed, steps, batch=64, before_step=None, **options):
-    """Trains under a monitor: (its diagnoses, the monitor)."""
+def train_monitored(trainer, data, seed, steps, batch=64, before_step=None, **options):
+    """Train with a monitor; returns (diagnoses, monitor)."""
     generator = torch.Generator().manual_seed(seed)
     monitor = Monitor(trainer, **{"every": EVERY, "window": WINDOW, **options})
     found = []

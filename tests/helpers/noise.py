@@ -1,4 +1,4 @@
-"""What the tests of instance_noise share: the stream itself, inputs of every dtype, and layouts."""
+"""Helpers for the tests of instance_noise: the stream itself, inputs of every dtype, and layouts."""
 
 import torch
 
@@ -12,7 +12,7 @@ noise_dot = torch.ops.pygan.noise_dot
 
 
 def z_of(n, seed, step=0, offset=0, device="cpu"):
-    """The stream itself, fp32."""
+    """Normals of the stream, fp32."""
     stream = NoiseStream(seed, step=step, offset=offset, device=device)
     return instance_noise(torch.zeros(n, device=device), 1.0, stream=stream)
 

@@ -1,4 +1,4 @@
-"""What the calls of docs/porting.md are made with, and the formulas that they are compared with, in plain PyTorch."""
+"""Inputs for the calls of docs/porting.md, and the formulas for comparison, in plain PyTorch."""
 
 import math
 from types import SimpleNamespace
@@ -12,8 +12,8 @@ from pygan import fused_losses, penalties
 
 BATCH = 2
 PERIODS = (2, 3, 5, 7, 11)
-SEGMENT = 8192  # samples of HiFi-GAN's training
-FIRST_MEANS = (0.4, -0.2)  # of the logits in the first step of LeCam
+SEGMENT = 8192  # length of HiFi-GAN's training samples
+FIRST_MEANS = (0.4, -0.2)  # means of the logits in LeCam's first step
 
 
 def hifigan_lengths():
@@ -35,7 +35,7 @@ def network(channels):
 
 
 def inputs(section, dtype):
-    """The names in a section's calls. Tensors that require a gradient are leaves, new at every call."""
+    """The names in a section's calls. Tensors that require grad are leaves, new for every call."""
     draw = torch.Generator().manual_seed(0)
 
     def normal(*shape):
@@ -55,7 +55,7 @@ def inputs(section, dtype):
         return leaf(*shapes.get(section, (4, 1, 30, 30)), mean=mean)
 
     def maps():
-        """Of two discriminators with three layers and logits each."""
+        """Maps of two discriminators, each with three layers and logits."""
         shapes = ((BATCH, 8, 33), (BATCH, 16, 11), (BATCH, 16, 11), (BATCH, 1, 11))
         return [[leaf(*shape) for shape in shapes] for _ in range(2)]
 
@@ -88,7 +88,7 @@ def inputs(section, dtype):
 
 
 def lecam(real_logits, fake_logits):
-    """The penalty of a second step, whose averages are those of the first."""
+    """The penalty in the second step, with the averages of the first."""
     penalty = penalties.LeCam(0.3, decay=0.9)
     penalty(*(torch.tensor(mean, dtype=torch.float64) for mean in FIRST_MEANS))
     return penalty(real_logits, fake_logits)
@@ -99,14 +99,14 @@ def path_length(images, latents, generator):
 
 
 def names(n):
-    """What a call of the tables may name."""
+    """All names that a call in the tables may use."""
     public = {name: getattr(fused_losses, name) for name in fused_losses.__all__}
     public |= {name: getattr(penalties, name) for name in penalties.__all__}
     return public | {name: getattr(pygan, name) for name in pygan.__all__} | vars(n)
 
 
 def leaves(n):
-    """All that has a gradient."""
+    """All leaves that require grad."""
 
     def found(value):
         if isinstance(value, (list, tuple)):
@@ -144,7 +144,7 @@ def mean_over(scales, function):
 
 
 def slopes(samples, logits):
-    """Gradients by the samples, (N, elements)."""
+    """Gradients with respect to the samples, (N, elements)."""
     return torch.autograd.grad(logits.sum(), samples, create_graph=True)[0].flatten(1)
 
 
@@ -154,7 +154,7 @@ def squared_slopes(n, side):
 
 
 def differences(n):
-    """Of the logits after a small step, whose standard deviation is sigma."""
+    """Differences of the logits after a small step with standard deviation sigma."""
     return n.D(n.x + n.sigma * n.z) - n.D(n.x)
 
 
@@ -163,7 +163,7 @@ def noisy(n, samples):
 
 
 def distances(maps_f, maps_r, relative=False):
-    """Of each discriminator, of each map."""
+    """Distances for each discriminator and map."""
     return [
         [
             (f - r.detach()).abs().mean() / (r.detach().abs().mean() if relative else 1.0)
@@ -195,7 +195,7 @@ def balanced(n):
 
 
 def excess(n, real_means, fake_means):
-    """LeCam's squares, of logits or their means."""
+    """LeCam's squares, for logits or their means."""
     averages = [0.9 * a + 0.1 * x.detach().mean() for a, x in zip(FIRST_MEANS, (n.r, n.f))]
     above = relu(real_means - averages[1]).square().mean()
     return 0.3 * (above + relu(averages[0] - fake_means).square().mean())
@@ -219,7 +219,7 @@ def summed(r, f, function):
 
 
 def with_parts(real, fake, factor):
-    """The loss, and the values of the scales before weights."""
+    """The loss, and the unweighted values of the scales."""
     parts = [torch.stack(values).detach() for values in (real, fake) if values]
     return factor * (sum(real) + sum(fake)), *parts
 
@@ -380,7 +380,7 @@ FORMULAS = {
         noisy(n, n.x),
         noisy(n, n.y),
     ),
-    # Labels and weights of each sample
+    # Labels and weights per sample
     "soft or noisy labels t, logistic": lambda n: F.binary_cross_entropy_with_logits(
         n.r, n.t.expand_as(n.r)
     ),

@@ -1,7 +1,7 @@
-"""Is a sequence made of independent standard normals? Sums over it in one pass, and their p-values.
+"""Tests whether a sequence consists of independent standard normals: sums in one pass, and their p-values.
 
-A finding is (what was measured, its two-sided p-value under the null hypothesis); where the worst of several
-numbers counts, the p-value is multiplied by how many they were (Bonferroni). (SciPy comes with scikit-learn.)
+A finding is (statistic, its two-sided p-value under the null hypothesis); for the worst of several numbers, the p-value
+is multiplied by their count (Bonferroni). (SciPy comes with scikit-learn.)
 """
 
 import math
@@ -11,24 +11,24 @@ import torch
 from scipy import stats
 from scipy.special import erfc
 
-# 4 standard errors, 6e-5: the chance of a false alarm that each finding has.
+# 4 standard errors: a false-alarm probability of 6e-5 for each finding.
 ALPHA = math.erfc(4 / math.sqrt(2))
-CHUNK = 1 << 18  # sums are taken over pieces that the cache can hold
+CHUNK = 1 << 18  # sums are computed over pieces that fit into the cache
 LAGS = 64
-FINE, BINS = 1 << 16, 1 << 12  # equiprobable bins: for K-S, for chi^2
+FINE, BINS = 1 << 16, 1 << 12  # equiprobable bins, for K-S and chi^2
 TO_SIDE = 10
-HALVES = FINE >> TO_SIDE  # bins on each side of the halves' table
+HALVES = FINE >> TO_SIDE  # bins per side of the contingency table of the halves
 TAILS = (4, 5, 6)
 
 
 def two_sided(scores):
-    """p of the largest of some standard scores. (min(p, 1) in this order keeps a NaN.)"""
+    """p of the largest of several standard scores. (min(p, 1) in this order preserves NaN.)"""
     scores = np.atleast_1d(scores)
     return min(scores.size * erfc(np.abs(scores).max() / math.sqrt(2)), 1.0)
 
 
 def chi_square(counts):
-    """p of counts that should all be the same. Too even is as bad as too uneven."""
+    """p of counts that should be equal. Two-sided, because counts can also be too even."""
     mean = counts.sum() / counts.size
     value = ((counts - mean) ** 2).sum() / mean
     law = stats.chi2(counts.size - 1)
@@ -36,22 +36,22 @@ def chi_square(counts):
 
 
 def poisson(count, mean):
-    """p of a count, exactly."""
+    """Exact p of a count."""
     law = stats.poisson(mean)
     return min(2 * min(law.cdf(count), law.sf(count - 1)), 1.0)
 
 
 def tail_probability(t):
-    """P(|z| > t) of the stream as it is defined: 2^32 radii, and angles that are as good as continuous.
+    """P(|z| > t) of the stream by its definition: 2^32 radii, and practically continuous angles.
 
-    The radius depends on u = (w + 1/2) / 2^32, exact in float32 for the small w that reach t >= 4."""
+    The radius depends on u = (w + 1/2) / 2^32, which is exact in float32 for the small w that give t >= 4."""
     w = np.arange(math.exp(-t * t / 2) * 2.0**32 + 1)
     radius = np.sqrt(-2 * np.log((w + 0.5) * 2.0**-32))
     return (2 / math.pi) * np.arccos(np.minimum(t / radius, 1)).sum() * 2.0**-32
 
 
 def features(z):
-    """Three functions of z with mean 0 and variance 1: dependence can show in one and not in another."""
+    """Three functions of z with mean 0 and variance 1, because dependence may show only in one of them."""
     mean = math.sqrt(2 / math.pi)
     return {
         "z": z,
@@ -61,7 +61,7 @@ def features(z):
 
 
 class Sums:
-    """Everything that is known of a sequence after one pass over it."""
+    """Statistics of a sequence from one pass over it."""
 
     def __init__(self):
         self.n, self.moments = 0, np.zeros(4)
@@ -71,7 +71,7 @@ class Sums:
         self.rows, self.products = 0, {}
 
     def add(self, z):
-        """A piece of the sequence, of whole counters (4 elements)."""
+        """Add a piece of the sequence, consisting of whole counters (4 elements)."""
         for piece in z.split(CHUNK):
             self._add(piece.double())
         return self
@@ -92,8 +92,8 @@ class Sums:
         for t in TAILS:
             self.tails[t] += int((far > t).sum())
 
-        # products[a, b] = sum over rows of z[64 row + a] z[64 row + b], a < 64, b < 128: all lags in one product
-        # of matrices. A piece's last 64 elements have no partners; few enough to leave out.
+        # products[a, b] = sum over rows of z[64 row + a] z[64 row + b], a < 64, b < 128: all lags in one matrix
+        # product. The # last 64 elements of a piece have no partners and are left out.
         rows = z.numel() // LAGS - 1
         self.rows += rows
         for name, f in features(z).items():
@@ -117,7 +117,8 @@ class Sums:
             found[name] = (value, two_sided(value / math.sqrt(of_normals / n)))
 
         fine = self.fine.numpy()
-        # At the bins' edges alone it can only be smaller than the true statistic: no false alarms from that.
+        # Evaluated only at the bin edges, it can only be smaller than the true statistic, so this causes no false
+        # alarms.
         distance = np.abs(fine.cumsum() / n - np.arange(1, FINE + 1) / FINE).max()
         found["K-S distance"] = (distance, stats.kstwobign.sf(distance * math.sqrt(n)))
         found["chi^2 / degrees"] = chi_square(fine.reshape(BINS, -1).sum(1))
@@ -129,7 +130,7 @@ class Sums:
             sums = [products.diagonal(lag).sum() for lag in range(1, LAGS + 1)]
             scores = np.array(sums) / math.sqrt(LAGS * self.rows)
             found[f"lags 1-{LAGS} of {name}, worst"] = worst(scores, LAGS * self.rows)
-            # z[4c + i] z[4c + j]: the words of one counter, the Box-Muller halves (0, 1) and (2, 3) among them
+            # z[4c + i] z[4c + j]: the words of one counter, including the Box-Muller halves (0, 1) and (2, 3)
             lanes = products[:, :LAGS].reshape(16, 4, 16, 4).diagonal(dim1=0, dim2=2).sum(-1)
             pairs = self.rows * LAGS / 4
             scores = lanes[tuple(torch.triu_indices(4, 4, 1))].numpy() / math.sqrt(pairs)
@@ -138,7 +139,7 @@ class Sums:
 
 
 class Cross:
-    """Correlation of two sequences, at the same place and up to 63 places apart."""
+    """Correlation of two sequences, at the same position and up to 63 positions apart."""
 
     def __init__(self):
         self.rows, self.products = 0, {}
@@ -166,16 +167,16 @@ class Cross:
 
 
 def worst(scores, n):
-    """The largest correlation there is, of n products each, and its p."""
+    """The largest of the correlations, each of n products, and its p."""
     return scores[np.abs(scores).argmax()] / math.sqrt(n), two_sided(scores)
 
 
-def objections(findings):
-    """Names of the findings that a right generator does not have; a p of NaN is one, too."""
+def failed_findings(findings):
+    """Names of the findings that a good generator does not have; including a p of NaN."""
     return [name for name, (_, p) in findings.items() if not p >= ALPHA]
 
 
 def table(findings):
-    """As Markdown; what `pytest -rP` shows, and docs/noise-quality.md keeps."""
+    """The findings as Markdown, which `pytest -rP` shows, and docs/noise-quality.md contains."""
     lines = (f"| {name} | {value:.4g} | {p:.3g} |" for name, (value, p) in findings.items())
     return "\n".join(("| | measured | p |", "|---|---|---|", *lines))

@@ -1,4 +1,4 @@
-"""A trainer in float64 beside copies of its networks and optimizers, for another loop written out in plain PyTorch."""
+"""A trainer in float64, and copies of its networks and optimizers for a loop in plain PyTorch."""
 
 import copy
 
@@ -20,7 +20,7 @@ class Scales(nn.Module):
 
 
 def generator():
-    # No bias before BatchNorm: its gradient is 0, and Adam would make steps of the rounding errors.
+    # No bias before BatchNorm: its gradient is 0, and Adam would amplify the rounding errors to full steps.
     first = [nn.Linear(4, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU()]
     return nn.Sequential(*first, nn.Linear(8, 6))
 
@@ -36,7 +36,7 @@ def normalized_discriminator():
 
 
 class Autoencoder(nn.Module):
-    """VQGAN's generator in small: returns the reconstruction and the codebook's loss."""
+    """A small version of VQGAN's generator: returns the reconstruction and the codebook's loss."""
 
     def __init__(self):
         super().__init__()
@@ -49,7 +49,7 @@ class Autoencoder(nn.Module):
 
 
 def pairs(D=None, G=None, **options):
-    """A trainer in float64, and copies of its networks and optimizers for the loop by hand."""
+    """A trainer in float64, and copies of its networks and optimizers for the manual loop."""
     torch.manual_seed(0)
     G = (generator() if G is None else G).double()
     D = (discriminator() if D is None else D).double()
@@ -63,14 +63,14 @@ def pairs(D=None, G=None, **options):
 
 
 def latents(n, size=8, width=4):
-    """n batches, and a function that hands them out, for ``latent=``."""
+    """n batches, and a function that returns them in turn, for ``latent=``."""
     drawn = [torch.randn(size, width, dtype=torch.float64) for _ in range(n)]
     handed_out = iter(drawn)
     return drawn, lambda n: next(handed_out)
 
 
 def update(optimizer, loss, *others):
-    """A step of one network, for the loop by hand; the losses go backward one after the other."""
+    """A step of one network, for the manual loop, with a backward pass for each loss."""
     optimizer.zero_grad()
     for each in (loss, *others):
         each.backward()

@@ -1,4 +1,4 @@
-"""Tiny runs of `pygan train`, for what is made of them afterwards, and the commands that make it."""
+"""Tiny runs of `pygan train`, and the commands that use their results."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ SETTINGS = {"ring": ["data.samples=500"], "grid": ["data.samples=500"], "digits"
 
 
 def trained(data, out, *settings):
-    """A run of two steps; its FitResult."""
+    """The FitResult of a two-step run."""
     overrides = {}
     for given in (*TINY, *SETTINGS.get(data, []), *settings):
         config.override(overrides, given)
@@ -46,7 +46,7 @@ def read(path):
 
 
 def conditional(classes):
-    """What the commands load, of a run whose generator makes the number of its class."""
+    """A loaded generator whose samples are the number of their class."""
 
     class Numbers(nn.Module):
         def __init__(self):

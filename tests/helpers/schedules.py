@@ -1,10 +1,10 @@
-"""What the tests of the schedules share: that nothing is compiled twice."""
+"""Helper for the tests of schedules: counts compilations."""
 
 import torch
 
 
 def count_compilations(module):
-    """The module compiled as one graph, and the list of graphs that grows with each compilation."""
+    """The module compiled as one graph, and the list of graphs, to which each compilation adds one."""
     compiled = []
 
     def backend(graph, inputs):

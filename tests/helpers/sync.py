@@ -1,4 +1,4 @@
-"""Host synchronization, found without a GPU: a mode that refuses what would wait for one."""
+"""Detection of host synchronization without a GPU: a mode that refuses ops that would synchronize."""
 
 import contextlib
 from unittest import mock
@@ -13,16 +13,17 @@ aten = torch.ops.aten
 
 
 class NoSync(TorchDispatchMode):
-    """Fails where a value is read or a tensor goes from one device to another, and counts the ops that it saw.
+    """Raises if a value is read or a tensor is copied between devices, and counts the ops.
 
-    On tensors of the device "meta" a read fails anyway, and a copy from or to the CPU stands for one to a GPU. Not
-    noticed: what a GPU's kernel reads back by itself, as of `torch.histc`, and the buffer protocol of a CPU tensor.
+    For tensors on the device "meta", reads fail anyway, and copies from or to the CPU represent copies from or to a
+    GPU. Not detected: values that a GPU implementation reads itself, such as `torch.histc`, and the buffer protocol of
+    CPU tensors.
     """
 
     ops = 0
 
     def __enter__(self):
-        # What PyTorch does without an op that a mode would see.
+        # Functions of PyTorch that do not call an op, so that the mode does not see them.
         self.patches = contextlib.ExitStack()
         for guard, owner, names in (
             (_read, torch.Tensor, ("tolist", "numpy", "__array__")),
@@ -44,7 +45,7 @@ class NoSync(TorchDispatchMode):
         assert not reads(func, args, kwargs), f"a value was read back: {func}"
         out = func(*args, **kwargs)
         tensors = [x for x in tree_leaves((args, kwargs, out)) if isinstance(x, torch.Tensor)]
-        # A 0-d tensor of the CPU is an argument of a kernel, a number: no copy.
+        # A 0-d CPU tensor is passed to kernels as a number, without a copy.
         copies = func.overloadpacket in (aten._to_copy, aten.copy_, aten._foreach_copy_)
         devices = {x.device for x in tensors if copies or x.device.type != "cpu" or x.dim()}
         assert len(devices) < 2, f"from one device to another: {func}, {devices}"

@@ -1,4 +1,4 @@
-"""Small networks in a GANTrainer, and a look at all that training may change."""
+"""Small networks for a GANTrainer, and all the state that training may change."""
 
 import copy
 
@@ -26,7 +26,7 @@ def setup(seed=0, **options):
 
 
 def everything(trainer):
-    """All state that training may change, copied."""
+    """A copy of all the state that training may change."""
     parts = (trainer.generator, trainer.discriminator, trainer.g_optimizer, trainer.d_optimizer)
     state = [copy.deepcopy(part.state_dict()) for part in parts]
     flags = [p.requires_grad for part in parts[:2] for p in part.parameters()]
@@ -50,7 +50,7 @@ class Point(nn.Module):
 
 
 def dirac(loss, lr, theta, **options):
-    """Data at 0, D(x) = psi x, psi = 0 at first."""
+    """Data at 0, D(x) = psi x, initially psi = 0."""
     generator, discriminator = Point(theta), nn.Linear(1, 1, bias=False)
     nn.init.zeros_(discriminator.weight)
     sgd = (torch.optim.SGD(net.parameters(), lr=lr) for net in (generator, discriminator))

@@ -1,8 +1,7 @@
-"""The losses in numpy's extended precision, and how wrong is too wrong.
+"""The losses in numpy's extended precision, and the bounds for errors.
 
-How wrong may a kernel be? At most twice as wrong as PyTorch's own eager expression, measured against the
-truth, plus one unit in the last place of the result (eager may hit the truth by luck). No tolerance
-here was chosen by looking at results.
+The error of a kernel, relative to the reference, must be at most twice that of PyTorch's own eager expression, plus one
+unit in the last place of the result (because eager may be exact by luck). No tolerance was tuned to results.
 """
 
 import math
@@ -18,7 +17,7 @@ def reduced(terms, reduction):
 
 
 def wide(x, dtype):
-    """As numpy values in which results of `dtype` can be judged."""
+    """Convert to numpy values with enough precision to measure errors of `dtype`."""
     values = x.detach().double().cpu().numpy()
     return values.astype(np.longdouble) if dtype == torch.float64 else values
 
@@ -33,14 +32,14 @@ def wide_sigmoid(t):
     return np.where(t < 0, u, one) / (one + u)
 
 
-# What a logit x contributes, and its slope, as a function of how real it looks.
+# The contribution of a logit x, and its slope, as functions of how real it looks.
 WIDE_FORMS = {
     "hinge": lambda x: (np.maximum(1 - x, 0), np.where(x < 1, -1, 0).astype(x.dtype)),
     "linear": lambda x: (-x, -np.ones_like(x)),
     "logistic": lambda x: (wide_softplus(-x), -wide_sigmoid(-x)),
     "square": lambda x: ((x - 1) * (x - 1) / 2, x - 1),
 }
-# The discriminator's form and the generator's, of the losses whose terms see one logit.
+# The forms of the discriminator and the generator, for losses whose terms depend on one logit.
 WIDE_ALONE = {
     "non_saturating": ("logistic", "logistic"),
     "minimax": ("logistic", "minus what the discriminator minimizes"),
@@ -49,7 +48,7 @@ WIDE_ALONE = {
     "least_squares": ("square", "square"),
     "wasserstein": ("linear", "linear"),
 }
-# The form of the losses that compare: pairs, or each logit with the mean of the other kind.
+# The form of comparing losses, which compare pairs, or each logit with the mean of the other side.
 WIDE_PAIRED = {"relativistic": "logistic", "relativistic_hinge": "hinge"}
 WIDE_TO_MEAN = {
     "relativistic_average": "logistic",
@@ -59,7 +58,7 @@ WIDE_TO_MEAN = {
 
 
 def wide_terms(case, role, x):
-    """Terms and slopes of the losses whose terms see one logit, in numpy's extended precision."""
+    """Terms and slopes in numpy's extended precision, for losses whose terms depend on one logit."""
     eps = np.longdouble(case.smoothing)
     d_form, g_form = WIDE_ALONE[case.loss]
     if case.phase == "generator":
@@ -74,13 +73,13 @@ def wide_terms(case, role, x):
         return value, -slope
     if not eps:
         return WIDE_FORMS[d_form](x)
-    # A part of weight 0 must not turn an infinite logit into NaN.
+    # A part with weight 0 must not turn an infinite logit into NaN.
     parts = [w * wide_softplus(t) for w, t in ((1 - eps, -x), (eps, x)) if w]
     return sum(parts), eps - wide_sigmoid(-x)
 
 
 def wide_truth(case, reduction, inputs):
-    """[results], [gradients of their sum] in numpy's extended precision, the truth for fp64."""
+    """[results], [gradients of their sum] in numpy's extended precision, the reference for fp64."""
     x = [wide(t, torch.float64) for t in inputs]
     over = [np.longdouble(t.size if reduction == "mean" else 1) for t in x]
     if case.loss in WIDE_PAIRED:
@@ -101,7 +100,7 @@ def wide_truth(case, reduction, inputs):
 
 
 def ulp(values, dtype):
-    """The distance between neighbours of `dtype` at the magnitude of each value."""
+    """The distance between adjacent numbers of `dtype` at the magnitude of each value."""
     info = torch.finfo(dtype)
     _, exponent = np.frexp(np.abs(values))
     smallest = math.frexp(info.tiny)[1]
@@ -109,11 +108,11 @@ def ulp(values, dtype):
     return np.ldexp(one, np.maximum(exponent, smallest) - 1) * info.eps
 
 
-def assert_as_good(got, baselines, want, *, relative, what):
-    """`got` is at most twice as wrong as each rival, plus one ulp: in the largest absolute error and,
-    where the result is well conditioned in every element (`relative`), in the largest error in ulps.
+def assert_as_accurate(got, baselines, want, *, relative, what):
+    """Check that the error of `got` is at most twice that of each baseline, plus one ulp: for the largest absolute
+    error and, if every element of the result is well conditioned (`relative`), for the largest error in ulps.
 
-    got, baselines and want are lists over draws of lists of arrays."""
+    `got`, `baselines` and `want` are lists over draws of lists of arrays."""
     dtype = got[0][0].dtype
     unit = [ulp(w, dtype) for draw in want for w in draw]
     truths = [w for draw in want for w in draw]
@@ -127,8 +126,8 @@ def assert_as_good(got, baselines, want, *, relative, what):
 
     own = errors(got)
     scaled = [e / u for e, u in zip(own, unit, strict=True)]
-    for name, rival in baselines.items():
-        theirs = errors(rival)
+    for name, baseline in baselines.items():
+        theirs = errors(baseline)
         bound = 2 * worst(theirs) + worst(unit)
         assert worst(own) <= bound, f"{what}: error {worst(own):.3g} > {bound:.3g} ({name})"
         if relative:

@@ -1,7 +1,7 @@
-"""Counts the instructions of the built extension's CPU kernels, and keeps the budgets.
+"""Counts the instructions of the built extension's CPU kernels, and records the limits.
 
-``python tests/instructions/count.py`` prints the counts beside the recorded ones; with ``--renew`` it records
-those of this build, which is right after a change that was meant, and after a change of compiler.
+``python tests/instructions/count.py`` prints the counts next to the recorded ones; with ``--renew`` it records those of
+this build, which is appropriate after an intended change or a change of compiler.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ HERE = Path(__file__).resolve().parent
 RECORD = HERE / "counts.json"
 CAPABILITIES = ("baseline", "avx2", "avx512")
 
-# Elements for which instructions are given: one block of a loss, eight of the noise.
+# Number of elements for which instructions are counted: one block of a loss, eight of the noise.
 ELEMENTS = 1024
-# Without hardware fma the compiler vectorizes little, and each step takes microseconds: the main kernels only.
+# Only the main kernels: without hardware fma the compiler vectorizes little, and each step takes microseconds.
 BASELINE = ("Logistic value, grad", "Logistic backward", "noise fp32")
 
 
 @cache
 def library(compiler: str = "g++") -> ctypes.CDLL:
-    """The counting code, compiled: it takes the kernels from the extension, where they are as they were built."""
+    """Compile the counting code, which uses the kernels in the built extension."""
     with tempfile.TemporaryDirectory() as folder:
         built = Path(folder, "kernels.so")
         flags = ["-std=c++20", "-O1", "-shared", "-fPIC", f"-I{HERE.parents[1] / 'csrc'}"]
@@ -49,7 +49,7 @@ def names() -> Iterator[tuple[int, str]]:
 
 
 def count(capability: str) -> dict[str, int]:
-    """Name -> instructions for ELEMENTS elements in the middle of many: the difference of two runs."""
+    """Name -> instructions for ELEMENTS elements in the middle of a large array, as the difference of two runs."""
     table = _C.cpu_kernels(capability)
     run = library().instructions
     return {

@@ -1,4 +1,4 @@
-"""Bad input to the losses: lists and weights, pairs and means, smoothing where there are no labels.
+"""Bad input to the losses: lists and weights, pairs and means, smoothing for losses without labels.
 
 As in test_bad_input_losses.py: each case is a call, its error, and the message from its beginning.
 """
@@ -229,7 +229,7 @@ def test_losses(name, reduction):
 
 @pytest.mark.parametrize("name", LIST_CASES)
 def test_losses_with_gradients_change_nothing(name, monkeypatch):
-    """The same where autograd records: no gradient is left behind, no logit has changed."""
+    """The same while autograd records: no gradient remains, and no logit has changed."""
     call, error, *message = LIST_CASES[name]
     leaves = {key: globals()[key].clone().requires_grad_() for key in ("R", "F", "SHORT")}
     for key, leaf in leaves.items():

@@ -1,4 +1,4 @@
-"""What the losses with gradients refuse, and what torch.func cannot do with any of them.
+"""Bad input to the losses with gradients, and unsupported torch.func transforms of all losses.
 
 As in test_bad_input_losses.py: the error, and its message from its beginning.
 """
@@ -17,7 +17,7 @@ R, F = torch.linspace(-1, 1, 4), torch.linspace(-2, 2, 4)
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("reduction", ["none", "average", None])
-def test_a_gradient_is_of_one_number(reduction, case):
+def test_backward_needs_a_scalar_loss(reduction, case):
     inputs = [R, F][: len(case.roles)]
     name = f"pygan.fused_losses.{case.phase}_loss_and_grad: reduction must be "
     with raises(ValueError, name, "mean", "sum", ", got "):
@@ -155,7 +155,7 @@ TRANSFORMS = {
 @pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_transforms_say_what_to_use(case, reduction, transform):
+def test_transforms_are_refused_with_an_alternative(case, reduction, transform):
     def function(x):
         terms = case.call([x, x + 1][: len(case.roles)], reduction=reduction)
         return sum(t.sum() for t in (terms if isinstance(terms, tuple) else (terms,)))

@@ -1,7 +1,7 @@
 """Bad input to the losses: the error, its message from its beginning, and nothing changes.
 
-Each case is a call, the type of its error and the message, read from its beginning. A case that passes
-says: no generator was drawn from, no gradient was left behind.
+Each case is a call, the type of its error and the beginning of the message. A case also checks that no generator was
+drawn from and that no gradient remains.
 """
 
 import math
@@ -163,7 +163,7 @@ LOSS_CASES = {
         "pygan.fused_losses.discriminator_loss: label_smoothing must be ",
         ", got ",
     ),
-    # what the loss cannot honour
+    # options that the loss does not support
     "real logits": (
         lambda: generator_loss(F, real_logits=R),
         ValueError,
@@ -191,7 +191,7 @@ def test_losses(name):
 
 @pytest.mark.parametrize("name", LOSS_CASES)
 def test_losses_with_gradients(name, monkeypatch):
-    """The same messages where autograd records, and no gradient is left behind."""
+    """The same messages while autograd records, and no gradient remains."""
     call, error, *message = LOSS_CASES[name]
     leaves = [t.clone().requires_grad_() for t in (R, F)]
     monkeypatch.setitem(globals(), "R", leaves[0])
@@ -219,8 +219,8 @@ def test_losses_check_under_every_reduction(reduction):
     ],
     ids=["dtype", "device"],
 )
-def test_logits_must_agree_for_terms_too(real, fake, error, message):
-    """reduction="none" is an op per tensor, but one call."""
+def test_logits_must_agree_for_unreduced_terms(real, fake, error, message):
+    """reduction="none" runs an op per tensor, but is one call."""
     with raises(error, "pygan.fused_losses.discriminator_loss: " + message):
         discriminator_loss(real, fake, reduction="none")
 
@@ -229,7 +229,7 @@ def test_logits_must_agree_for_terms_too(real, fake, error, message):
 @pytest.mark.parametrize(
     "name", ["label_smoothing", "real_target", "fake_target", "weights", "a weight"]
 )
-def test_a_bool_is_no_number(name, value):
+def test_a_bool_is_not_a_number(name, value):
     """True for label_smoothing would smooth by 1."""
     must = " must be a number, got bool"
     op = "pygan.fused_losses.discriminator_loss: "

@@ -1,4 +1,4 @@
-"""The losses under torch.compile, as one graph: the results and gradients of eager, compiled once."""
+"""The losses under torch.compile, as one graph: same results and gradients as eager, without recompilation."""
 
 import warnings
 
@@ -19,7 +19,7 @@ WEIGHTS = [0.5, 2.0]
 
 
 def logits(dtype, device, *shapes):
-    """Makes new leaves, transposed, of these shapes at every call."""
+    """A function that creates new transposed leaves of these shapes at every call."""
     return lambda: [
         torch.linspace(-3, 4, a * b, dtype=dtype, device=device).view(a, b).t().requires_grad_()
         for a, b in shapes
@@ -37,8 +37,8 @@ def flat(result):
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_compiled_losses(loss, reduction, backend, device):
-    """Both players, tensors and lists of two scales. (No leaf twice: gradients that meet are added
-    in an order of the compiler's choice.)"""
+    """Both players, with tensors and lists of two scales. (No leaf occurs twice, because the compiler chooses the order
+    in which gradients are added.)"""
     discriminator, generator = cases_of(loss)[0], cases_of(loss)[1]
     options = {"reduction": reduction, "return_stats": True}
     roles = list(generator.roles)
@@ -59,8 +59,8 @@ def test_compiled_losses(loss, reduction, backend, device):
     if loss in PAIRED:
         sizes = [(a, a) for a, _ in sizes]
     fours = [logits(torch.float32, device, *s, (9, 2), (9, 2)) for s in sizes]
-    compared = loss in ("non_saturating", *RELATIVISTIC)  # the others are traced no differently
-    # Terms of means are torch's own functions around our op.
+    compared = loss in ("non_saturating", *RELATIVISTIC)  # the others are traced in the same way
+    # Terms that use means are computed by torch's functions around our op.
     exact = not (reduction == "none" and loss in TO_MEAN and backend == "inductor")
     if reduction == "mean" or compared:
         compare(lists, backend, *fours, exact=exact)
@@ -73,7 +73,7 @@ def test_compiled_losses(loss, reduction, backend, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_compiled_losses_of_every_dtype(backend, dtype, device):
+def test_compiled_losses_in_every_dtype(backend, dtype, device):
     def function(real, fake):
         return flat(discriminator_loss([real], [fake], loss="hinge", return_stats=True))
 
@@ -108,7 +108,7 @@ def test_compiled_loss_and_grad(backend, device):
 
 
 def test_backward_of_loss_and_grad_in_a_compiled_step():
-    """No complaint of Dynamo's about a function that it cannot look into."""
+    """Without a warning of Dynamo about a function that it cannot trace."""
     leaves = [x.requires_grad_() for x in logits(torch.float32, "cpu", (6, 5), (3, 9))()]
 
     def step():
@@ -121,17 +121,17 @@ def test_backward_of_loss_and_grad_in_a_compiled_step():
     for run in (step, torch.compile(step, backend="eager")):
         for x in leaves:
             x.grad = None
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as caught:
             run()
-        assert not [w for w in said if "Dynamo" in str(w.message)]
+        assert not [w for w in caught if "Dynamo" in str(w.message)]
         grads.append([x.grad for x in leaves])
     torch.testing.assert_close(*grads, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_pairs_in_different_layouts(backend, device):
-    """Gradients of relativistic pairs whose logits do not lie in memory alike."""
+def test_pairs_with_different_layouts(backend, device):
+    """Gradients of relativistic pairs whose logits have different memory layouts."""
 
     def function(real, fake):
         return discriminator_loss(real, fake, loss="relativistic"), generator_loss(
@@ -145,8 +145,8 @@ def test_pairs_in_different_layouts(backend, device):
     compare(function, backend, arguments)
 
 
-def test_results_cross_a_graph():
-    """LossStats and LossAndGrad, named tuples, go out of a compiled function as what they are."""
+def test_named_tuples_are_returned_from_a_graph():
+    """Compiled functions return the named tuples LossStats and LossAndGrad with their types."""
     compiled = torch.compile(
         lambda x: (
             generator_loss(x, return_stats=True),
@@ -208,7 +208,7 @@ def test_new_numbers_do_not_recompile(function):
 
 
 def test_new_numbers_reach_the_graph():
-    """Compiled in or not, what is computed is what was asked for."""
+    """Whether or not the numbers are constants of the graph, the results use the current ones."""
 
     def function(x, smoothing, weight):
         return discriminator_loss(

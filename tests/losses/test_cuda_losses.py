@@ -1,7 +1,7 @@
-"""The losses on CUDA: against the reference and the CPU, their launches, graphs, and nobody waits.
+"""The losses on CUDA: agreement with the reference and the CPU, launches, graphs, and no synchronization.
 
-The matrix of values, gradients, layouts and bad input runs on CUDA in the other files, where every test that
-takes a device takes this one too.
+The tests of values, gradients, layouts and bad input in the other files run on CUDA too, if they have a device
+parameter.
 """
 
 import pytest
@@ -15,18 +15,18 @@ from pygan.fused_losses import LOSSES, discriminator_loss, generator_loss
 
 pytestmark = pytest.mark.cuda
 
-# A call of the library takes as many tensors in one launch; more than these take several.
+# The number of tensors that a launch handles; more take several launches.
 ONE_LAUNCH, MANY = 20, 150
 
 
 def logits(case, shape, dtype, offset=1):
-    """For each role a tensor on the GPU, misaligned on top."""
+    """A misaligned tensor on the GPU for each role."""
     tensors = (3 * inputs(shape, torch.float32, seed) for seed in range(len(case.roles)))
     return [at_offset(x.to(dtype), k + offset) for k, x in enumerate(tensors)]
 
 
 def scales(case, count, dtype=torch.float32):
-    """For each role a list of `count` tensors of different sizes on the GPU."""
+    """A list of `count` tensors of different sizes on the GPU for each role."""
     sizes = [17 * k % 301 + 1 for k in range(count)]
     whole = logits(case, (sum(sizes),), dtype)
     return [list(x.split(sizes)) for x in whole]
@@ -35,16 +35,16 @@ def scales(case, count, dtype=torch.float32):
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("size", [1, 33, 257, 8193, 1_000_003, 5_000_011])
-def test_large_losses_against_reference(size, dtype, case):
-    """Sizes that take many blocks, and more than one wave of them."""
+def test_losses_of_large_tensors_against_reference(size, dtype, case):
+    """Sizes that need many blocks, and more than one wave of blocks."""
     leaves = [x.requires_grad_() for x in logits(case, (size,), dtype)]
     wide = [x.detach().double().requires_grad_() for x in leaves]
     value, stats = case.call(leaves, return_stats=True)
     want, truths = case.call(wide, reference, return_stats=True)
     terms = as_list(case.call([x.detach() for x in wide], reference, reduction="none"))
     math_eps = torch.finfo(value.dtype).eps
-    # Terms within 2.5 ulp (csrc/math/elementary.h) of what a logit was rounded to where it is compared
-    # or subtracted, then wide sums; fp64 sums of `size` add their own.
+    # Terms within 2.5 ulp (csrc/math/elementary.h) of the rounded logits that are compared or subtracted, then wide
+    # sums; fp64 sums of `size` terms add their own rounding.
     sums = 1 + (size**0.5 if dtype == torch.float64 else 0)
     parts = [t.abs().mean().item() for t in (*terms, *wide)]
     torch.testing.assert_close(
@@ -60,7 +60,7 @@ def test_large_losses_against_reference(size, dtype, case):
     for g, w in zip(got, torch.autograd.grad(want, wide), strict=True):
         eps, tiny = torch.finfo(dtype).eps, torch.finfo(dtype).tiny
         own = (eps / 2 if dtype.itemsize == 2 else 0) + (4 + sums) * math_eps
-        # A slope moves by at most as much as the logit that it was taken at.
+        # A slope changes by at most as much as its logit.
         slack = (1 + largest) * math_eps / size + tiny * eps
         torch.testing.assert_close(g.double(), w, rtol=own, atol=slack)
     assert torch.equal(case.call(leaves), case.call([x.detach().clone() for x in leaves]))
@@ -68,8 +68,8 @@ def test_large_losses_against_reference(size, dtype, case):
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("case", [c for c in CASES if c.loss != RELATIVISTIC[1]], ids=str)
-def test_terms_and_gradients_have_the_bits_of_the_cpu(case, dtype):
-    """What is computed element by element is the same arithmetic. (Means are sums, in another order.)"""
+def test_terms_and_gradients_are_bitwise_equal_to_the_cpu(case, dtype):
+    """Elementwise results use the same arithmetic. (Means are sums in another order.)"""
     gpu = logits(case, (100_003,), dtype)
     results = []
     for given in (gpu, [x.cpu() for x in gpu]):
@@ -85,7 +85,7 @@ def test_terms_and_gradients_have_the_bits_of_the_cpu(case, dtype):
 @pytest.mark.parametrize("count", [1, ONE_LAUNCH, MANY, 1000])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_lists_agree_with_the_cpu(case, count):
-    """As many tensors as one launch takes, and more."""
+    """As many tensors as a launch handles, and more."""
     weights = [0.5 + k % 7 for k in range(count)]
     gpu = scales(case, count)
     results = []
@@ -97,7 +97,7 @@ def test_lists_agree_with_the_cpu(case, count):
         again = [own.loss, *own.stats, *as_list(own.grads)]
         results.append([t.detach().cpu() for t in (value, *stats, *grads, *again)])
     for got, want in zip(*results, strict=True):
-        # Sums in another order, rounded to fp32 once; means that a logit is compared with, likewise.
+        # Sums in another order, rounded to fp32 once; also the means with which logits are compared.
         scale = max(1.0, want.abs().max().item())
         torch.testing.assert_close(got, want, rtol=0, atol=16 * 2.0**-24 * scale, equal_nan=True)
 
@@ -109,7 +109,7 @@ def test_lists_agree_with_the_cpu(case, count):
 @pytest.mark.parametrize("size", [100, 1_000_000])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_one_launch_each(case, size, count):
-    """The loss with its statistics, and the backward pass; tensors and lists of them."""
+    """The loss with its statistics, and the backward pass, for tensors and lists."""
     if case.loss in TO_MEAN:
         pytest.skip("see below")
     given = scales(case, count) if count else logits(case, (size,), torch.float32)
@@ -126,14 +126,14 @@ def test_one_launch_each(case, size, count):
         assert len(kernels_of(call)) == 1, (name, kernels_of(call))
 
 
-def test_terms_are_one_launch():
+def test_terms_take_one_launch():
     x = torch.randn(1000, device="cuda")
     assert len(kernels_of(lambda: generator_loss(x, reduction="none"))) == 1
     assert len(kernels_of(lambda: generator_loss([x, x, x], reduction="none"))) == 1
 
 
 @pytest.mark.parametrize("phase", ["discriminator", "generator"])
-def test_means_take_another_launch(phase):
+def test_means_take_an_additional_launch(phase):
     case = Case("relativistic_average", phase)
     given = logits(case, (100_000,), torch.float32)
     leaves = [detached(x) for x in given]
@@ -147,7 +147,7 @@ def test_means_take_another_launch(phase):
 
 @pytest.mark.parametrize("count", [3, MANY])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_nothing_waits_for_the_gpu(loss, count):
+def test_no_synchronization_with_the_gpu(loss, count):
     case = Case(loss, "discriminator")
     given = scales(case, count)
     weights = [1.0 + k for k in range(count)]
@@ -186,15 +186,15 @@ def test_a_graph_of_loss_and_gradients(case, count):
     graph, results = captured(step)
     for replay in range(3):
         with torch.no_grad():
-            for x in as_list(given):  # whose memory the leaves share
+            for x in as_list(given):  # the leaves share its memory
                 x.mul_(-1.5 + replay)
         graph.replay()
         assert_same_bits([t.detach() for t in results], [t.detach() for t in step()])
 
 
 @pytest.mark.parametrize("loss", ["non_saturating", *RELATIVISTIC])
-def test_graphs_that_are_replayed_at_once(loss):
-    """Each graph has its own counters: two of them may run side by side."""
+def test_concurrent_replays_of_graphs(loss):
+    """Each graph has its own counters, so that two graphs can run concurrently."""
     pairs = [torch.randn(2, 3_000_001, device="cuda").unbind() for _ in range(2)]
     graphs = [
         captured(lambda p=p: discriminator_loss(*p, loss=loss, return_stats=True)) for p in pairs

@@ -1,4 +1,4 @@
-"""Feature matching: values and derivatives against the formula, other people's recipes, layouts, bits, bad input."""
+"""Feature matching: values and derivatives against the formula, published recipes, layouts, bits, bad input."""
 
 import math
 
@@ -25,7 +25,7 @@ def maps(shapes=SHAPES, dtype=torch.float32, device="cpu", seed=0, grad=True):
 
 
 def eager(fake, real, *, norm, weights, relative):
-    """As one writes it, in the maps' own dtype."""
+    """The usual implementation, in the dtype of the maps."""
     loss = 0
     for f, r, w in zip(fake, real, weights, strict=True):
         value = F.l1_loss(f, r) if norm == "l1" else F.mse_loss(f, r)
@@ -43,7 +43,7 @@ def error(values, truth):
 @pytest.mark.parametrize("relative", [False, True])
 @pytest.mark.parametrize("norm", ["l1", "l2"])
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_loss_parts_and_gradients_are_those_of_the_formula(dtype, norm, relative, device):
+def test_loss_parts_and_gradients_match_the_formula(dtype, norm, relative, device):
     weights = [1.0, 0.5, -2.0, 3.0, 0.0]
     for seed in range(3):
         fake, real = maps(dtype=dtype, device=device, seed=seed)
@@ -74,7 +74,7 @@ def nested(flat):
 
 
 @pytest.mark.parametrize("norm", ["l1", "l2"])
-def test_nested_lists_are_their_maps_in_order(norm):
+def test_nested_lists_equal_their_flattened_maps(norm):
     fake, real = maps()
     want, parts = feature_matching(fake, real, norm=norm, return_parts=True)
     got, same = feature_matching(nested(fake), nested(real), norm=norm, return_parts=True)
@@ -86,7 +86,7 @@ def test_nested_lists_are_their_maps_in_order(norm):
         assert torch.equal(a, b)
 
 
-def test_weights_of_a_list_are_those_of_its_maps():
+def test_a_weight_of_a_list_applies_to_its_maps():
     fake, real = maps()
     _, parts = feature_matching(fake, real, return_parts=True)
     for weights, factors in (
@@ -114,7 +114,7 @@ def test_first_and_second_derivatives(norm, relative, device):
     fake, real = maps([(3, 2), (5,)], torch.float64, device)
 
     def loss(a, b):
-        # Distances of at least .1, where |d| has a derivative.
+        # Distances of at least .1, so that |d| is differentiable.
         away = [x + torch.sign(x - r) * 0.1 for x, r in zip((a, b), real, strict=True)]
         return feature_matching(away, real, norm=norm, relative=relative, weights=[0.7, 2.0])
 
@@ -123,7 +123,7 @@ def test_first_and_second_derivatives(norm, relative, device):
 
 
 @pytest.mark.parametrize("norm", ["l1", "l2"])
-def test_real_maps_get_the_opposite_gradient_if_they_are_not_detached(norm):
+def test_undetached_real_maps_get_the_opposite_gradient(norm):
     fake, real = maps()
     leaves = [x.clone().requires_grad_() for x in real]
     by_fake = torch.autograd.grad(feature_matching(fake, leaves, norm=norm), fake)
@@ -135,7 +135,7 @@ def test_real_maps_get_the_opposite_gradient_if_they_are_not_detached(norm):
 
 
 @pytest.mark.parametrize("norm", ["l1", "l2"])
-def test_a_graph_can_be_run_twice_and_scaled(norm):
+def test_backward_twice_with_a_scaled_gradient(norm):
     fake, real = maps()
     loss = feature_matching(fake, real, norm=norm)
     once = torch.autograd.grad(loss, fake, retain_graph=True)
@@ -144,8 +144,8 @@ def test_a_graph_can_be_run_twice_and_scaled(norm):
         torch.testing.assert_close(3 * a, b)
 
 
-def test_l1_keeps_one_byte_for_each_element():
-    """Where the gradient cannot be written before the sums are known."""
+def test_l1_saves_one_byte_per_element():
+    """If the gradient cannot be written before the sums are known."""
     fake, real = maps()
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
@@ -197,7 +197,7 @@ def test_layouts(of_fake, of_real, norm, device):
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("norm", ["l1", "l2"])
-def test_the_bits_depend_neither_on_threads_nor_on_the_instruction_set(norm, dtype, restore):
+def test_bits_do_not_depend_on_threads_or_the_instruction_set(norm, dtype, restore):
     fake, real = maps([(3, 50_001), (7,), (70_000,)], dtype, grad=False)
     seen = []
     for _ in each_way_to_run():
@@ -212,7 +212,7 @@ def test_the_bits_depend_neither_on_threads_nor_on_the_instruction_set(norm, dty
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("norm", ["l1", "l2"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_what_is_not_finite_reaches_the_loss_and_its_own_map(value, norm, device):
+def test_non_finite_values_reach_the_loss_and_only_their_map(value, norm, device):
     (a, b), real = maps([(100,), (9000,)], device=device)
     with torch.no_grad():
         a[17] = value
@@ -228,7 +228,7 @@ def test_what_is_not_finite_reaches_the_loss_and_its_own_map(value, norm, device
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_equal_maps_have_no_loss_and_no_gradient(device):
+def test_equal_maps_have_zero_loss_and_gradient(device):
     fake, _ = maps(device=device)
     loss = feature_matching(fake, [x.detach() for x in fake])
     assert float(loss) == 0
@@ -237,7 +237,7 @@ def test_equal_maps_have_no_loss_and_no_gradient(device):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("norm", ["l1", "l2"])
-def test_more_maps_than_a_launch_takes_and_of_several_dtypes(norm, device):
+def test_many_maps_of_several_dtypes(norm, device):
     fake, real = [], []
     for i, dtype in enumerate([torch.float32, torch.bfloat16, torch.float16] * 60):
         (f,), (r,) = maps([(i % 7 + 1, 3)], dtype, device, seed=i)
@@ -366,12 +366,12 @@ def test_bad_input(case, function):
         function(*arguments, **options)
 
 
-def test_detaching_is_a_bool():
+def test_detach_must_be_a_bool():
     with raises(TypeError, "pygan.fused_losses.feature_matching: detach_real must be a bool, got"):
         feature_matching(A, A, detach_real="no")
 
 
-def test_gradients_of_nested_maps_reach_the_network_flattened():
+def test_gradients_of_nested_maps_reach_the_network():
     fake, real = maps()
     want = torch.autograd.grad(feature_matching(nested(fake), nested(real)), fake)
     _, grads = feature_matching_and_grad(nested(fake), nested(real))
@@ -379,7 +379,7 @@ def test_gradients_of_nested_maps_reach_the_network_flattened():
     assert all(map(torch.equal, [x.grad for x in fake], want))
 
 
-def test_raw_backward_ops_refuse_what_they_could_not_read():
+def test_raw_backward_ops_refuse_mismatched_arguments():
     signs = [torch.zeros(4, dtype=torch.int8)]
     one, multipliers = torch.ones(()), torch.ones(1)
     call = ops.feature_matching_l1_backward.default
@@ -404,15 +404,15 @@ def test_raw_backward_ops_refuse_what_they_could_not_read():
 
 @pytest.mark.parametrize("norm", ["l1", "l2"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_twice_over_one_graph(norm, dtype):
-    """The gradient that the forward pass has written is handed out once, and copied while the graph is kept."""
+def test_backward_twice_over_one_graph_of_maps(norm, dtype):
+    """The gradient written by the forward pass is returned once, and copied while the graph is retained."""
     real = [torch.randn(3, 50, dtype=dtype), torch.randn(7, dtype=dtype)]
     fake = [torch.randn_like(x).requires_grad_() for x in real]
     loss = feature_matching(fake, real, norm=norm)
     want = torch.autograd.grad(reference.feature_matching(fake, real, norm=norm)[0], fake)
     first = torch.autograd.grad(loss, fake, retain_graph=True)
     for g in first:
-        g.zero_()  # the receiver's to write to
+        g.zero_()  # the caller may modify it
     second = torch.autograd.grad(3 * loss, fake, retain_graph=True)
     last = torch.autograd.grad(loss, fake)
     for two, one, w in zip(second, last, want, strict=True):
@@ -422,7 +422,7 @@ def test_twice_over_one_graph(norm, dtype):
         torch.autograd.grad(loss, fake)
 
 
-def test_one_pass_writes_loss_and_gradient():
+def test_loss_and_gradient_take_one_pass():
     fake, real = [torch.randn(9, requires_grad=True)], [torch.randn(9)]
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
         feature_matching(fake, real).backward()

@@ -1,4 +1,4 @@
-"""discriminator_loss_and_grad and generator_loss_and_grad: what autograd gives, without a graph."""
+"""discriminator_loss_and_grad and generator_loss_and_grad: the results of autograd, without a graph."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from helpers.losses import (
     truth,
     weighted,
 )
-from helpers.truth import assert_as_good
+from helpers.truth import assert_as_accurate
 
 from pygan import fused_losses
 from pygan.fused_losses import (
@@ -58,7 +58,7 @@ def test_equals_autograd(loss, dtype, kind, weights, device):
             again = case.call(leaves, suffix="_and_grad", return_stats=True, **options)
             assert isinstance(again.stats, LossStats)
             assert_same_bits([again.loss, *again.stats], [value.detach(), *stats])
-            # An input for an input, a list for a list.
+            # A tensor for a tensor, a list for a list.
             assert isinstance(got.grads, tuple) and len(got.grads) == len(inputs)
             for grad, given in zip(got.grads, inputs, strict=True):
                 assert isinstance(grad, torch.Tensor if kind == "tensors" else list)
@@ -73,28 +73,28 @@ def test_equals_autograd(loss, dtype, kind, weights, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("kind", "weights"), KINDS, ids=IDS)
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_gradients_are_as_good_as_eager_ones(dtype, kind, weights, device):
+def test_gradients_are_as_accurate_as_eager_ones(dtype, kind, weights, device):
     for case in DISTINCT:
-        got, rival, want = [], [], []
+        got, baseline, want = [], [], []
         for seed in range(DRAWS):
             inputs = inputs_of(case, kind, dtype, device, 10 * seed)
             result = case.call(inputs, suffix="_and_grad", **weighted(weights))
             got.append(as_list(result.grads))
-            rival.append(
+            baseline.append(
                 eager_results(
                     case, "mean", inputs, weights, torch.promote_types(dtype, torch.float32)
                 )[1]
             )
             want.append(truth(case, "mean", inputs, weights)[1])
         relative = case.is_conditioned("mean", 1, weights)
-        assert_as_good(got, {"eager": rival}, want, relative=relative, what=str(case))
+        assert_as_accurate(got, {"eager": baseline}, want, relative=relative, what=str(case))
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("kind", ["tensors", "lists"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_no_graph_is_recorded(case, kind, device):
-    """Whether the logits require grad or not, in any mode; nothing of theirs changes."""
+    """Whether the logits require grad or not, in any mode; the logits do not change."""
     inputs = inputs_of(case, kind, torch.float32, device)
     want = case.call(inputs, suffix="_and_grad", return_stats=True)
     leaves = [detached(x) for x in inputs]
@@ -106,7 +106,7 @@ def test_no_graph_is_recorded(case, kind, device):
                 got = case.call(given, suffix="_and_grad", return_stats=True)
             tensors = [got.loss, *as_list(got.grads), *got.stats]
             assert not any(t.requires_grad or t.grad_fn for t in tensors)
-            with torch.inference_mode():  # where tensors of inference mode may be read
+            with torch.inference_mode():  # in which inference tensors can be read
                 assert_same_bits(tensors, [want.loss, *as_list(want.grads), *want.stats])
         assert [t._version for t in as_list(given)] == before
     assert all(t.grad is None for t in as_list(leaves))
@@ -114,7 +114,7 @@ def test_no_graph_is_recorded(case, kind, device):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_gradients_are_the_receivers_to_write_to(case, device):
+def test_gradients_can_be_modified_by_the_caller(case, device):
     inputs = inputs_of(case, "lists", torch.float32, device)
     first = case.call(inputs, suffix="_and_grad")
     kept = [g.clone() for g in as_list(first.grads)]
@@ -124,7 +124,7 @@ def test_gradients_are_the_receivers_to_write_to(case, device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_gradients_have_the_strides_that_autograd_gives(device):
+def test_gradients_have_the_strides_of_autograd(device):
     x = torch.randn(4, 3, 5, 6, device=device)
     for y in (
         x.to(memory_format=torch.channels_last),
@@ -141,8 +141,8 @@ def test_gradients_have_the_strides_that_autograd_gives(device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_backward_from_where_the_logits_came(device):
-    """What it is for: the gradients go straight into the networks."""
+def test_backward_through_the_network(device):
+    """The intended use: the gradients go directly into the networks."""
     torch.manual_seed(0)
     net = torch.nn.Linear(3, 1).to(device)
     data = torch.randn(2, 8, 3, device=device)
@@ -162,8 +162,8 @@ def test_backward_from_where_the_logits_came(device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("kind", "weights"), KINDS, ids=IDS)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_backward_is_that_of_torch(loss, kind, weights, device):
-    """Hooks included, and for some of the logits."""
+def test_backward_equals_torch(loss, kind, weights, device):
+    """Including hooks, and if only some of the logits require grad."""
     for case in cases_of(loss):
         inputs = inputs_of(case, kind, torch.float32, device)
         result = case.call(inputs, suffix="_and_grad", **weighted(weights))
@@ -186,7 +186,7 @@ def test_backward_is_that_of_torch(loss, kind, weights, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("loss", ["hinge", "relativistic_average"])
 def test_backward_twice_over_one_graph(loss, device):
-    """With retain_graph, as with torch's; without, the second says so."""
+    """With retain_graph, as in torch; without it, the second call raises."""
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1)).to(
         device
@@ -207,15 +207,15 @@ def test_backward_twice_over_one_graph(loss, device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_of_nothing(device):
+def test_empty_logits(device):
     empty = torch.zeros(0, 2, device=device)
     got = generator_loss_and_grad([empty, empty], reduction="sum", return_stats=True)
     assert got.loss.item() == 0 and [g.shape for g in got.grads[0]] == [(0, 2)] * 2
     assert got.stats.fake_logit.isnan() and got.stats.nonfinite.item() == 0
 
 
-def test_leaves_get_gradients_of_their_own():
-    """Later changes to .grad leave the result as it is, and a second backward pass adds to the first."""
+def test_leaves_get_separate_gradients():
+    """Later changes to .grad do not affect the result, and a second backward pass accumulates."""
     x, y = (torch.randn(6, 5).t().requires_grad_() for _ in range(2))
     result = discriminator_loss_and_grad(x, y)
     kept = [g.clone() for g in result.grads]
@@ -226,7 +226,7 @@ def test_leaves_get_gradients_of_their_own():
     assert_same_bits(list(result.grads), kept)
     torch.testing.assert_close(y.grad, 2 * kept[1])
     torch.testing.assert_close(x.grad, torch.zeros_like(x))
-    # One tensor on both sides gets both gradients.
+    # A tensor on both sides gets both gradients.
     same = torch.randn(4, requires_grad=True)
     both = discriminator_loss_and_grad(same, same, loss="least_squares")
     both.backward(same, same)
@@ -251,7 +251,7 @@ def test_hooks_of_leaves_are_called(kind):
 
 
 @pytest.mark.parametrize("kind", ["hook", "hook after accumulation"])
-def test_hooks_of_a_leaf_behind_a_graph_see_its_whole_gradient(kind):
+def test_hooks_of_a_leaf_get_its_accumulated_gradient(kind):
     seen = {}
     for way in ("ours", "torch"):
         torch.manual_seed(0)
@@ -270,7 +270,7 @@ def test_hooks_of_a_leaf_behind_a_graph_see_its_whole_gradient(kind):
     assert_same_bits(seen["ours"], seen["torch"])
 
 
-def test_a_hook_that_fails_leaves_leaves_alone():
+def test_a_failing_hook_does_not_change_leaves():
     x, y = (torch.randn(6, requires_grad=True) for _ in range(2))
 
     def fail(grad):
@@ -284,7 +284,7 @@ def test_a_hook_that_fails_leaves_leaves_alone():
 
 @pytest.mark.skipif(not hasattr(torch.Tensor, "grad_dtype"), reason="torch before 2.10")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, None])
-def test_leaves_get_gradients_of_the_dtype_that_they_ask_for(dtype):
+def test_leaves_get_gradients_of_their_dtype(dtype):
     x, y = (torch.randn(6, requires_grad=True) for _ in range(2))
     x.grad_dtype = dtype
     result = discriminator_loss_and_grad(x, y)
@@ -293,7 +293,7 @@ def test_leaves_get_gradients_of_the_dtype_that_they_ask_for(dtype):
     assert x.grad.dtype == (dtype or torch.float32)
 
 
-def test_a_graph_that_is_gone_leaves_leaves_alone():
+def test_a_freed_graph_does_not_change_leaves():
     x, y = torch.randn(6, requires_grad=True), torch.randn(6, requires_grad=True)
     logits = x.exp()
     result = discriminator_loss_and_grad(y, logits)

@@ -1,4 +1,4 @@
-"""The losses give the same bits on any number of threads, with any instruction set, in any run."""
+"""The losses are bitwise reproducible for any number of threads, any instruction set, and from run to run."""
 
 import pytest
 import torch
@@ -7,8 +7,8 @@ from helpers.losses import RELATIVISTIC, Case, assert_same_bits, detached, logit
 
 from pygan.fused_losses import LOSSES
 
-# Sizes within a chunk of the sums and past it; 70,001 is what torch itself would sum on several threads,
-# as it does for the gradient of the single terms of relativistic_average: of that size, the mean alone.
+# Sizes within a chunk of the sums and beyond it. torch itself would sum 70,001 on several threads, as it does for the
+# gradient of relativistic_average's unreduced terms; so with that size, only the mean is tested.
 WAYS = [(257, dtype, False) for dtype in FLOATS]
 WAYS += [(9_001, torch.bfloat16, False), (9_001, torch.float32, True)]
 WAYS = [(loss, *way) for loss in LOSSES for way in WAYS]
@@ -18,7 +18,7 @@ WAYS += [(loss, 70_001, torch.float32, False) for loss in RELATIVISTIC]
 @pytest.mark.parametrize(("loss", "size", "dtype", "listed"), WAYS)
 def test_bits_do_not_depend_on_threads_or_instruction_set(loss, size, dtype, listed, restore):
     real, fake = logits_like(["real", "fake"], (size,), dtype, "cpu", 0)
-    real[::11] *= 1000 / 11  # saturated ones too
+    real[::11] *= 1000 / 11  # including saturated logits
     if listed:
         real, fake = ([*x.split([1, 100, size - 101]), x] for x in (real, fake))
     first = None
@@ -31,7 +31,7 @@ def test_bits_do_not_depend_on_threads_or_instruction_set(loss, size, dtype, lis
 
 @pytest.mark.parametrize("loss", RELATIVISTIC)
 def test_gradients_of_a_graph_do_not_depend_on_threads(loss, restore):
-    """With create_graph, where gradients are made of torch's functions and may be differentiated."""
+    """With create_graph, which computes gradients with torch's functions, so that they can be differentiated."""
     case = Case(loss, "discriminator")
     first = None
     for way in each_way_to_run():
@@ -54,8 +54,8 @@ def test_bits_do_not_change_from_run_to_run(loss, device):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_bits_do_not_depend_on_the_scales_beside(loss, device):
-    """Terms and gradients of a scale are what they are without the others."""
+def test_bits_do_not_depend_on_the_other_scales(loss, device):
+    """Terms and gradients of a scale do not depend on the other scales."""
     real, fake = logits_like(["real", "fake"], (9_001,), torch.float32, device, 0)
     alone = results_of(real[:700], fake[:700], loss)
     for where in (0, 1):

@@ -1,5 +1,5 @@
-"""The CPU kernels of the losses and of feature matching read and write what is theirs, and all of it: on arrays without
-an element to spare, under AddressSanitizer and UBSan."""
+"""The CPU kernels of the losses and of feature matching read and write exactly their arrays: on arrays of exactly the
+required size, under AddressSanitizer and UBSan."""
 
 import shutil
 import subprocess
@@ -10,7 +10,7 @@ from helpers import ROOT
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
 @pytest.mark.parametrize("kernels", ["loss", "features"])
-def test_nothing_beside_the_tensors_is_touched(tmp_path, kernels):
+def test_no_memory_outside_the_tensors_is_accessed(tmp_path, kernels):
     program = tmp_path / "bounds"
     flags = ["-std=c++20", "-O1", "-g", "-ffp-contract=off", "-fsanitize=address,undefined"]
     flags += ["-fno-sanitize-recover=all", f"-I{ROOT / 'csrc'}"]

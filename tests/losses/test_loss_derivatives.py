@@ -1,4 +1,4 @@
-"""The losses under autograd: first and second derivatives, upstream gradients, graphs kept and overwritten."""
+"""The losses under autograd: first and second derivatives, upstream gradients, retained graphs, overwritten inputs."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from helpers.losses import (
     logits_like,
     scales_like,
 )
-from helpers.truth import assert_as_good, reduced, ulp, wide
+from helpers.truth import assert_as_accurate, reduced, ulp, wide
 from torch.testing._internal.two_tensor import TwoTensor
 
 from pygan import fused_losses, reference
@@ -33,7 +33,7 @@ def test_gradcheck(case, reduction, listed, device):
     inputs = scales_like(case, shapes, torch.float64, device, 5)
     inputs[-1][0] = inputs[-1][0].t().contiguous().t()  # one of them strided
     if case.loss not in PAIRED:
-        inputs[0][0] = inputs[0][0][:-1]  # which pairs, and needs equal shapes
+        inputs[0][0] = inputs[0][0][:-1]  # a pairing loss, which needs equal shapes
     leaves = [x.requires_grad_() for x in as_list(inputs)]
     options = {"reduction": reduction, **({"weights": WEIGHTS} if listed else {})}
 
@@ -46,7 +46,7 @@ def test_gradcheck(case, reduction, listed, device):
 
 
 def second_derivative(function, leaves, vectors, dtype):
-    """d/dx of (gradient . v), as zeros where the gradient is a constant."""
+    """d/dx of (gradient . v); zeros if the gradient is constant."""
     slopes = torch.autograd.grad(function(), leaves, create_graph=True)
     total = sum((g.to(dtype) * v.to(dtype)).sum() for g, v in zip(slopes, vectors, strict=True))
     if not total.requires_grad:
@@ -58,7 +58,7 @@ def second_derivative(function, leaves, vectors, dtype):
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_second_derivatives_of_every_dtype(dtype, case, device):
-    """Against the reference's, twice eager's error at most."""
+    """Compared with the reference; at most twice eager's error."""
     inputs = logits_like(case.roles, (257,), dtype, device, 3)
     vectors = logits_like(case.roles, (257,), dtype, device, 4)
     upcast = math_type(dtype)
@@ -67,7 +67,7 @@ def test_second_derivatives_of_every_dtype(dtype, case, device):
     got = second_derivative(lambda: case.call(leaves), leaves, vectors, dtype)
     assert all(g.dtype == dtype for g in got)
     plain = [detached(x) for x in inputs]
-    rival = second_derivative(
+    baseline = second_derivative(
         lambda: reduced(case.eager([x.to(upcast) for x in plain]), "mean")[0],
         plain,
         vectors,
@@ -76,13 +76,13 @@ def test_second_derivatives_of_every_dtype(dtype, case, device):
     doubles = [detached(x.double()) for x in inputs]
     want = second_derivative(lambda: case.call(doubles, reference), doubles, vectors, torch.float64)
     want = [[wide(w, dtype) for w in want]]
-    assert_as_good([got], {"eager": [rival]}, want, relative=False, what=str(case))
+    assert_as_accurate([got], {"eager": [baseline]}, want, relative=False, what=str(case))
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_third_derivative_says_that_it_does_not_exist(reduction, case, device):
+def test_third_derivatives_are_refused(reduction, case, device):
     leaves = [detached(x) for x in logits_like(case.roles, (5,), torch.float64, device, 1)]
     for inputs in (leaves, [[x] for x in leaves]):
         value = sum(t.sum() for t in as_list(case.call(inputs, reduction=reduction)))
@@ -96,7 +96,7 @@ def test_third_derivative_says_that_it_does_not_exist(reduction, case, device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_what_does_not_require_grad_gets_none(device):
+def test_inputs_without_requires_grad_get_no_gradient(device):
     real = torch.randn(4, device=device, requires_grad=True)
     fake = torch.randn(4, device=device)
     discriminator_loss(real, fake).backward()
@@ -113,7 +113,7 @@ def test_what_does_not_require_grad_gets_none(device):
 @pytest.mark.parametrize("create_graph", [False, True])
 @pytest.mark.parametrize("factor", [1.0, 3.0, 65536.0])
 def test_upstream_gradient_is_a_factor(factor, create_graph, dtype, device):
-    """A scaled loss (GradScaler's 2^16) scales the gradients before they are rounded to 16 bits."""
+    """Scaling the loss (GradScaler's 2^16) scales the gradients before they are rounded to 16 bits."""
     (x,) = logits_like(["fake"], (20_001,), dtype, device, 4)
     x -= 5
     leaf = x.clone().requires_grad_()
@@ -121,16 +121,16 @@ def test_upstream_gradient_is_a_factor(factor, create_graph, dtype, device):
     (grad,) = torch.autograd.grad(value, leaf, create_graph=create_graph)
     want = wide(-torch.sigmoid(x.double()) * factor / x.numel(), dtype)
     error = np.abs(wide(grad, dtype) - want)
-    # Rounded once from the math's type: half an ulp, and a few of the math's own (three products, a
-    # quotient and exp: at most 8).
+    # Rounded once from the computation dtype: half an ulp, plus a few of the computation (three products, a quotient
+    # and exp: at most 8).
     own = 8 * ulp(want, math_type(dtype))
     assert (error <= ulp(want, dtype) / 2 + own).all()
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_which_gradients_the_forward_pass_keeps(loss, dtype):
-    """On the CPU those that cost it no pass of their own."""
+def test_gradients_saved_by_the_forward_pass(loss, dtype):
+    """On the CPU, those that need no additional pass."""
     leaves = [torch.randn(9).to(dtype).requires_grad_() for _ in range(2)]
     with torch.profiler.profile() as trace:
         discriminator_loss(*leaves, loss=loss).backward()
@@ -145,9 +145,9 @@ def test_which_gradients_the_forward_pass_keeps(loss, dtype):
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_a_retained_graph_gives_the_same_gradients_again(dtype, case, listed, device):
-    """Whoever got the first gradient may overwrite it."""
+    """The caller may overwrite the first gradient."""
     leaves = [detached(x) for x in logits_like(case.roles, (500,), dtype, device, 4)]
-    # In a list the leaf itself, so that its gradient is not added up from several.
+    # In a list the leaf itself, so that its gradient is not a sum.
     inputs = [[x, x.detach()[:9]] for x in leaves] if listed else leaves
     value = case.call(inputs)
     first = torch.autograd.grad(value, leaves, retain_graph=True)
@@ -156,7 +156,7 @@ def test_a_retained_graph_gives_the_same_gradients_again(dtype, case, listed, de
         g.zero_()
     assert_same_bits(kept, torch.autograd.grad(value, leaves, retain_graph=True))
     doubled = torch.autograd.grad(2 * value, leaves, retain_graph=True)
-    if dtype != torch.float16:  # whose subnormals are rounded more finely when doubled
+    if dtype != torch.float16:  # its subnormals are rounded more finely when doubled
         assert_same_bits([2 * g for g in kept], doubled)
     nothing = torch.autograd.grad(0 * value, leaves, retain_graph=True)
     assert not any(g.any() for g in nothing)
@@ -171,7 +171,7 @@ def test_a_retained_graph_gives_the_same_gradients_again(dtype, case, listed, de
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_logits_overwritten_before_backward(case, device):
-    """Either the gradient of what the loss saw, or torch's error; never that of other logits."""
+    """Either the gradient for the original logits, or torch's error; never that for other logits."""
     leaves = [detached(x) for x in logits_like(case.roles, (50,), torch.float32, device, 1)]
     want = torch.autograd.grad(case.call(leaves), leaves)
     logits = [x * 1 for x in leaves]
@@ -215,8 +215,8 @@ def test_tensor_subclasses(plain_first):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("learnt", [0, 1])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_terms_require_a_gradient_where_their_logits_do(loss, learnt, device):
-    """As those of plain PyTorch: of the other side they are constants."""
+def test_terms_require_grad_if_their_logits_do(loss, learnt, device):
+    """As in plain PyTorch: the terms of the other side are constants."""
     logits = [torch.randn(5, device=device) for _ in range(2)]
     logits[learnt].requires_grad_()
     for detach_means in [False, True] if loss in TO_MEAN else [False]:

@@ -1,4 +1,4 @@
-"""The losses of large, denormal and non-finite logits: values, gradients, statistics, bits."""
+"""The losses for large, denormal and non-finite logits: values, gradients, statistics, bits."""
 
 import math
 
@@ -39,13 +39,14 @@ EXTREMES = {
 
 
 def errors_of(case, reduction, inputs, weights=None):
-    """The worst errors of values and gradients, and eager's, in units in the last place of the largest
-    number that took part (absolute: with smoothing, slopes near 0 are differences of large ones).
+    """The worst errors of values and gradients, and eager's, in units in the last place of the largest number involved
+    (absolute, because with smoothing, slopes near 0 are differences of large ones).
 
-    On a GPU eager's error counts as at least what a mean that logits are compared with may be off by: in fp64, whose
-    sums have no wider type, that is a rounding of the largest logit, or none, as the order of the sum has it.
+    On a GPU, eager's error counts as at least the possible error of the mean with which logits are compared: in fp64,
+    which has no wider type for sums, it is one rounding of the largest logit, or none, depending on the order of the
+    sum.
 
-    Asserts that NaN and infinities are where the reference has them."""
+    Asserts that NaN and infinities occur exactly where the reference has them."""
     dtype, device = as_list(inputs)[0].dtype, as_list(inputs)[0].device.type
     results = []
     wider = [x.double() if isinstance(x, torch.Tensor) else [t.double() for t in x] for x in inputs]
@@ -54,14 +55,14 @@ def errors_of(case, reduction, inputs, weights=None):
         values = as_list(case.call(leaves, reduction=reduction, **module, **weighted(weights)))
         grads = torch.autograd.grad(sum(t.sum() for t in values), as_list(leaves))
         results.append([*(t.detach() for t in values), *grads])
-    rival, rival_grads = eager_results(case, reduction, inputs, weights, math_type(dtype))
+    baseline, baseline_grads = eager_results(case, reduction, inputs, weights, math_type(dtype))
     with np.errstate(invalid="ignore", over="ignore"):
         values, slopes = truth(case, reduction, inputs, weights)
-    terms = rival
-    if reduction != "none":  # a sum may be smaller than what is summed
+    terms = baseline
+    if reduction != "none":  # a sum may be smaller than its terms
         terms, _ = eager_results(case, "none", inputs, weights, math_type(dtype))
     mean_error = (
-        0.0  # of a gradient: a slope changes by up to a quarter of what its logit changes by
+        0.0  # for a gradient: a slope changes by up to a quarter of the change of its logit
     )
     if device == "cuda" and case.loss == RELATIVISTIC[1] and dtype == torch.float64:
         logits = torch.cat(as_list(inputs))
@@ -71,10 +72,10 @@ def errors_of(case, reduction, inputs, weights=None):
         )
     worst = []
     for k, (g, r, w, t) in enumerate(
-        zip(results[0], [*rival, *rival_grads], results[1], [*values, *slopes], strict=True)
+        zip(results[0], [*baseline, *baseline_grads], results[1], [*values, *slopes], strict=True)
     ):
         what = f"{case}, {reduction}, result {k}"
-        w = w.to(g.dtype)  # what is too large for the dtype is infinite in it
+        w = w.to(g.dtype)  # numbers too large for the dtype become infinite
         assert torch.equal(g.isnan(), w.isnan()), (what, g, w)
         assert torch.equal(g.isinf(), w.isinf()), (what, g, w)
         assert torch.equal(g.sign()[g.isinf()], w.sign()[w.isinf()]), (what, g, w)
@@ -82,19 +83,19 @@ def errors_of(case, reduction, inputs, weights=None):
         if finite.any():
             g, r, t = (x[finite] for x in (wide(g, g.dtype), wide(r, g.dtype), t))
             sizes = [np.abs(t).max()]
-            if k < len(rival):
+            if k < len(baseline):
                 sizes += [float(x[x.isfinite()].abs().max()) for x in terms if x.isfinite().any()]
             unit = ulp(np.float64(max(sizes)), results[0][k].dtype)
             rival_error = float(np.abs(r - t).max() / unit)
-            if k >= len(rival):
+            if k >= len(baseline):
                 rival_error = max(rival_error, mean_error / unit)
             worst.append((float(np.abs(g - t).max() / unit), rival_error))
     return worst
 
 
 def assert_twice_eager(errors):
-    own, rival = (max(column) for column in zip((0.0, 0.0), *errors, strict=True))
-    assert own <= 2 * rival + 1, f"{own} > 2 * {rival} + 1 ulp"
+    own, baseline = (max(column) for column in zip((0.0, 0.0), *errors, strict=True))
+    assert own <= 2 * baseline + 1, f"{own} > 2 * {baseline} + 1 ulp"
 
 
 SMOOTH = [Case(loss, "discriminator", 1.0) for loss in ("non_saturating", "least_squares")]
@@ -109,7 +110,7 @@ def test_extremes(name, dtype, case, device):
         pytest.skip("the mix has them for every dtype")
     x = torch.tensor(EXTREMES[name], dtype=torch.float64).to(dtype).to(device)
     others = [x.flip(0)]
-    if case.loss in RELATIVISTIC:  # tame logits, which are judged against extreme ones
+    if case.loss in RELATIVISTIC:  # moderate logits that are compared with extreme ones
         others.append(torch.linspace(-1, 2, x.numel(), device=device).to(dtype))
     errors = []
     for y in others:
@@ -125,8 +126,8 @@ ALONE = [1e4, -1e4, 65504.0, -65504.0, 2.0**-24, -1e-45, 0.0, 88.8, -104.5, INF,
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("case", DISTINCT, ids=str)
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_extremes_alone_and_in_lists(dtype, case, device):
-    """One logit, and each of them as a scale, which reaches the gradients of no other."""
+def test_extremes_in_single_tensors_and_lists(dtype, case, device):
+    """Single logits, and each one as a scale, which does not affect the gradients of the others."""
     each = torch.tensor(ALONE, dtype=torch.float64).to(dtype).to(device).split(1)
     errors = []
     for x, y in zip(each, each[::-1], strict=True):
@@ -147,8 +148,8 @@ def test_stats_of_extremes(name, smoothing, dtype, device):
     x = torch.tensor(EXTREMES[name], dtype=torch.float64).to(dtype).to(device)
     _, got = discriminator_loss(x, -x, label_smoothing=smoothing, return_stats=True)
     _, want = reference.discriminator_loss(x, -x, label_smoothing=smoothing, return_stats=True)
-    rival = eager_stats(*(t.to(math_type(dtype)) for t in (x, -x)))
-    for field, g, r, w in zip(LossStats._fields, got, rival, want, strict=True):
+    baseline = eager_stats(*(t.to(math_type(dtype)) for t in (x, -x)))
+    for field, g, r, w in zip(LossStats._fields, got, baseline, want, strict=True):
         assert torch.equal(g.isnan(), w.isnan()) and torch.equal(g.isinf(), w.isinf()), (
             field,
             g,
@@ -157,7 +158,7 @@ def test_stats_of_extremes(name, smoothing, dtype, device):
         if w.isfinite() and r.isfinite():
             g, r, w = (wide(t, dtype) for t in (g, r, w))
             bound = 2 * abs(r - w) + ulp(w, math_type(dtype))
-            if field.endswith("std"):  # the root of a difference of squares, which can vanish
+            if field.endswith("std"):  # the root of a difference of squares, which can cancel
                 info, away = torch.finfo(math_type(dtype)), 2 * x.double().abs().max().item()
                 bound += max(info.eps * away**2 / w, info.tiny**0.5) if w else 0
             assert abs(g - w) <= bound, (field, g, r, w)
@@ -168,7 +169,7 @@ def test_stats_of_extremes(name, smoothing, dtype, device):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_nonfinite_is_counted_wherever_it_stands(dtype, device):
+def test_non_finite_logits_are_counted_at_every_position(dtype, device):
     for size in (1, 64, 257, 9000):
         for place in {0, size // 2, size - 1}:
             for value in (NAN, INF, -INF):
@@ -180,8 +181,8 @@ def test_nonfinite_is_counted_wherever_it_stands(dtype, device):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_certain_discriminator_is_no_nan(dtype, device):
-    """Real logits of +inf and fake ones of -inf: a loss of 0 and gradients of 0."""
+def test_a_certain_discriminator_does_not_give_nan(dtype, device):
+    """Real logits of +inf and fake logits of -inf: loss and gradients are 0."""
     real = torch.full((5,), INF, dtype=dtype, device=device, requires_grad=True)
     fake = torch.full((5,), -INF, dtype=dtype, device=device, requires_grad=True)
     value = discriminator_loss(real, fake)

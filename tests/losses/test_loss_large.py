@@ -1,4 +1,4 @@
-"""The losses of very many logits: more than 32 bits can count, and in thousands of tensors."""
+"""The losses for very many logits: more than 2^31, and in thousands of tensors."""
 
 import math
 import os
@@ -14,7 +14,7 @@ from pygan.fused_losses import LOSSES, generator_loss
 
 @pytest.mark.slow
 def test_more_than_2_to_the_31_logits():
-    """Indices are 64-bit. (The test of a GPU is in test_cuda.py.)"""
+    """Indices have 64 bits. (The test for GPUs is in test_cuda.py.)"""
     if os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < 16 * 2**30:
         pytest.skip("needs 16 GB of free memory")
     n = 2**31 + 5
@@ -22,7 +22,7 @@ def test_more_than_2_to_the_31_logits():
     places = [0, 2**31 - 2, 2**31 - 1, 2**31, n - 1]
     values = [1.0, 2.0, -4.0, 8.0, 16.0]
     x[places] = torch.tensor(values, dtype=x.dtype)
-    # Sums of small integers, exact in any order; each place has a value of its own.
+    # Sums of small integers are exact in any order; each position has its own value.
     value, stats = generator_loss(x, loss="wasserstein", reduction="sum", return_stats=True)
     assert value.item() == -sum(values)
     assert stats.nonfinite.item() == 0
@@ -32,7 +32,7 @@ def test_more_than_2_to_the_31_logits():
     value, stats = generator_loss(x, reduction="sum", return_stats=True)
     assert stats.nonfinite.item() == 1
     want = math.fsum([(n - 5) * math.log(2), *(math.log1p(math.exp(-v)) for v in values[:-1])])
-    # Every zero adds float32's softplus(0), in sums that are wide.
+    # Every zero adds float32's softplus(0), in wide sums.
     slack = 2 * ulp(wide(value, torch.float32), torch.float32) + n * 2.0**-24
     assert abs(value.item() - want) <= slack
 
@@ -44,7 +44,7 @@ def test_more_than_2_to_the_31_logits():
     ids=str,
 )
 def test_ten_thousand_tensors(case, device):
-    """As many scales as anybody has, ten times over: the sum of what chunks of the list give."""
+    """Far more scales than anybody uses: the result is the sum over chunks of the list."""
     count, chunk, dtype = 10_000, 500, torch.float32
     generator = torch.Generator().manual_seed(0)
     sizes = (torch.arange(count) % 5 + 1).tolist()
@@ -69,7 +69,7 @@ def test_ten_thousand_tensors(case, device):
         total += loss.item()
         slack += float(ulp(wide(loss, dtype), dtype))
         finite += own_stats.nonfinite.item()
-    # Each of the losses is rounded, and is the sum of `chunk` roundings of fp64 at most.
+    # Each loss is rounded, and is a sum with at most `chunk` fp64 roundings.
     magnitude = abs(total) + sum(x.abs().sum().item() for part in inputs for x in part)
     slack += float(ulp(wide(value, dtype), dtype)) + count * 2.0**-53 * magnitude
     assert abs(value.item() - total) <= slack

@@ -1,4 +1,4 @@
-"""The fused losses of logits that are no contiguous block of memory, each in a layout of its own."""
+"""The fused losses for non-contiguous logits, with a different layout for each tensor."""
 
 import math
 
@@ -23,7 +23,7 @@ LAYOUTS = {
     "sliced": lambda x: torch.stack([x, torch.full_like(x, math.nan)], -1)[..., 0],
     "sliced rows": lambda x: torch.cat([x, torch.full_like(x, math.nan)], 1)[:, : x.shape[1]],
     "expanded": lambda x: x[:, :1].expand(x.shape),
-    # One element past an allocation's start: no vector load may assume more than the element's alignment.
+    # One element past the start of an allocation: vector loads may only assume the alignment of an element.
     "misaligned": lambda x: torch.cat([x.flatten()[:1], x.flatten()])[1:].view(x.shape),
 }
 
@@ -54,7 +54,7 @@ def test_layouts(shape, dtype, layout, device):
 @pytest.mark.parametrize("other", LAYOUTS)
 @pytest.mark.parametrize("case", [c for c in DISTINCT if len(c.roles) == 2], ids=str)
 def test_real_and_fake_in_different_layouts(case, other, device):
-    """Pairs are of elements with the same indices, wherever they stand in memory."""
+    """Pairs consist of elements with the same indices, wherever they are in memory."""
     for layout in ("contiguous", "channels_last", "sliced"):
         tensors = logits_like(case.roles, (3, 5, 7, 2), torch.float32, device, 0)
         tensors = [LAYOUTS[layout](tensors[0]), LAYOUTS[other](tensors[1])]
@@ -69,5 +69,5 @@ def test_real_and_fake_in_different_layouts(case, other, device):
                 results.append([*terms, *torch.autograd.grad(total, given)])
             for t, p in zip(*results, strict=True):
                 assert t.shape == p.shape
-                if case.loss not in TO_MEAN:  # whose means are sums in memory order
+                if case.loss not in TO_MEAN:  # its means are sums in memory order
                     assert torch.equal(t, p)

@@ -25,7 +25,7 @@ from helpers.losses import (
 from pygan import reference
 from pygan.fused_losses import LOSSES, LossStats, discriminator_loss, generator_loss
 
-# A number, odd patches, more than a block: each scale its own size and shape.
+# A scalar, odd patches, more than a block: scales of different sizes and shapes.
 SHAPES = [(), (5, 13), (257,), (2, 1, 3)]
 WEIGHTS = {"all 1": None, "positive": [0.7, 1.0, 0.25, 3.0], "mixed": [0.7, 0.0, -0.25, 2]}
 
@@ -67,7 +67,7 @@ def test_scales_of_real_and_fake_may_differ_in_shape(case, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_a_list_of_one_is_its_tensor(loss, dtype, device):
+def test_a_list_of_one_equals_its_tensor(loss, dtype, device):
     real, fake = logits_like(["real", "fake"], (9001,), dtype, device, 0)
     assert_same_bits(results_of(real, fake, loss), results_of([real], [fake], loss))
 
@@ -75,14 +75,14 @@ def test_a_list_of_one_is_its_tensor(loss, dtype, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_one_number_is_the_weight_of_every_scale(reduction, case, device):
+def test_a_single_weight_applies_to_every_scale(reduction, case, device):
     inputs = scales_like(case, SHAPES, torch.float32, device, 0)
     one, each = (
         case.call([detached(x) for x in inputs], reduction=reduction, weights=weights)
         for weights in (-0.5, [-0.5] * 4)
     )
     assert_same_bits(flat(one), flat(each))
-    logits = [x[2] for x in inputs]  # of one scale, without lists
+    logits = [x[2] for x in inputs]  # a single scale, without lists
     want = case.call([detached([x]) for x in logits], reduction=reduction, weights=[3.0])
     assert_same_bits(flat(case.call(logits, reduction=reduction, weights=3)), flat(want))
 
@@ -96,7 +96,7 @@ def flat(result):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_weights_of_one_change_nothing(reduction, case, device):
+def test_weights_of_one_have_no_effect(reduction, case, device):
     inputs = scales_like(case, SHAPES, torch.float32, device, 0)
     results = []
     for options in ({}, {"weights": [1.0] * 4}, {"weights": (1, 1, 1, 1)}):
@@ -109,7 +109,7 @@ def test_weights_of_one_change_nothing(reduction, case, device):
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_lists_are_left_as_they_are(case):
+def test_lists_are_not_modified(case):
     inputs = scales_like(case, SHAPES, torch.float32, "cpu", 0)
     kept = [list(x) for x in inputs]
     for reduction in REDUCTIONS:
@@ -134,7 +134,7 @@ def test_terms_of_lists_are_lists(case, listed, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_weight_of_zero_follows_ieee(case, device):
-    """It removes finite logits, and turns infinite terms into NaN, as the product does."""
+    """It removes finite logits, and turns infinite terms into NaN, like a product."""
     inputs = scales_like(case, [(5,), (3, 3)], torch.float32, device, 0)
     full = case.call(inputs, weights=[1.5, 0.0])
     only = case.call([x[:1] for x in inputs], weights=[1.5])
@@ -174,7 +174,7 @@ def test_empty_tensors_in_a_list(dtype, device):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_some_of_a_list_require_grad(loss, device):
+def test_lists_in_which_some_tensors_require_grad(loss, device):
     real, fake = (list(torch.randn(2, 4, device=device)) for _ in range(2))
     every = [x.clone().requires_grad_() for x in (*real, *fake)]
     discriminator_loss(every[:2], every[2:], loss=loss).backward()
@@ -188,7 +188,7 @@ def test_some_of_a_list_require_grad(loss, device):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("reduction", ["sum", "none"])
-def test_one_tensor_at_several_places(reduction, device):
+def test_a_tensor_that_occurs_several_times(reduction, device):
     x = torch.randn(6, device=device, requires_grad=True)
     value = sum(t.sum() for t in as_list(generator_loss([x, x, x], reduction=reduction)))
     (grad,) = torch.autograd.grad(value, x)
@@ -203,8 +203,8 @@ def test_one_tensor_at_several_places(reduction, device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_statistics_of_lists_are_of_all_logits(device):
-    """Of all scales as of one tensor, whatever their weights."""
+def test_statistics_of_lists_cover_all_logits(device):
+    """As for a single tensor with all logits, whatever the weights of the scales."""
     case = CASES[0]
     real, fake = scales_like(case, SHAPES, torch.float64, device, 0)
     _, got = discriminator_loss(real, fake, weights=[0.0, 2.0, -1.0, 5.0], return_stats=True)

@@ -1,4 +1,4 @@
-"""The losses as modules: they return what the functions return, and check their options when they are made."""
+"""The losses as modules: same results as the functions, and options are checked at construction."""
 
 import copy
 import pickle
@@ -68,14 +68,14 @@ def test_targets_and_detached_means_reach_the_functions():
 
 
 @pytest.mark.parametrize("loss", ALONE)
-def test_gan_loss_is_one_side_in_a_call(loss):
+def test_gan_loss_computes_one_side_per_call(loss):
     real, fake = logits()
     criterion = GANLoss(loss, weights=[2, 1], generator_weights=[0.1, 0.2])
     assert criterion(real, True) == real_loss(real, loss=loss, weights=[2, 1])
     assert criterion(fake, False) == fake_loss(fake, loss=loss, weights=[2, 1])
     got = criterion(fake, True, for_discriminator=False)
     assert got == generator_loss(fake, loss=loss, weights=[0.1, 0.2])
-    # The weights of both sides are the generator's too, unless it has its own.
+    # The weights of both sides also apply to the generator, unless it has its own.
     assert GANLoss(loss, weights=3)(fake, True, False) == generator_loss(fake, loss=loss, weights=3)
 
 
@@ -91,8 +91,8 @@ def test_gan_loss_has_a_target_for_each_side_and_the_generator():
 
 
 @pytest.mark.parametrize("loss", ["non_saturating", "least_squares", "wasserstein"])
-def test_gan_loss_of_real_logits_is_the_generators(loss):
-    """So codebases without a flag for the generator call it."""
+def test_gan_loss_with_a_real_target_is_the_generators_loss(loss):
+    """As called by codebases without a flag for the generator."""
     _, (fake, _) = logits()
     criterion = GANLoss(loss)
     assert criterion(fake, True) == criterion(fake, True, for_discriminator=False)
@@ -109,7 +109,7 @@ def test_gan_loss_of_real_logits_is_the_generators(loss):
     ],
     ids=["lsgan", "vanilla"],
 )
-def test_gan_loss_without_its_second_flag_takes_the_place_of_cyclegans(criterion, plain):
+def test_gan_loss_can_replace_cyclegans(criterion, plain):
     (real, _), (fake, _) = logits()
     torch.testing.assert_close(criterion(real, True), plain(real, 1.0))
     torch.testing.assert_close(criterion(fake, False), plain(fake, 0.0))
@@ -166,7 +166,7 @@ def test_bad_logits_are_refused_by_the_call(call, error, message):
         call()
 
 
-def test_representation_has_what_differs_from_the_defaults():
+def test_repr_shows_non_default_options():
     assert repr(DiscriminatorLoss()) == "DiscriminatorLoss(loss='non_saturating')"
     assert repr(DiscriminatorLoss("hinge", weights=[1, 0.5], return_stats=True)) == (
         "DiscriminatorLoss(loss='hinge', weights=[1, 0.5], return_stats=True)"
@@ -180,7 +180,7 @@ def test_representation_has_what_differs_from_the_defaults():
 
 
 @pytest.mark.parametrize("module", [DiscriminatorLoss("hinge", weights=2), GANLoss("hinge")])
-def test_copies_and_states(module):
+def test_copying_pickling_and_state_dicts(module):
     (real, _), (fake, _) = logits()
     second = fake if isinstance(module, DiscriminatorLoss) else True
     for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module)), module.half()):
@@ -188,7 +188,7 @@ def test_copies_and_states(module):
     assert module.state_dict() == {} and not list(module.parameters())
 
 
-def test_options_are_checked_on_the_cpu_whatever_the_default_device_is():
+def test_options_are_checked_on_the_cpu_for_any_default_device():
     with torch.device("meta"):
         DiscriminatorLoss("hinge")
 
@@ -210,8 +210,8 @@ def test_torch_jit_script_is_refused_with_a_reason():
         torch.jit.script(GANLoss())
 
 
-def test_gan_loss_is_no_loss_for_the_trainer():
-    """It has no discriminator_loss: the trainer wants the functions."""
+def test_gan_loss_is_refused_by_the_trainer():
+    """It has no discriminator_loss, which the trainer needs."""
     G, D = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
     optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in (G, D)]
     with raises(ValueError, "GANTrainer: loss must be one of"):

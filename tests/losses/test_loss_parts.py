@@ -33,7 +33,7 @@ def expected(case, inputs):
 @pytest.mark.parametrize("listed", [False, True], ids=["tensors", "lists"])
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_parts_are_the_losses_of_sides_and_scales(case, dtype, listed, device):
+def test_parts_equal_the_losses_of_sides_and_scales(case, dtype, listed, device):
     shapes = [(9000,), (3, 50), ()] if listed else [(700,)]
     inputs = scales_like(case, shapes, dtype, device, 1)
     given = [[x.requires_grad_() for x in side] for side in inputs]
@@ -49,7 +49,7 @@ def test_parts_are_the_losses_of_sides_and_scales(case, dtype, listed, device):
         assert got.dtype == math_type(dtype) and not got.requires_grad
         assert got.shape == ((len(shapes),) if listed else ())
         torch.testing.assert_close(got.double(), w if listed else w[0], rtol=1e-6, atol=1e-7)
-    # Nothing else changes: not a bit of the loss, of the statistics or of the gradients on the CPU.
+    # Nothing else changes: on the CPU, loss, statistics and gradients are bitwise equal.
     alone, its_stats = case.call(given, return_stats=True, **options)
     only_parts = case.call(given, return_parts=True, **options)
     same = torch.equal if device == "cpu" else torch.allclose
@@ -82,8 +82,8 @@ def test_parts_add_up_to_the_loss():
     torch.testing.assert_close(fake_loss(f, return_parts=True), (parts.fake, (None, parts.fake)))
 
 
-def test_an_infinite_part_leaves_the_others():
-    """As that of a scale that has diverged, whose weight may well be 0."""
+def test_an_infinite_part_does_not_affect_the_others():
+    """For example the part of a diverged scale, whose weight may be 0."""
     bad = torch.tensor([float("inf"), 1.0])
     good = torch.tensor([1.0, 2.0])
     _, parts = generator_loss(
@@ -92,7 +92,7 @@ def test_an_infinite_part_leaves_the_others():
     assert parts.fake.tolist() == [-float("inf"), -1.5]
 
 
-def test_parts_take_no_pass_of_their_own():
+def test_parts_need_no_additional_pass():
     r = [torch.randn(16, n).requires_grad_() for n in (128, 65, 33)]
     f = [torch.randn(16, n).requires_grad_() for n in (128, 65, 33)]
     with profile(activities=[ProfilerActivity.CPU]) as seen:

@@ -1,7 +1,7 @@
-"""Gradient penalties, and mixed precision: the losses inside what people train with.
+"""The losses in training steps with gradient penalties and mixed precision.
 
-A penalty differentiates a gradient, through a discriminator and through the loss; the truth is the
-same training step with the loss written in plain PyTorch.
+A penalty differentiates a gradient through the discriminator and the loss; the reference is the same training step with
+the loss in plain PyTorch.
 """
 
 import pytest
@@ -15,7 +15,7 @@ from pygan.fused_losses import LOSSES, discriminator_loss, generator_loss
 
 
 class Discriminator(nn.Module):
-    """A tiny one that returns logits of two scales, patches of different sizes."""
+    """A tiny discriminator that returns logits of two scales, with patches of different sizes."""
 
     def __init__(self):
         super().__init__()
@@ -29,7 +29,7 @@ class Discriminator(nn.Module):
 
 
 def plain(case, inputs, weights):
-    """The loss of lists of logits in PyTorch's own functions."""
+    """The loss for lists of logits, with PyTorch's own functions."""
     scales = [reduced(case.eager(scale), "mean") for scale in by_scale(inputs)]
     return combined(scales, weights, "mean")[0]
 
@@ -40,7 +40,7 @@ def squared_norm(grads):
 
 def penalty_of(kind, net, value, real, fake):
     """The penalty of a step whose loss is `value`, on images that require grad."""
-    if kind == "loss":  # on the gradient of the loss itself, which goes through it twice
+    if kind == "loss":  # on the gradient of the loss itself, which differentiates the loss twice
         slopes = torch.autograd.grad(value, (real, fake), create_graph=True)
         return sum(squared_norm(s).mean() for s in slopes)
     images = {"R1": real, "R2": fake, "WGAN-GP": real + 0.3 * (fake - real)}[kind]
@@ -66,7 +66,7 @@ def test_gradient_penalties_through_a_discriminator(case, scales, kind, device):
         real, fake = (x.clone().requires_grad_() for x in images)
         logits = {"real": net(real)[:scales], "fake": net(fake)[:scales]}
         value = loss([logits[role] for role in case.roles])
-        if "real" not in case.roles:  # so that there is a gradient to look for
+        if "real" not in case.roles:  # so that the images have a gradient
             value = value + 0 * sum(t.sum() for t in logits["real"])
         total = value + 10 * penalty_of(kind, net, value, real, fake)
         return [
@@ -85,8 +85,8 @@ def test_gradient_penalties_through_a_discriminator(case, scales, kind, device):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_a_penalty_on_the_critic_of_a_fused_loss(loss, device):
-    """WGAN-GP's norm taken from the gradient of fused terms: mixed second derivatives of both inputs."""
+def test_wgan_gp_penalty_through_a_fused_loss(loss, device):
+    """WGAN-GP's norm of the gradient of fused terms: mixed second derivatives of both inputs."""
     torch.manual_seed(0)
     real, fake = torch.randn(2, 5, dtype=torch.float64, device=device)
     scale = torch.tensor(1.5, dtype=torch.float64, device=device, requires_grad=True)
@@ -113,8 +113,8 @@ def test_a_penalty_on_the_critic_of_a_fused_loss(loss, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_autocast_and_a_grad_scaler(case, device):
-    """16-bit logits of lists under autocast, fp32 losses, gradients that a scaler multiplied by 2^16: by the logits
-    the same digits, whatever bfloat16 is in between. Behind them a GPU need not add in the same order twice."""
+    """16-bit logits in lists under autocast, fp32 losses, gradients scaled by 2^16. Gradients of the logits have the
+    same digits, in spite of bfloat16 in between; further back, a GPU may add in different orders."""
     torch.manual_seed(0)
     net = Discriminator().to(device)
     images = {"real": torch.randn(4, 1, 6, 6), "fake": torch.randn(4, 1, 6, 6)}
@@ -148,7 +148,7 @@ def test_a_grad_scaler_skips_the_step_of_an_infinite_gradient(loss, device):
         optimizer.zero_grad()
         value, stats = discriminator_loss(real, fake, loss=loss, return_stats=True)
         assert stats.nonfinite.item() == bad
-        # Linear terms have finite slopes at NaN; what made the logits has not.
+        # Linear terms have finite slopes at NaN; the layer that computed the logits does not.
         scaler.scale(value).backward()
         scaler.step(optimizer)
         scaler.update()
@@ -157,7 +157,7 @@ def test_a_grad_scaler_skips_the_step_of_an_infinite_gradient(loss, device):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_the_loss_is_the_same_inside_and_outside_of_autocast(dtype, device):
+def test_losses_are_the_same_under_autocast(dtype, device):
     x = torch.linspace(-3, 3, 100, device=device).to(dtype)
     for listed in (False, True):
         logits = [x, x.flip(0)] if listed else x

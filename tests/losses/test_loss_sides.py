@@ -1,4 +1,4 @@
-"""The discriminator's loss of one side alone: real_loss and fake_loss, which add up to the whole."""
+"""The discriminator's loss on one side: real_loss and fake_loss, whose sum is the discriminator's loss."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def logits(dtype=torch.float32, device="cpu", shapes=((5, 13), (9001,))):
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("loss", ALONE)
-def test_the_sides_add_up_to_the_whole(loss, dtype, reduction, device):
+def test_the_sides_add_up_to_the_discriminator_loss(loss, dtype, reduction, device):
     real, fake = logits(dtype, device)
     eps = 0.1 if loss in SMOOTHED else 0.0
     options = {"loss": loss, "reduction": reduction}
@@ -37,7 +37,7 @@ def test_the_sides_add_up_to_the_whole(loss, dtype, reduction, device):
     torch.testing.assert_close(sum(sides), whole, rtol=1e-6, atol=1e-6)
     want = torch.autograd.grad(whole, [real, fake])
     for side, leaf, gradient in zip(sides, (real, fake), want, strict=True):
-        side.backward()  # one after the other
+        side.backward()  # backward one after the other
         assert torch.equal(leaf.grad, gradient)
 
 
@@ -62,7 +62,7 @@ def test_lists_weights_and_terms(loss):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("loss", ALONE)
-def test_statistics_are_those_of_the_side(loss, device):
+def test_statistics_cover_only_the_side(loss, device):
     real, fake = logits(device=device)
     _, whole = discriminator_loss(real, fake, loss=loss, return_stats=True)
     of_real = {"real_logit", "d_real", "real_accuracy", "real_sign", "real_std"}
@@ -81,14 +81,14 @@ def test_statistics_are_those_of_the_side(loss, device):
 def test_second_derivatives():
     real, fake = logits(torch.float64, shapes=((6,), (5,)))
     for loss in ALONE:
-        if loss in ("hinge", "wasserstein"):  # have none
+        if loss in ("hinge", "wasserstein"):  # have no second derivatives
             continue
         assert torch.autograd.gradgradcheck(lambda x, loss=loss: real_loss(x, loss=loss), real)
         assert torch.autograd.gradgradcheck(lambda x, loss=loss: fake_loss(x, loss=loss), fake)
 
 
-def test_the_dcgan_example_of_pytorch():
-    """Binary cross-entropy with 1 and with 0, each run backward by itself."""
+def test_pytorchs_dcgan_example():
+    """Binary cross-entropy with targets 1 and 0, with separate backward passes."""
     torch.manual_seed(0)
     D = torch.nn.Linear(4, 1)
     x, y = torch.randn(2, 8, 4)
@@ -130,7 +130,7 @@ def test_bad_input(call, error, message):
         call()
 
 
-def test_least_squares_without_the_half_are_hifigans():
+def test_least_squares_without_the_half_equal_hifigans():
     real, fake = logits(shapes=((4, 9), (4, 9)))
     want = torch.mean((1 - real) ** 2) + torch.mean(fake**2)
     got = discriminator_loss(real, fake, loss="least_squares", weights=2)

@@ -16,7 +16,7 @@ from helpers.losses import (
     logits_like,
     scales_like,
 )
-from helpers.truth import assert_as_good, ulp, wide, wide_sigmoid, wide_softplus
+from helpers.truth import assert_as_accurate, ulp, wide, wide_sigmoid, wide_softplus
 
 from pygan import reference
 from pygan.fused_losses import LossStats, discriminator_loss, generator_loss
@@ -26,7 +26,7 @@ DECISIONS = {"real_accuracy", "fake_accuracy", "real_sign", "fake_sign"}
 
 
 def true_stats(real, fake):
-    """The same in extended precision, for finite logits."""
+    """The statistics in extended precision, for finite logits."""
     r, f = (wide(x, torch.float64) for x in (real, fake))
     bound = np.log(np.longdouble(2)) - (wide_softplus(-r).mean() + wide_softplus(f).mean()) / 2
     means = [r.mean(), f.mean(), wide_sigmoid(r).mean(), wide_sigmoid(f).mean()]
@@ -57,7 +57,7 @@ def test_stats(case, dtype, shapes, device):
     if case.phase == "discriminator" and case.loss in LOGISTIC:
         known |= {"jsd_bound"}
     for reduction in REDUCTIONS if shapes == [(257,)] else ["mean"]:
-        got, rival, want = [], [], []
+        got, baseline, want = [], [], []
         for seed in range(DRAWS):
             inputs = scales_like(case, shapes, dtype, device, 10 * seed)
             given = inputs if len(shapes) > 1 else [x[0].requires_grad_() for x in inputs]
@@ -70,26 +70,28 @@ def test_stats(case, dtype, shapes, device):
             logits = dict(zip(case.roles, (flat(x) for x in inputs), strict=True))
             pair = [logits.get("real", logits["fake"]), logits["fake"]]
             got.append(stats)
-            rival.append(eager_stats(*[x.to(math_type(dtype)) for x in pair]))
+            baseline.append(eager_stats(*[x.to(math_type(dtype)) for x in pair]))
             if dtype == torch.float64:
                 want.append(true_stats(*pair))
             else:
                 doubles = [x.double() for x in pair]
                 _, truths = reference.discriminator_loss(*doubles, return_stats=True)
                 want.append(LossStats(*[wide(t, dtype) for t in truths]))
-            # Who is right depends on what the loss decides by: compared exactly with the reference.
+            # The accuracies depend on the loss's decision value: compared exactly with the reference.
             exact = [[x.double() for x in scales] for scales in inputs]
             _, decided = case.call(exact, reference, reduction="mean", return_stats=True)
             shares = {k: getattr(decided, k) for k in known & DECISIONS}
             want[-1] = want[-1]._replace(**{k: wide(v, dtype) for k, v in shares.items()})
-            rival[-1] = rival[-1]._replace(**{k: v.to(math_type(dtype)) for k, v in shares.items()})
-            missing = len(case.roles) == 1  # and then "real" stood for the fake ones above
+            baseline[-1] = baseline[-1]._replace(
+                **{k: v.to(math_type(dtype)) for k, v in shares.items()}
+            )
+            missing = len(case.roles) == 1  # in which case "real" above was the fake logits
             nonfinite = want[-1].nonfinite
             assert stats.nonfinite.item() == nonfinite / (2 if missing else 1)
         for name in known - {"nonfinite"}:
-            assert_as_good(
+            assert_as_accurate(
                 [[getattr(draw, name)] for draw in got],
-                {"eager": [[getattr(draw, name)] for draw in rival]},
+                {"eager": [[getattr(draw, name)] for draw in baseline]},
                 [[getattr(draw, name)] for draw in want],
                 relative=False,
                 what=f"{name}, {shapes}, {reduction}",
@@ -99,8 +101,8 @@ def test_stats(case, dtype, shapes, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("listed", [False, True], ids=["tensors", "lists"])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_statistics_are_those_of_the_reference(case, listed, device):
-    """NaN, infinities and zeros among the logits, and what is counted where."""
+def test_statistics_equal_the_reference(case, listed, device):
+    """With NaN, infinities and zeros among the logits, which must be counted correctly."""
     special = torch.tensor(
         [math.nan, math.inf, -math.inf, 0.0, -0.0, 2.0, -3.0, 1e4], device=device
     )
@@ -123,9 +125,9 @@ def test_statistics_are_those_of_the_reference(case, listed, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("n", [5, 64, 1000, 5000])
 @pytest.mark.parametrize("loss", ["least_squares", "relativistic", "relativistic_average"])
-def test_accuracies_and_sign_are_of_what_the_loss_decides_by(loss, n, device):
-    """A discriminator that cannot tell has a sign of 0, and one that is always right accuracies of 1, wherever the
-    loss has its logits."""
+def test_accuracies_and_sign_use_the_decision_value_of_the_loss(loss, n, device):
+    """An undecided discriminator has a sign of 0, and one that is always right has accuracies of 1, whatever the range
+    of the loss's logits."""
     offset = 0.5 if loss == "least_squares" else 7.0
     blind = torch.full((n,), offset, device=device)
     _, stats = discriminator_loss(blind, blind.clone(), loss=loss, return_stats=True)
@@ -148,7 +150,7 @@ def test_accuracies_and_sign_are_of_what_the_loss_decides_by(loss, n, device):
     assert (stats.real_sign, stats.real_accuracy, stats.fake_accuracy) == (-1, 0, 0)
 
 
-def test_smoothed_targets_of_least_squares_are_decided_half_way_between():
+def test_least_squares_decides_halfway_between_smoothed_targets():
     logits = torch.tensor([0.3, 0.5])
     _, stats = discriminator_loss(
         logits, logits, loss="least_squares", label_smoothing=0.2, return_stats=True
@@ -157,7 +159,7 @@ def test_smoothed_targets_of_least_squares_are_decided_half_way_between():
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_generator_stats_know_no_real_logits(device):
+def test_generator_stats_have_no_real_logits(device):
     _, stats = generator_loss(torch.tensor([-1.0, 2.0, 0.0], device=device), return_stats=True)
     known = {"fake_logit", "d_fake", "fake_accuracy", "nonfinite", "fake_sign", "fake_std"}
     assert {k for k, v in stats._asdict().items() if not v.isnan()} == known
@@ -168,7 +170,7 @@ def test_generator_stats_know_no_real_logits(device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
 def test_jsd_bound_of_confident_logits_under_smoothing(smoothing, device):
-    """The bound is of the loss without smoothing, however much larger the smoothed one is."""
+    """The bound is for the loss without smoothing, even if the smoothed loss is much larger."""
     real = torch.full((100,), 1e4, device=device)
     _, stats = discriminator_loss(real, -real, label_smoothing=smoothing, return_stats=True)
     want = torch.tensor(math.log(2))

@@ -1,4 +1,4 @@
-"""Targets other than the losses' own, constant means, and weights that are tensors."""
+"""Custom targets, constant means, and tensors as weights."""
 
 import pytest
 import torch
@@ -26,7 +26,8 @@ def squares(x, target):
     return (x - target).square().mean() / 2
 
 
-# loss -> (of real logits, of fake logits, of the generator or None), each of (logits, target), and targets to try.
+# loss -> (function for real logits, for fake logits, for the generator or None), each of (logits, target), and targets
+# to test.
 WRITTEN_OUT = {
     "non_saturating": (bce, bce, bce, [(0.9, 0.1), (1.0, 0.3), (0.0, 1.0), (0.6, 0.0)]),
     "minimax": (bce, bce, None, [(0.9, 0.1), (0.7, 0.7)]),
@@ -63,7 +64,7 @@ def check(value, want, leaves):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("loss", "real_target", "fake_target"), NAMED)
-def test_targets_are_those_of_the_formulas(loss, real_target, fake_target, device):
+def test_targets_match_the_formulas(loss, real_target, fake_target, device):
     real, fake = pair(device)
     of_real, of_fake, of_generator, _ = WRITTEN_OUT[loss]
     targets = {"real_target": real_target, "fake_target": fake_target}
@@ -102,7 +103,7 @@ def test_second_derivatives(loss, real_target, fake_target, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("loss", ["non_saturating", "minimax", "least_squares"])
-def test_label_smoothing_is_a_real_target(loss, dtype, device):
+def test_label_smoothing_equals_a_real_target(loss, dtype, device):
     real, fake = pair(device, dtype)
     smoothed = discriminator_loss_and_grad(real, fake, loss=loss, label_smoothing=0.25)
     targeted = discriminator_loss_and_grad(real, fake, loss=loss, real_target=0.75)
@@ -114,7 +115,7 @@ def test_label_smoothing_is_a_real_target(loss, dtype, device):
 
 
 @pytest.mark.parametrize("loss", WRITTEN_OUT)
-def test_the_losses_own_targets_change_nothing(loss):
+def test_default_targets_have_no_effect(loss):
     real, fake = pair("cpu", torch.float32)
     own_real, own_fake = _loss_arguments.info(loss).targets
     plain = discriminator_loss_and_grad(real, fake, loss=loss)
@@ -125,7 +126,7 @@ def test_the_losses_own_targets_change_nothing(loss):
 
 
 @pytest.mark.parametrize("loss", ["least_squares", "hinge"])
-def test_statistics_decide_half_way_between_the_targets(loss):
+def test_statistics_decide_halfway_between_the_targets(loss):
     x = torch.tensor([0.4, 0.6, 1.4])
     _, stats = discriminator_loss(
         x, x, loss=loss, real_target=2.0, fake_target=-1.0, return_stats=True
@@ -139,8 +140,8 @@ def test_statistics_decide_half_way_between_the_targets(loss):
 @pytest.mark.parametrize("listed", [False, True], ids=["tensors", "lists"])
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("loss", TO_MEAN)
-def test_no_gradient_goes_through_detached_means(loss, dtype, listed, device):
-    """ESRGAN's discriminator, for which each mean is a constant."""
+def test_detached_means_have_no_gradient(loss, dtype, listed, device):
+    """As in ESRGAN's discriminator, for which each mean is a constant."""
     real, fake = pair(device, dtype)
     wide = [x.detach().double().requires_grad_() for x in (real, fake)]
     want = reference.discriminator_loss(*wide, loss=loss, detach_means=True)
@@ -171,7 +172,7 @@ def test_no_gradient_goes_through_detached_means(loss, dtype, listed, device):
 
 
 @pytest.mark.parametrize("loss", TO_MEAN)
-def test_second_derivatives_past_detached_means(loss):
+def test_second_derivatives_with_detached_means(loss):
     leaves = [x.detach()[:4].requires_grad_() for x in pair("cpu")]
     value = discriminator_loss(*leaves, loss=loss, detach_means=True)
     want = reference.discriminator_loss(*leaves, loss=loss, detach_means=True)
@@ -191,8 +192,8 @@ def test_second_derivatives_past_detached_means(loss):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_a_weight_that_is_a_tensor(loss, dtype, device):
-    """As an adaptive weight is: the loss and all gradients times a number that stays on the device."""
+def test_a_tensor_as_weight(loss, dtype, device):
+    """Like an adaptive weight: the loss and all gradients times a number on the device."""
     real, fake = pair(device, dtype)
     fake = fake.detach()[:50].requires_grad_()
     real = real.detach()[:50].requires_grad_()
@@ -223,7 +224,7 @@ def test_a_weight_that_is_a_tensor(loss, dtype, device):
     assert not direct[0].loss.requires_grad
 
 
-def test_a_weight_that_is_learnt_gets_its_gradient():
+def test_a_learned_weight_gets_its_gradient():
     real, fake = pair("cpu", torch.float32)
     weight = torch.tensor(0.5, requires_grad=True)
     value = discriminator_loss(real, fake, weights=weight)
@@ -309,7 +310,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_a_loss_does_not_have_is_refused(name):
+def test_unsupported_options_are_refused(name):
     call, error, message = REFUSED[name]
     with pytest.raises(error) as caught:
         call()

@@ -1,4 +1,4 @@
-"""The fused losses against pygan.reference: values and gradients, of every size and dtype."""
+"""The fused losses against pygan.reference: values and gradients for every size and dtype."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ from helpers.losses import (
 from pygan import _C, reference
 from pygan.fused_losses import LOSSES, discriminator_loss
 
-# Around a strip of SIMD lanes (64), a block (1024) and a chunk of the sums (8192).
+# Around the sizes of a strip of SIMD lanes (64), a block (1024) and a chunk of the sums (8192).
 SIZES = [1, 3, 63, 64, 65, 1023, 1024, 1025, 8191, 8192, 8193, 100_003]
 FEW_SIZES = [1, 65, 8193, 100_003]
 
@@ -104,20 +104,20 @@ def test_empty(case, dtype, device):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_the_kinks_of_the_hinge(dtype, device):
-    """The slope of torch.relu: 0 where its argument is exactly 0, and the incoming gradient at NaN."""
+def test_slopes_at_the_kinks_of_the_hinge(dtype, device):
+    """The slope of torch.relu: 0 for an argument of exactly 0, and the incoming gradient at NaN."""
     real = torch.tensor([0.5, 1.0, 1.5, float("nan")], dtype=dtype, device=device)
     leaves = [real.requires_grad_(), (-real.detach()).requires_grad_()]
     value = discriminator_loss(*leaves, loss="hinge", reduction="sum")
     slopes = torch.autograd.grad(value, leaves, create_graph=True)
     wide = [x.detach().double().requires_grad_() for x in leaves]
-    rival = (1 - wide[0]).relu().sum() + (1 + wide[1]).relu().sum()
-    for got, want, sign in zip(slopes, torch.autograd.grad(rival, wide), (-1, 1), strict=True):
+    baseline = (1 - wide[0]).relu().sum() + (1 + wide[1]).relu().sum()
+    for got, want, sign in zip(slopes, torch.autograd.grad(baseline, wide), (-1, 1), strict=True):
         assert got[:3].tolist() == [sign, 0, 0]
         torch.testing.assert_close(got.double(), want, rtol=0, atol=0, equal_nan=True)
     for second in torch.autograd.grad(sum(s[:3].sum() for s in slopes), leaves):
         assert second[:3].tolist() == [0, 0, 0]
 
 
-def test_the_reference_has_the_losses_of_the_kernels():
+def test_reference_and_kernels_have_the_same_losses():
     assert tuple(name for name, *_ in _C.losses()) == reference.LOSSES

@@ -1,4 +1,4 @@
-"""The calls in docs/porting.md, as they stand there, against the formulas of helpers/porting.py, with gradients."""
+"""The calls in docs/porting.md against the formulas in helpers/porting.py, including gradients."""
 
 import re
 
@@ -26,20 +26,20 @@ def rows():
 ROWS = {row: (section, call) for section, row, call in rows()}
 
 
-def test_each_row_has_its_formula():
+def test_each_row_has_a_formula():
     assert len(ROWS) == len(list(rows()))
     assert set(ROWS) == set(FORMULAS)
 
 
 def tensors(result):
-    """What a call returned, as a flat list: of parts those of the sides that were given."""
+    """The results of a call as a flat list; of parts, those of the given sides."""
     if isinstance(result, torch.Tensor):
         return [result]
     return [x for each in result if each is not None for x in tensors(each)]
 
 
 def called(result, n):
-    """A criterion is called as a codebase with one does: D on real, D on generated, G."""
+    """The results of a call; a criterion is called as codebases do: D on real, D on generated samples, G."""
     if not isinstance(result, pygan.GANLoss):
         return result
     return result(n.r, True), result(n.f, False), result(n.f, True, for_discriminator=False)
@@ -61,6 +61,6 @@ def test_calls_agree_with_the_formulas(row, dtype):
     want = with_gradients(FORMULAS[row], section, dtype)
     assert any(x.any() for x in want[1:])
     for a, b in zip(got, want, strict=True):
-        # Relative to the largest: the gradients of a mean over a map are small.
+        # Relative to the largest, because the gradients of a mean over a map are small.
         limit = (2e-5 if dtype == torch.float32 else 1e-12) * float(b.detach().abs().max())
         torch.testing.assert_close(a, b, rtol=0, atol=limit)

@@ -1,4 +1,4 @@
-"""What pygan.reference's losses do not take: the error, and its message."""
+"""Errors of pygan.reference's losses."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""pygan.reference's losses against things they did not come from: textbook formulas, exact oracles."""
+"""pygan.reference's losses against independent sources: textbook formulas and exact results."""
 
 import math
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from pygan import reference
 from pygan.fused_losses import LossStats
 
-# A busy machine must not fail a test, and the examples are the same in every run.
+# No deadline, because the machine may be busy; the examples are the same in every run.
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=40)
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 RELATIVISTIC = tuple(loss for loss in reference.LOSSES if "relativistic" in loss)
@@ -19,9 +19,9 @@ SMOOTHED = ("non_saturating", "minimax", "least_squares")
 
 
 def textbook(r, f, eps):
-    """name -> (discriminator's loss, generator's loss), as the papers write them, by other functions of torch.
+    """name -> (discriminator's loss, generator's loss), as in the papers, with other torch functions.
 
-    A relativistic discriminator asks how much more real one sample is than another: sigmoid(r - f)."""
+    A relativistic discriminator estimates how much more real one sample is than another: sigmoid(r - f)."""
 
     def bce(logits, target):
         return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
@@ -76,7 +76,7 @@ def generate(f, r, loss, **options):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_losses_are_the_textbooks(dtype, smoothing):
+def test_losses_equal_textbook_formulas(dtype, smoothing):
     generator = torch.Generator().manual_seed(0)
     real, fake = (2 * torch.randn(5, 3, generator=generator).to(dtype) for _ in range(2))
     expected = textbook(real.double(), fake.double(), smoothing)
@@ -124,7 +124,7 @@ def test_derivatives(loss, reduction, listed):
 
 
 INF = math.inf
-# The generator's terms and slopes at these logits; of NaN, both are NaN but for a linear slope.
+# The generator's terms and slopes at these logits; at NaN both are NaN, except for linear slopes.
 AT = [1e4, -1e4, INF, -INF]
 EXTREME = {
     "non_saturating": ([0, 1e4, 0, INF], [0, -1, 0, -1], 0),
@@ -156,21 +156,21 @@ def test_extreme_logits(loss):
     assert stats.fake_accuracy == 2 / 5
 
 
-def test_the_hinge_has_the_slopes_of_relu():
+def test_slopes_of_the_hinge_equal_relu():
     real = torch.tensor([1.0, math.nan, 0.5], dtype=torch.float64, requires_grad=True)
     value = reference.discriminator_loss(real, real.detach(), loss="hinge", reduction="sum")
     assert torch.autograd.grad(value, real)[0].tolist() == [0, -1, -1]
 
 
 @pytest.mark.parametrize("loss", RELATIVISTIC)
-def test_relativistic_losses_see_differences_only(loss):
-    """And the generator plays the discriminator's game with the parts exchanged."""
+def test_relativistic_losses_depend_only_on_differences(loss):
+    """And the generator's loss is the discriminator's with real and fake exchanged."""
     generator = torch.Generator().manual_seed(0)
     real, fake = torch.randn(2, 9, dtype=torch.float64, generator=generator)
     value = reference.discriminator_loss(real, fake, loss=loss)
     torch.testing.assert_close(value, reference.discriminator_loss(real + 3, fake + 3, loss=loss))
     assert reference.generator_loss(real, real_logits=fake, loss=loss) == value
-    # One pair: the mean is the other logit, and the two kinds agree up to the number of terms.
+    # With one pair, the mean is the other logit, and the two kinds of losses agree up to the number of terms.
     one, other = real[:1], fake[:1]
     pair = reference.discriminator_loss(one, other, loss="relativistic")
     average = reference.discriminator_loss(one, other, loss="relativistic_average")
@@ -182,8 +182,8 @@ def test_relativistic_losses_see_differences_only(loss):
     counts=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=6),
     error=st.floats(-3, 3),
 )
-def test_jsd_bound_is_the_divergence_at_the_optimal_discriminator(counts, error):
-    """Two discrete distributions, given by how often each point was seen: the optimal logit is log p / q."""
+def test_jsd_bound_equals_the_divergence_at_the_optimum(counts, error):
+    """Two discrete distributions, given by the counts of each point: the optimal logit is log p / q."""
     p = torch.tensor([c[0] for c in counts], dtype=torch.float64)
     q = torch.tensor([c[1] for c in counts], dtype=torch.float64)
     p, q = p / p.sum(), q / q.sum()
@@ -203,7 +203,7 @@ def test_jsd_bound_is_the_divergence_at_the_optimal_discriminator(counts, error)
     best = (p / q).log()
     torch.testing.assert_close(bound(best), jsd, rtol=1e-9, atol=1e-12)
     assert bound(best + error) <= jsd + 1e-12
-    # Smoothing changes what is optimised, not what is a bound.
+    # Smoothing changes the loss, but not the bound.
     assert torch.equal(bound(best + error, smoothing=0.3), bound(best + error))
 
 
@@ -221,8 +221,8 @@ def test_statistics():
             torch.testing.assert_close(stats.d_real, real.sigmoid().mean())
             torch.testing.assert_close(stats.d_fake, fake.sigmoid().mean())
             if loss == "least_squares" or "average" in loss:
-                continue  # do not decide by the sign of a logit
-            # A logit of exactly 0 is neither real nor fake.
+                continue  # these do not decide by the sign of a logit
+            # A logit of exactly 0 counts as neither real nor fake.
             assert stats.real_accuracy == 0.5
             torch.testing.assert_close(stats.fake_accuracy, torch.tensor(1 / 3))
             assert stats.real_sign == 0.25
@@ -267,7 +267,7 @@ def test_reductions_and_scales(loss):
             assert torch.equal(part[0], 0.5 * whole)
 
 
-def test_sums_of_nothing():
+def test_sums_of_empty_tensors():
     empty = torch.zeros(0, 3)
     assert reference.generator_loss(empty, reduction="sum") == 0
     assert reference.discriminator_loss(empty, empty, loss="relativistic", reduction="sum") == 0

@@ -1,4 +1,4 @@
-"""The monitor itself: when it looks at a reading, what is said how often, and what a resume keeps."""
+"""The monitor: when it evaluates a reading, how often it reports a state, and what it restores on resume."""
 
 import dataclasses
 import io
@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 from helpers import raises
-from helpers.monitor import far, mlp, ring, strong_discriminator, trainer_for, watch
+from helpers.monitor import far, mlp, ring, strong_discriminator, train_monitored, trainer_for
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -27,7 +27,7 @@ def one_thread(restore):
 # --- the monitor -------------------------------------------------------------------------------------------------
 
 
-def test_a_state_is_reported_when_it_is_entered_and_again_after_it_was_left():
+def test_a_state_is_reported_once_each_time_it_is_entered():
     trainer = trainer_for(ring, 0)
     monitor = Monitor(trainer, every=1, window=16)
     bound = iter([0.69] * 40 + [0.1] * 40 + [0.69] * 40)
@@ -38,11 +38,11 @@ def test_a_state_is_reported_when_it_is_entered_and_again_after_it_was_left():
         reported += [d.step for d in found if d.state is State.SUPPORTS_DISJOINT]
         holds.append(State.SUPPORTS_DISJOINT in monitor.states)
     assert len(reported) == 2
-    assert reported[0] == 17  # steps are counted from 1, and the first was not shown to the monitor
+    assert reported[0] == 17  # steps are counted from 1, and the monitor did not get the first
     assert [holds[i] for i in (0, 15, 39, 79, 119)] == [False, True, True, False, True]
 
 
-def test_a_value_at_the_threshold_is_one_diagnosis():
+def test_a_value_near_the_threshold_gives_one_diagnosis():
     monitor = Monitor(trainer_for(ring, 0), every=1, window=16)
     stats = monitor.trainer.step(ring(16, None))
     reported = 0
@@ -53,9 +53,11 @@ def test_a_value_at_the_threshold_is_one_diagnosis():
     assert reported == 1
 
 
-def test_diagnoses_are_for_people_and_for_logs():
+def test_diagnoses_have_text_and_log_forms():
     seen = []
-    found, monitor = watch(strong_discriminator(0), far, 0, 110, every=2, on_diagnosis=seen.append)
+    found, monitor = train_monitored(
+        strong_discriminator(0), far, 0, 110, every=2, on_diagnosis=seen.append
+    )
     assert found
     assert seen == found
     for diagnosis in found:
@@ -71,7 +73,7 @@ def test_diagnoses_are_for_people_and_for_logs():
 
 
 class Late(Transfer):
-    """As on a GPU: the numbers arrive some updates after they were asked for."""
+    """As on a GPU, the numbers arrive several updates later."""
 
     late = 3
 
@@ -86,12 +88,12 @@ class Late(Transfer):
     may_wait = False
 
 
-def test_readings_are_looked_at_when_they_arrive_and_carry_their_step(monkeypatch):
-    at_once, _ = watch(strong_discriminator(0), far, 0, 110, every=2)
+def test_readings_are_evaluated_on_arrival_and_record_their_step(monkeypatch):
+    at_once, _ = train_monitored(strong_discriminator(0), far, 0, 110, every=2)
     monkeypatch.setattr("pygan.monitor.core.Transfer", Late)
     came = []
     trainer = strong_discriminator(0)
-    late, _ = watch(
+    late, _ = train_monitored(
         trainer, far, 0, 110, every=2, on_diagnosis=lambda d: came.append((d, trainer.steps))
     )
     assert late == at_once
@@ -99,10 +101,10 @@ def test_readings_are_looked_at_when_they_arrive_and_carry_their_step(monkeypatc
     assert all(step > diagnosis.step for diagnosis, step in came)
 
 
-def test_with_noise_to_give_a_reading_is_looked_at_at_the_next(monkeypatch):
+def test_with_noise_a_reading_is_evaluated_at_the_next_one(monkeypatch):
     def run(noise):
         trainer, came = strong_discriminator(0), []
-        watch(
+        train_monitored(
             trainer,
             far,
             0,
@@ -121,7 +123,7 @@ def test_with_noise_to_give_a_reading_is_looked_at_at_the_next(monkeypatch):
     assert all(step == diagnosis.step + 2 for diagnosis, step in at_once)
 
 
-def test_between_readings_no_op_is_called():
+def test_no_op_runs_between_readings():
     class Count(TorchDispatchMode):
         def __init__(self):
             super().__init__()
@@ -142,9 +144,9 @@ def test_between_readings_no_op_is_called():
     assert [bool(n) for n in counts] == [False, False, False, False, True] * 2
 
 
-def test_training_is_the_same_under_a_monitor():
+def test_a_monitor_does_not_affect_training():
     watched, alone = trainer_for(ring, 3), trainer_for(ring, 3)
-    watch(watched, ring, 3, 20, every=1)
+    train_monitored(watched, ring, 3, 20, every=1)
     generator = torch.Generator().manual_seed(3)
     for _ in range(20):
         alone.step(ring(64, generator))
@@ -155,7 +157,7 @@ def test_training_is_the_same_under_a_monitor():
 
 @pytest.mark.parametrize("cut", [61, 70, 75])
 def test_a_resumed_run_gives_the_same_diagnoses(cut):
-    """Cut in between two readings, and through a file: the rest of the run says what it would have said."""
+    """Interrupted between two readings and saved in a file: the rest of the run gives the same diagnoses."""
 
     def loop(trainer, monitor, steps):
         found = []
@@ -189,7 +191,7 @@ def test_a_resumed_run_gives_the_same_diagnoses(cut):
     assert monitor.states == whole[1].states
 
 
-def test_noise_that_was_given_is_given_again_after_a_resume():
+def test_noise_added_by_the_monitor_is_restored_on_resume():
     def fresh():
         trainer = trainer_for(ring, 0)
         return trainer, Monitor(
@@ -212,7 +214,7 @@ def test_noise_that_was_given_is_given_again_after_a_resume():
 
 
 @pytest.mark.parametrize("name", ["every", "window"])
-def test_a_state_of_other_options_is_refused(name):
+def test_a_state_with_other_options_is_refused(name):
     trainer = trainer_for(ring, 0)
     state = Monitor(trainer, every=3, window=20).state_dict()
     other = {"every": 3, "window": 20, name: 30}
@@ -265,7 +267,7 @@ def test_every_loss_images_lists_of_logits_and_dtypes(loss, dtype):
 
 
 class Own:
-    """A loss of the user's own, whose logits' unit nobody knows."""
+    """A custom loss, whose logits have an unknown unit."""
 
     def discriminator_loss(self, real_logits, fake_logits):
         return (fake_logits.exp() + (-real_logits).exp()).mean()
@@ -274,14 +276,16 @@ class Own:
         return (-fake_logits).exp().mean()
 
 
-def test_a_loss_of_ones_own():
-    found, monitor = watch(trainer_for(ring, 0, loss=Own()), ring, 0, 20, every=1, window=16)
+def test_a_custom_loss():
+    found, monitor = train_monitored(
+        trainer_for(ring, 0, loss=Own()), ring, 0, 20, every=1, window=16
+    )
     assert found == []
     assert monitor._window.loss == ""
     assert math.isfinite(monitor._window.mean("real_logit"))
 
 
-def test_wrappers_do_not_show_in_the_names():
+def test_parameter_names_have_no_wrapper_prefix():
     trainer = trainer_for(
         ring, 0, networks=lambda: (mlp(8, 2), torch.compile(mlp(2, 1), backend="eager"))
     )
@@ -317,13 +321,13 @@ def test_update_takes_the_trainers_statistics():
         Monitor(trainer_for(ring, 0)).update({})
 
 
-def test_a_diagnosis_prints_what_was_done():
+def test_a_diagnosis_prints_the_action():
     text = str(Diagnosis(State.SUPPORTS_DISJOINT, 3, "Evidence.", "Remedy.", {}, "noise."))
     assert text == "step 3: supports disjoint: Evidence. Remedy. Done: noise."
 
 
 @pytest.mark.cuda
-def test_on_the_gpu_nothing_synchronises():
+def test_no_synchronization_on_the_gpu():
     networks = [net.cuda() for net in (mlp(8, 2), mlp(2, 1))]
     trainer = trainer_for(ring, 0, networks=lambda: networks)
     monitor = Monitor(trainer, every=1, window=16)

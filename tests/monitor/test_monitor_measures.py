@@ -1,4 +1,4 @@
-"""What the monitor measures: the diversity of samples, the energy distance, and periods."""
+"""The monitor's measures: the diversity of samples, the energy distance, and periods."""
 
 import math
 
@@ -19,7 +19,7 @@ def one_thread(restore):
 
 
 def by_hand(real, fake):
-    """The three measures, pair by pair in float64."""
+    """The three measures, computed pair by pair in float64."""
     x, y = real.double().flatten(1), fake.double().flatten(1)
     n, m = len(x), len(y)
 
@@ -34,14 +34,14 @@ def by_hand(real, fake):
 
 @pytest.mark.parametrize("shape", [(1,), (2,), (3, 4, 4)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
-def test_diversity_is_its_definition(shape, dtype):
+def test_diversity_equals_its_definition(shape, dtype):
     torch.manual_seed(0)
     real, fake = torch.randn(12, *shape).to(dtype), (0.5 * torch.randn(9, *shape) + 1).to(dtype)
     torch.testing.assert_close(measures(real, fake), by_hand(real, fake), rtol=1e-4, atol=1e-4)
 
 
-def test_diversity_counts_what_is_different():
-    modes = torch.eye(8).repeat(8, 1)  # eight points, all equally far from each other
+def test_diversity_counts_distinct_samples():
+    modes = torch.eye(8).repeat(8, 1)  # eight equidistant points
     two = modes[torch.arange(64) % 2]
     real, fake, energy = measures(modes, two).tolist()
     assert real == pytest.approx(8, rel=0.02)
@@ -51,7 +51,7 @@ def test_diversity_counts_what_is_different():
     assert (real, fake) == (pytest.approx(64, rel=0.05), pytest.approx(1))
 
 
-def test_diversity_has_no_scale_and_no_origin():
+def test_diversity_is_invariant_to_scale_and_shift():
     torch.manual_seed(1)
     real, fake = torch.randn(64, 2), torch.randn(64, 2) * 0.3
     moved = [100 * (x @ torch.tensor([[0.6, -0.8], [0.8, 0.6]])) + 1000 for x in (real, fake)]
@@ -77,7 +77,7 @@ def test_energy_is_unbiased_at_zero():
         (torch.full((64, 2), math.nan), torch.randn(64, 2)),
     ],
 )
-def test_diversity_of_what_cannot_be_compared_is_nan(batches):
+def test_diversity_of_incomparable_batches_is_nan(batches):
     assert measures(*batches).isnan().all()
 
 
@@ -85,7 +85,7 @@ def test_diversity_of_what_cannot_be_compared_is_nan(batches):
 
 
 @pytest.mark.parametrize("period", [5.3, 7.5, 20.0, 31.0])
-def test_swing_names_the_period(period):
+def test_swing_finds_the_period(period):
     t = np.arange(100.0)
     noise = np.random.default_rng(0).normal(size=100)
     found = swing(3 + 0.05 * t + 0.7 * np.sin(2 * np.pi * t / period) + 0.15 * noise)
@@ -95,7 +95,7 @@ def test_swing_names_the_period(period):
     assert found.lasting == pytest.approx(1, abs=0.25)
 
 
-def test_swing_sees_decay_and_no_period_in_noise():
+def test_swing_detects_decay_but_no_period_in_noise():
     t = np.arange(100.0)
     assert swing(np.exp(-t / 40) * np.sin(t)).lasting < 0.3
     assert swing(np.ones(100)) is None

@@ -1,4 +1,4 @@
-"""The monitor's rules on made-up readings: what each finds, for which losses, and what it leaves alone."""
+"""The monitor's rules on synthetic readings: what each finds, for which losses, and what it does not report."""
 
 import math
 
@@ -38,14 +38,14 @@ def reading(step=1, parameters=(), **values):
         ({}, ["D.0.bias"], "discriminator"),
     ],
 )
-def test_where_nonfinite_values_began(values, parameters, origin):
+def test_origin_of_non_finite_values(values, parameters, origin):
     found = nonfinite.find(reading(5, parameters, **values))
     assert (found.state, found.step, found.numbers["origin"]) == (State.NON_FINITE, 5, origin)
     assert origin in found.evidence
     assert all(name in found.evidence for name in parameters)
 
 
-def test_finite_readings_say_nothing():
+def test_finite_readings_give_no_diagnosis():
     assert nonfinite.find(reading(real_logit=1e30, jsd_bound=math.nan)) is None
 
 
@@ -84,7 +84,7 @@ WRONG = {
 
 @pytest.mark.parametrize("loss", [*fused_losses.LOSSES, object()])
 @pytest.mark.parametrize("state", WRONG)
-def test_each_rule_finds_its_state_for_the_losses_it_is_for(loss, state):
+def test_each_rule_finds_its_state_for_its_losses(loss, state):
     healthy = {"jsd_bound": 0.1, "real_logit": 0.5, "d_fake_after": 0.4, "d_loss": 1.0}
     values = {**healthy, **WRONG[state]}
     if loss not in ("non_saturating", "minimax"):
@@ -106,8 +106,8 @@ def test_each_rule_finds_its_state_for_the_losses_it_is_for(loss, state):
 
 
 @pytest.mark.parametrize("loss", [*fused_losses.LOSSES, object()])
-def test_a_sigmoid_at_the_end_is_found_but_where_it_may_be(loss):
-    """It alone, though the discriminator is blind too and seems to be right about every real sample."""
+def test_a_final_sigmoid_is_found_unless_the_loss_allows_it(loss):
+    """Only this state, although the discriminator is also blind, and seems to be right about every real sample."""
     blind = dict(energy=0.4, jsd_bound=0.0, real_logit=0.02, fake_logit=0.01, real_accuracy=1.0)
     blind["d_fake_after"] = 0.5
     found = held(window_of(loss, d_loss=1.39, **blind), ends_in_sigmoid=True)
@@ -119,14 +119,14 @@ def test_a_sigmoid_at_the_end_is_found_but_where_it_may_be(loss):
     assert State.SIGMOID_OUTPUT not in held(window_of(loss, d_loss=1.39, **blind))
 
 
-def test_slow_progress_is_no_blindness_and_no_collapse():
-    """Real and generated samples differ, the discriminator hardly tells them apart, and yet they come closer."""
+def test_slow_progress_is_not_blindness_or_collapse():
+    """Real and generated samples differ and the discriminator hardly distinguishes them, but they come closer."""
     values = {"jsd_bound": 0.001, "real_logit": 0.02, "fake_number": 1.0}
     assert held(window_of(energy=0.4, **values)) == {State.DISCRIMINATOR_BLIND, State.MODE_COLLAPSE}
     assert held(window_of(energy=lambda step: 0.4 * math.exp(-step / 150), **values)) == set()
 
 
-def test_a_transient_swing_is_no_oscillation():
+def test_a_transient_swing_is_not_an_oscillation():
     def gap(step):
         return math.sin(step) * (step > 32)
 
@@ -134,8 +134,8 @@ def test_a_transient_swing_is_no_oscillation():
     assert held(window_of(windows=5, jsd_bound=0.1, real_logit=gap)) == {State.OSCILLATION}
 
 
-def test_a_gap_in_the_measures_is_no_finding_and_does_not_blind():
-    """Small last batches have no diversity; a gradient scaler's first gradients are infinite."""
+def test_missing_measures_give_no_finding_and_hide_none():
+    """Small last batches have no diversity, and a gradient scaler's first gradients are infinite."""
     window = window_of(
         fake_number=lambda step: math.nan if step % 5 == 0 else 4.0,
         g_grad=lambda step: math.nan if step % 7 == 0 else 2.0,
@@ -145,8 +145,8 @@ def test_a_gap_in_the_measures_is_no_finding_and_does_not_blind():
     assert math.isnan(window_of(fake_number=math.nan).diversity())
 
 
-def test_the_typical_logit_is_exact():
-    """From loss and mean logits alone: the |a| for which log cosh(a/2) is what it is on the mean."""
+def test_typical_logit_magnitude():
+    """From the loss and the mean logits: the |a| for which log cosh(a/2) equals its mean."""
     real, fake = 0.3 * torch.randn(2, 1000, dtype=torch.float64)
     _, stats = fused_losses.discriminator_loss(real, fake, return_stats=True)
     values = {
@@ -159,7 +159,7 @@ def test_the_typical_logit_is_exact():
     )
 
 
-def test_the_window_keeps_what_the_rules_need():
+def test_the_window_stores_what_the_rules_need():
     window = window_of(windows=13, jsd_bound=lambda step: float(step))
     assert window.step == 13 * 16
     assert window.steps == 16

@@ -1,5 +1,5 @@
-"""The monitor on real training runs: each state where it is provoked, and no alarm where nothing is wrong. The
-thresholds were chosen on seeds from 100 on."""
+"""The monitor on real training runs: it finds each provoked state, and raises no alarm in healthy runs. The thresholds
+were chosen with seeds from 100 on."""
 
 import copy
 import math
@@ -15,8 +15,8 @@ from helpers.monitor import (
     ring,
     states,
     strong_discriminator,
+    train_monitored,
     trainer_for,
-    watch,
     zeros,
 )
 from helpers.trainer import dirac
@@ -32,7 +32,7 @@ SEEDS = range(10)
 
 @pytest.fixture(autouse=True)
 def one_thread(restore):
-    torch.set_num_threads(1)  # the networks are too small for more
+    torch.set_num_threads(1)  # the networks are too small for more threads
 
 
 @pytest.mark.slow
@@ -41,25 +41,25 @@ def test_healthy_runs_raise_no_alarm(name):
     data, options = HEALTHY[name]
     for seed in SEEDS:
         trainer = trainer_for(data, seed, **copy.deepcopy(options))
-        found, monitor = watch(trainer, data, seed, steps=300)
+        found, monitor = train_monitored(trainer, data, seed, steps=300)
         assert found == [], f"seed {seed}: {found[0]}"
         assert monitor.states == {}
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_disjoint_supports(seed):
-    found, monitor = watch(strong_discriminator(seed), far, seed, 150, every=2)
+    found, monitor = train_monitored(strong_discriminator(seed), far, seed, 150, every=2)
     assert states(found) == ["supports_disjoint"]
     (diagnosis,) = found
     assert diagnosis.numbers["jsd_bound"] > 0.98 * math.log(2)
     assert "instance noise" in diagnosis.remedy
     assert diagnosis.action == ""
-    # The non-saturating generator still gets a gradient: nobody has won.
+    # The non-saturating generator still gets a gradient, so the discriminator has not won.
     assert list(monitor.states) == [State.SUPPORTS_DISJOINT]
 
 
 class Probabilities(nn.Module):
-    """A discriminator that returns probabilities, in a form."""
+    """A discriminator that returns probabilities, by different implementations."""
 
     def __init__(self, form):
         super().__init__()
@@ -82,11 +82,11 @@ FORMS = {
 @pytest.mark.parametrize("loss", ["non_saturating", "hinge", "relativistic"])
 @pytest.mark.parametrize("form", FORMS)
 def test_a_discriminator_that_ends_in_a_sigmoid(form, loss):
-    """Which trains to 1.39, or to accuracies of 1 and 0."""
+    """It trains to a loss of 1.39, or to accuracies of 1 and 0."""
     trainer = trainer_for(
         ring, 0, loss=loss, networks=lambda: (mlp(8, 2), Probabilities(FORMS[form]))
     )
-    found, _ = watch(trainer, ring, 0, 70)
+    found, _ = train_monitored(trainer, ring, 0, 70)
     assert states(found) == ["sigmoid_output"]
     assert "Remove the sigmoid" in found[0].remedy
     assert 0.0 < found[0].numbers["fake_logit"] < 1.0
@@ -101,7 +101,7 @@ def test_a_compiled_discriminator_that_ends_in_a_sigmoid(module):
     assert trainer.ends_in_sigmoid is isinstance(module, nn.Sigmoid)
 
 
-def test_a_sigmoid_elsewhere_is_none_at_the_end():
+def test_a_sigmoid_elsewhere_is_not_a_final_sigmoid():
     def gated(x):
         return x * torch.sigmoid(x)
 
@@ -112,7 +112,7 @@ def test_a_sigmoid_elsewhere_is_none_at_the_end():
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_minimax_from_a_bad_start_saturates_and_the_discriminator_wins(seed):
-    found, _ = watch(strong_discriminator(seed, loss="minimax"), far, seed, 150, every=2)
+    found, _ = train_monitored(strong_discriminator(seed, loss="minimax"), far, seed, 150, every=2)
     by_state = {diagnosis.state: diagnosis for diagnosis in found}
     assert set(by_state) == {
         State.GENERATOR_SATURATED,
@@ -126,17 +126,17 @@ def test_minimax_from_a_bad_start_saturates_and_the_discriminator_wins(seed):
 @pytest.mark.parametrize("loss", ["non_saturating", "hinge"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_discriminator_wins(loss, seed):
-    """The generator's tanh cannot reach the data, and is driven to where it is flat."""
+    """The generator's tanh cannot reach the data, and is driven into saturation."""
 
     def networks():
         return nn.Sequential(mlp(8, 2), nn.Tanh()), mlp(2, 1, activation=leaky)
 
     trainer = trainer_for(far, seed, g_lr=1e-2, d_lr=1e-2, d_steps=3, loss=loss, networks=networks)
-    found, _ = watch(trainer, far, seed, 150, every=2)
+    found, _ = train_monitored(trainer, far, seed, 150, every=2)
     (won,) = [diagnosis for diagnosis in found if diagnosis.state is State.DISCRIMINATOR_WON]
     assert won.numbers["real_accuracy"] > 0.99 < won.numbers["fake_accuracy"]
     assert won.numbers["sensitivity"] < 0.05
-    # In tanh's corner all samples are alike: a collapse as well, where the run stays there for long.
+    # In the corner of tanh all samples are alike, which is also a collapse if the run stays there long enough.
     assert set(states(found)) <= {"discriminator_won", "supports_disjoint", "mode_collapse"}
     assert ("supports_disjoint" in states(found)) == (loss == "non_saturating")
 
@@ -151,22 +151,22 @@ BLIND = {
 @pytest.mark.parametrize("name", BLIND)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_discriminator_that_learns_nothing(name, seed):
-    found, _ = watch(trainer_for(ring, seed, **BLIND[name]), ring, seed, 270, every=2)
+    found, _ = train_monitored(trainer_for(ring, seed, **BLIND[name]), ring, seed, 270, every=2)
     blind = [diagnosis for diagnosis in found if diagnosis.state is State.DISCRIMINATOR_BLIND]
     assert len(blind) == 1, found
     assert blind[0].numbers["loss"] == pytest.approx(2 * math.log(2), abs=0.2)
     assert blind[0].numbers["energy"] > 0.2
-    # A generator that nobody teaches does not cover the data either.
+    # A generator that gets no useful gradient does not cover the data either.
     assert set(states(found)) <= {"discriminator_blind", "mode_collapse"}
 
 
 @pytest.mark.parametrize("loss", ["minimax", "wasserstein"])
-def test_the_dirac_gan_orbits_and_the_period_is_the_theorys(loss):
-    """psi and theta turn by half the learning rate a step, with the critic's loss by a whole one (Mescheder et al.
-    2018: eigenvalues ±i/2 and ±i), and the logit, their product, twice for each turn."""
+def test_the_dirac_gan_oscillates_with_the_theoretical_period(loss):
+    """psi and theta rotate by half the learning rate per step, with the critic's loss by the whole one (Mescheder et
+    al. 2018: eigenvalues ±i/2 and ±i), and the logit, their product, oscillates twice per rotation."""
     lr = 0.15
     trainer = dirac(loss, lr, theta=0.7)
-    found, _ = watch(trainer, zeros, 0, 420, batch=8, every=2)
+    found, _ = train_monitored(trainer, zeros, 0, 420, batch=8, every=2)
     (diagnosis,) = found
     assert diagnosis.state is State.OSCILLATION
     theory = (2 if loss == "minimax" else 1) * math.pi / lr
@@ -174,30 +174,30 @@ def test_the_dirac_gan_orbits_and_the_period_is_the_theorys(loss):
     assert diagnosis.numbers["amplitude"] == pytest.approx(0.7**2 / 2, rel=0.15)
 
 
-def test_a_dirac_gan_that_comes_to_rest_is_no_oscillation():
+def test_a_converging_dirac_gan_is_not_an_oscillation():
     trainer = dirac("minimax", 0.1, theta=0.7, penalties=R1(0.1))
-    assert watch(trainer, zeros, 0, 420, batch=8, every=2)[0] == []
+    assert train_monitored(trainer, zeros, 0, 420, batch=8, every=2)[0] == []
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_mode_collapse(seed):
-    """A generator that is faster than its discriminator runs from mode to mode of the ring, and never covers it."""
+    """A generator that is faster than its discriminator moves from mode to mode of the ring, and never covers it."""
     trainer = trainer_for(ring, seed, g_lr=1e-2, d_lr=1e-3, betas=(0.5, 0.999))
-    found, monitor = watch(trainer, ring, seed, 360, every=2)
+    found, monitor = train_monitored(trainer, ring, seed, 360, every=2)
     (collapse,) = [diagnosis for diagnosis in found if diagnosis.state is State.MODE_COLLAPSE]
     assert collapse.numbers["diversity"] < 0.45
     assert State.MODE_COLLAPSE in monitor.states
-    # Really: all samples are nearest to at most half of the modes.
+    # Confirm the collapse: all samples are nearest to at most half of the modes.
     angle = torch.arange(8) * (2 * math.pi / 8)
     modes = torch.stack([angle.cos(), angle.sin()], 1)
     assert len(torch.cdist(trainer.sample(500), modes).argmin(1).unique()) <= 4
 
 
-def test_noise_is_applied_and_mends_disjoint_supports():
-    """The run of test_disjoint_supports, with a monitor that may act."""
+def test_noise_is_applied_and_fixes_disjoint_supports():
+    """The run of test_disjoint_supports, with a monitor that can add noise."""
     noise = pygan.InstanceNoise(Constant(3.0), seed=0)
     trainer = strong_discriminator(0)
-    found, monitor = watch(trainer, far, 0, 400, every=2, noise=noise)
+    found, monitor = train_monitored(trainer, far, 0, 400, every=2, noise=noise)
     first = found[0]
     assert first.state is State.SUPPORTS_DISJOINT
     assert "instance noise" in first.action
@@ -205,10 +205,10 @@ def test_noise_is_applied_and_mends_disjoint_supports():
     assert State.SUPPORTS_DISJOINT not in monitor.states
 
 
-def test_the_users_own_noise_stays():
+def test_the_users_noise_is_not_replaced():
     own, other = (pygan.InstanceNoise(Constant(0.01), seed=0) for _ in range(2))
     trainer = strong_discriminator(0, noise=own)
-    found, _ = watch(trainer, far, 0, 150, every=2, noise=other)
+    found, _ = train_monitored(trainer, far, 0, 150, every=2, noise=other)
     assert states(found) == ["supports_disjoint"]
     assert trainer.noise is own
     assert found[0].action == ""
@@ -224,7 +224,7 @@ def test_nan_in_the_data(every):
             x[3, 1] = math.nan
         return x
 
-    (diagnosis,), monitor = watch(trainer, poisoned, 0, 20, every=every)
+    (diagnosis,), monitor = train_monitored(trainer, poisoned, 0, 20, every=every)
     assert (diagnosis.state, diagnosis.step) == (State.NON_FINITE, 7)
     assert diagnosis.numbers["origin"] == "data"
     assert diagnosis.numbers["nonfinite"] == 1
@@ -234,7 +234,7 @@ def test_nan_in_the_data(every):
 
 @pytest.mark.parametrize("network", ["discriminator", "generator"])
 def test_an_exploding_learning_rate(network):
-    """From step 5 on the rate of one network is absurd: it breaks, and is named, though both are NaN soon after."""
+    """From step 5 on, the learning rate of one network is absurd: that network is named, although both are soon NaN."""
     trainer = trainer_for(ring, 0)
     optimizer = torch.optim.SGD(getattr(trainer, network).parameters(), lr=1e-3)
     setattr(trainer, network[0] + "_optimizer", optimizer)
@@ -243,7 +243,7 @@ def test_an_exploding_learning_rate(network):
         if step == 5:
             optimizer.param_groups[0]["lr"] = 1e30
 
-    (diagnosis,), _ = watch(trainer, ring, 0, 20, before_step=explode, every=5)
+    (diagnosis,), _ = train_monitored(trainer, ring, 0, 20, before_step=explode, every=5)
     assert diagnosis.state is State.NON_FINITE
     assert diagnosis.numbers["origin"] == network
     assert diagnosis.step in (5, 6)
@@ -251,8 +251,8 @@ def test_an_exploding_learning_rate(network):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_an_equilibrium_is_no_blind_discriminator(seed):
-    """A run that ends at D = 1/2 because the samples are right: generator and data are the same to begin with."""
+def test_an_equilibrium_is_not_a_blind_discriminator(seed):
+    """A run at D = 1/2 because the samples are right: generator and data have the same distribution from the start."""
 
     def networks():
         generator = nn.Linear(2, 2)
@@ -264,12 +264,12 @@ def test_an_equilibrium_is_no_blind_discriminator(seed):
         return torch.randn(n, 2, generator=generator)
 
     trainer = trainer_for(normal, seed, latent=2, networks=networks, penalties=R1(1.0))
-    found, monitor = watch(trainer, normal, seed, 300, every=2)
+    found, monitor = train_monitored(trainer, normal, seed, 300, every=2)
     assert found == []
     window = monitor._window
-    assert abs(window.mean("jsd_bound")) < 0.02  # the loss alone would have said so
+    assert abs(window.mean("jsd_bound")) < 0.02  # by the loss alone, it would look blind
 
 
-def test_noise_annealed_away_is_healthy_too():
+def test_noise_annealed_to_zero_raises_no_alarm():
     trainer = trainer_for(digits, 0, noise=Linear(0.5, 0.0, 200))
-    assert watch(trainer, digits, 0, 300)[0] == []
+    assert train_monitored(trainer, digits, 0, 300)[0] == []

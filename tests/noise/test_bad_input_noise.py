@@ -1,7 +1,7 @@
-"""Bad input to instance_noise and NoiseStream: the error, its message from its beginning, and nothing changes.
+"""Bad input to instance_noise and NoiseStream: the error, the beginning of its message, and no side effects.
 
-Each case is a call, the type of its error and the message, read from its beginning. A case that passes
-says: no output was written, no stream advanced, no generator drawn from.
+Each case is a call, the type of its error and the beginning of the message. A case also checks that no output was
+written, no stream advanced, and no generator drawn from.
 """
 
 import math
@@ -27,7 +27,7 @@ def overlapping(device):
     return {"x": memory[:4], "out": memory[1:]}
 
 
-# Arguments (of the device) that differ from a good call's; error; message after the op's name.
+# Arguments (as a function of the device) that differ from a valid call; error; message after the op's name.
 NOISE_CASES = {
     "x long": (lambda d: {"x": torch.zeros(4, 3, dtype=torch.long, device=d)}, TypeError,
                "x must be float32, float64, float16, bfloat16 or uint8, got "),
@@ -227,7 +227,7 @@ def test_stream_and_generator():
     assert stream.step == 0 and torch.equal(generator.get_state(), state)
 
 
-def test_stream_of_another_device():
+def test_stream_on_another_device():
     stream = NoiseStream(1, device="meta")
     with raises(
         ValueError, "pygan.instance_noise: stream must be on the device of x, cpu, got meta"
@@ -241,7 +241,7 @@ def test_stream_of_another_device():
     assert stream.step == 0
 
 
-def test_offset_that_somebody_spoilt():
+def test_a_corrupted_offset():
     stream = NoiseStream(1)
     stream.offset = -4
     with raises(ValueError, "pygan.instance_noise: offset must not be negative, got -4"):
@@ -272,7 +272,7 @@ def test_stream(change, error, message):
     arguments = {"seed": 1, "step": 2, "offset": 3}
     with raises(error, "pygan.NoiseStream: " + message):
         NoiseStream(**(arguments | change))
-    # The same through a state_dict, and the stream stays what it was.
+    # The same through a state_dict; the stream does not change.
     stream = NoiseStream(7, step=8, offset=9)
     with raises(error, "pygan.NoiseStream: " + message):
         stream.load_state_dict(arguments | change)
@@ -296,7 +296,7 @@ def test_state_dict_keys(state_dict):
 
 
 @pytest.mark.parametrize("state_dict", [torch.zeros(3), [("seed", 1)], None, 5])
-def test_state_dict_that_is_none(state_dict):
+def test_state_dict_of_another_type(state_dict):
     stream = NoiseStream(7, step=8, offset=9)
     message = "pygan.NoiseStream: state_dict must have the keys seed, step and offset, got "
     with raises(TypeError, message):
@@ -335,7 +335,7 @@ def test_extra_state_of_a_schedule(make, state, error, message):
 
 
 @pytest.mark.parametrize("x", ["x", None, [torch.zeros(2)], 1.0])
-def test_the_module_wants_a_tensor(x):
+def test_the_module_needs_a_tensor(x):
     noise = InstanceNoise(Constant(0.5), seed=1)
     for module in (noise, noise.eval()):
         with raises(TypeError, "pygan.InstanceNoise: x must be a tensor, got "):
@@ -344,7 +344,7 @@ def test_the_module_wants_a_tensor(x):
 
 
 @pytest.mark.parametrize("factor", ["sigma", "scale"])
-def test_out_must_not_hold_sigma_or_scale(factor):
+def test_out_must_not_share_memory_with_sigma_or_scale(factor):
     y, stream = torch.rand(1000) + 0.5, NoiseStream(0)
     before = y.clone()
     with raises(ValueError, f"pygan.instance_noise: out must share no memory with {factor}"):
@@ -386,7 +386,7 @@ def test_rank_beyond_the_stream():
 
 
 @pytest.mark.parametrize("name", ["sigma", "scale", "bias"])
-def test_a_bool_is_no_number(name):
+def test_a_bool_is_not_a_number(name):
     stream = NoiseStream(0)
     with raises(TypeError, f"pygan.instance_noise: {name} must be a number, got bool"):
         instance_noise(torch.zeros(3), **{"sigma": 0.5, name: True}, stream=stream)

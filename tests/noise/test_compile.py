@@ -1,4 +1,4 @@
-"""Instance noise, and a whole step, under torch.compile: the results, gradients and streams of eager."""
+"""Instance noise, and a whole step, under torch.compile: same results, gradients and stream states as eager."""
 
 import copy
 import subprocess
@@ -38,7 +38,7 @@ def noise_arguments(kind, shape, device, layout):
 
 
 def constant(sigma):
-    """As a scale whose gradient, a sum of PyTorch's own, inductor would add up in another order."""
+    """A constant, because inductor would change the order of the sums in a scale's gradient, which PyTorch computes."""
     return sigma.detach() if isinstance(sigma, torch.Tensor) else sigma
 
 
@@ -60,7 +60,7 @@ def test_compiled_noise(sigma, layout, backend, device):
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_gradient_of_sigma_under_inductor(device):
-    """Backward draws the step of its forward, though the stream has moved on in the same graph."""
+    """Backward uses the step of its forward, although the stream has advanced in the same graph."""
     x = torch.zeros(1000, device=device)
     grads = []
     for run in (torch.compile(instance_noise, fullgraph=COMPILED), instance_noise):
@@ -97,7 +97,7 @@ def test_compiled_lists_and_pairs(sigma, backend, device):
 @pytest.mark.parametrize("kind", SIGMAS[2::2])
 def test_compiled_gradient_of_scale(kind, backend, device):
     def function(x, scale, stream):
-        x = x + 2  # its sum, the gradient, is not 0
+        x = x + 2  # so that its sum, the gradient, is not 0
         one = instance_noise(x, 0.5, stream=stream, scale=scale)
         call = {"stream": stream, "same_noise": True}
         if scale.dim() == 0:
@@ -136,7 +136,7 @@ def test_compiled_out(backend, device):
         return lambda: [
             torch.ones(n, 2, device=device),
             NoiseStream(1, device=device),
-            torch.zeros(n, 2, device=device),  # dynamo takes no strided out= of any op
+            torch.zeros(n, 2, device=device),  # dynamo does not support a strided out= of any op
         ]
 
     compare(function, backend, arguments(10), arguments(20))
@@ -145,7 +145,7 @@ def test_compiled_out(backend, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_compiled_without_a_stream(backend, device):
-    """Fresh noise at every call, standard normal, and seeded by torch.manual_seed."""
+    """New noise at every call, standard normal, and seeded by torch.manual_seed."""
     compiled = torch.compile(
         lambda x: instance_noise(x, 1.0), fullgraph=COMPILED, dynamic=True, backend=backend
     )
@@ -160,7 +160,7 @@ def test_compiled_without_a_stream(backend, device):
     for z in draws[0]:
         assert abs(z.mean()) < 5 / z.numel() ** 0.5
         assert abs(z.var() - 1) < 5 * (2 / z.numel()) ** 0.5
-    if backend == "aot_eager":  # inductor has a generator of its own
+    if backend == "aot_eager":  # inductor uses its own generator
         torch.manual_seed(1)
         for z in draws[0]:
             assert torch.equal(instance_noise(torch.zeros_like(z), 1.0), z)
@@ -168,8 +168,8 @@ def test_compiled_without_a_stream(backend, device):
 
 @one_graph
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_new_sigma_does_not_recompile(device):
-    """A schedule fills a tensor with a new sigma at every step. (A number would be compiled in.)"""
+def test_a_new_value_of_sigma_does_not_recompile(device):
+    """A schedule fills a tensor with a new sigma at every step. (A number would be a constant in the graph.)"""
     compilations = 0
 
     def counting(graph, _):
@@ -190,7 +190,7 @@ def test_a_new_sigma_does_not_recompile(device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_compiled_training_step(backend, device):
-    """Noise, network and loss in one graph, as a discriminator's step is."""
+    """Noise, network and loss in one graph, as in a discriminator step."""
     net = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
     net = net.to(device)
 
@@ -215,7 +215,8 @@ def test_compiled_training_step(backend, device):
 
 @one_graph
 def test_another_stream_does_not_recompile():
-    """Its state is marked as of a static address, which CUDA graphs want of what they write to, and not guarded."""
+    """The stream's state is marked as having a static address, which CUDA graphs require for what they write, without a
+    guard."""
     marks, compilations = [], 0
 
     def counting(graph, _):
@@ -245,8 +246,8 @@ def test_another_stream_does_not_recompile():
 @one_graph
 @pytest.mark.slow
 @pytest.mark.cuda
-def test_cuda_graphs_of_the_compiler():
-    """mode="reduce-overhead" captures noise and loss, and its replays draw anew."""
+def test_cuda_graphs_of_torch_compile():
+    """mode="reduce-overhead" captures noise and loss, and its replays draw new noise."""
     counters = torch._dynamo.utils.counters
     counters.clear()
 
@@ -276,8 +277,8 @@ FUNCTIONS = {
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("layout", ["channels_last", "transposed"])
-def test_functions_compiled_directly(layout, device):
-    """By inductor, which before torch 2.8 would hand dense tensors of another memory order to the operators."""
+def test_directly_compiled_functions(layout, device):
+    """With inductor, which before torch 2.8 would pass dense tensors with another memory order to the ops."""
     x = LAYOUTS[layout](torch.randn(4, 3, 6, 5, device=device))
     for function, call in FUNCTIONS.items():
         want = call(function, x, x.flip(0))
@@ -286,7 +287,7 @@ def test_functions_compiled_directly(layout, device):
 
 
 @pytest.mark.parametrize("direct", [True, False])
-def test_what_older_torch_does_not_compile(direct):
+def test_functions_that_older_torch_does_not_compile(direct):
     def whether():
         return torch.compiler.is_compiling()
 
@@ -303,7 +304,7 @@ def test_what_older_torch_does_not_compile(direct):
 
 
 def test_importing_pygan_does_not_import_dynamo():
-    """It takes seconds."""
+    """Importing it takes seconds."""
     code = "import sys, pygan; print('torch._dynamo' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "False\n"

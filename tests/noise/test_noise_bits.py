@@ -1,4 +1,4 @@
-"""The same noise everywhere: on any threads and instruction set, in pieces, in any layout and dtype."""
+"""The same noise for any number of threads and instruction set, in pieces, and in any layout and dtype."""
 
 import itertools
 import math
@@ -40,8 +40,8 @@ def test_bits_do_not_depend_on_threads_or_instruction_set(in_dtype, out_dtype, r
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_pieces_make_the_whole(dtype, device):
-    """Ranks that pass the offset of their first element draw what one process would."""
+def test_pieces_draw_the_noise_of_the_whole(dtype, device):
+    """Ranks that pass the offset of their first element draw the noise of a single process."""
     x = inputs(10_000, dtype).to(device)
     whole = instance_noise(x, 0.5, stream=NoiseStream(3, step=4, offset=11, device=device))
     for cuts in ([0, 5000, 10_000], [0, 1, 2, 5, 259, 260, 777, 8193, 10_000]):
@@ -53,7 +53,7 @@ def test_pieces_make_the_whole(dtype, device):
 
 
 def in_memory_order(x):
-    """The elements of a dense tensor as they lie in memory."""
+    """The elements of a dense tensor in memory order."""
     order = sorted(range(x.dim()), key=lambda d: -x.stride(d))
     return x.permute(order).flatten()
 
@@ -62,7 +62,7 @@ def in_memory_order(x):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", INPUTS)
 def test_layouts(dtype, layout, device):
-    """The noise lies in memory order, whatever the layout; the result has x's, as empty_like would."""
+    """Noise follows the memory order in every layout; the result has x's layout, like empty_like."""
     x = LAYOUTS[layout](inputs(math.prod(SHAPE), dtype).view(SHAPE).to(device))
     out_dtype = dtype if dtype.is_floating_point else torch.float32
     out = instance_noise(x, 0.5, stream=NoiseStream(8, step=1, offset=3, device=device))
@@ -72,7 +72,7 @@ def test_layouts(dtype, layout, device):
     flat = instance_noise(in_memory_order(dense), 0.5, stream=stream)
     assert torch.equal(in_memory_order(out), flat)
 
-    # out= takes any layout; the noise is that of x's memory order all the same.
+    # out= supports any layout; the noise still follows x's memory order.
     targets = {
         "same": torch.empty_like(x, dtype=out_dtype),
         "contiguous": torch.empty(SHAPE, dtype=out_dtype, device=device),
@@ -88,7 +88,7 @@ def test_layouts(dtype, layout, device):
         assert result is target and target.stride() == strides
         assert torch.equal(target, out), name
         assert stream.step == 2
-        if name == "strided":  # nothing beside it is touched
+        if name == "strided":  # nothing outside it is written
             assert (target._base[..., 0] == 7).all()
 
 
@@ -103,7 +103,7 @@ def test_every_dtype_gets_the_same_noise(dtype, device):
 
 @pytest.mark.parametrize("out_dtype", FLOATS)
 @pytest.mark.parametrize("in_dtype", [torch.uint8, torch.float32])
-def test_nothing_is_written_beside_the_output(in_dtype, out_dtype, restore):
+def test_only_the_output_is_written(in_dtype, out_dtype, restore):
     for where in each_way_to_run():
         for n in (1, 3, 63, 64, 65, 127, 128, 129, 20_001):
             memory = torch.full((n + 128,), 99.0, dtype=out_dtype)

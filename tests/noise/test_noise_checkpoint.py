@@ -1,4 +1,4 @@
-"""InstanceNoise and torch.utils.checkpoint, which runs a forward pass again within the backward pass."""
+"""InstanceNoise and torch.utils.checkpoint, which repeats a forward pass during the backward pass."""
 
 import pytest
 import torch
@@ -22,8 +22,8 @@ def noise_and_layer():
 
 
 @both_ways
-def test_noise_is_not_drawn_again_in_the_backward_pass(use_reentrant):
-    """It would be other noise, and the gradient that of another function."""
+def test_recomputation_does_not_draw_new_noise(use_reentrant):
+    """It would be different noise, and the gradient that of another function."""
     noise, layer = noise_and_layer()
     x = torch.randn(4, 6, requires_grad=True)
     loss = checkpoint(lambda x: layer(noise(x)), x, use_reentrant=use_reentrant).square().sum()
@@ -32,12 +32,12 @@ def test_noise_is_not_drawn_again_in_the_backward_pass(use_reentrant):
     ):
         loss.backward()
     assert noise.stream.step == 1
-    noise(x)  # outside it goes on
+    noise(x)  # outside, the stream continues
     assert noise.stream.step == 2
 
 
 @both_ways
-def test_noise_before_the_checkpoint_has_the_plain_gradients(use_reentrant):
+def test_noise_before_the_checkpoint_has_correct_gradients(use_reentrant):
     gradients = []
     for checkpointed in (True, False):
         noise, layer = noise_and_layer()
@@ -50,7 +50,7 @@ def test_noise_before_the_checkpoint_has_the_plain_gradients(use_reentrant):
 
 
 @both_ways
-def test_in_eval_there_is_nothing_to_refuse(use_reentrant):
+def test_checkpointing_in_eval_mode_is_allowed(use_reentrant):
     noise, layer = noise_and_layer()
     noise.eval()
     x = torch.randn(4, 6, requires_grad=True)
@@ -59,7 +59,7 @@ def test_in_eval_there_is_nothing_to_refuse(use_reentrant):
 
 
 @both_ways
-def test_a_discriminator_that_checkpoints_its_noise_is_refused_before_it_is_trained(use_reentrant):
+def test_a_discriminator_with_checkpointed_noise_is_refused_before_training(use_reentrant):
     class Checkpointed(nn.Module):
         def __init__(self):
             super().__init__()
@@ -67,7 +67,9 @@ def test_a_discriminator_that_checkpoints_its_noise_is_refused_before_it_is_trai
             self.last = nn.Linear(6, 1)
 
         def forward(self, x):
-            h = self.last.weight * x  # requires a gradient, without which reentrant ones do nothing
+            h = (
+                self.last.weight * x
+            )  # requires grad, without which reentrant checkpoints do nothing
             block = nn.Sequential(self.noise, self.layer)
             return self.last(checkpoint(block, h, use_reentrant=use_reentrant))
 
@@ -81,7 +83,7 @@ def test_a_discriminator_that_checkpoints_its_noise_is_refused_before_it_is_trai
 
 
 class Block(nn.Module):
-    """Noise and a layer under a checkpoint, and what follows."""
+    """A checkpoint with noise and a layer, followed by another layer."""
 
     def __init__(self, use_reentrant):
         super().__init__()
@@ -99,8 +101,8 @@ class Block(nn.Module):
 @pytest.mark.usefixtures("fresh")
 @pytest.mark.parametrize("backend", BACKENDS)
 @both_ways
-def test_a_compiled_checkpoint_refuses_too(use_reentrant, backend):
-    """What was compiled drew other noise in the backward pass, and said nothing."""
+def test_compiled_checkpointed_noise_is_refused(use_reentrant, backend):
+    """The compiled version silently drew different noise in the backward pass."""
     block = Block(use_reentrant)
     x = torch.randn(4, 6, requires_grad=True)
     loss = torch.compile(block, backend=backend)(x).sum()

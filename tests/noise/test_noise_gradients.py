@@ -1,4 +1,4 @@
-"""instance_noise under autograd: the gradients of x and of sigma, whose noise is drawn a second time."""
+"""instance_noise under autograd: the gradients of x and of sigma, for which the noise is drawn again."""
 
 import math
 
@@ -13,7 +13,7 @@ from pygan import NoiseStream, instance_noise
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("out_dtype", FLOATS)
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_gradient_of_x_is_the_scaled_gradient(dtype, out_dtype, device):
+def test_gradient_of_x_is_the_scaled_upstream_gradient(dtype, out_dtype, device):
     x = torch.randn(6, 4, device=device).to(dtype).t().requires_grad_()
     for sigma in (0.5, torch.tensor(0.5, device=device, requires_grad=True)):
         out = instance_noise(
@@ -33,7 +33,7 @@ def exact_dot(grad, z):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("grad_layout", ["contiguous", "like x", "expanded", "batch last"])
 def test_gradient_of_sigma(grad_layout, layout, device):
-    """sum of grad * z, with the z that each element got, however x and grad lie in memory."""
+    """The sum of grad * z, with each element's own z, for any layouts of x and grad."""
     x = LAYOUTS[layout](torch.randn(SHAPE, device=device))
     grad = LAYOUTS[layout if grad_layout == "like x" else grad_layout](
         torch.randn(SHAPE, device=device)
@@ -61,7 +61,7 @@ def test_gradient_of_sigma(grad_layout, layout, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("n", [1, 257, 16_384, 100_003])
-def test_gradient_of_sigma_of_every_dtype_and_size(n, dtype, device):
+def test_gradient_of_sigma_for_every_dtype_and_size(n, dtype, device):
     x = torch.zeros(n, dtype=dtype, device=device)
     sigma = torch.tensor(0.5, device=device, dtype=math_type(dtype), requires_grad=True)
     out = instance_noise(x, sigma, stream=NoiseStream(9, offset=3, device=device))
@@ -74,7 +74,7 @@ def test_gradient_of_sigma_of_every_dtype_and_size(n, dtype, device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_gradient_of_sigma_of_no_samples(device):
+def test_gradient_of_sigma_without_samples(device):
     sigma = torch.rand(0, device=device, requires_grad=True)
     x = torch.zeros(0, 3, device=device)
     instance_noise(x, sigma, stream=NoiseStream(9, device=device)).sum().backward()
@@ -98,8 +98,8 @@ def test_gradcheck(sigma_shape, layout, device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_backward_draws_the_step_of_its_forward(device):
-    """Later draws, and later gradients, do not disturb an earlier one."""
+def test_backward_uses_the_step_of_its_forward(device):
+    """Later draws and gradients do not affect an earlier one."""
     stream = NoiseStream(4, device=device)
     sigma = torch.tensor(0.5, device=device, requires_grad=True)
     outs = [instance_noise(torch.zeros(300, device=device), sigma, stream=stream) for _ in range(3)]
@@ -110,17 +110,17 @@ def test_backward_draws_the_step_of_its_forward(device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_writing_to_out_is_seen_by_autograd(device):
-    """A gradient that needs what out= has overwritten is an error, not a wrong number."""
+def test_autograd_detects_writes_to_out(device):
+    """If out= has overwritten what a gradient needs, it is an error, not a wrong number."""
     w = torch.randn(4, device=device, requires_grad=True)
-    kept = w.exp()  # its gradient is itself
+    kept = w.exp()  # the gradient is the tensor itself
     with torch.no_grad():
         instance_noise(kept, 0.5, stream=NoiseStream(1, device=device), out=kept)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         kept.sum().backward()
 
 
-def test_no_grad_keeps_nothing():
+def test_no_grad_saves_nothing():
     x = torch.randn(4, requires_grad=True)
     sigma = torch.tensor(0.5, requires_grad=True)
     with torch.no_grad():
@@ -134,7 +134,7 @@ def test_no_grad_keeps_nothing():
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("listed", [False, True])
 def test_r1_through_the_noise(listed, device):
-    """The penalty on the gradient by the clean samples, and what it teaches D, are plain PyTorch's."""
+    """The penalty on the gradient with respect to the clean samples, and D's gradient, equal plain PyTorch."""
     D = torch.nn.Sequential(torch.nn.Linear(6, 16), torch.nn.Softplus(), torch.nn.Linear(16, 1))
     D = D.to(device, torch.float64)
     x = torch.randn(5, 6, dtype=torch.float64, device=device, requires_grad=True)
@@ -158,7 +158,7 @@ def test_r1_through_the_noise(listed, device):
         torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-14)
 
 
-def test_inference_mode_does_not_hide_a_write():
+def test_writes_in_inference_mode_are_detected():
     a = torch.tensor([1.0, 2.0], requires_grad=True)
     y = a.exp()
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""instance_noise of lists, and instance_noise_pair: the noise of calls for one tensor after the other."""
+"""instance_noise of lists, and instance_noise_pair: same noise as consecutive calls for single tensors."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("fresh")
 
 
 def pyramid(device, batch=3, count=5):
-    """Tensors of unlike shapes, dtypes and layouts."""
+    """Tensors of different shapes, dtypes and layouts."""
     layouts = list(LAYOUTS.values())
     tensors = []
     for k in range(count):
@@ -39,7 +39,7 @@ def same(a, b):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("kind", sigmas("cpu"))
 @pytest.mark.parametrize("count", [1, 5, 100])
-def test_list_is_one_call_after_another(count, kind, device):
+def test_a_list_equals_consecutive_calls(count, kind, device):
     xs, sigma = pyramid(device, count=count), sigmas(device)[kind]
     streams = [NoiseStream(5, step=2**64 - 2, offset=7, device=device) for _ in range(2)]
     options = {"scale": 0.25, "bias": -1.0}
@@ -88,7 +88,7 @@ def test_gradients_of_a_list(shape, device):
     xs[2].requires_grad_()
     plain = instance_noise(xs, sigma.detach(), stream=NoiseStream(1, device=device), scale=3.0)
     assert [y.requires_grad for y in plain] == [True, False, True]
-    (alone,) = torch.autograd.grad(plain[2].sum(), xs[2])  # the others' gradients are not there
+    (alone,) = torch.autograd.grad(plain[2].sum(), xs[2])  # the other gradients are None
     assert torch.equal(alone, torch.full_like(alone, 3.0))
 
     def noisy(a, b, s):
@@ -103,7 +103,7 @@ def test_gradients_of_a_list(shape, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "sliced", "transposed"])
 @pytest.mark.parametrize("kind", ["number", "per sample"])
-def test_pair_is_a_batch_of_both(kind, layout, device):
+def test_a_pair_equals_a_batch_of_both(kind, layout, device):
     real = inputs(torch.Size(SHAPE).numel(), torch.uint8).view(SHAPE)
     real = LAYOUTS[layout](real).to(device)
     fake = torch.randn(7, *SHAPE[1:], device=device)
@@ -131,7 +131,7 @@ def test_pair_is_a_batch_of_both(kind, layout, device):
     ],
 )
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-def test_a_sigma_that_is_learnt_changes_nothing_about_a_pair(real, fake, dtype, expected, layout):
+def test_a_learned_sigma_does_not_change_a_pair(real, fake, dtype, expected, layout):
     pair = [inputs(7 * 24, real).view(7, 2, 4, 3), inputs(5 * 24, fake).view(5, 2, 4, 3)]
     pair[0] = LAYOUTS[layout](pair[0])
     sigma = torch.rand(12, dtype=torch.float64)
@@ -204,15 +204,15 @@ def test_bad_pairs(name):
 
 
 def allocated(function):
-    """Bytes that the call allocates, by PyTorch's own count."""
+    """Number of bytes that a call allocates, according to PyTorch."""
     with torch.profiler.profile(profile_memory=True) as profile:
         function()
     sizes = [event.self_cpu_memory_usage for event in profile.events()]
     return sum(size for size in sizes if size > 0)
 
 
-def test_memory():
-    """The output and nothing else; a pair saves the copies that make a batch of two."""
+def test_allocated_memory():
+    """Only the output is allocated; a pair avoids the copies of concatenation."""
     stream, sigma = NoiseStream(1), torch.rand(64)
     real = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8)
     fake = torch.randn(64, 3, 32, 32)

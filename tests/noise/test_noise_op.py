@@ -1,4 +1,4 @@
-"""instance_noise: its arithmetic to the last bit, against exact rational numbers, and every shape of sigma."""
+"""instance_noise: its exact arithmetic, compared with rational numbers, and every shape of sigma."""
 
 import math
 from fractions import Fraction
@@ -12,7 +12,7 @@ from pygan import NoiseStream, instance_noise
 
 # --- the arithmetic --------------------------------------------------------------------------------
 
-FORMATS = {  # digits, exponent of the smallest subnormal
+FORMATS = {  # (digits, exponent of the smallest subnormal)
     torch.float64: (53, -1074),
     torch.float32: (24, -149),
     torch.float16: (11, -24),
@@ -21,7 +21,7 @@ FORMATS = {  # digits, exponent of the smallest subnormal
 
 
 def rounded(value, dtype):
-    """A rational number to the nearest of dtype, ties to even."""
+    """A rational number, rounded to the nearest in dtype, ties to even."""
     digits, smallest = FORMATS[dtype]
     if value == 0:
         return value
@@ -34,7 +34,7 @@ def rounded(value, dtype):
 
 
 def exactly(x, sigma, z, scale, bias, dtype):
-    """fma(sigma, z, fma(x, scale, bias)) in the math's type, then rounded once to dtype."""
+    """fma(sigma, z, fma(x, scale, bias)) in the computation dtype, then rounded once to dtype."""
     m = math_type(x.dtype, dtype)
     sigma, scale, bias = (rounded(Fraction(v), m) for v in (sigma, scale, bias))
     out = []
@@ -59,7 +59,7 @@ def test_definition_to_the_last_bit(in_dtype, out_dtype, device):
         assert got.dtype == out_dtype
         want = exactly(x, sigma, z, scale, bias, out_dtype)
         assert [Fraction(g) for g in got.double().tolist()] == want
-        # sigma as a tensor is the same arithmetic.
+        # sigma as a tensor uses the same arithmetic.
         for dtype in (torch.float32, torch.float64):
             given = torch.tensor(sigma, dtype=dtype)
             want = exactly(x, given.item(), z, scale, bias, out_dtype)
@@ -70,8 +70,8 @@ def test_definition_to_the_last_bit(in_dtype, out_dtype, device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_fp64_is_rounded_to_16_bits_once(device):
-    """By way of fp32 a tie of fp32 and then of fp16 would be rounded twice."""
+def test_fp64_is_rounded_to_16_bits_directly(device):
+    """Via fp32, a tie in fp32 and then in fp16 would be rounded twice."""
     for dtype in (torch.float16, torch.bfloat16, torch.float32):
         half = torch.finfo(dtype).eps / 2
         x = torch.tensor([1 + half + 2.0**-40, 1 + half - 2.0**-40, 1 + half, 1 + 3 * half])
@@ -97,7 +97,7 @@ def test_non_finite_elements_and_overflow(dtype, device):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", INPUTS)
-def test_sigma_zero_gives_the_scaled_input_and_moves_on(dtype, device):
+def test_sigma_zero_gives_the_scaled_input_and_advances_the_stream(dtype, device):
     x = inputs(1000, dtype).to(device)
     stream = NoiseStream(3, step=9, device=device)
     out = instance_noise(x, 0.0, stream=stream)
@@ -109,7 +109,7 @@ def test_sigma_zero_gives_the_scaled_input_and_moves_on(dtype, device):
     assert stream.step == 11
 
 
-def test_integers_get_the_default_dtype():
+def test_integers_become_the_default_dtype():
     before = torch.get_default_dtype()
     x = torch.zeros(4, dtype=torch.uint8)
     try:
@@ -133,14 +133,14 @@ def test_sigma_per_sample(layout, sigma_dtype, device):
     strided = torch.stack([sigma, sigma + 1], 1)[:, 0]
     for given in (sigma, strided):
         out = instance_noise(x, given, stream=NoiseStream(5, device=device))
-        # z in the memory order of the result, whose samples lie one after another.
+        # z in the memory order of the result, whose samples are contiguous.
         unit = NoiseStream(5, device=device)
         z = instance_noise(torch.zeros_like(out), 1.0, stream=unit)
         for k, own in enumerate(sigma.float().tolist()):
             fma = (x[k].double() + own * z[k].double()).float()  # exact product, rounded twice
             torch.testing.assert_close(out[k], fma, rtol=2.0**-23, atol=0)
         assert torch.equal(out[1], x[1])
-    # One value for all is the same bits as a number, where samples lie one after another anyway.
+    # The same value for all samples is bitwise equal to a number if samples are contiguous anyway.
     same = instance_noise(x, torch.full_like(sigma, 0.5), stream=NoiseStream(5, device=device))
     number = instance_noise(x, 0.5, stream=NoiseStream(5, device=device))
     if number.stride(0) == number[0].numel():
@@ -162,7 +162,7 @@ def test_sigma_per_sample_of_any_size(shape, device):
 def test_sigma_as_a_tensor_equals_the_number(device):
     x = torch.randn(1000, device=device)
     number = instance_noise(x, 0.25, stream=NoiseStream(2, device=device))
-    # One in host memory is welcome too: reading it waits for nothing.
+    # A tensor in host memory is accepted too: reading it does not synchronize.
     for tensor in (torch.tensor(0.25, device=device), torch.tensor(0.25)):
         assert torch.equal(instance_noise(x, tensor, stream=NoiseStream(2, device=device)), number)
     assert torch.equal(instance_noise(x[0], 0.25, stream=NoiseStream(2, device=device)), number[0])
@@ -170,7 +170,7 @@ def test_sigma_as_a_tensor_equals_the_number(device):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("shape", [(0,), (0, 3, 8, 8), (2, 0)])
-def test_empty_tensor_moves_on(shape, device):
+def test_an_empty_tensor_advances_the_stream(shape, device):
     for sigma in (0.5, torch.tensor(0.5, device=device), torch.rand(shape[0], device=device)):
         stream = NoiseStream(2, step=5, device=device)
         x = torch.zeros(shape, device=device, requires_grad=True)

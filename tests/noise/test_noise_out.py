@@ -1,4 +1,4 @@
-"""out= of instance_noise: what it must not be, in the function and in the op below it. Nothing is written then."""
+"""Invalid out= of instance_noise, in the function and in the raw op. Nothing is written."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ noise_out = torch.ops.pygan.instance_noise.out
 PLACE = ([0], [1.0], [0.0])  # offset, scale, bias
 
 
-def test_a_dual_would_keep_its_tangent():
+def test_a_dual_tensor_as_out_is_refused():
     stream, state = NoiseStream(0), torch.get_rng_state()
     with forward_ad.dual_level():
         out = forward_ad.make_dual(torch.ones(3), torch.ones(3))
@@ -31,7 +31,7 @@ def test_a_dual_would_keep_its_tangent():
 
 
 @pytest.mark.parametrize("transform", ["jvp", "grad", "vmap"])
-def test_an_out_of_a_transform(transform):
+def test_out_inside_a_transform_is_refused(transform):
     out = torch.ones(3)
 
     def written(out):
@@ -52,12 +52,12 @@ def same_memory(state):
 
 
 def numpys_view(state):
-    """Another storage, on the same memory."""
+    """Another storage with the same memory."""
     return torch.from_numpy(state.numpy().view(np.float64))
 
 
 @pytest.mark.parametrize("view", [same_memory, numpys_view])
-def test_the_state_lies_apart_from_what_is_read_and_written(view):
+def test_the_state_must_not_overlap_inputs_or_outputs(view):
     stream = NoiseStream(3, step=4)
     inside = view(stream.state)
     other = torch.zeros(2, dtype=torch.float64)
@@ -96,7 +96,7 @@ OVERLAPS = {
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 @pytest.mark.parametrize("name", OVERLAPS)
 def test_overlaps(name, device):
-    """Those of tensors without memory too: what is traced is refused as what runs."""
+    """Also for tensors without memory: traced calls are refused like eager ones."""
 
     def moved(given):
         if isinstance(given, list):
@@ -117,7 +117,7 @@ def test_overlaps(name, device):
         assert stream.step == 0 and not MEMORY.any()
 
 
-def test_interleaved_outs_are_taken():
+def test_interleaved_outs_are_accepted():
     both = torch.zeros(4, 6)
     x = [torch.zeros(4, 3)] * 2
     instance_noise(x, 0.5, stream=NoiseStream(1), out=[both[:, :3], both[:, 3:]])

@@ -1,7 +1,7 @@
-"""Is the noise normal, and independent from element to element, step to step, seed to seed?
+"""The noise is normal and independent between elements, steps and seeds.
 
-The seeds are fixed, so a test passes always or never; each finding had a chance of 6e-5 to fail a right
-generator once. `pytest -rP` shows what was measured; docs/noise-quality.md keeps it.
+The seeds are fixed, so that a test passes always or never; each finding had a probability of 6e-5 to fail with a good
+generator. `pytest -rP` shows the measurements, which docs/noise-quality.md contains.
 """
 
 import math
@@ -16,7 +16,7 @@ from helpers.quality import (
     Cross,
     Sums,
     chi_square,
-    objections,
+    failed_findings,
     poisson,
     table,
     tail_probability,
@@ -25,12 +25,12 @@ from helpers.quality import (
 from pygan import NoiseStream, instance_noise
 
 SEED = 20240229
-HIGH = 2**32  # the high word of a step, a seed or a counter
+HIGH = 2**32  # exercises the high word of a step, a seed or a counter
 
 
 def check(findings):
     print(table(findings))
-    assert objections(findings) == []
+    assert failed_findings(findings) == []
 
 
 @pytest.mark.parametrize("n", [10**7, pytest.param(10**8, marks=pytest.mark.slow)])
@@ -44,8 +44,8 @@ def test_one_stream(n):
 
 @pytest.mark.slow
 def test_far_tails():
-    """So many normals that it would be noticed if none lay beyond 6 sigma."""
-    n, chunk = 6 * 10**9, 1 << 16  # in the cache
+    """Enough normals to detect if there were none beyond 6 sigma."""
+    n, chunk = 6 * 10**9, 1 << 16  # fits into the cache
     far = (5, 5.5, 6, 6.5)
     counts = np.zeros(len(far), dtype=int)
     stream, zeros, z = NoiseStream(SEED), torch.zeros(chunk), torch.empty(chunk)
@@ -65,13 +65,13 @@ def test_far_tails():
 
 
 def test_tail_probability():
-    """Of normals, but for what a grid of 2^32 radii cannot do; beyond 6.76 there is nothing."""
+    """That of normals, up to the limits of a grid of 2^32 radii, which ends at 6.76."""
     for t, share in ((4, 1e-7), (5, 1e-5), (6, 2e-3), (6.5, 2e-2)):
         assert tail_probability(t) == pytest.approx(math.erfc(t / math.sqrt(2)), rel=share)
     assert tail_probability(6.76) > 0 == tail_probability(6.77)
 
 
-# The same elements from two places of the stream.
+# The same elements at two positions of the stream.
 PLACES = {
     "next step": {"step": 1},
     "step's high word": {"step": HIGH},
@@ -85,7 +85,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_two_places(place):
+def test_two_positions_are_independent(place):
     cross = Cross()
     for first in range(0, 4 * CHUNK, CHUNK):
         other = {"seed": SEED} | PLACES[place]
@@ -95,8 +95,8 @@ def test_two_places(place):
 
 
 @pytest.mark.parametrize("along", ["steps", "seeds"])
-def test_one_element(along):
-    """What an element sees in the course of a training, then the next element; or at the start of many trainings."""
+def test_one_element_over_steps_or_seeds(along):
+    """The noise of an element during a training, then of the next element; or at the start of many trainings."""
     count, n = CHUNK // 16, 64
     if along == "steps":
         stream, zeros = NoiseStream(SEED), torch.zeros(n)
@@ -111,11 +111,11 @@ def test_one_element(along):
 
 @pytest.fixture(scope="module")
 def good():
-    """What is spoilt below."""
+    """A good sequence, which is corrupted below."""
     return z_of(4 * CHUNK, SEED)
 
 
-E = 8 / math.sqrt(4 * CHUNK)  # 8 standard errors of a mean
+E = 8 / math.sqrt(4 * CHUNK)  # a bias of 8 standard errors
 
 
 def edited(z, edit):
@@ -130,25 +130,25 @@ def uniform_sums(z):
 
 
 def too_even(z):
-    """The same order, and not a quantile missing."""
+    """The exact quantiles, in the order of z."""
     ranks = z.argsort().argsort().double()
     return torch.special.ndtri((ranks + 0.5) / z.numel())
 
 
 def radius_twice(z):
-    """Both pairs of a counter on the circle of the first."""
+    """Both pairs of a counter have the radius of the first."""
     radius = z.view(-1, 2, 2).norm(dim=2, keepdim=True)
     return (z.view(-1, 2, 2) / radius * radius[:, :1]).flatten()
 
 
 def sign_of_the_other_half(z):
-    """Normal, and uncorrelated in all three features, but the sign of one half follows from the other."""
+    """Normal, and uncorrelated in all three features, but the sign of one half depends on the other."""
     first, second = z.view(-1, 2).unbind(1)
     sign = 1 - 2 * (8 * first.abs()).floor().remainder(2)
     return torch.stack((first, second.abs() * sign), 1).flatten()
 
 
-BAD = {  # and who must notice
+BAD = {  # and the findings that must detect it
     "shifted": (lambda z: z + E, "mean"),
     "scaled": (lambda z: z * (1 + E), "variance - 1"),
     "skewed": (lambda z: z + E * (z * z - 1), "skewness"),
@@ -179,15 +179,15 @@ BAD = {  # and who must notice
 }
 
 
-def test_the_good_sequence(good):
-    assert objections(Sums().add(good).findings()) == []
+def test_a_good_sequence_passes(good):
+    assert failed_findings(Sums().add(good).findings()) == []
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_sequence_is_noticed(good, name):
+def test_a_bad_sequence_is_detected(good, name):
     spoil, by = BAD[name]
-    with np.errstate(invalid="ignore"):  # the infinity
-        assert by in objections(Sums().add(spoil(good)).findings())
+    with np.errstate(invalid="ignore"):  # an infinity
+        assert by in failed_findings(Sums().add(spoil(good)).findings())
 
 
 TWINS = {
@@ -201,14 +201,14 @@ TWINS = {
 
 
 @pytest.mark.parametrize("name", TWINS)
-def test_a_twin_is_noticed(good, name):
+def test_a_correlated_sequence_is_detected(good, name):
     spoil, feature = TWINS[name]
     found = Cross().add(good, spoil(good)).findings()
-    assert f"cross-correlation of {feature}, worst" in objections(found)
+    assert f"cross-correlation of {feature}, worst" in failed_findings(found)
 
 
 def test_p_values():
-    """The ends at which the tests draw the line."""
+    """p-values at the limits of the tests."""
     assert poisson(0, 10) > ALPHA > poisson(0, 11) and poisson(28, 10) < ALPHA < poisson(24, 10)
     assert chi_square(np.full(100, 50))[1] < ALPHA  # too even
     assert chi_square(np.array([50, 51, 58, 43]))[1] > ALPHA > chi_square(np.array([100, 0]))[1]

@@ -1,4 +1,4 @@
-"""Streams of processes that share a batch: together they draw what one process does."""
+"""Streams of processes that share a batch: together they draw the noise of one process."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from pygan.schedules import Constant, DiffusionMixture
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("world_size", [1, 2, 3, 8])
-def test_ranks_draw_what_one_process_does(world_size, layout, device):
+def test_ranks_draw_the_noise_of_one_process(world_size, layout, device):
     whole = [LAYOUTS[layout](torch.randn(24, 3, n, 5, device=device)) for n in (4, 1)]
     one = NoiseStream(7, step=5, offset=11, device=device)
     ranks = [
@@ -36,7 +36,7 @@ def test_ranks_draw_what_one_process_does(world_size, layout, device):
     assert not torch.equal(expected[0], whole[0])
 
 
-def test_gradient_of_sigma_is_that_of_the_rank():
+def test_gradient_of_sigma_covers_the_rank():
     x = torch.randn(8, 3)
     sigma = torch.tensor(0.5, requires_grad=True)
     z = instance_noise(torch.zeros(8, 3), 1.0, stream=NoiseStream(7))
@@ -44,7 +44,7 @@ def test_gradient_of_sigma_is_that_of_the_rank():
     torch.testing.assert_close(sigma.grad, z[4:].sum())
 
 
-def test_a_state_dict_fits_every_rank():
+def test_a_state_dict_loads_on_every_rank():
     saved = NoiseStream.for_rank(7, 1, 2, step=5).state_dict()
     stream = NoiseStream.for_rank(0, 2, 4)
     stream.load_state_dict(saved)
@@ -69,7 +69,7 @@ def test_bad_ranks(arguments, error, message):
 
 
 def draws(x):
-    """Noise of every way to draw it, in a process or out of one."""
+    """The noise of every op and module, inside or outside of a process group."""
     torch.manual_seed(0)
     module = pygan.InstanceNoise(Constant(0.5), seed=3)
     mixture = pygan.InstanceNoise(DiffusionMixture(1, t_min=500, clean=0.25))
@@ -87,7 +87,7 @@ def rank_draws(rank, port, results):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
-def test_processes_draw_what_one_does():
+def test_processes_draw_the_noise_of_one_process():
     context = torch.multiprocessing.get_context("spawn")
     results = context.Manager().dict()
     torch.multiprocessing.spawn(rank_draws, (free_port(), results), nprocs=2)

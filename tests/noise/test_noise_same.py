@@ -1,4 +1,4 @@
-"""same_noise=True: the tensors of one call get the same z, as a distillation noises its real and generated samples."""
+"""same_noise=True: the tensors of a call get the same z, as for real and generated samples in distillation."""
 
 import pytest
 import torch
@@ -17,8 +17,8 @@ def at(step=6, device="cpu"):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("kind", ["number", "0-d", "per sample"])
 @pytest.mark.parametrize("count", [1, 2, 5, 100])
-def test_a_list_takes_one_step(count, kind, device):
-    """Each as alone at that step, whatever the dtypes and however many launches they take."""
+def test_a_list_uses_one_step(count, kind, device):
+    """Each tensor gets the noise of a single call at that step, for any dtypes and any number of launches."""
     n = torch.Size(SHAPE).numel()
     xs = [inputs(n, INPUTS[k % 5], seed=k).view(SHAPE).to(device) for k in range(count)]
     factors = {"0-d": torch.tensor(0.3), "per sample": torch.rand(SHAPE[0], dtype=torch.float64)}
@@ -38,12 +38,12 @@ def test_a_list_takes_one_step(count, kind, device):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("other", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("per_sample", [False, True])
-def test_every_layout_gets_the_noise_of_the_first(per_sample, other, layout, device):
+def test_every_layout_gets_the_same_noise(per_sample, other, layout, device):
     zeros = torch.zeros(SHAPE, device=device)
     first, second = LAYOUTS[layout](zeros), LAYOUTS[other](zeros)
     sigma = torch.rand(SHAPE[0], device=device) if per_sample else 0.5
     one, two = instance_noise([first, second], sigma, stream=at(device=device), same_noise=True)
-    # "sliced rows" and the like hold 99s beside x alone.
+    # Layouts such as "sliced rows" have 99s only next to x.
     assert torch.equal(one, two) and one.stride() == two.stride()
     assert torch.equal(one, instance_noise(first, sigma, stream=at(device=device)))
     outs = [torch.empty_like(first), second if layout != "expanded" else torch.empty_like(second)]
@@ -55,8 +55,8 @@ def test_every_layout_gets_the_noise_of_the_first(per_sample, other, layout, dev
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "sliced", "transposed"])
 @pytest.mark.parametrize("kind", ["number", "per sample"])
 @pytest.mark.parametrize("learnt", [False, True])
-def test_a_pair_takes_one_step(learnt, kind, layout, device):
-    """Real and fake at one timestep: sqrt(abar) x + sigma z with one z."""
+def test_a_pair_uses_one_step(learnt, kind, layout, device):
+    """Real and fake at the same timestep: sqrt(abar) x + sigma z with the same z."""
     real = LAYOUTS[layout](torch.randn(SHAPE, device=device))
     fake = torch.randn(SHAPE, device=device)
     sigma = torch.rand(4, device=device) if kind == "per sample" else torch.tensor(0.5).to(device)
@@ -117,8 +117,8 @@ def test_gradients(device):
     assert torch.equal(*grads)
 
 
-def test_a_stream_continues_after_it():
-    """Resumed from its state_dict, and in step with calls for one tensor."""
+def test_a_stream_continues_after_same_noise():
+    """Also resumed from its state_dict, and in agreement with calls for single tensors."""
     xs = [torch.zeros(2, 3)] * 3
     stream = at()
     first = instance_noise(xs, 1.0, stream=stream, same_noise=True)
@@ -131,7 +131,7 @@ def test_a_stream_continues_after_it():
         assert torch.equal(drawn[1].flatten(), z_of(6, 5, step, 3))
 
 
-def test_ranks_draw_what_one_process_does():
+def test_ranks_draw_the_noise_of_one_process():
     x, y = torch.randn(2, 6, 5)
     sigma = torch.rand(6)
     whole = instance_noise([x, y], sigma, stream=NoiseStream(7), same_noise=True)

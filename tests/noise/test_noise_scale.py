@@ -1,4 +1,4 @@
-"""instance_noise with scale as a tensor: one value, or one per sample, as a diffusion scales and noises its samples."""
+"""instance_noise with a tensor as scale: one value, or one per sample, as in diffusion models."""
 
 import itertools
 
@@ -20,8 +20,8 @@ def at(offset=0, device="cpu"):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("out_dtype", FLOATS)
 @pytest.mark.parametrize("in_dtype", INPUTS)
-def test_scale_per_sample_has_the_bits_of_a_call_per_sample(in_dtype, out_dtype, device):
-    """A number's are exact (test_noise_op.py)."""
+def test_scale_per_sample_equals_a_call_per_sample(in_dtype, out_dtype, device):
+    """Calls with a number are tested exactly in test_noise_op.py."""
     for shape in [(5, 2, 31), (3, 1500), (260,)]:
         x = inputs(torch.Size(shape).numel(), in_dtype).view(shape).to(device)
         n = x[0].numel()
@@ -53,7 +53,7 @@ def test_scale_of_one_value_equals_the_number(dtype, device):
     scale = torch.tensor(0.3, dtype=dtype)
     for sigma in (0.5, torch.tensor(0.5, device=device), torch.rand(5, device=device)):
         want = instance_noise(x, sigma, stream=at(0, device), scale=scale.item(), bias=2.0)
-        # One in host memory is welcome too, as sigma is: reading it waits for nothing.
+        # A tensor in host memory is accepted too, as for sigma: reading it does not synchronize.
         for given in (scale.to(device), scale, scale.to(device).expand(5)):
             got = instance_noise(x, sigma, stream=at(0, device), scale=given, bias=2.0)
             assert torch.equal(got, want)
@@ -68,7 +68,7 @@ def test_scale_per_sample_in_every_layout(kind, layout, device):
     scale = rows[:, 0]  # strided
     sigma = {"0-d": rows[0, 1], "per sample": rows[:, 1]}.get(kind, kind)
     out = instance_noise(x, sigma, stream=at(0, device), scale=scale)
-    assert out.stride(0) == out[0].numel()  # samples lie one after another, as with a sigma of each
+    assert out.stride(0) == out[0].numel()  # samples are contiguous, as for sigma per sample
     z = instance_noise(torch.zeros_like(out), 1.0, stream=at(0, device))
     sigmas = torch.as_tensor(sigma, device=device).expand(SHAPE[0])
     want = x.double() * scale.view(-1, 1, 1, 1) + sigmas.view(-1, 1, 1, 1) * z.double()
@@ -92,8 +92,8 @@ def test_scale_per_sample_of_any_size(shape, device):
     assert torch.equal(alone, out)
 
 
-def test_the_forward_process_of_a_diffusion():
-    """sqrt(abar_t) x + sqrt(1 - abar_t) z, each sample at its own t."""
+def test_forward_process_of_a_diffusion_model():
+    """sqrt(abar_t) x + sqrt(1 - abar_t) z, with a different t for each sample."""
     abar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
     t = torch.tensor([0, 10, 500, 999])
     x = torch.randn(4, 3, 8, 8)
@@ -105,7 +105,7 @@ def test_the_forward_process_of_a_diffusion():
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_scale_of_lists_is_one_call_after_another(device):
+def test_scale_of_lists_equals_consecutive_calls(device):
     xs = [inputs(3 * n, d).view(3, n).to(device) for n, d in zip((4, 1, 90), INPUTS, strict=False)]
     factors = [torch.rand(3, device=device), torch.tensor(0.3, device=device), 0.5]
     for sigma, scale in itertools.product(factors, factors):
@@ -122,7 +122,7 @@ def test_scale_of_lists_is_one_call_after_another(device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("learnt", [False, True])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "transposed"])
-def test_scale_of_a_pair_is_of_both(layout, learnt, device):
+def test_scale_of_a_pair_applies_to_both(layout, learnt, device):
     real = LAYOUTS[layout](inputs(840, torch.uint8).view(SHAPE)).to(device)
     fake = torch.randn(7, *SHAPE[1:], device=device)
     scale = torch.rand(4 + 7, device=device, requires_grad=learnt)
@@ -136,7 +136,7 @@ def test_scale_of_a_pair_is_of_both(layout, learnt, device):
     assert torch.equal(batch, torch.cat(each)) and stream.step == alone.step == 8
 
 
-def test_ranks_scale_their_own_samples():
+def test_each_rank_scales_its_samples():
     x, scale = torch.randn(6, 5), torch.rand(6)
     whole = instance_noise(x, 0.5, stream=NoiseStream(7), scale=scale)
     halves = [
@@ -146,7 +146,7 @@ def test_ranks_scale_their_own_samples():
     assert torch.equal(whole, torch.cat(halves))
 
 
-def test_nothing_waits_for_a_scale_on_the_device():
+def test_a_scale_on_the_device_does_not_synchronize():
     x, scale = torch.randn(4, 3, device="meta", requires_grad=True), torch.rand(4, device="meta")
     stream = NoiseStream(7, device="meta")
     with NoSync():
@@ -172,8 +172,8 @@ def test_scale_without_a_stream():
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("out_dtype", FLOATS)
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_gradient_of_x_is_scaled_by_the_sample(dtype, out_dtype, device):
-    """By scale as it was given, not rounded to a gradient of 16 bits."""
+def test_gradient_of_x_is_scaled_per_sample(dtype, out_dtype, device):
+    """By the given scale, not rounded to a 16-bit gradient dtype."""
     x = torch.randn(6, 4, device=device).to(dtype).t().requires_grad_()
     grad = torch.randn(4, 6, device=device).to(out_dtype)
     math = torch.float64 if torch.float64 in (dtype, out_dtype) else torch.float32
@@ -190,7 +190,7 @@ def test_gradient_of_x_is_scaled_by_the_sample(dtype, out_dtype, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.uint8, *FLOATS])
 @pytest.mark.parametrize("shape", [(), (4,)])
-def test_gradient_of_scale_is_the_sum_of_grad_x(shape, dtype, device):
+def test_gradient_of_scale_equals_the_sum(shape, dtype, device):
     x = inputs(4 * 70, dtype).view(4, 7, 10).to(device)
     scale = torch.rand(shape, device=device, requires_grad=True)
     out = instance_noise(x, 0.5, stream=at(0, device), scale=scale)
@@ -267,7 +267,7 @@ def test_gradients_of_a_pair(needing, device):
 
 @pytest.mark.parametrize("listed", [False, True])
 def test_scale_must_not_change_before_the_backward_pass(listed):
-    """The gradient of x needs it. (That of sigma draws z again: sigma may change.)"""
+    """The gradient of x needs it. (The gradient of sigma draws z again, so sigma may change.)"""
     x, scale = torch.randn(3, 4, requires_grad=True), torch.rand(3)
     out = instance_noise([x] if listed else x, 0.5, stream=at(), scale=scale)
     scale.mul_(2)
@@ -275,7 +275,7 @@ def test_scale_must_not_change_before_the_backward_pass(listed):
         (out[0] if listed else out).sum().backward()
 
 
-def test_no_grad_keeps_nothing():
+def test_no_grad_saves_nothing():
     x, scale = torch.randn(4), torch.rand(4, requires_grad=True)
     for mode in (torch.no_grad, torch.inference_mode):
         with mode():

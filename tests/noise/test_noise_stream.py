@@ -1,8 +1,7 @@
-"""NoiseStream: the stream, version 1, and where noise comes from without one.
+"""NoiseStream: version 1 of the stream, and the source of noise without a stream.
 
-Two layers, each tested against something it did not come from: the words (Random123's vectors) and the
-normals (pygan.reference in fp64, within a bound that is derived). The arithmetic around them, the third,
-is in test_noise_op.py.
+Two layers, each tested against an independent source: the words (Random123's vectors) and the normals (pygan.reference
+in fp64, within a derived bound). The third layer, the arithmetic around them, is tested in test_noise_op.py.
 """
 
 import copy
@@ -74,8 +73,8 @@ def test_stream_against_reference(position, device):
         assert (error <= RELATIVE * want.abs() + ABSOLUTE).all()
 
 
-# Element 0 to 63 of seed 0x0123456789abcdef, step 5, offset 2: the bits of version 1 of the stream. A change
-# of any of them breaks every run that somebody wants to repeat.
+# Elements 0 to 63 of seed 0x0123456789abcdef, step 5, offset 2: the bits of version 1 of the stream. Changing any of
+# them would break the reproducibility of existing runs.
 VERSION_1 = """
 bf6ba124 3f15db03 be8cddc7 3f149a25 bee59893 befa13e3 3fa94218 3eb57640
 3f9480c6 3e1fbcac bf0a1910 3ef4160e bf2f3d4a 3f8449c9 be86b4d1 3e57d18d
@@ -96,7 +95,7 @@ def test_version_1_of_the_stream(device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_without_a_stream_torch_seeds_the_run(device):
+def test_without_a_stream_torch_manual_seed_is_used(device):
     x = torch.zeros(1000, device=device)
     torch.manual_seed(5)
     first, second = instance_noise(x, 1.0), instance_noise(x, 1.0)
@@ -158,8 +157,8 @@ def test_state_dict_continues_bit_for_bit(device):
     restored.load_state_dict(saved)
     assert restored.device == stream.device
     assert torch.equal(instance_noise(x, 1.0, stream=restored), want)
-    assert saved["step"] == 2**63  # a copy, not a view of the stream
-    # In the same memory, which captured graphs read.
+    assert saved["step"] == 2**63  # a copy, not a view of the state
+    # In the same memory, because captured graphs read it.
     assert restored.state.data_ptr() == memory
 
 
@@ -180,5 +179,5 @@ def test_reference_agrees(device):
     stream = NoiseStream(7, step=8, offset=9, device=device)
     got = pygan.instance_noise(x, sigma, stream=stream, **options)
     want = reference.instance_noise(x, sigma, seed=7, step=8, offset=9, **options)
-    # z within RELATIVE, and the roundings of two fma of at most 8 in size.
+    # z within RELATIVE, and the roundings of two fma with results of at most 8.
     assert (got - want).abs().max() <= 8 * (RELATIVE + 2 * 2.0**-24)

@@ -1,4 +1,4 @@
-"""One NoiseStream and several threads, and the workers of a DataLoader: no noise is drawn twice."""
+"""One NoiseStream in several threads, and in DataLoader workers: no noise is drawn twice."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,7 +15,7 @@ CALLS = 240
 X = torch.zeros(64)
 SIGMA = torch.ones((), requires_grad=True)
 
-# How many steps a call takes, and the tensors that it draws.
+# Functions that draw tensors, and the number of steps that they take.
 WAYS = {
     "one": (1, lambda stream: [instance_noise(X, 1.0, stream=stream)]),
     "out": (1, lambda stream: [instance_noise(X, 1.0, stream=stream, out=torch.empty(64))]),
@@ -27,7 +27,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize("name", WAYS)
-def test_threads_draw_apart(name):
+def test_threads_draw_different_noise(name):
     steps, draw = WAYS[name]
     want = []
     stream = NoiseStream(5)
@@ -46,7 +46,7 @@ def test_threads_draw_apart(name):
 
 
 class Noisy(Dataset):
-    """Eight items, each the noise that `draw` gives a worker."""
+    """Eight items with the noise that `draw` gives in a worker."""
 
     def __init__(self, draw):
         self.draw = draw
@@ -110,10 +110,10 @@ def test_workers_may_not_repeat_a_stream(draw, start):
 
 @pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("draw", [FromInside, Reseeded, lambda: without_a_stream])
-def test_workers_draw_apart(draw, start):
+def test_workers_draw_different_noise(draw, start):
     draws = loaded(draw(), start)
     assert len(draws.unique(dim=0)) == 8
-    assert torch.equal(draws, loaded(draw(), start))  # as torch.manual_seed says
+    assert torch.equal(draws, loaded(draw(), start))  # determined by torch.manual_seed
 
 
 def test_a_loader_without_workers_draws_from_the_stream():
@@ -123,7 +123,7 @@ def test_a_loader_without_workers_draws_from_the_stream():
     assert torch.equal(draws, torch.stack(want))
 
 
-def test_a_trace_would_repeat_its_step():
+def test_tracing_with_a_stream_is_refused():
     stream = NoiseStream(1)
     message = "pygan.instance_noise: torch.jit.trace is not supported with a stream"
     with raises(NotImplementedError, message, "use torch.compile or torch.export"):

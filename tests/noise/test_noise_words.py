@@ -1,8 +1,8 @@
-"""The words of the noise stream under a public battery: dieharder (tests/quality/battery.py).
+"""The words of the noise stream in a public test battery: dieharder (tests/quality/battery.py).
 
-The seeds are fixed, so that a run repeats. A right generator fails a test once in 10^6 p-values and is WEAK once
-in 100: a test that comes out weak is done again with other words, and must pass then.
-docs/noise-quality.md keeps a longer run.
+The seeds are fixed, so that runs are reproducible. A good generator fails a test once in 10^6 p-values and is WEAK once
+in 100: a weak test is repeated with other words, and must then pass.
+docs/noise-quality.md contains a longer run.
 """
 
 import shutil
@@ -37,7 +37,7 @@ def first_words(program, n, *arguments):
         return np.frombuffer(process.stdout.read(4 * n), dtype=np.uint32).astype(np.int64)
 
 
-def test_the_words_are_those_of_the_stream(program):
+def test_words_match_the_stream(program):
     seed, step, counters = 2**63 + 5, 2**32 - 1, 100
     got = first_words(program, 8 * counters, "words", seed, step, counters)
     key = torch.tensor([seed % 2**32, seed >> 32])
@@ -46,7 +46,7 @@ def test_the_words_are_those_of_the_stream(program):
     assert got.tolist() == want.flatten().tolist()
 
 
-def test_the_uniforms_are_those_of_the_noise(program):
+def test_uniforms_match_the_noise(program):
     seed, step, counters = 2**63 + 5, 2**32 - 1, 100
     got = first_words(program, 4 * counters, "uniforms", seed, step, counters)
     z = torch.cat([z_of(4 * counters, seed, s) for s in (step, step + 1)]).double()
@@ -56,7 +56,7 @@ def test_the_uniforms_are_those_of_the_noise(program):
 
 @needs_dieharder
 @pytest.mark.parametrize(("kind", "test"), [("biased", 100), ("counters", 8)])
-def test_dieharder_notices_what_is_not_random(program, kind, test):
+def test_dieharder_detects_nonrandom_words(program, kind, test):
     assert "FAILED" in {result.assessment for result in battery.run(program, Case(test), kind=kind)}
 
 

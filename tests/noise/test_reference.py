@@ -1,4 +1,4 @@
-"""pygan.reference's noise against things it did not come from: published vectors, another formula."""
+"""pygan.reference's noise against independent sources: published vectors, another formula."""
 
 import math
 
@@ -12,7 +12,7 @@ from pygan import reference
 
 WORD = st.integers(0, 2**32 - 1)
 UINT64 = st.integers(0, 2**64 - 1)
-# A busy machine must not fail a test, and the examples are the same in every run.
+# No deadline, because the machine may be busy; the examples are the same in every run.
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=40)
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
@@ -64,7 +64,7 @@ def test_philox_agrees_with_python_integers(counters, key):
 
 @PROPERTY
 @given(seed=UINT64, step=UINT64, element=st.integers(0, 2**60))
-def test_normal_is_the_published_formula(seed, step, element):
+def test_normal_equals_the_published_formula(seed, step, element):
     c = element // 4
     split = lambda value: [value % 2**32, value >> 32]  # noqa: E731
     words = python_philox(split(c) + split(step), split(seed))
@@ -83,7 +83,7 @@ def test_normal_is_a_function_of_the_element_index(offset, skip, n):
     assert torch.equal(reference.normal(1, 2, offset + skip, n), whole[skip:])
 
 
-def test_normal_takes_signed_and_unsigned_seeds():
+def test_normal_accepts_signed_and_unsigned_seeds():
     assert torch.equal(reference.normal(-1, -2, 0, 8), reference.normal(2**64 - 1, 2**64 - 2, 0, 8))
 
 
@@ -95,7 +95,7 @@ def test_normal_is_normal_and_its_streams_are_unrelated():
     distance = (uniform - grid).abs().max() * math.sqrt(n)
     assert (
         distance < 1.95
-    )  # Kolmogorov-Smirnov: exceeded once in a thousand seeds; this one is fixed
+    )  # Kolmogorov-Smirnov: exceeded for one seed in a thousand; this seed is fixed
     for other in (
         reference.normal(12, 0, 0, n),
         reference.normal(11, 1, 0, n),

@@ -20,7 +20,7 @@ SIGMA = st.floats(0, 100)
 
 
 def each_schedule():
-    """One of each that follows the count, none of which ends within 4 steps."""
+    """One of each count-based schedule; none ends within 4 steps."""
     return [
         Constant(0.3),
         Linear(1.0, 0.1, 10),
@@ -46,7 +46,7 @@ def test_ramps_go_from_start_to_end_and_stay(ramp, start, end, steps):
     assert schedule.count == steps + 3
 
 
-def test_half_way():
+def test_halfway_values():
     for ramp, quarter in ((Linear, 0.75), (Cosine, 0.5 * (1 + math.sqrt(0.5)))):
         schedule = ramp(1.0, 0.0, 4)
         schedule.step()
@@ -62,7 +62,7 @@ def test_constant():
 
 
 def torch_values(scheduler, start, count, **options):
-    """What a learning-rate scheduler of torch makes of `start` in `count` steps."""
+    """The values of a torch learning-rate scheduler that starts at `start`, for `count` steps."""
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=start)
     schedule = scheduler(optimizer, **options)
     values = []
@@ -83,7 +83,7 @@ def values_of(schedule, count):
 
 @settings(deadline=None, derandomize=True, max_examples=20)
 @given(start=st.floats(0.01, 10), gamma=st.floats(0.01, 0.999), count=st.integers(1, 40))
-def test_exponential_is_that_of_torch(start, gamma, count):
+def test_exponential_equals_torch(start, gamma, count):
     expected = torch_values(ExponentialLR, start, count, gamma=gamma)
     assert values_of(Exponential(start, gamma), count) == pytest.approx(expected, rel=1e-6)
 
@@ -97,7 +97,7 @@ def test_exponential_stops_at_its_end():
 
 @settings(deadline=None, derandomize=True, max_examples=20)
 @given(milestones=st.sets(st.integers(1, 30)), gamma=st.floats(0.1, 0.9))
-def test_step_changes_where_that_of_torch_does(milestones, gamma):
+def test_step_equals_torch_multisteplr(milestones, gamma):
     milestones = sorted(milestones)
     values = [gamma**k for k in range(len(milestones) + 1)]
     expected = torch_values(MultiStepLR, 1.0, 33, milestones=milestones, gamma=gamma)
@@ -105,7 +105,7 @@ def test_step_changes_where_that_of_torch_does(milestones, gamma):
 
 
 @pytest.mark.parametrize("schedule", each_schedule(), ids=lambda s: type(s).__name__)
-def test_those_that_follow_the_count_ignore_the_statistic(schedule):
+def test_count_based_schedules_ignore_the_statistic(schedule):
     twin = copy.deepcopy(schedule)
     for _ in range(4):
         schedule.step()
@@ -165,7 +165,7 @@ def test_schedule_errors(make, message):
         make()
 
 
-def test_noise_is_the_op_on_its_own_stream():
+def test_the_module_equals_the_op():
     noise = pygan.InstanceNoise(Linear(1.0, 0.0, 4), seed=7)
     stream = pygan.NoiseStream(7)
     x = torch.randn(3, 5)
@@ -224,7 +224,7 @@ def test_gradient_passes_through():
     torch.testing.assert_close(x.grad, expected)
 
 
-def test_noise_wants_a_schedule():
+def test_the_module_needs_a_schedule():
     with pytest.raises(
         TypeError, match=r"schedule must be .* schedules.Constant\(0.1\).*, got float"
     ):
@@ -253,10 +253,10 @@ def test_noise_follows_its_input_to_the_gpu():
     assert noise.stream.step == 2
 
 
-def test_noise_module_takes_its_stream_along():
+def test_the_module_moves_its_stream():
     noise = pygan.InstanceNoise(Constant(0.5), seed=3)
     stream = noise.stream
-    noise.half()  # converts floating tensors, not the stream
+    noise.half()  # converts floating-point tensors, but not the stream
     assert noise.stream is stream
     assert stream.state.dtype == torch.int64
     noise.to("meta")
@@ -264,7 +264,7 @@ def test_noise_module_takes_its_stream_along():
     assert stream.device.type == "meta"
 
 
-def test_shapes_alone_leave_the_stream_where_it_is():
+def test_shape_propagation_does_not_advance_the_stream():
     noise = pygan.InstanceNoise(pygan.schedules.Constant(0.5), seed=3)
     assert noise(torch.ones(4, 2, device="meta")).shape == (4, 2)
     with pytest.raises(TypeError, match=r"^pygan.instance_noise: x must be float32"):
@@ -272,7 +272,7 @@ def test_shapes_alone_leave_the_stream_where_it_is():
     assert (noise.stream.device.type, noise.stream.step) == ("cpu", 0)
 
 
-def test_made_without_memory_and_loaded():
+def test_created_on_meta_and_loaded():
     made = pygan.InstanceNoise(pygan.schedules.Linear(0.5, 0.0, steps=4), seed=3)
     made.step()
     made(torch.zeros(2))

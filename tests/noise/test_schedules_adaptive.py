@@ -1,4 +1,4 @@
-"""Adaptive: ADA's rule, its state, and that it steers."""
+"""Adaptive: ADA's rule, its state, and its control of the discriminator."""
 
 import copy
 import math
@@ -16,13 +16,13 @@ from pygan.schedules import Adaptive
 
 
 def signs(count, seed=0):
-    """Measures as a discriminator gives them: mean signs of a few logits around the target."""
+    """Realistic measures: mean signs of a few logits around the target."""
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(9, generator=generator).add(0.8).sign().mean() for _ in range(count)]
 
 
-def test_the_rule_is_that_of_the_paper():
-    """p += sign(r_t - target) * (batch * interval) / (kimg * 1000), and at least 0; at most 1 besides."""
+def test_the_rule_matches_the_paper():
+    """p += sign(r_t - target) * (batch * interval) / (kimg * 1000), clamped to [0, 1]."""
     batch, interval, kimg, target = 64, 2, 16, 0.45
     schedule = Adaptive(0.0, 1.0, steps=125, target=target)  # 16,000 images / (64 * 2)
     p, seen = 0.0, set()
@@ -54,14 +54,14 @@ def test_limits_are_reached_exactly_and_kept():
 
 
 @pytest.mark.parametrize("sign", [0.5, math.nan])
-def test_at_the_target_and_without_a_measure_sigma_stays(sign):
+def test_sigma_does_not_change_at_the_target_or_for_nan(sign):
     schedule = Adaptive(0.0, 1.0, 10, start=0.3, target=0.5)
     schedule.step(torch.tensor(sign))
     assert schedule.sigma == torch.tensor(0.3)
 
 
 def test_small_steps_add_up():
-    """Steps below the last float32 digit of sigma: in float32, 0.5 + 1e-8 is 0.5."""
+    """Steps below sigma's float32 resolution: in float32, 0.5 + 1e-8 is 0.5."""
     schedule = Adaptive(0.0, 1.0, steps=10**8, start=0.5)
     for _ in range(200):
         schedule.step(torch.tensor(1.0))
@@ -70,8 +70,8 @@ def test_small_steps_add_up():
 
 
 @pytest.mark.parametrize("start", [0.0, 2.0])
-def test_it_holds_the_discriminator_at_the_target(start):
-    """A model of overfitting: real logits are N(mean(sigma), 1), and noise brings the mean down."""
+def test_the_discriminator_is_kept_at_the_target(start):
+    """A model of overfitting: real logits are N(mean(sigma), 1), and noise lowers the mean."""
 
     def mean(sigma):
         return 2.0 / (1.0 + sigma * sigma)
@@ -86,14 +86,14 @@ def test_it_holds_the_discriminator_at_the_target(start):
         sigma = schedule.sigma.clone()
         sign = torch.randn(batch, generator=generator).add(mean(sigma)).sign().mean()
         schedule.step(sign)
-        if i < 100:  # far from the equilibrium: straight towards it
+        if i < 100:  # far from the equilibrium: monotonically towards it
             assert (schedule.sigma > sigma) if start == 0.0 else (schedule.sigma < sigma)
-    # Now one batch cannot tell it from the target: two standard deviations of a mean of signs.
+    # Now a batch cannot distinguish it from the target: within two standard deviations of a mean of signs.
     error = 2 * math.sqrt((1 - schedule.target**2) / batch)
     assert abs(expected_sign(schedule.sigma) - schedule.target) < error
 
 
-def test_it_takes_the_statistic_of_the_losses():
+def test_works_with_the_statistics_of_the_losses():
     schedule, fake = Adaptive(0.0, 1.0, 10, start=0.5), torch.randn(64)
     for shift, expected in ((3.0, 0.6), (3.0, 0.7), (0.0, 0.6)):
         real = torch.randn(64) + shift
@@ -102,7 +102,7 @@ def test_it_takes_the_statistic_of_the_losses():
         assert schedule.sigma.item() == pytest.approx(expected)
 
 
-def test_it_takes_the_statistic_of_the_trainer():
+def test_works_with_the_statistics_of_the_trainer():
     noise = pygan.InstanceNoise(Adaptive(0.0, 1.0, 100, start=0.5), seed=1)
     trainer, real = setup(noise=noise), torch.randn(16, 6)
     for _ in range(3):
@@ -113,18 +113,20 @@ def test_it_takes_the_statistic_of_the_trainer():
         assert noise.sigma.item() == pytest.approx(before + moved)
 
 
-def test_stepping_reads_nothing_back():
+def test_step_does_not_synchronize():
     schedule = Adaptive(0.0, 1.0, 10)
     sigma, position = schedule.sigma, schedule.position
     with NoSync():
         schedule.step(torch.tensor(0.9))
-    assert schedule.sigma is sigma and schedule.position is position  # as a captured graph needs it
-    schedule.to("meta")  # a device that has no values at all
+    assert (
+        schedule.sigma is sigma and schedule.position is position
+    )  # in place, as captured graphs require
+    schedule.to("meta")  # a device without values
     schedule.step(torch.empty((), device="meta"))
 
 
 @one_graph
-def test_compiled_once_while_it_moves():
+def test_compiled_once_while_sigma_adapts():
     noise, twin = (pygan.InstanceNoise(Adaptive(0.0, 1.0, 9), seed=1) for _ in range(2))
     function, compiled = count_compilations(noise)
     x = torch.randn(4, 5)
@@ -135,7 +137,7 @@ def test_compiled_once_while_it_moves():
     assert len(compiled) == 1
 
 
-def test_no_graph_is_kept():
+def test_no_autograd_graph_is_kept():
     schedule = Adaptive(0.0, 1.0, 10)
     logits = torch.randn(8, requires_grad=True)
     schedule.step(logits.tanh().mean())
@@ -143,7 +145,7 @@ def test_no_graph_is_kept():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
-def test_changes_of_dtype_are_for_weights(dtype):
+def test_dtype_changes_do_not_affect_the_state(dtype):
     noise = pygan.InstanceNoise(Adaptive(0.0, 1.0, 3))
     noise.step(torch.tensor(1.0))
     module = torch.nn.Sequential(torch.nn.Linear(2, 2), noise).to(dtype)
@@ -153,7 +155,7 @@ def test_changes_of_dtype_are_for_weights(dtype):
     assert noise.sigma == torch.tensor(1 / 3)
 
 
-def test_it_resumes_to_the_bit(tmp_path):
+def test_resuming_is_bitwise_exact(tmp_path):
     schedule = Adaptive(0.0, 0.7, 90, start=0.3, target=0.5)
     resumed = Adaptive(0.0, 0.7, 90, target=0.5)
     measures = signs(60, seed=5)
@@ -172,7 +174,7 @@ def test_it_resumes_to_the_bit(tmp_path):
     assert resumed.count == schedule.count == 60
 
 
-def test_a_resume_keeps_to_the_new_limits():
+def test_new_limits_apply_on_resume():
     schedule, resumed = Adaptive(0.0, 1.0, 10, start=0.9), Adaptive(0.0, 0.5, 10)
     resumed.load_state_dict(schedule.state_dict())
     assert resumed.sigma == 0.5
@@ -198,7 +200,7 @@ STEP = "Adaptive.step: real_sign must be the mean sign of the real logits, a 0-d
     ],
     ids=["none", "float", "int", "1-d", "device"],
 )
-def test_step_says_what_it_needs_and_changes_nothing(sign, error, message, got):
+def test_invalid_arguments_of_step(sign, error, message, got):
     noise = pygan.InstanceNoise(Adaptive(0.0, 1.0, 10, start=0.5))
     before = copy.deepcopy(noise.schedule.state_dict())
     with raises(error, message, got):
@@ -224,7 +226,7 @@ def test_errors(make, message):
 
 
 @pytest.mark.cuda
-def test_on_the_gpu_it_waits_for_nothing():
+def test_no_synchronization_on_the_gpu():
     schedule, twin = Adaptive(0.0, 1.0, 10).cuda(), Adaptive(0.0, 1.0, 10)
     measures = signs(6)
     on_gpu = [r.cuda() for r in measures]

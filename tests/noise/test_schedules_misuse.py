@@ -1,4 +1,4 @@
-"""Schedules of one's own that return no standard deviation, and states that no schedule has saved."""
+"""Custom schedules with invalid values, and forged states."""
 
 import math
 
@@ -10,7 +10,7 @@ from pygan.schedules import Adaptive, Constant, Linear, Schedule, Step
 
 
 class OfOnesOwn(Schedule):
-    """Returns the value that it was given."""
+    """Returns a given value."""
 
     def __init__(self, values):
         self.values = values
@@ -21,7 +21,7 @@ class OfOnesOwn(Schedule):
 
 
 @pytest.mark.parametrize("wrong", [-0.1, math.nan, math.inf, "0.5", None, torch.tensor(0.5)])
-def test_a_schedule_of_ones_own_cannot_leave_the_range(wrong):
+def test_a_custom_schedule_must_stay_in_range(wrong):
     message = r"^OfOnesOwn: value\({}\) must be a finite non-negative number, got "
     with pytest.raises(ValueError, match=message.format(0)):
         OfOnesOwn([wrong])
@@ -33,13 +33,13 @@ def test_a_schedule_of_ones_own_cannot_leave_the_range(wrong):
         assert (schedule.count, schedule.sigma.item()) == (1, 0.25)
 
 
-def test_a_schedule_takes_numpy_scalars():
+def test_a_schedule_accepts_numpy_scalars():
     table = np.linspace(0.5, 0.0, 3, dtype=np.float32)
     assert [OfOnesOwn([value]).sigma.item() for value in table] == [0.5, 0.25, 0.0]
     assert Linear(table[0], table[1], 4).sigma == 0.5
 
 
-def test_a_schedule_without_values_says_what_is_missing():
+def test_a_schedule_without_value_is_refused():
     class Nothing(Schedule):
         pass
 
@@ -67,6 +67,6 @@ def test_a_forged_state_is_refused(schedule, state):
     ("values", "milestones", "message"),
     [(0.5, [5], "values must be a sequence, got float"), ([1], 5, "milestones .* got int")],
 )
-def test_step_wants_sequences(values, milestones, message):
+def test_step_needs_sequences(values, milestones, message):
     with pytest.raises(TypeError, match="^Step: " + message):
         Step(values, milestones)

@@ -1,4 +1,4 @@
-"""DiffusionMixture: the levels of the paper, how they are drawn, and InstanceNoise with a sigma for each sample."""
+"""DiffusionMixture: the levels of the paper, their distribution, and InstanceNoise with a sigma per sample."""
 
 import copy
 
@@ -17,7 +17,7 @@ DISTRIBUTIONS = ["uniform", "priority"]
 
 
 def mixture(T, t_max=40, **options):
-    """A mixture of small levels, with T of them in play."""
+    """A mixture of small levels with the given T."""
     schedule = DiffusionMixture(t_max - 1, t_min=1, t_max=t_max, **options)
     for _ in range(T - 1):
         schedule.step(torch.tensor(1.0))
@@ -26,7 +26,7 @@ def mixture(T, t_max=40, **options):
 
 
 def probabilities(schedule):
-    """P(t) for t = 0 ... T as the paper has it: Discrete(1, ..., 1) or Discrete(1, 2, ..., T), normalised."""
+    """P(t) for t = 0 ... T as in the paper: Discrete(1, ..., 1) or Discrete(1, 2, ..., T), normalized."""
     t = np.arange(1, schedule.T.item() + 1, dtype=np.float64)
     weights = t if schedule.distribution == "priority" else np.ones_like(t)
     return np.append(schedule.clean, (1 - schedule.clean) * weights / weights.sum())
@@ -39,7 +39,7 @@ def levels_of(schedule, sigma):
     return t
 
 
-def test_levels_are_those_of_the_diffusion():
+def test_levels_match_the_diffusion():
     """x + sigma_t z is sqrt(abar_t) x + sqrt(1 - abar_t) noise_std z, divided by sqrt(abar_t)."""
     beta_start, beta_end, t_max, noise_std = 1e-3, 3e-2, 300, 0.2
     schedule = DiffusionMixture(
@@ -58,8 +58,8 @@ def test_levels_are_those_of_the_diffusion():
     assert levels[[500, 700, 1000]].tolist() == pytest.approx([0.17, 0.60, 7.9], rel=0.01)
 
 
-def test_the_set_grows_and_shrinks_by_the_rule():
-    schedule = DiffusionMixture(20, t_min=10, t_max=60)  # 2.5 levels a step
+def test_the_set_of_levels_follows_the_rule():
+    schedule = DiffusionMixture(20, t_min=10, t_max=60)  # 2.5 levels per step
     T = 10.0
     for sign in [0.7] * 13 + [0.5] * 4 + [0.61] * 20 + [-1.0] * 30:
         assert schedule.T.item() == round(T)
@@ -71,20 +71,20 @@ def test_the_set_grows_and_shrinks_by_the_rule():
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 @pytest.mark.parametrize(("T", "clean"), [(1, 0.5), (7, 0.0), (39, 0.3), (40, 0.5)])
-def test_levels_are_drawn_as_often_as_they_should(T, clean, distribution):
+def test_level_frequencies(T, clean, distribution):
     schedule = mixture(T, distribution=distribution, clean=clean)
     n, expected = 200_000, probabilities(schedule)
     sigma = schedule.draw(torch.empty(n, 1), pygan.NoiseStream(T))
     assert sigma.shape == (n,) and sigma.dtype == torch.float32
     counts = np.bincount(levels_of(schedule, sigma), minlength=T + 1)
     assert len(counts) == T + 1 and counts.sum() == n
-    # Five standard deviations of a binomial count; exactly 0 where nothing may be drawn.
+    # Within five standard deviations of a binomial count; exactly 0 for impossible levels.
     assert np.all(np.abs(counts - n * expected) <= 5 * np.sqrt(n * expected * (1 - expected)))
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 def test_draws_are_a_function_of_the_stream(distribution):
-    """From the reference's normals by the definition: u = a / (a + b), then the distribution function's inverse."""
+    """By definition, from the reference's normals: u = a / (a + b), then the inverse distribution function."""
     schedule = mixture(12, distribution=distribution)
     n, seed, step = 300, 2**64 - 3, 11
     z = pygan.reference.instance_noise(
@@ -108,7 +108,7 @@ def test_each_sample_gets_its_own_noise():
 
 
 def test_moments_of_the_mixture():
-    """As a user sees it: clean samples are untouched, the others differ in their standard deviation."""
+    """From a user's perspective: clean samples are unchanged, and the others have different standard deviations."""
     noise = pygan.InstanceNoise(mixture(40, clean=0.4), seed=8)
     n = 20_000
     added = noise(torch.zeros(64, n))
@@ -122,7 +122,7 @@ def test_moments_of_the_mixture():
     assert ((sigma - truth).abs() <= 5 * truth / (2 * n) ** 0.5).all()
 
 
-def test_real_and_fake_share_nothing():
+def test_real_and_fake_levels_are_independent():
     noise = pygan.InstanceNoise(mixture(40, clean=0.0), seed=2)
     x = torch.zeros(50, 400)
     real, fake = noise(x), noise(x)
@@ -131,12 +131,12 @@ def test_real_and_fake_share_nothing():
         pair = pair[:, pair.abs().sum(0) > 0]
         correlation = torch.corrcoef(pair)[0, 1]
         assert abs(correlation) < 4 / pair.shape[1] ** 0.5
-    # Nor is the level of a sample tied to its noise.
+    # The level of a sample is also independent of its noise.
     z = real[:, :1] / noise.schedule.draw(x, pygan.NoiseStream(2))[:, None]
     assert abs(torch.corrcoef(torch.stack([sigmas[0], z[:, 0]]))[0, 1]) < 4 / 50**0.5
 
 
-def test_parts_of_a_batch_draw_what_the_whole_does():
+def test_parts_of_a_batch_draw_the_same_levels():
     schedule, x = mixture(40), torch.zeros(10, 6)
     whole = schedule.draw(x, pygan.NoiseStream(4))
     part = schedule.draw(x[7:], pygan.NoiseStream(4, offset=7 * 6))
@@ -166,7 +166,7 @@ def test_manual_seed_reproduces_an_unseeded_module():
     assert not torch.equal(outs[0], outs[2])
 
 
-def test_it_resumes_to_the_bit(tmp_path):
+def test_resuming_is_bitwise_exact(tmp_path):
     x, noise = torch.zeros(9, 2), pygan.InstanceNoise(mixture(3), seed=3)
     for _ in range(20):
         noise(x)
@@ -182,7 +182,7 @@ def test_it_resumes_to_the_bit(tmp_path):
         noise.step(torch.tensor(0.3))
 
 
-def test_a_resume_keeps_to_the_new_limits():
+def test_new_limits_apply_on_resume():
     resumed = mixture(2, t_max=9)
     resumed.load_state_dict(mixture(40).state_dict())
     assert resumed.T == 9
@@ -209,19 +209,19 @@ def test_compiled_once_while_the_set_grows(distribution, backend, fresh):
     assert compiled is None or len(compiled) == 1
 
 
-def test_nothing_is_read_back():
+def test_nothing_is_read_from_the_device():
     noise = pygan.InstanceNoise(mixture(5), seed=1)
     sigma = noise.sigma
     with NoSync():
         noise(torch.zeros(4, 2))
         noise.step(torch.tensor(0.9))
     assert noise.sigma is sigma
-    noise.to("meta")  # a device that has no values at all
+    noise.to("meta")  # a device without values
     assert noise(torch.empty(4, 2, device="meta")).shape == (4, 2)
     noise.step(torch.empty((), device="meta"))
 
 
-def test_half_is_for_weights():
+def test_half_does_not_change_the_schedule():
     noise, x = pygan.InstanceNoise(mixture(33), seed=1), torch.zeros(50, 2)
     before = copy.deepcopy(noise)(x)
     noise.half()
@@ -229,7 +229,7 @@ def test_half_is_for_weights():
     assert torch.equal(noise(x), before)
 
 
-def test_a_wrong_batch_draws_nothing():
+def test_an_invalid_batch_does_not_advance_the_stream():
     noise = pygan.InstanceNoise(mixture(5), seed=1)
     with raises(ValueError, "DiffusionMixture: x must be a batch (N, ...), got a 0-d tensor"):
         noise(torch.tensor(1.0))
@@ -268,7 +268,7 @@ def test_other_schedules_draw_one_sigma_for_all():
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
-def test_the_gpu_draws_the_same_and_waits_for_nothing(distribution):
+def test_the_gpu_draws_the_same_levels_without_synchronization(distribution):
     noise, twin = (
         pygan.InstanceNoise(DiffusionMixture(9, distribution=distribution), seed=1)
         for _ in range(2)

@@ -1,4 +1,4 @@
-"""sigma_for_r1: instance noise and R1 on the Dirac-GAN, by the eigenvalues of what the losses' gradients do.
+"""sigma_for_r1: instance noise and R1 on the Dirac-GAN, compared by the eigenvalues of the gradient flow.
 
 The Dirac-GAN (Mescheder et al. 2018): data at 0, the generator's samples at theta, logits psi * x.
 """
@@ -22,7 +22,7 @@ def field(theta, psi, loss, sigma=0.0, gamma=0.0):
     """The gradient flow (d theta / dt, d psi / dt) under noise sigma and R1 penalty gamma."""
     real, fake = psi * sigma * NODES, psi * (theta + sigma * NODES)
     real_terms, fake_terms = discriminator_loss(real, fake, loss=loss, reduction="none")
-    penalty = 0.5 * gamma * psi**2  # the gradient of the logit by x is psi
+    penalty = 0.5 * gamma * psi**2  # the gradient of the logit with respect to x is psi
     d_loss = (WEIGHTS * (real_terms + fake_terms)).sum() + penalty
     g_loss = (WEIGHTS * generator_loss(fake, loss=loss, reduction="none")).sum()
     (d_theta,) = torch.autograd.grad(g_loss, theta, create_graph=True)
@@ -39,7 +39,7 @@ def in_order(value):
 
 
 def eigenvalues(**options):
-    """Of the field's Jacobian at the equilibrium, theta = psi = 0."""
+    """Eigenvalues of the field's Jacobian at the equilibrium, theta = psi = 0."""
     at = parameters(0.0, 0.0)
     flow = field(*at, **options)
     rows = [torch.autograd.grad(flow[i], at, retain_graph=True) for i in range(2)]
@@ -53,12 +53,12 @@ def test_noise_and_penalty_have_the_same_eigenvalues(gamma, loss):
     under_noise = eigenvalues(loss=loss, sigma=sigma_for_r1(gamma))
     under_r1 = eigenvalues(loss=loss, gamma=gamma)
     assert under_noise == pytest.approx(under_r1, abs=1e-9)
-    # Without either it orbits for ever, with it, it converges.
+    # Without either it oscillates forever; with either it converges.
     assert all((v.real < -0.01) if gamma else (abs(v.real) < 1e-12) for v in under_noise)
 
 
 @pytest.mark.parametrize("sigma", [0.2, 1.0, 2.5])
-def test_the_oracle_of_noise_on_the_dirac_gan(sigma):
+def test_eigenvalues_of_noise_on_the_dirac_gan(sigma):
     """-sigma^2 / 4 +- sqrt(sigma^4 / 16 - 1 / 4)."""
     root = complex(sigma**4 / 16 - 0.25) ** 0.5
     expected = sorted((-(sigma**2) / 4 + s * root for s in (1, -1)), key=in_order)
@@ -66,30 +66,30 @@ def test_the_oracle_of_noise_on_the_dirac_gan(sigma):
 
 
 def pull(psi, **options):
-    """How fast psi shrinks beyond what it does without noise and penalty, at theta = 0."""
+    """The decay rate of psi at theta = 0, in addition to that without noise and penalty."""
     with_it, without = (
         field(*parameters(0.0, psi), loss="non_saturating", **o)[1].item() for o in (options, {})
     )
     return without - with_it
 
 
-def test_limits_of_the_statement():
+def test_limits_of_the_equivalence():
     gamma = 0.5
     sigma = sigma_for_r1(gamma)
-    # A discriminator that is sure of itself: the penalty pulls in proportion to psi, the noise less and less.
+    # A confident discriminator: the penalty's pull is proportional to psi, that of noise decreases.
     ratios = [pull(psi, sigma=sigma) / pull(psi, gamma=gamma) for psi in (0.01, 1.0, 4.0, 16.0)]
     assert ratios[0] == pytest.approx(1.0, abs=1e-3)
     assert ratios == sorted(ratios, reverse=True)
-    # Where psi is large, softplus is a ramp: 2 sigma E max(z, 0) against gamma psi.
+    # For large psi, softplus is a ramp: 2 sigma E max(z, 0), compared with gamma psi.
     ramp = 2 * sigma / math.sqrt(2 * math.pi) / (gamma * 16)
     assert ratios[-1] == pytest.approx(ramp, rel=0.05)
-    # A loss that is linear at the equilibrium: noise does nothing there, the penalty does.
+    # For a loss that is linear at the equilibrium, noise has no effect there, but the penalty has.
     for loss in ("hinge", "wasserstein"):
         assert all(abs(v.real) < 1e-12 for v in eigenvalues(loss=loss, sigma=0.1))
         assert all(v.real < -1e-3 for v in eigenvalues(loss=loss, gamma=r1_for_sigma(0.1)))
 
 
-def test_the_two_are_inverse():
+def test_conversions_are_inverse():
     for value in np.random.default_rng(0).uniform(0, 10, 20):
         assert r1_for_sigma(sigma_for_r1(value)) == pytest.approx(value)
         assert sigma_for_r1(r1_for_sigma(value)) == pytest.approx(value)

@@ -1,6 +1,6 @@
-"""Bad input: the message names the op, the argument, what it must be and what was got, and nothing changes.
+"""Bad input: the message names the op, the argument, the requirement and what was got, and nothing changes.
 
-Here: what concerns the losses and the noise alike. The rest is in test_bad_input_losses.py and _noise.py.
+Here: input that concerns both losses and noise. The rest is in test_bad_input_losses.py and _noise.py.
 """
 
 import pytest
@@ -52,7 +52,7 @@ def test_unknown_instruction_set():
     ],
 )
 @pytest.mark.parametrize("transform", ["grad", "jvp"])
-def test_transforms_are_refused_rather_than_wrong(function, transform):
+def test_unsupported_transforms_are_refused(function, transform):
     x = torch.randn(5)
     transformed = {
         "grad": torch.func.grad(function),

@@ -1,5 +1,5 @@
-"""What the CPU kernels cost in instructions, which, unlike time, are the same in every run: none may take more than
-recorded (tests/instructions/counts.json; `python tests/instructions/count.py --renew` records anew)."""
+"""Instruction counts of the CPU kernels, which, unlike times, are the same in every run: no kernel may take more than
+recorded (tests/instructions/counts.json; `python tests/instructions/count.py --renew` updates the records)."""
 
 import platform
 import shutil
@@ -9,7 +9,7 @@ from instructions import count
 
 from pygan import _C
 
-# By how much a count may grow: another release of the same compiler schedules a little otherwise.
+# The allowed increase: other releases of the same compiler schedule slightly differently.
 SLACK = 1.03
 
 

@@ -1,7 +1,7 @@
-"""What only CUDA has: the same bits as the CPU, graphs, streams, launches that nobody waits for.
+"""Tests specific to CUDA: the same bits as the CPU, graphs, streams, launches without synchronization.
 
-The matrix of values, gradients, layouts and bad input runs on CUDA in the other files, where every test that
-takes a device takes this one too. The losses by themselves are in test_cuda_losses.py.
+The tests of values, gradients, layouts and bad input in the other files run on CUDA too, if they have a device
+parameter. The losses are in test_cuda_losses.py.
 """
 
 import math
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.cuda
 
 INPUTS = [*FLOATS, torch.uint8]
 TOP = 2**64 - 1
-# A thread's 16-byte vector, a warp, a block, more than one block, and odd tails of each.
+# A thread's 16-byte vector, a warp, a block, more than one block, and sizes with odd tails.
 SIZES = [1, 3, 4, 5, 31, 32, 33, 255, 256, 257, 1023, 4097, 1_000_003]
 
 
@@ -28,7 +28,7 @@ SIZES = [1, 3, 4, 5, 31, 32, 33, 255, 256, 257, 1023, 4097, 1_000_003]
 @pytest.mark.parametrize("out_dtype", FLOATS)
 @pytest.mark.parametrize("in_dtype", INPUTS)
 @pytest.mark.parametrize("size", SIZES)
-def test_noise_has_the_bits_of_the_cpu(size, in_dtype, out_dtype):
+def test_noise_is_bitwise_equal_to_the_cpu(size, in_dtype, out_dtype):
     if size > 100_000 and torch.float32 not in (in_dtype, out_dtype):
         pytest.skip("large sizes for fp32 on one side")
     x = inputs((size,), in_dtype)
@@ -66,7 +66,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", INPUTS)
-def test_layouts_have_the_bits_of_the_cpu(dtype, layout):
+def test_layouts_are_bitwise_equal_to_the_cpu(dtype, layout):
     x = LAYOUTS[layout](inputs((5, 3, 16, 17), dtype))
     y = LAYOUTS[layout](inputs((5, 3, 16, 17), dtype).cuda())
     assert x.stride() == y.stride()
@@ -79,7 +79,7 @@ def test_layouts_have_the_bits_of_the_cpu(dtype, layout):
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_gradient_of_sigma_agrees_with_the_cpu(dtype):
-    """Sums of 1e5 products of fp64: the order differs, so the last bits of fp64 may."""
+    """Sums of 1e5 fp64 products in different orders, so the last bits of fp64 may differ."""
     x = inputs((7, 100_003), dtype)
     grad = inputs(x.shape, dtype, seed=1)
     for shape in ((), (7,)):
@@ -89,7 +89,7 @@ def test_gradient_of_sigma_agrees_with_the_cpu(dtype):
             stream = NoiseStream(3, device=device)
             instance_noise(x.to(device), sigma, stream=stream).backward(grad.to(device))
             results.append(sigma.grad.cpu())
-        # fp32 results of fp64 sums, widened again: one rounding to fp32 each (none for fp64).
+        # fp32 results of fp64 sums, converted back: one rounding to fp32 each (none for fp64).
         rtol = 2 * torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).eps
         slack = 100_003 * 7 * 2.0**-53 * grad.double().abs().sum().item() * 6.8
         torch.testing.assert_close(*results, rtol=rtol, atol=slack)
@@ -98,12 +98,12 @@ def test_gradient_of_sigma_agrees_with_the_cpu(dtype):
 # --- graphs ----------------------------------------------------------------------------------------
 
 
-def test_a_graph_draws_fresh_noise_at_every_replay():
+def test_a_graph_draws_new_noise_at_every_replay():
     x = torch.randn(10_001, device="cuda")
     sigma = torch.tensor(0.5, device="cuda")
     stream = NoiseStream(3, step=10, device="cuda")
     graph, out = captured(lambda: instance_noise(x, sigma, stream=stream, scale=sigma))
-    assert stream.step == 12  # the warm-up; capturing draws nothing
+    assert stream.step == 12  # from the warm-up; capturing draws nothing
     for step in range(12, 16):
         sigma.fill_(0.1 * step)
         graph.replay()
@@ -111,14 +111,14 @@ def test_a_graph_draws_fresh_noise_at_every_replay():
         want = instance_noise(x, sigma, stream=at_step, scale=sigma)
         assert torch.equal(out, want)
     assert stream.step == 16
-    # A checkpoint that is loaded reaches the graph.
+    # Loading a checkpoint takes effect in the graph.
     stream.load_state_dict({"seed": 8, "step": 100, "offset": 0})
     graph.replay()
     loaded = NoiseStream(8, step=100, device="cuda")
     assert torch.equal(out, instance_noise(x, sigma, stream=loaded, scale=sigma))
 
 
-def test_a_graph_without_a_stream_draws_fresh_noise():
+def test_a_graph_without_a_stream_draws_new_noise():
     x = torch.zeros(10_001, device="cuda")
     graph, out = captured(lambda: instance_noise(x, 1.0))
     draws = []
@@ -133,7 +133,7 @@ def test_a_graph_without_a_stream_draws_fresh_noise():
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_a_graph_of_a_whole_step(dtype):
-    """Noise with a gradient to sigma, both losses, their statistics, and backward."""
+    """Noise with a gradient for sigma, both losses, their statistics, and backward."""
     real, fake = (torch.randn(50_001, device="cuda").to(dtype).requires_grad_() for _ in range(2))
     sigma = torch.tensor(0.5, device="cuda", requires_grad=True)
     stream = NoiseStream(3, device="cuda")
@@ -156,7 +156,7 @@ def test_a_graph_of_a_whole_step(dtype):
 # --- streams, launches, syncs ----------------------------------------------------------------------
 
 
-def test_many_cuda_streams_at_once():
+def test_concurrent_cuda_streams():
     count = 8
     logits = [torch.randn(1_000_003, device="cuda") for _ in range(count)]
     wants = [generator_loss(x, return_stats=True) for x in logits]
@@ -186,8 +186,8 @@ def test_many_cuda_streams_at_once():
         assert [s.step for s in own] == [1] * count
 
 
-def test_work_goes_to_the_current_stream():
-    """After a long wait on a side stream, the op there has to wait as well."""
+def test_work_is_queued_on_the_current_stream():
+    """An op on a side stream must run after a long kernel on that stream."""
     side = torch.cuda.Stream()
     x = torch.zeros(1000, device="cuda")
     torch.cuda.synchronize()
@@ -201,7 +201,7 @@ def test_work_goes_to_the_current_stream():
     assert torch.equal(value, generator_loss(torch.full_like(x, 3.0), reduction="sum"))
 
 
-def test_nothing_waits_for_the_gpu():
+def test_no_synchronization_with_the_gpu():
     x = torch.randn(1000, device="cuda", requires_grad=True)
     sigma = torch.tensor(0.5, device="cuda", requires_grad=True)
     stream = NoiseStream(1, device="cuda")
@@ -235,7 +235,7 @@ def test_one_launch(size):
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
-def test_the_tensors_device_counts_not_the_current_one():
+def test_the_tensors_device_is_used_not_the_current_one():
     with torch.cuda.device(0):
         x = torch.randn(10_000, device="cuda:1", requires_grad=True)
         value = generator_loss(x)
@@ -247,7 +247,7 @@ def test_the_tensors_device_counts_not_the_current_one():
 
 
 def test_more_than_2_to_the_31_elements():
-    """Indices are 64-bit: the last element of a tensor of 2^31 + 5 gets its own noise and gradient."""
+    """Indices have 64 bits: the last element of a tensor with 2^31 + 5 elements gets its own noise and gradient."""
     n = 2**31 + 5
     if torch.cuda.get_device_properties(0).total_memory < 20 * 2**30:
         pytest.skip("needs 20 GB")

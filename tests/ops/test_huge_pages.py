@@ -1,4 +1,4 @@
-"""Large results on the CPU are mapped in huge pages, where the system has some."""
+"""Large results on the CPU are mapped with huge pages, if the system supports them."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def is_advised(x):
-    """Whether the system was asked for huge pages in the middle of x's memory."""
+    """Whether huge pages were requested in the middle of x's memory."""
     middle = x.data_ptr() + x.nbytes // 2
     inside = False
     for line in MAPS.read_text("utf-8").splitlines():
@@ -28,7 +28,7 @@ def is_advised(x):
     raise AssertionError("memory that is not mapped")
 
 
-def test_large_results_are_advised():
+def test_large_results_use_huge_pages():
     x, y = torch.zeros(1 << 24), torch.ones(1 << 24)
     assert is_advised(instance_noise(x, 0.5))
     assert is_advised(discriminator_loss_and_grad(x, y).grads[1])

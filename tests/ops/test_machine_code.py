@@ -1,7 +1,7 @@
-"""Reads the machine code of the CUDA kernels in this build, for every architecture: no GPU is needed.
+"""Checks the machine code of this build's CUDA kernels for every architecture; no GPU is needed.
 
-What is asserted is what makes the kernels fast and equal to the CPU's: 16-byte loads and stores in
-the vector paths, no local memory (hence no spills), and only exactly rounded arithmetic.
+The assertions are what makes the kernels fast and bitwise equal to the CPU's: 16-byte loads and stores in the vector
+paths, no local memory (hence no spills), and only exactly rounded arithmetic.
 """
 
 import os
@@ -26,7 +26,7 @@ from setup_helpers.cuda import DEFAULT_ARCHS
 INFO = pygan.build_info()
 ARCHS = ["sm_" + arch.removesuffix("+PTX").replace(".", "") for arch in INFO["cuda_archs"]]
 FLOATS = ("float", "double", "pygan::half_t", "pygan::bfloat16_t")
-WITH = ("nothing", "grads", "statistics")  # what gan_loss_sums_kernel does beside the loss
+WITH = ("nothing", "grads", "statistics")  # the additional work of gan_loss_sums_kernel
 SIZES = {"double": 8, "float": 4, "half_t": 2, "bfloat16_t": 2, "unsigned char": 1, "uint8_t": 1}
 
 pytestmark = [
@@ -51,7 +51,7 @@ def kernels(arch):
 
 @pytest.fixture(scope="module")
 def ptx():
-    """{kernel: its PTX}, of the architecture that the build carries PTX for."""
+    """{kernel: PTX}, for the architecture with PTX in the build."""
     if not any(arch.endswith("+PTX") for arch in INFO["cuda_archs"]):
         pytest.skip("this build carries no PTX: " + " ".join(INFO["cuda_archs"]))
     text = sass.plain(sass.dump(_C.__file__, "--dump-ptx"))
@@ -59,24 +59,24 @@ def ptx():
 
 
 def arguments(kernel):
-    """The sizes of the types among a kernel's template arguments, in order."""
+    """The sizes of the types in a kernel's template arguments, in order."""
     return [SIZES[t] for t in re.findall(r"\b(" + "|".join(SIZES) + r")\b", kernel.split("(")[0])]
 
 
 def sums_kernels(names):
-    """{kernel: (the type of the logits, what is done beside the loss)}"""
+    """{kernel: (type of the logits, additional work)}"""
     pattern = r"\bgan_loss_sums_kernel<([\w:]+), \(pygan::cuda::With\)(\d)>"
     found = {name: re.search(pattern, name) for name in names}
     return {name: (m[1], WITH[int(m[2])]) for name, m in found.items() if m}
 
 
 def pointwise_kernels(names):
-    """{kernel: (grad or terms, the type of the logits)}"""
+    """{kernel: (grad or terms, type of the logits)}"""
     found = {name: re.search(r"\bgan_loss_(grad|terms)_kernel<([\w:]+)>", name) for name in names}
     return {name: (m[1], m[2]) for name, m in found.items() if m}
 
 
-def test_every_default_architecture_is_there():
+def test_every_default_architecture_is_built():
     if "TORCH_CUDA_ARCH_LIST" in os.environ or float(INFO["cuda_version"]) < 13.0:
         pytest.skip("built for a list of the user's, or by a compiler that does not know them all")
     if INFO["devices"]:
@@ -85,9 +85,9 @@ def test_every_default_architecture_is_there():
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_kernels_are_there(arch):
+def test_all_kernels_are_built(arch):
     names = list(kernels(arch))
-    # A loss is data to them, so none has kernels of its own.
+    # Losses are data, so there are no kernels per loss.
     sums, pointwise = sums_kernels(names), pointwise_kernels(names)
     assert sorted(sums.values()) == sorted((t, w) for t in FLOATS for w in WITH)
     assert sorted(pointwise.values()) == sorted((k, t) for k in ("grad", "terms") for t in FLOATS)
@@ -104,27 +104,27 @@ def test_no_local_memory(arch):
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_losses_move_16_bytes(arch):
+def test_losses_use_16_byte_accesses(arch):
     for name, (_, beside) in sums_kernels(kernels(arch)).items():
         kernel = kernels(arch)[name]
-        # The logits, and those that they are paired with; the gradient by either.
+        # The logits and their partners; the gradients of both.
         assert kernel.of_16_bytes("LDG") >= 2, name
         assert kernel.of_16_bytes("STG") >= (0 if beside == "nothing" else 2), name
     for name, (kind, logits) in pointwise_kernels(kernels(arch)).items():
         kernel = kernels(arch)[name]
         assert kernel.of_16_bytes("LDG") >= 2, name
-        # Terms are of the math type: two vectors for one of 16-bit logits.
+        # Terms have the computation type: two vectors for a vector of 16-bit logits.
         wide = kind == "terms" and SIZES[logits.split("::")[-1]] == 2
         assert kernel.of_16_bytes("STG") >= (4 if wide else 2), name
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_features_move_16_bytes(arch):
+def test_features_use_16_byte_accesses(arch):
     found = {n: k for n, k in kernels(arch).items() if re.search(r"\bfeature_(sums|gradient)", n)}
     sums = [name for name in found if "feature_sums" in name]
     assert len(sums) == 4 * len(FLOATS) and len(found) == len(sums) + len(FLOATS)
     for name, kernel in found.items():
-        # Four vectors of each map on their way.
+        # Four loads in flight per map.
         assert kernel.of_16_bytes("LDG") >= 8, name
         if name in sums:
             assert re.search(r"\bATOMG?\.[\w.]*INC\b", kernel.body), name
@@ -133,8 +133,8 @@ def test_features_move_16_bytes(arch):
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_loss_and_gradient_are_one_kernel(arch):
-    """The kernel that stores the gradient is also the one whose last block adds up the loss."""
+def test_loss_and_gradient_use_one_kernel(arch):
+    """The kernel that stores the gradient also computes the loss in its last block."""
     both = [n for n, (_, beside) in sums_kernels(kernels(arch)).items() if beside != "nothing"]
     assert len(both) == 2 * len(FLOATS)
     for name in both:
@@ -145,12 +145,12 @@ def test_loss_and_gradient_are_one_kernel(arch):
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_noise_moves_16_bytes(arch):
+def test_noise_uses_16_byte_accesses(arch):
     noise = {name: kernel for name, kernel in kernels(arch).items() if "instance_noise" in name}
     assert len(noise) >= 16
     for name, kernel in noise.items():
         size_in, size_out = arguments(name)
-        # Two groups at a time, but for fp64. Of a group, 4 or 8 bytes may be all there is to read.
+        # Two groups at a time, except for fp64. A group may have only 4 or 8 bytes to read.
         group, groups = max(4, 16 // size_out), 1 if size_out == 8 else 2
         loads, stores = (groups * (group * size // 16) for size in (size_in, size_out))
         assert kernel.of_16_bytes("STG") >= stores, name
@@ -158,29 +158,29 @@ def test_noise_moves_16_bytes(arch):
         assert (kernel.of_16_bytes("LDG") > 0) == (loads > 0), name
 
 
-def test_noise_takes_40_instructions_an_element():
-    """On the path of whole tiles with one sigma; the work is nearly all arithmetic."""
+def test_noise_takes_40_instructions_per_element():
+    """On the path for whole tiles with a single sigma; the work is almost entirely arithmetic."""
     if "sm_90" not in ARCHS:
         pytest.skip("this build has no code for sm_90: " + " ".join(ARCHS))
     name = next(n for n in kernels("sm_90") if "instance_noise_kernel<float, float>" in n)
     loop = main_loop(kernels("sm_90")[name].body, read=4, written=4)
-    # Nothing was left out: a square root makes two elements.
+    # The path is complete: each square root gives two elements.
     assert sum(one.operation == "MUFU.RSQ" for one in loop.path) == loop.elements / 2
     assert len(loop.path) <= 40 * loop.elements
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_noise_calls_nothing(arch):
-    """No subroutine: neither of a square root, nor of a 64-bit division to find an element's sample."""
+def test_noise_calls_no_subroutine(arch):
+    """No subroutine, neither for a square root nor for a 64-bit division to find an element's sample."""
     for name, kernel in kernels(arch).items():
-        if "instance_noise" in name:  # (a CALL alone is how ptxas writes a far jump)
+        if "instance_noise" in name:  # (ptxas writes far jumps as CALL without a return)
             assert not re.search(r"\bRET\b", kernel.body), name
 
 
 def test_arithmetic_is_exactly_rounded(ptx):
-    """No approximation, no flush to zero, and no product and sum that the assembler might still fuse.
+    """No approximations, no flush to zero, and no product and sum that the assembler could fuse.
 
-    But for the reciprocal root that square_root() of csrc/math/hd.h begins with, and corrects to the last bit.
+    The exception is the reciprocal root in square_root() of csrc/math/hd.h, which corrects it to the last bit.
     """
     noise = {name: body for name, body in ptx.items() if "noise" in name}
     assert len(noise) >= 16

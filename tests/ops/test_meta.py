@@ -1,4 +1,4 @@
-"""The ops on fake and meta tensors, and under autocast: shapes, dtypes and strides are those of real results."""
+"""The ops on fake and meta tensors, and under autocast: shapes, dtypes and strides equal those of real results."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def layout_of(tensors):
 
 
 def everything(x, each, stream):
-    """All that a user can call with x as images and as logits."""
+    """All public calls with x as images and as logits."""
     results = [
         instance_noise(x, 0.5, stream=stream),
         instance_noise(x, each[0], stream=stream, dtype=torch.float16),
@@ -45,7 +45,7 @@ def everything(x, each, stream):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("kind", ["fake", "meta"])
-def test_meta_tells_shapes_dtypes_and_strides(kind, dtype, layout):
+def test_meta_shapes_dtypes_and_strides(kind, dtype, layout):
     def arguments(device):
         x = LAYOUTS[layout](torch.zeros(4, 6, 5, 7, dtype=dtype, device=device))
         each = torch.zeros(4, device=device).requires_grad_()
@@ -61,7 +61,7 @@ def test_meta_tells_shapes_dtypes_and_strides(kind, dtype, layout):
 
 
 def losses(x):
-    """All that the losses return for x and others of its shape in another layout."""
+    """All results of the losses for x and tensors of its shape in another layout."""
     y = x.detach().flip(3).contiguous().requires_grad_()
     results = []
     for case in CASES:
@@ -119,8 +119,8 @@ def test_fake_tensors_are_checked_like_real_ones():
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_autocast_leaves_the_ops_alone(dtype, device):
-    """The ops do 16-bit input right themselves: under autocast they take what comes, as outside."""
+def test_autocast_does_not_affect_the_ops(dtype, device):
+    """The ops handle 16-bit input correctly themselves, so autocast does not change their inputs."""
     net = torch.nn.Linear(8, 1).to(device)
     data = torch.linspace(-1, 1, 80, device=device).view(10, 8)
     with torch.autocast(device, dtype):
@@ -135,11 +135,11 @@ def test_autocast_leaves_the_ops_alone(dtype, device):
     assert net.weight.grad.dtype == torch.float32 and net.weight.grad.abs().sum() > 0
 
 
-def test_strides_of_one_sample_with_its_own_sigma():
+def test_strides_of_a_single_sample_with_sigma_per_sample():
     x = torch.randn(4, 3, 8, 8).to(memory_format=torch.channels_last)[::4]
     sigma = torch.tensor([0.1])
     real = instance_noise(x, sigma, stream=NoiseStream(0))
     with FakeTensorMode() as mode:
         fake = instance_noise(mode.from_tensor(x), mode.from_tensor(sigma), stream=NoiseStream(0))
-    # The stride of a dimension of one element means nothing, and torch's own fake tensors differ in it.
+    # The stride of a dimension of one element has no meaning, and torch's own fake tensors differ in it.
     assert real.stride()[1:] == fake.stride()[1:] == x.stride()[1:]

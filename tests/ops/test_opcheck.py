@@ -1,7 +1,7 @@
-"""Torch's own checks of a custom op, on every op: what the dispatcher was told is true.
+"""Torch's own checks of custom ops, for every op.
 
-opcheck holds the schema against what the op really writes, the meta function against the shapes and
-strides of real results, and autograd under compilation.
+opcheck compares the schema with what the op actually writes, and the meta function with the shapes and strides of real
+results, and checks autograd under compilation.
 """
 
 import pytest
@@ -17,11 +17,11 @@ pytestmark = pytest.mark.usefixtures("fresh")
 
 
 def loss_calls(device):
-    """name -> (op, args): the loss ops over the family. roles: 0 real, 1 fake; 2 fake, 3 real of the
-    generator. Statistics that are NaN would differ from themselves: only one loss has none."""
+    """name -> (op, args): the loss ops. Roles: 0 real, 1 fake; 2 fake, 3 real of the generator. Statistics are
+    requested only from the loss for which none is NaN, because NaN does not equal itself."""
     real = torch.randn(5, 3, device=device, requires_grad=True)
     fake = torch.randn(7, device=device, requires_grad=True)
-    # Of real's shape, but not of its strides.
+    # With real's shape, but other strides.
     other = torch.randn(3, 5, device=device).t().requires_grad_()
     small = [torch.randn(4, device=device, requires_grad=True) for _ in range(2)]
     grad = torch.tensor(2.0, device=device, requires_grad=True)
@@ -31,7 +31,7 @@ def loss_calls(device):
         pair = [real, other if name in PAIRED else fake]
         kinds = {"": (pair, [0, 1], loss, eps, [])}
         known = name == "non_saturating"
-        if known or name in RELATIVISTIC:  # the others are called no differently
+        if known or name in RELATIVISTIC:  # the others are called in the same way
             lists = [pair[0], small[0], pair[1], small[1]]
             kinds[", lists"] = (lists, [0, 0, 1, 1], loss, eps, [0.5, -1.0])
             generator = ([fake], [2]) if known else (pair[::-1], [2, 3])

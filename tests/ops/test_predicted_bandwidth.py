@@ -1,6 +1,6 @@
-"""tools/predict_bandwidth.py: its parser and model on code written here, and the shares that it must predict.
+"""tools/predict_bandwidth.py: its parser and model on handwritten code, and lower bounds for its predictions.
 
-The first half needs neither CUDA nor its tools; the second reads the kernels of this build.
+The first half does not need CUDA or its tools; the second reads the kernels of this build.
 """
 
 import re
@@ -17,7 +17,7 @@ from machine_code import predict, sass, throughput
 from machine_code.gpus import GPU, GPUS
 from machine_code.instructions import Instruction, control_flow, main_loop
 
-# A GPU in round numbers: 4 bytes a clock and SM, and no latency to speak of.
+# A GPU with round numbers: 4 bytes per clock and SM, and negligible latency.
 ROUND = GPU("round", "sm_80", 100, 1.0, 400, 64, 32, 64, 32, 164, 1)
 
 COPY = """
@@ -31,7 +31,7 @@ COPY = """
 
 
 def copy_loop(work=()):
-    """A loop that copies 16 bytes, and whatever else."""
+    """A loop that copies 16 bytes, with additional work."""
     lines = [f"/*{0x30 + 16 * i:04x}*/ {text} ;" for i, text in enumerate(work)]
     return COPY.format(work="\n".join(lines))
 
@@ -87,27 +87,27 @@ def test_branches():
         /*0040*/ BRX R2 -0x10 ;
         /*0050*/ RET.REL.NODEC R4 0x0 ;
     """
-    # What follows BRX is where its table leads, as nothing else does.
+    # The instruction after BRX is a target of its table, because it has no other predecessor.
     assert control_flow(text)[1] == [[3, 1], [4, 2], [], [2, 4], [5], []]
 
 
-def test_a_loop_and_the_ways_there_and_on():
+def test_a_loop_with_its_entry_and_exit_paths():
     loop = main_loop(copy_loop(["FADD R4, R4, R5"]), 4, 4)
-    # Once round, from the load or the store, whichever was tried first.
+    # One iteration, starting from the load or the store, whichever was tried first.
     assert sorted(one.operation for one in loop.path) == ["BRA", "FADD", "LDG.E.128", "STG.E.128"]
     assert [one.operation for one in loop.before] == ["MOV"]
     assert [one.operation for one in loop.after] == ["EXIT"]
     assert loop.elements == 4
 
 
-def test_a_loop_that_does_not_move_these_bytes_is_none():
+def test_a_loop_that_moves_other_bytes_is_refused():
     with pytest.raises(ValueError, match="no loop that loads 2 and stores 4 bytes"):
         main_loop(copy_loop(), 2, 4)
     with pytest.raises(ValueError, match="no loop"):
         main_loop(copy_loop(), 4, 4, fp32=1)
 
 
-def test_a_copy_reaches_the_limit():
+def test_a_copy_reaches_the_peak_bandwidth():
     row = predict.predict(case(), kernel(copy_loop()), ROUND)
     assert row.bound == "bandwidth"
     assert row.predicted_share == 1
@@ -115,9 +115,9 @@ def test_a_copy_reaches_the_limit():
 
 
 def test_twice_the_work_takes_twice_as_long():
-    """Past the bound: 8 bytes are 2.2 clocks, in which an SM makes 139 independent sums."""
+    """Beyond the memory bound: 8 bytes take 2.2 clocks, in which an SM executes 139 independent sums."""
     shares = []
-    for sums in (400, 800, 1600):  # of four elements
+    for sums in (400, 800, 1600):  # for four elements
         work = [f"FADD R{32 + i % 8}, R40, R41" for i in range(sums)]
         shares.append(predict.predict(case(), kernel(copy_loop(work)), ROUND).predicted_share)
     assert shares[0] == 1
@@ -125,13 +125,13 @@ def test_twice_the_work_takes_twice_as_long():
 
 
 @pytest.mark.parametrize(("registers", "blocks"), [(32, 8), (40, 6), (64, 4), (65, 3), (255, 1)])
-def test_registers_bound_the_resident_blocks(registers, blocks):
+def test_registers_limit_the_resident_blocks(registers, blocks):
     assert ROUND.resident_blocks(256, registers, 0) == blocks
     assert ROUND.resident_blocks(256, 32, 40 << 10) == 4
 
 
-def test_latency_bounds_what_few_warps_have_under_way():
-    """Little's law: 16 bytes a thread for each latency, of 8 resident blocks of 256 threads."""
+def test_latency_limits_few_warps():
+    """Little's law: 16 bytes per thread and latency, with 8 resident blocks of 256 threads."""
     slow = GPU("slow", "sm_80", 100, 1.0, 400_000, 64, 32, 64, 32, 164, 100_000)
     loop = main_loop(copy_loop(), 4, 4)
     clocks = throughput.clocks(loop, 1e9, 0, slow, 64)
@@ -139,7 +139,7 @@ def test_latency_bounds_what_few_warps_have_under_way():
     assert predict.predict(case(), kernel(copy_loop()), slow).bound == "latency"
 
 
-def test_the_table_says_that_it_predicts():
+def test_the_table_is_labeled_as_a_prediction():
     rows = [predict.predict(case(), kernel(copy_loop()), gpu) for gpu in GPUS]
     text = predict.table(rows) + "\n".join(predict.ASSUMPTIONS)
     assert "predicted share" in text.splitlines()[0]
@@ -147,7 +147,7 @@ def test_the_table_says_that_it_predicts():
     assert len(predict.table(rows).splitlines()) == 1 + len(GPUS)
 
 
-def test_grids_are_those_of_the_launchers():
+def test_grids_match_the_launchers():
     source = (ROOT / "csrc" / "cuda" / "reduce.cuh").read_text()
     blocks, threads = (
         int(re.search(rf"{name} = (\d+);", source)[1]) for name in ("kMaxBlocks", "kThreads")
@@ -156,8 +156,8 @@ def test_grids_are_those_of_the_launchers():
     assert threads == predict.THREADS
 
 
-def test_nothing_else_is_put_on_the_stream():
-    """The emulator's tests count what the launchers launch; beside that there is no memset and no copy."""
+def test_launchers_queue_nothing_but_kernels():
+    """The emulator's tests count the kernels; in addition, there must be no memset and no copy."""
     bridge = ROOT / "csrc" / "ops" / "cuda_bridge.cpp"
     for file in [bridge, *sorted((ROOT / "csrc" / "cuda").iterdir())]:
         text = re.sub(r"//.*", "", file.read_text())
@@ -184,10 +184,10 @@ def rows():
 
 
 def target(row):
-    """The least share that is asked for; docs/kernels.md says why one is lower."""
+    """The required share; docs/kernels.md explains why one is lower."""
     if row.dtype == "uint8 -> bfloat16" and row.gpu == "H100":
         return 0.65
-    if row.gpu == "B200":  # the grid and the registers suit an H100, where they were measured
+    if row.gpu == "B200":  # the grid and the registers are tuned for an H100
         return 0.55 if row.dtype == "float32" else 0
     return 0.85 if row.dtype == "float32" else 0.75
 
@@ -198,9 +198,9 @@ def test_predicted_shares(rows):
     assert not {label: share for label, share in shares.items() if share[0] < share[1]}
 
 
-def test_nothing_is_spilled_or_jumped_over(rows):
-    """The polynomials of all elements, their loads and stores, and a reciprocal for each gradient, are on
-    the way that is counted."""
+def test_the_counted_path_contains_all_the_work(rows):
+    """The polynomials, loads and stores of all elements, and a reciprocal for each gradient, are on the counted
+    path."""
     fp32 = {"noise": 12, "noise, per sample": 12, "feature matching": 2, "feature gradient": 1}
     for row in rows:
         assert row.local == 0, row

@@ -1,4 +1,5 @@
-"""torch.ops.pygan.* and pygan._C: what the functions above them never pass is refused, on the CPU and on meta alike."""
+"""torch.ops.pygan.* and pygan._C refuse invalid arguments that the Python functions never pass, on the CPU and on
+meta."""
 
 import os
 import subprocess
@@ -90,7 +91,7 @@ def moved(argument, device):
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused(name, device):
+def test_invalid_arguments_are_refused(name, device):
     op, arguments, message = REFUSED[name]
     if device == "meta":  # .to() leaves no gaps
         arguments = [
@@ -106,8 +107,8 @@ def test_refused(name, device):
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_tensors_of_two_devices(device):
-    """Means, gradients and states on another device than the logits, x or grad."""
+def test_tensors_on_two_devices(device):
+    """Means, gradients and states on a different device than the logits, x or grad."""
     other = "meta" if device == "cpu" else "cpu"
     calls = [
         (*backward(means=X[:4], loss=AVERAGE), 2, MEANS_MUST),
@@ -122,7 +123,7 @@ def test_tensors_of_two_devices(device):
             op(*placed)
 
 
-def test_means_of_the_forward_pass_are_taken():
+def test_means_of_the_forward_pass_are_accepted():
     _, means = ops.gan_loss([X, -X], [0, 1], AVERAGE, 0.0, [], 1, False)
     x = [X.clone().requires_grad_(), (-X).requires_grad_()]
     want = torch.autograd.grad(ops.gan_loss(x, [0, 1], AVERAGE, 0.0, [], 1, False)[0], x)
@@ -134,7 +135,7 @@ def test_means_of_the_forward_pass_are_taken():
 @pytest.mark.parametrize(
     ("numbers", "count"), [(X, 11), (X[1:], 2), (X[::2], 2), (X.view(2, 5), 1), (X[:0], 1)]
 )
-def test_scalars_beyond_the_numbers(numbers, count):
+def test_indices_beyond_the_scalars(numbers, count):
     with raises(ValueError, "pygan._C.scalars: numbers must be a vector of at least "):
         _C.scalars(numbers, count)
 
@@ -142,8 +143,8 @@ def test_scalars_beyond_the_numbers(numbers, count):
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="guard pages by mprotect")
 @pytest.mark.parametrize("capability", CAPABILITIES)
-def test_odd_arguments(capability):
-    """Thousands of them, in a process that must come to its end."""
+def test_random_invalid_arguments(capability):
+    """Thousands of calls, in a process that must exit normally."""
     command = [sys.executable, str(ROOT / "tests" / "fuzz" / "raw_ops.py"), capability, "1000"]
     env = {**os.environ, "PYGAN_CPU_CAPABILITY": capability, "OMP_NUM_THREADS": "2"}
     run = subprocess.run(command, capture_output=True, text=True, env=env, timeout=1200)

@@ -1,6 +1,6 @@
-"""The device code, run on the host by the emulator in tests/simt (see the README there).
+"""The device code, run on the host by the emulator in tests/simt (see its README).
 
-Needs g++ only: no torch, no GPU.
+Needs only g++, without torch or a GPU.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
     toolchain.compiler_version() is None, reason=f"no C++ compiler ({toolchain.CXX})"
 )
 
-# What each program is made of, beside the emulator itself.
+# The sources of each program, except for the emulator itself.
 PROGRAMS = {
     "emulator": [Source(SIMT / "cases" / "emulator.cpp")],
     "toys": [Source(SIMT / "planted" / "toys.cpp")],
@@ -47,8 +47,8 @@ def build_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="session")
 def programs(build_folder: Path) -> dict[str, list[Source]]:
-    """Name -> sources, those with planted bugs included. The patched kernels stand in the cache folder
-    under one name, because the path is part of what the compiled objects are known by."""
+    """Name -> sources, including those with planted bugs. The patched kernels have a fixed path in the cache folder,
+    because the path is part of the compiled objects' keys."""
     include = plants.patched_kernels(build_folder / "patched")
     bug = ("-include", str(SIMT / "planted" / "bug.h"))
     planted = {
@@ -60,7 +60,7 @@ def programs(build_folder: Path) -> dict[str, list[Source]]:
 
 @pytest.fixture(scope="session")
 def execute(build_folder: Path, programs: dict[str, list[Source]]) -> Execute:
-    """execute(name, mode, *arguments) builds a program, once, and runs it."""
+    """execute(name, mode, *arguments) builds a program if necessary, and runs it."""
     built: dict[tuple[str, str], Path] = {}
 
     def execute(name: str, mode: str, *arguments: object) -> Result:
@@ -124,8 +124,8 @@ def test_shared_arrays_have_red_zones(execute: Execute) -> None:
 # --- The project's kernels ---------------------------------------------------------------------------
 
 
-# Each run goes through many interleavings by itself; another seed also draws other data. TSan is slow,
-# and nearly always sees a race in any interleaving.
+# Each run tries many interleavings; another seed also draws other data. TSan is slow, and detects nearly every race in
+# any interleaving.
 RUNS = [("plain", 1), ("plain", 2), ("asan", 1), ("asan", 2), ("tsan", 1)]
 
 
@@ -153,7 +153,9 @@ def test_patched_kernels_without_a_bug_are_clean(execute: Execute, program: str,
         for report in reports
     ],
 )
-def test_planted_in_real_kernels(execute: Execute, bug: str, report: plants.Report) -> None:
+def test_bugs_planted_in_real_kernels_are_found(
+    execute: Execute, bug: str, report: plants.Report
+) -> None:
     result = execute(f"planted_{report.program}", report.mode, plants.BUGS.index(bug), 1)
     assert_reported(result, *report.messages)
 
@@ -185,5 +187,7 @@ TOY_BUGS = {
     ("bug", "mode", "message"),
     [(bug, *report) for bug, reports in TOY_BUGS.items() for report in reports],
 )
-def test_planted_in_toy_kernels(execute: Execute, bug: str, mode: str, message: str) -> None:
+def test_bugs_planted_in_toy_kernels_are_found(
+    execute: Execute, bug: str, mode: str, message: str
+) -> None:
     assert_reported(execute("toys", mode, bug, 1), message)

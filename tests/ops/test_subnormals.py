@@ -1,4 +1,4 @@
-"""torch.set_flush_denormal changes nothing in the kernels: not the results, and not which thread computes what."""
+"""torch.set_flush_denormal does not affect the kernels, whichever thread computes the results."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def flushing():
-    """Within the test this thread, and the threads that it starts, flush subnormal numbers to zero."""
+    """During the test, this thread and the threads that it starts flush subnormal numbers to zero."""
     assert torch.set_flush_denormal(True)
     assert (torch.tensor([1e-38]) * 0.1).item() == 0
     yield
@@ -24,7 +24,7 @@ def flushing():
 
 
 def each_way_against_unflushed(results):
-    """The bits of what PyTorch's own functions would read as zeros are compared as integers."""
+    """Compares bits as integers, because PyTorch's own functions would read the values as zeros."""
 
     def bits():
         integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -40,14 +40,14 @@ def each_way_against_unflushed(results):
 
 
 def tiny(n, dtype):
-    """Numbers that are subnormal in this dtype, of either sign."""
+    """Subnormal numbers of this dtype, with both signs."""
     digits = {torch.float16: 10, torch.bfloat16: 7, torch.float32: 23, torch.float64: 52}[dtype]
     integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
     bits = torch.randint(2**digits, (n,), generator=torch.Generator().manual_seed(0))
     return bits.to(integer).view(dtype) * torch.tensor([1, -1], dtype=dtype).repeat(n)[:n]
 
 
-def test_half_precision_keeps_its_subnormal_numbers(flushing, restore):
+def test_subnormal_half_precision_numbers_are_preserved(flushing, restore):
     x = torch.tensor([6e-5, 3e-5, -1e-5], dtype=torch.float16)
     for way in each_way_to_run():
         got = instance_noise(x, 0.0, stream=NoiseStream(0), scale=1e4, dtype=torch.float32)
@@ -77,7 +77,7 @@ def test_noise(dtype, flushing, restore):
 def test_losses_and_gradients(loss, dtype, size, flushing, restore):
     if size == "subnormal logits":
         real = tiny(18_001, dtype)
-    else:  # those of the sigmoid; with this weight those of all losses
+    else:  # the sigmoid's gradients are; with this weight, those of all losses are
         real = torch.linspace(-100, 100, 18_001, dtype=torch.float64).to(dtype)
     options = {"reduction": "sum", "weights": [torch.finfo(dtype).tiny]}
 
@@ -93,7 +93,7 @@ def test_losses_and_gradients(loss, dtype, size, flushing, restore):
                 grad = torch.full_like(value, factor)
                 out += torch.autograd.grad(value, as_list(leaves), grad, retain_graph=True)
             leaves = [detached(x[0]) for x in inputs]
-            if loss in RELATIVISTIC:  # whose terms begin with differences that PyTorch computes
+            if loss in RELATIVISTIC:  # its terms start with differences computed by PyTorch
                 continue
             out += as_list(case.call(leaves, reduction="none"))
         return out
@@ -101,7 +101,7 @@ def test_losses_and_gradients(loss, dtype, size, flushing, restore):
     each_way_against_unflushed(results)
 
 
-def test_the_flag_stays_as_it_was(flushing):
+def test_the_flag_is_not_changed(flushing):
     instance_noise(torch.zeros(100_000), 0.5, stream=NoiseStream(0))
     generator_loss(torch.zeros(100_000), return_stats=True)
     assert (torch.tensor([1e-38]) * 0.1).item() == 0

@@ -1,4 +1,4 @@
-"""What TorchScript and batched gradients are told: an op's name, and what to use instead."""
+"""Errors for TorchScript and batched gradients: they name the op and an alternative."""
 
 import pytest
 import torch
@@ -42,13 +42,13 @@ def calls_a_loss(x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     "make", [lambda: calls_a_loss, Discriminator, lambda: Discriminator().noise]
 )
-def test_script_of_what_calls_one(make):
+def test_script_of_a_caller(make):
     with pytest.raises((RuntimeError, NotImplementedError), match=INSTEAD):
         torch.jit.script(make())
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace")
-def test_traced_losses_are_the_losses():
+def test_traced_losses_equal_eager_ones():
     x = torch.linspace(-1, 1, 5)
     traced = torch.jit.trace(lambda a, b: discriminator_loss(a, b), (x, x + 1), check_trace=False)
     assert torch.equal(traced(x + 2, x), discriminator_loss(x + 2, x))
@@ -67,11 +67,11 @@ def test_batched_gradients_of_a_loss(loss):
         torch.func.vmap(lambda g: torch.autograd.grad(value, x, g, retain_graph=True))(
             torch.ones(3)
         )
-    torch.autograd.grad(value, x)  # the graph is as it was
+    torch.autograd.grad(value, x)  # the graph is unchanged
 
 
 def test_batched_gradients_of_terms_and_of_noise():
-    """Where torch's own loop over the batch does it, it is right."""
+    """If torch's own loop over the batch computes them, they are correct."""
     x = torch.linspace(-1, 1, 5, requires_grad=True)
     sigma = torch.tensor(0.5, requires_grad=True)
     grads = torch.eye(5)

@@ -1,4 +1,4 @@
-"""The penalties in a GANTrainer against hand-written loops in plain PyTorch, and against what theory says of them."""
+"""The penalties in a GANTrainer, compared with hand-written loops in plain PyTorch and with theory."""
 
 import copy
 
@@ -98,15 +98,15 @@ def test_equals_a_hand_written_loop(case, lists):
         d2_opt.step()
         d_loss, _ = trainer.discriminator_step(real)
         torch.testing.assert_close(d_loss, want.detach())
-        # The finite difference divides a difference of logits by 0.01.
+        # The finite difference divides the difference of two logits by 0.01.
         torch.testing.assert_close(D.state_dict(), D2.state_dict(), rtol=1e-4, atol=2e-5)
     assert trainer.d_updates == 5
 
 
-def test_the_statistic_is_the_penalties_value_and_the_loss_is_without_it():
+def test_penalty_statistics_are_separate_from_the_loss():
     D = nn.Linear(6, 1)
     with torch.no_grad():
-        D.weight.copy_(torch.tensor([[1.0, 2.0, 0.0, 0.0, 0.0, 2.0]]))  # of norm 3
+        D.weight.copy_(torch.tensor([[1.0, 2.0, 0.0, 0.0, 0.0, 2.0]]))  # norm 3
     G = networks()[0]
     optimizers = [torch.optim.SGD(net.parameters(), lr=0.0) for net in (G, D)]
     penalties = [R1(2.0, every=2), R2(4.0), GradientPenalty(0.25)]
@@ -124,7 +124,7 @@ def test_the_statistic_is_the_penalties_value_and_the_loss_is_without_it():
 
 @pytest.mark.parametrize("side", [R1, R2])
 def test_the_finite_difference_estimates_the_gradient(side):
-    """Its mean is the penalty itself where D is linear: E (g . z)^2 = |g|^2, with standard error sqrt(2 / N) |g|^2."""
+    """Its mean is the exact penalty if D is linear: E (g . z)^2 = |g|^2, with standard error sqrt(2 / N) |g|^2."""
     torch.manual_seed(0)
     D, G = nn.Linear(6, 2).double(), nn.Linear(4, 6).double()
     gradient = D.weight.detach().sum(0).square().sum().item()
@@ -135,7 +135,7 @@ def test_the_finite_difference_estimates_the_gradient(side):
     assert float(stats.penalty) == pytest.approx(gradient / 2, rel=4 * (2 / n) ** 0.5)
 
 
-def test_no_double_backward_for_a_finite_difference():
+def test_a_finite_difference_needs_no_double_backward():
     class Once(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x):
@@ -165,7 +165,7 @@ def test_no_double_backward_for_a_finite_difference():
         train(R1(1.0))
 
 
-def test_the_gradient_is_by_the_samples_before_augmentation():
+def test_the_gradient_is_taken_before_augmentation():
     D = nn.Linear(6, 1)
     G = networks()[0]
     optimizers = [torch.optim.SGD(net.parameters(), lr=0.0) for net in (G, D)]
@@ -176,7 +176,7 @@ def test_the_gradient_is_by_the_samples_before_augmentation():
     assert float(trainer.step(torch.randn(8, 6)).penalty) == pytest.approx(want, rel=1e-5)
 
 
-def test_the_generator_gets_nothing_of_the_penalties():
+def test_penalties_do_not_reach_the_generator():
     trainer = setup(penalties=[R1(1.0), R2(1.0), GradientPenalty()])
     trainer.discriminator_step(torch.randn(8, 6))
     assert all(p.grad is None for p in trainer.generator.parameters())
@@ -207,8 +207,8 @@ def test_bad_arguments(make, error, message):
 
 
 @pytest.mark.parametrize("sigma", [None, 0.1])
-def test_gamma_may_follow_a_schedule(sigma):
-    """Without a call of its step(), and with the trainer's count after a resume."""
+def test_gamma_can_follow_a_schedule(sigma):
+    """Without calling its step(), and with the trainer's step count after a resume."""
     given = Linear(1.0, 0.25, steps=3)
     by_schedule = setup(penalties=R1(given, sigma=sigma), d_steps=2)
     for gamma in (1.0, 0.75, 0.5, 0.25, 0.25):
@@ -231,15 +231,15 @@ def test_a_schedule_cannot_make_gamma_negative(penalty, wrong):
 
     trainer = setup(penalties=penalty(OfOnesOwn()))
     trainer.step(torch.randn(8, 6))
-    before = everything(trainer)[0][1:]  # BatchNorm of the generator has seen samples
+    before = everything(trainer)[0][1:]  # the generator's BatchNorm has seen samples
     with raises(ValueError, "OfOnesOwn: value(1) must be a finite non-negative number, got"):
         trainer.step(torch.randn(8, 6))
     assert_same(everything(trainer)[0][1:], before)
 
 
 @pytest.mark.parametrize("shape", [(8, 1, 6), (8, 3, 5), (8, 6), (3, 6)])
-def test_interpolation_needs_one_shape(shape):
-    """Even where the two could be broadcast to each other, in whatever dimension."""
+def test_interpolation_needs_equal_shapes(shape):
+    """Even if the two could be broadcast, in any dimension."""
 
     class Mean(nn.Module):
         def forward(self, x):
@@ -258,7 +258,7 @@ def test_interpolation_needs_one_shape(shape):
         trainer.step(torch.randn(shape))
 
 
-def test_penalties_are_values():
+def test_penalties_have_value_semantics():
     assert R1(1.0) == R1(1.0)
     assert R1(1.0) != R2(1.0)
     assert repr(R1(2.0, every=4)) == "R1(every=4, gamma=2.0, sigma=None, of='sample')"

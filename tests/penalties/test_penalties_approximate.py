@@ -1,4 +1,5 @@
-"""R1 and R2 by a finite difference, of several logits a sample: functions and classes against the papers' formulas."""
+"""R1 and R2 by finite differences, with several logits per sample: functions and classes against the papers'
+formulas."""
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ GAMMA, SIGMA = 0.7, 0.01
 
 
 class Scales(nn.Module):
-    """3 and 2 x 2 logits a sample, as a list; with labels, shifted."""
+    """3 and 2 x 2 logits per sample, as a list; labels shift them."""
 
     def __init__(self):
         super().__init__()
@@ -35,7 +36,7 @@ def samples(n=5):
 
 
 def written_out(D, x, z, of):
-    """APT's sums each sample's logits (one, there); ARC's squares each: a mean over samples of a sum over logits."""
+    """APT sums each sample's logits (it has only one); ARC squares each: a mean over samples of a sum over logits."""
     at, moved = (torch.cat([y.flatten(1) for y in D(each)], 1) for each in (x, x + SIGMA * z))
     difference = moved - at
     by_sample = {
@@ -68,7 +69,7 @@ def test_equals_the_formula_written_out(function, of):
 
 @pytest.mark.parametrize("of", ["sample", "logit"])
 @pytest.mark.parametrize("side", [R1, R2])
-def test_the_trainers_equal_the_formula_written_out(side, of):
+def test_penalty_classes_equal_the_formula_written_out(side, of):
     G, D = networks()[0].double(), Scales()
     optimizers = [torch.optim.SGD(net.parameters(), lr=0.0) for net in (G, D)]
     penalty = side(GAMMA, sigma=SIGMA, of=of)
@@ -78,15 +79,15 @@ def test_the_trainers_equal_the_formula_written_out(side, of):
     def normals(*shape):
         return pygan.instance_noise(torch.zeros(shape).double(), 1.0, stream=draws)
 
-    # Of a step: latents of both phases, then the penalty's.
+    # The draws of a step: latents of both phases, then the penalty's.
     latent, _, z = normals(5, 4), normals(5, 4), normals(5, 6)
     x = samples() if side is R1 else G(latent).detach()
     got = trainer.step(samples()).penalty
     torch.testing.assert_close(got.double(), written_out(D, x, z, of).mean(), rtol=1e-5, atol=0)
 
 
-def test_what_codebases_weigh_otherwise():
-    """ARC's weight w is gamma / (2 sigma^2); a mean over L logits, as Self-Forcing's of the squared slope, has
+def test_weights_of_other_codebases():
+    """ARC's weight w is gamma / (2 sigma^2); for a mean over L logits, such as Self-Forcing's of the squared slope,
     gamma = 2 w / L."""
     D, x, w = Scales(), samples(), 3.0
     z = pygan.instance_noise(torch.zeros_like(x), 1.0, stream=pygan.NoiseStream(3))
@@ -102,7 +103,7 @@ def test_what_codebases_weigh_otherwise():
         torch.testing.assert_close(got.penalty, want)
 
 
-def test_estimates_the_exact_penalty():
+def test_the_estimate_approaches_the_exact_penalty():
     D = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 2)).double()
     x = samples(20_000).requires_grad_()
     exact = r1(x, D(x), 2.0)
@@ -112,7 +113,7 @@ def test_estimates_the_exact_penalty():
 
 
 class OwnGenerator(nn.Module):
-    """Dropout from a generator of its own."""
+    """Dropout with its own generator."""
 
     def __init__(self):
         super().__init__()
@@ -142,7 +143,7 @@ LAYERS = {
 
 
 class Attention(nn.Module):
-    """With dropout in its probabilities."""
+    """Attention with dropout of its probabilities."""
 
     def __init__(self):
         super().__init__()
@@ -159,13 +160,14 @@ def with_layer(name):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_discriminator_that_answers_at_random_is_replayed(name):
-    """Its estimate is as large as the exact penalty, and it goes on as if there had been one pass; nothing waits."""
+def test_a_random_discriminator_is_replayed(name):
+    """The estimate is as large as the exact penalty, and the random state is as after a single pass, without a
+    synchronization."""
     x = torch.randn(512, 6, generator=torch.Generator().manual_seed(1))
     D, plain = with_layer(name), with_layer(name)
     torch.manual_seed(2)
     leaf = x.clone().requires_grad_()
-    # The fused attention has no second derivative.
+    # Fused attention has no second derivative.
     exact = r1(leaf, plain(leaf), 2.0).item() if name != "attention" else None
     torch.manual_seed(2)
     stream = pygan.NoiseStream(1)
@@ -184,7 +186,7 @@ def test_a_discriminator_that_answers_at_random_is_replayed(name):
 
 
 @pytest.mark.parametrize("name", ["own generator", "own stream"])
-def test_the_trainer_replays_what_modules_draw_from_their_own(name):
+def test_the_trainer_replays_generators_of_modules(name):
     values = []
     for sigma in (None, 0.01):
         G = nn.Linear(4, 6)
@@ -200,8 +202,8 @@ def test_the_trainer_replays_what_modules_draw_from_their_own(name):
 
 @pytest.mark.parametrize("exponent", [-13, 8])
 @pytest.mark.parametrize("of", ["sample", "logit"])
-def test_fp16_differences_neither_vanish_nor_overflow_when_squared(of, exponent):
-    """Logits of +-2^exponent times the sum of 4 samples' numbers."""
+def test_squared_fp16_differences_do_not_underflow_or_overflow(of, exponent):
+    """Logits of ±2^exponent times the sum of a sample's 4 elements."""
     D = nn.Linear(4, 2, bias=False).half()
     nn.init.constant_(D.weight, 2.0**exponent)
     x = torch.zeros(2, 4, dtype=torch.float16)
@@ -214,7 +216,7 @@ def test_fp16_differences_neither_vanish_nor_overflow_when_squared(of, exponent)
     torch.testing.assert_close(got, squares.mean())
 
 
-def test_labels_and_a_discriminator_that_returns_more():
+def test_labels_and_further_outputs_of_the_discriminator():
     class Both(Scales):
         def forward(self, x, labels=0):
             return {"logits": super().forward(x, labels), "features": x}
@@ -224,7 +226,7 @@ def test_labels_and_a_discriminator_that_returns_more():
     penalty, output = approximate_r1(D, x, labels, stream=pygan.NoiseStream(3), **options)
     assert_same(output, D(x, labels))
     want = approximate_r1(D, x, stream=pygan.NoiseStream(3), **options).penalty
-    torch.testing.assert_close(penalty, want)  # labels shift both passes alike
+    torch.testing.assert_close(penalty, want)  # labels shift both passes equally
 
 
 def test_torchs_seed_reproduces_it():
@@ -235,7 +237,7 @@ def test_torchs_seed_reproduces_it():
     assert values[0] == values[1] != values[2]
 
 
-def test_a_batch_of_one_may_have_a_0_d_logit():
+def test_a_batch_of_one_with_a_0_d_logit():
     D = nn.Sequential(nn.Linear(6, 1), nn.Flatten(0)).double()
 
     class Squeezed(nn.Module):
@@ -288,7 +290,7 @@ def test_bad_input(call, error, message):
         assert_same(torch.get_rng_state(), before)
 
 
-def test_the_classes_refuse_single_logits_of_an_exact_gradient():
+def test_exact_penalties_refuse_of_logit():
     for side in (R1, R2):
         name = side.__name__
         with raises(
@@ -300,8 +302,8 @@ def test_the_classes_refuse_single_logits_of_an_exact_gradient():
 
 
 @pytest.mark.parametrize("draws", [None, True])
-def test_is_refused_in_a_captured_graph_where_the_discriminator_may_draw(monkeypatch, draws):
-    """Nothing but the check is run: there is no GPU here."""
+def test_capture_with_a_random_discriminator_is_refused(monkeypatch, draws):
+    """Only the check runs, because there is no GPU."""
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     message = "op: the discriminator of a finite difference must draw no random numbers (dropout) while a CUDA graph"
     with raises(RuntimeError, message):

@@ -1,4 +1,4 @@
-"""LeCam against its formula in plain PyTorch: in a loop of one's own, and in GANTrainer with its state."""
+"""LeCam against its formula in plain PyTorch: in a custom loop, and in GANTrainer, including its state."""
 
 import copy
 
@@ -15,8 +15,8 @@ from pygan.training.saved_settings import changes, settings
 
 
 class WrittenOut:
-    """Tseng et al. 2021: averages of Python floats that start at 0 and are the batch's before `start`, moved before the
-    penalty, as in lecam-gan; with start=0 as in Open-MAGVIT2."""
+    """Tseng et al. 2021: averages in Python floats that start at 0 and are the batch's before `start`, updated before
+    the penalty, as in lecam-gan; with start=0 as in Open-MAGVIT2."""
 
     def __init__(self, decay, start):
         self.decay, self.start, self.calls, self.real, self.fake = decay, start, 0, 0.0, 0.0
@@ -31,7 +31,7 @@ class WrittenOut:
 
 
 def logits(n=6, dtype=torch.float64, device="cpu"):
-    """Of batches that drift, real and generated of different shapes."""
+    """Logits of batches that drift; real and generated ones have different shapes."""
     generator = torch.Generator().manual_seed(1)
     for i in range(n):
         yield [
@@ -69,7 +69,7 @@ def test_gradcheck():
         assert torch.autograd.gradgradcheck(lecam, (r, f))
 
 
-def test_scales_have_averages_of_their_own_and_are_summed():
+def test_scales_have_separate_averages_and_are_summed():
     both = LeCam(0.3, 0.9, 2, scales=2)
     one, two = (LeCam(0.3, 0.9, 2) for _ in range(2))
     for r, f in logits():
@@ -81,23 +81,23 @@ def test_scales_have_averages_of_their_own_and_are_summed():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("scale", [2.0**-14, 2.0**10])
-def test_squares_of_low_precision_neither_vanish_nor_overflow(dtype, scale):
+def test_squares_in_low_precision_do_not_underflow_or_overflow(dtype, scale):
     lecam = LeCam(1.0, 0.5, 0)
     r, f = (torch.full((1024,), x * scale, dtype=dtype) for x in (2.0, -2.0))
     got = lecam(r, f)
     assert got.dtype == torch.float32
-    # Averages of +-1, so that each is three away from the other kind's.
+    # Averages of ±1, so that each is at distance 3 from the other side's.
     assert got == 2 * (3 * scale) ** 2
 
 
 def test_a_0_d_mean_keeps_its_dtype():
-    """As TiTok passes it."""
+    """As in TiTok."""
     got = LeCam(1.0, 0.5, 0)(torch.tensor(2.0), torch.tensor(-2.0))
     assert got.dtype == torch.float32
     assert got == 18.0
 
 
-def test_in_eval_mode_nothing_moves():
+def test_averages_do_not_change_in_eval_mode():
     lecam = LeCam(0.3)
     (r, f), (r2, f2) = logits(2)
     lecam(r, f)
@@ -108,8 +108,8 @@ def test_in_eval_mode_nothing_moves():
     assert_same(lecam.state_dict(), before)
 
 
-def test_a_mean_that_is_not_finite_leaves_the_averages():
-    """A step that is skipped for it must not spoil all that follow."""
+def test_a_non_finite_mean_does_not_change_the_averages():
+    """A skipped step must not affect later steps."""
     lecam = LeCam(0.3)
     (r, f), _ = logits(2)
     lecam(r, f)
@@ -119,7 +119,7 @@ def test_a_mean_that_is_not_finite_leaves_the_averages():
     assert lecam(r, f).isfinite()
 
 
-def test_state_is_that_of_a_module_in_the_users_own():
+def test_the_state_is_part_of_an_enclosing_module():
     class Loss(nn.Module):
         def __init__(self):
             super().__init__()
@@ -135,11 +135,11 @@ def test_state_is_that_of_a_module_in_the_users_own():
     assert set(first.state_dict()) == {"lecam.averages", "lecam.calls"}
     exact = first.lecam.averages.clone()
     assert_same(first.half().lecam.averages, exact)
-    assert len(set(Loss().modules()) | set(first.modules())) == 4  # each is itself
+    assert len(set(Loss().modules()) | set(first.modules())) == 4  # modules compare by identity
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_nothing_waits(device):
+def test_no_synchronization(device):
     lecam = LeCam(0.3, scales=2).to(device)
     batches = list(logits(device=device))
     with NoSync():
@@ -147,7 +147,7 @@ def test_nothing_waits(device):
             lecam([r, r], [f, f]).backward()
 
 
-def test_in_the_trainer_equals_a_hand_written_loop():
+def test_the_trainer_equals_a_hand_written_loop():
     trainer = setup(1, loss="hinge", penalties=[LeCam(0.3, 0.9, 2, every=2)])
     G, D = networks(1)
     d_opt = torch.optim.Adam(D.parameters(), lr=1e-2)
@@ -168,7 +168,7 @@ def test_in_the_trainer_equals_a_hand_written_loop():
     assert written_out.calls == trainer.penalties[0].calls == 4
 
 
-def test_its_state_is_the_trainers():
+def test_the_state_is_part_of_the_trainers_state():
     batches = torch.randn(6, 8, 6)
 
     def make():
@@ -178,14 +178,14 @@ def test_its_state_is_the_trainers():
     rows = [whole.step(x) for x in batches]
     for x in batches[:4]:
         first.step(x)
-    # As the noise goes: a fresh trainer, and the state that torch.save would write.
+    # As for noise: a new trainer, and the state from torch.save.
     resumed.load_state_dict(copy.deepcopy(first.state_dict()))
     assert_same([resumed.step(x) for x in batches[4:]], rows[4:])
     assert_same(resumed.penalties[1].averages, whole.penalties[1].averages)
     assert whole.state_dict()["penalty 1"]["calls"] == 6
 
 
-def test_the_trainer_does_not_wait():
+def test_the_trainer_does_not_synchronize():
     G, D = networks()
     optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in (G, D)]
     trainer = pygan.GANTrainer(G, D, *optimizers, latent=4, penalties=LeCam(0.3))
@@ -194,8 +194,8 @@ def test_the_trainer_does_not_wait():
             trainer.step(torch.randn(8, 6))
 
 
-def test_a_step_that_fails_moves_nothing():
-    """The discriminator's loss is checked before."""
+def test_a_failed_step_does_not_change_the_averages():
+    """The discriminator's loss is checked first."""
 
     class Fails:
         def discriminator_loss(self, real, fake):
@@ -210,7 +210,7 @@ def test_a_step_that_fails_moves_nothing():
     assert trainer.penalties[0].calls == 0
 
 
-def test_its_arguments_are_settings_of_a_run():
+def test_arguments_are_settings_of_a_run():
     before, now = (
         settings(setup(penalties=given), {}, [])
         for given in (LeCam(0.3), LeCam(0.5, 0.9, 7, every=2))
@@ -258,7 +258,7 @@ def test_repr():
     assert repr(LeCam(0.3)) == "LeCam(0.3, decay=0.99, start=1, scales=1, every=1)"
 
 
-def test_a_first_call_that_is_not_finite_does_not_start_the_averages():
+def test_a_non_finite_first_call_does_not_start_the_averages():
     lecam = LeCam(1.0, decay=0.9)
     lecam(torch.full((4,), float("inf")), torch.full((4,), float("nan")))
     assert lecam.calls.item() == 0

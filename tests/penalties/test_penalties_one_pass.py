@@ -1,4 +1,4 @@
-"""R1, R2 and all other exact penalties of a step take one double backward; so does r1_and_r2, of one forward pass or of
+"""R1, R2 and all other exact penalties of a step take one double backward; so does r1_and_r2, for one forward pass or
 two."""
 
 from unittest import mock
@@ -17,7 +17,7 @@ COUNTS = {"forward": 0, "backward": 0, "double backward": 0}
 
 
 class Counted(torch.autograd.Function):
-    """tanh, which counts how often its graph is gone through."""
+    """tanh that counts the traversals of its graph."""
 
     @staticmethod
     def forward(ctx, x):
@@ -75,7 +75,7 @@ def squares(D, x):
     return gradient.square().sum(1)
 
 
-def test_r1_and_r2_of_one_forward_pass_are_r3gans_in_one_double_backward(counts):
+def test_r1_and_r2_equal_r3gans_with_one_double_backward(counts):
     D, (real, fake) = Discriminator(), leaves()
     want = 0.5 * 0.7 * (squares(D, real).mean() + squares(D, fake).mean())
     gradients = torch.autograd.grad(want, list(D.parameters()), allow_unused=True)
@@ -86,14 +86,14 @@ def test_r1_and_r2_of_one_forward_pass_are_r3gans_in_one_double_backward(counts)
     torch.testing.assert_close(
         torch.autograd.grad(got, list(D.parameters()), allow_unused=True), gradients
     )
-    # The second backward pass goes through the first one's graph once, and through that of the forward pass once.
+    # The second backward pass traverses the graphs of the first one and of the forward pass once each.
     assert counts == {"forward": 1, "backward": 2, "double backward": 1}
 
 
 @pytest.mark.parametrize("joint", [False, True])
 @pytest.mark.parametrize("lists", [False, True])
-def test_r1_and_r2_is_the_sum_of_both(joint, lists):
-    """Of batches of different sizes, and of lists of logits."""
+def test_r1_and_r2_equals_the_sum_of_both(joint, lists):
+    """Also for batches of different sizes, and for lists of logits."""
     one, two, (real, fake) = Discriminator(), Discriminator(1), leaves(5, 3)
 
     def judge(x):
@@ -111,14 +111,14 @@ def test_r1_and_r2_is_the_sum_of_both(joint, lists):
     torch.testing.assert_close(r1_and_r2(real, fake, *logits, 2.0), want[0].mean() + want[1].mean())
 
 
-def test_one_call_of_autograd_for_two_forward_passes():
+def test_two_forward_passes_take_one_autograd_call():
     D, (real, fake) = Discriminator(), leaves()
     with mock.patch.object(torch.autograd, "grad", wraps=torch.autograd.grad) as grad:
         r1_and_r2(real, fake, D(real), D(fake), 1.0)
     assert grad.call_count == 1
 
 
-def test_gradcheck_by_the_parameters():
+def test_gradcheck_for_parameters():
     D, (real, fake) = Discriminator(), leaves(3, 3)
 
     def penalty(*weights):
@@ -130,8 +130,8 @@ def test_gradcheck_by_the_parameters():
 
 
 @pytest.mark.parametrize("exponent", [-13, 8])
-def test_fp16_gradients_neither_vanish_nor_overflow_when_squared(exponent):
-    """Nor does their sum: of 1,024, each 2^exponent."""
+def test_squared_fp16_gradients_do_not_underflow_or_overflow(exponent):
+    """Nor does their sum over 1,024 elements of 2^exponent."""
     real, fake = (torch.ones(2, 1024, dtype=torch.float16, requires_grad=True) for _ in range(2))
     logits = [(x * 2.0**exponent).sum(1) for x in (real, fake)]
     got = r1_and_r2(real, fake, *logits, 1.0)
@@ -140,7 +140,7 @@ def test_fp16_gradients_neither_vanish_nor_overflow_when_squared(exponent):
 
 
 class OnTheFakes(Penalty):
-    """One of the user's own, that takes the gradient from the trainer."""
+    """A custom penalty that gets the gradient from the trainer."""
 
     @property
     def differentiates(self):
@@ -151,7 +151,7 @@ class OnTheFakes(Penalty):
 
 
 @pytest.mark.parametrize("micro_batches", [1, 2])
-def test_all_exact_penalties_of_a_step_take_one_call_of_autograd(micro_batches):
+def test_all_exact_penalties_of_a_step_take_one_autograd_call(micro_batches):
     penalties = [R1(1.0), R2(0.5), GradientPenalty(2.0), R1(0.25), OnTheFakes()]
 
     def step(given):
@@ -167,7 +167,7 @@ def test_all_exact_penalties_of_a_step_take_one_call_of_autograd(micro_batches):
 
     calls, trainer = step(penalties)
     assert calls == micro_batches
-    # One by one, with SGD, their gradients add up.
+    # With SGD, the updates for one penalty at a time add up.
     before = Discriminator(1).state_dict()
     without = step([])[1].discriminator.state_dict()
     want = {k: v.clone() for k, v in without.items()}
@@ -203,7 +203,7 @@ def test_bad_input_of_r1_and_r2():
         r1_and_r2(real, fake, logits[:5], logits, 1.0)
     with raises(ValueError, f"{op}: real and fake must be two tensors, got the same one twice"):
         r1_and_r2(real, real, D(real), D(real), 1.0)
-    # Parts of the joined samples are not what the discriminator got.
+    # Parts of the concatenated samples are not the discriminator's input.
     with raises(RuntimeError, f"{op}: real_logits must depend on real, got logits that do not"):
         r1_and_r2(*both.chunk(2), *logits.chunk(2), 1.0)
     with raises(RuntimeError, f"{op}: fake_logits must depend on fake, got logits that do not"):

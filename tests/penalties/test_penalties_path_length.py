@@ -18,7 +18,7 @@ def generator(dtype=torch.float64):
 
 
 class Layered(nn.Module):
-    """Of w (N, layers, width)."""
+    """A generator of w (N, layers, width)."""
 
     def __init__(self):
         super().__init__()
@@ -55,7 +55,7 @@ def test_equals_the_formula_written_out(shape):
         torch.testing.assert_close(path.averages, torch.tensor([average], dtype=torch.float64))
 
 
-def test_convolutional_latents_are_one_vector():
+def test_convolutional_latents_count_as_one_vector():
     G = nn.ConvTranspose2d(6, 3, 4).double()
     z = torch.randn(5, 6, 1, 1, dtype=torch.float64).requires_grad_()
     images = G(z)
@@ -64,21 +64,21 @@ def test_convolutional_latents_are_one_vector():
     torch.testing.assert_close(got, (found - found.mean()).square().mean())
 
 
-def test_the_average_is_that_of_an_orthogonal_map():
-    """E ||J^T y||^2 is the squared Frobenius norm over the pixels: here, with one pixel, the width."""
+def test_the_average_for_an_orthogonal_map():
+    """E ||J^T y||^2 is the squared Frobenius norm divided by the pixels: here, with one pixel, the width."""
     z = torch.randn(20_000, 8).requires_grad_()
     path = PathLength(decay=0.0)
     with torch.no_grad():
         rotation = torch.linalg.qr(torch.randn(8, 8)).Q
     path(z @ rotation, z)
-    # The mean norm of 8 normals: sqrt(2) gamma(4.5) / gamma(4).
+    # The expected norm of 8 normals: sqrt(2) gamma(4.5) / gamma(4).
     assert path.averages.item() == pytest.approx(2.7416, rel=0.01)
 
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_fp16_images(device):
     z = torch.randn(4, 16, device=device, dtype=torch.float16).requires_grad_()
-    for scale in (2.0**-10, 2.0**7):  # of which the squares' sum is beyond fp16
+    for scale in (2.0**-10, 2.0**7):  # the sum of their squares exceeds fp16
         path = PathLength(1.0, 0.0)
         got = path(z * scale, z)
         assert got.dtype == torch.float32
@@ -105,7 +105,7 @@ def test_eval_and_state():
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_nothing_waits(device):
+def test_no_synchronization(device):
     G, path = generator().to(device), PathLength().to(device)
     z = torch.randn(5, 4, dtype=torch.float64, device=device).requires_grad_()
     with NoSync():

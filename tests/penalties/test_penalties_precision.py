@@ -1,4 +1,4 @@
-"""The penalties in low precision and under autocast against fp32, and where a second derivative is missing."""
+"""The penalties in low precision and under autocast against fp32, and errors for missing second derivatives."""
 
 import copy
 
@@ -16,7 +16,7 @@ SIZE = 1024
 
 
 def penalty_of(D, given, shape, dtype=torch.float32, **options):
-    """The penalty in one discriminator step that changes nothing."""
+    """The value of a penalty in a discriminator step with a learning rate of 0."""
     torch.manual_seed(1)
     given = copy.deepcopy(given)  # LeCam has a state
     G = nn.Linear(4, shape[1]).to(dtype)
@@ -37,8 +37,8 @@ def penalty_of(D, given, shape, dtype=torch.float32, **options):
         GradientPenalty(1.0),
     ],
 )
-def test_fp16_gradients_neither_vanish_nor_overflow_when_squared(penalty, exponent):
-    """Each square, or the sum of the 1024, is beyond fp16; their norm is 32 * 2^exponent."""
+def test_squared_fp16_gradients_do_not_underflow_or_overflow(penalty, exponent):
+    """Each square, or the sum of the 1024, exceeds fp16's range; the norm is 32 * 2^exponent."""
     D = nn.Linear(SIZE, 1).half()
     nn.init.constant_(D.weight, 2.0**exponent)
     nn.init.zeros_(D.bias)
@@ -70,8 +70,8 @@ def two_layers():
         LeCam(1.0, 0.5, 0),
     ],
 )
-def test_autocast_is_near_fp32(penalty, dtype, scaled):
-    """The generated samples are of low precision there, the real ones are not."""
+def test_autocast_is_close_to_fp32(penalty, dtype, scaled):
+    """The generated samples have low precision then, the real ones do not."""
     want = penalty_of(two_layers(), penalty, (64, 6))
     options = {"scaler": torch.amp.GradScaler("cpu", init_scale=16.0)} if scaled else {}
     D = two_layers()
@@ -92,7 +92,7 @@ class Attention(nn.Module):
         return self.last(scaled_dot_product_attention(q, k, v).mean((1, 2)))
 
 
-def test_attention_without_a_second_derivative_names_what_works():
+def test_attention_without_a_second_derivative_is_refused_with_a_remedy():
     for penalty in (R1(1.0), R2(1.0), GradientPenalty()):
         name = type(penalty).__name__
         message = f"GANTrainer: the discriminator must have second derivatives for {name}, got: "
@@ -104,8 +104,8 @@ def test_attention_without_a_second_derivative_names_what_works():
 
 
 @pytest.mark.parametrize("penalty", [R1(1.0), R2(1.0), GradientPenalty()])
-def test_a_compiled_discriminator_names_what_works(penalty):
-    torch._dynamo.reset()  # after many compilations of one function it compiles no more of them
+def test_a_compiled_discriminator_is_refused_with_a_remedy(penalty):
+    torch._dynamo.reset()  # after many compilations of a function, torch stops compiling it
     D = torch.compile(Attention().last, backend="aot_eager")
     name = type(penalty).__name__
     message = f"GANTrainer: the discriminator must have second derivatives for {name}, got: "

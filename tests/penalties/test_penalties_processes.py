@@ -1,4 +1,4 @@
-"""Penalties in loops of one's own over two processes: the averages are those of one process with the whole batch, and a
+"""Penalties in custom loops with two processes: the averages equal those of one process with the whole batch, and a
 finite difference compares passes with the same buffers."""
 
 import pytest
@@ -21,7 +21,7 @@ def normals(seed, *shape):
 
 
 def lecam_of(rank=None):
-    """Of shares of different sizes: 4 and 3 real samples, 3 and 2 generated ones."""
+    """LeCam with shares of different sizes: 4 and 3 real samples, 3 and 2 generated ones."""
     lecam = LeCam(0.3, 0.9, 1, scales=2)
     for seed in range(3):
         real, fake = normals(seed, 7, 2), normals(seed + 9, 5, 1)
@@ -32,7 +32,7 @@ def lecam_of(rank=None):
 
 
 def path_length_of(rank=None):
-    """The norms are those of the latents' scale, whatever is drawn for y."""
+    """Path length with norms that depend only on the latents' scale, whatever y is drawn."""
     path = PathLength(1.0, 0.5)
     for seed in range(3):
         z = normals(seed, 7, 1)
@@ -40,13 +40,13 @@ def path_length_of(rank=None):
         z = z.detach().requires_grad_()
         generator = torch.Generator().manual_seed(seed)
         y = torch.randn(z.shape, generator=generator, dtype=z.dtype)
-        # d images / dz is z / |y|, so that a norm is |z|.
+        # d images / dz is z / |y|, so that the norm is |z|.
         path(z.square() / 2 / y.abs(), z, generator=generator.manual_seed(seed))
     return path.averages
 
 
 class Counts(nn.Module):
-    """Each process's buffer differs until it is given the first one's; the output depends on it."""
+    """The output depends on a buffer that differs between processes until the first one's is broadcast."""
 
     def __init__(self, rank):
         super().__init__()
@@ -60,7 +60,7 @@ class Counts(nn.Module):
 
 
 def finite_differences(rank):
-    """(estimate, what is exact) of a linear discriminator, step by step; then of a trainer with two of its steps."""
+    """(estimate, exact value) for a linear discriminator, step by step; then for two steps of a trainer."""
     torch.manual_seed(0)
     D = DistributedDataParallel(Counts(rank))
     x = torch.randn(20_000, 6)
@@ -83,7 +83,7 @@ def finite_differences(rank):
 
 
 def both_in_one_pass(rank=None):
-    """r1 of a wrapped discriminator: its gradients are the mean of both processes'."""
+    """r1 and r2 for a wrapped discriminator, whose gradients are the mean over both processes."""
     torch.manual_seed(0)
     D = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 1)).double()
     x = normals(1, 8, 6).detach()
@@ -96,7 +96,7 @@ def both_in_one_pass(rank=None):
 
 
 def tiny_shares(rank):
-    """Of 3 samples one process has 2, the other 1, which are not two micro-batches in both."""
+    """Of 3 samples, one process has 2 and the other 1, which cannot give two micro-batches in both."""
     G, D = (DistributedDataParallel(net) for net in (nn.Linear(4, 6), nn.Linear(6, 1)))
     optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in (G, D)]
     trainer = pygan.GANTrainer(
@@ -124,19 +124,19 @@ def results():
 
 
 @pytest.mark.parametrize(("name", "of"), [("lecam", lecam_of), ("path length", path_length_of)])
-def test_averages_are_those_of_one_process(results, name, of):
+def test_averages_equal_those_of_one_process(results, name, of):
     torch.testing.assert_close(results[0, name], results[1, name], rtol=0, atol=0)
     torch.testing.assert_close(results[0, name], of())
 
 
-def test_processes_make_equally_many_micro_batches(results):
-    """Each of which moves the averages; where one made more than the other, both waited for each other."""
+def test_processes_have_equally_many_micro_batches(results):
+    """Each micro-batch updates the averages; if one process had more than the other, they deadlocked."""
     torch.testing.assert_close(results[0, "tiny"], results[1, "tiny"], rtol=0, atol=0)
     assert results[0, "tiny"]["calls"] == 1
 
 
-def test_a_finite_difference_compares_passes_with_the_same_buffers(results):
-    """With other buffers in the two passes the estimate was that of their difference over sigma."""
+def test_passes_of_a_finite_difference_have_the_same_buffers(results):
+    """With different buffers in the two passes, the estimate was that of the buffers' difference over sigma."""
     for rank in (0, 1):
         pairs, grads = results[rank, "differences"]
         for got, want in pairs:

@@ -1,5 +1,5 @@
-"""A finite difference compares two forward passes of one function: what else changes from pass to pass is replayed, and
-left as if there had been one pass only."""
+"""A finite difference compares two forward passes of the same function: random states and buffers are replayed, and
+afterwards they are as after a single pass."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from pygan.schedules import Constant, DiffusionMixture
 
 
 class ChangesBuffers(nn.Module):
-    """Like a running statistic, one in place and one by assignment, that the output depends on."""
+    """Two buffers like running statistics, on which the output depends: one updated in place, one by assignment."""
 
     def __init__(self):
         super().__init__()
@@ -47,7 +47,7 @@ def trainer_with(layer, penalties, lr=0.0):
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("side", [R1, R2])
 def test_the_finite_difference_estimates_the_exact_penalty(side, name):
-    """For dropout 260 was the estimate of 0.064."""
+    """With dropout, the estimate of 0.064 was 260."""
     values = []
     for sigma in (None, 0.01):
         trainer = trainer_with(LAYERS[name], side(1.0, sigma=sigma))
@@ -56,13 +56,13 @@ def test_the_finite_difference_estimates_the_exact_penalty(side, name):
     assert values[1] == pytest.approx(values[0], rel=0.1)
 
 
-# Not with the layers above: there its estimate is of something else.
+# Not with the layers above, for which it estimates something else.
 BATCH_NORM = {"batch norm": lambda: nn.BatchNorm1d(6)}
 
 
 @pytest.mark.parametrize("name", [*LAYERS, *BATCH_NORM])
-def test_training_goes_on_as_if_there_had_been_no_further_pass(name):
-    """Whatever the order of the penalties; of weight 1e-30, they change nothing by themselves."""
+def test_additional_passes_do_not_affect_training(name):
+    """For any order of the penalties, whose weight of 1e-30 has no effect."""
     layer = (LAYERS | BATCH_NORM)[name]
     with_penalties = trainer_with(
         layer, [R2(1e-30, sigma=0.1), R1(1e-30, sigma=0.1), R1(1e-30, sigma=0.2)], lr=0.1
@@ -78,8 +78,8 @@ def test_training_goes_on_as_if_there_had_been_no_further_pass(name):
     assert_same(*states)
 
 
-def test_a_pass_that_is_not_compared_draws_for_itself_before_the_compared_ones():
-    """The generated samples' pass starts where that of R2's did, with another penalty's pass in any place."""
+def test_other_passes_draw_before_the_compared_ones():
+    """The generated samples' pass starts from the random state of R2's pass, wherever another penalty's pass is."""
     for order in (
         [GradientPenalty(), R2(1.0, sigma=0.01)],
         [R2(1.0, sigma=0.01), GradientPenalty()],
@@ -96,8 +96,8 @@ def test_a_pass_that_is_not_compared_draws_for_itself_before_the_compared_ones()
         assert not torch.equal(between, fake)
 
 
-def test_a_buffer_that_autograd_holds_is_not_written_to():
-    """As the kernel of a blur; a write would end in an error of the backward pass."""
+def test_buffers_saved_by_autograd_are_not_modified():
+    """Such as the kernel of a blur; a write would cause an error in the backward pass."""
 
     class Blur(nn.Module):
         def __init__(self):
@@ -113,7 +113,7 @@ def test_a_buffer_that_autograd_holds_is_not_written_to():
     assert trainer.discriminator[0].kernel._version == before
 
 
-def test_an_error_in_the_pass_leaves_the_random_state():
+def test_an_error_in_a_pass_restores_the_random_state():
     trainer = trainer_with(LAYERS["dropout"], R1(1.0, sigma=0.1))
     seen = []
 
@@ -136,8 +136,8 @@ def test_replaying_does_not_synchronize(name):
             trainer.step(torch.randn(8, 6))
 
 
-def test_another_discriminator_may_draw_where_the_first_did_not():
-    """What a captured graph relies on; only a GPU shows whether a network drew."""
+def test_a_replaced_discriminator_may_draw():
+    """Captured graphs rely on this; only on a GPU can it be detected whether a network drew random numbers."""
     trainer = trainer_with(LAYERS["buffers"], R1(1.0, sigma=0.1))
     trainer._pair.d.draws = False
     trainer.step(torch.randn(8, 6))

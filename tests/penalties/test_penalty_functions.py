@@ -1,4 +1,4 @@
-"""The penalties as functions, against other people's recipes written out, and against the trainer's."""
+"""The penalties as functions, compared with published recipes and with the trainer's penalties."""
 
 import pytest
 import torch
@@ -25,8 +25,9 @@ def gradients(penalty, network):
 
 @pytest.mark.parametrize("function", [r1, r2])
 @pytest.mark.parametrize("gamma", [1.0, 10])
-def test_r1_is_stylegan3s(function, gamma):
-    """Its r1_grads, r1_penalty and loss: of the sum of the logits, squared and summed by sample, times gamma / 2."""
+def test_r1_equals_stylegan3s(function, gamma):
+    """Its r1_grads, r1_penalty and loss: the gradient of the sum of the logits, squared and summed per sample, times
+    gamma / 2."""
     D = discriminator()
     x = samples().requires_grad_()
     (grads,) = torch.autograd.grad(D(x).sum(), x, create_graph=True)
@@ -39,8 +40,8 @@ def test_r1_is_stylegan3s(function, gamma):
 
 @pytest.mark.parametrize("target", [1.0, 100.0, 0.0])
 @pytest.mark.parametrize("one_sided", [False, True])
-def test_gradient_penalties_of_wgan_gp_cyclegan_and_wgan_lp(target, one_sided):
-    """CycleGAN's has the target as its `constant`; WGAN-LP's is one-sided."""
+def test_gradient_penalties_equal_wgan_gp_cyclegan_and_wgan_lp(target, one_sided):
+    """CycleGAN calls the target `constant`; WGAN-LP is one-sided."""
     D = discriminator()
     torch.manual_seed(3)
     x = interpolate(samples(1), samples(2))
@@ -56,7 +57,7 @@ def test_gradient_penalties_of_wgan_gp_cyclegan_and_wgan_lp(target, one_sided):
         torch.testing.assert_close(gradients(got, D), gradients(want, D))
 
 
-def test_several_scales_are_summed_by_sample():
+def test_scales_are_summed_per_sample():
     one, two = discriminator(), discriminator(outputs=1)
     x = samples().requires_grad_()
     (grads,) = torch.autograd.grad(one(x).sum() + two(x).sum(), x)
@@ -65,21 +66,21 @@ def test_several_scales_are_summed_by_sample():
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e4])
-def test_fp16_gradients_neither_vanish_nor_overflow(scale):
+def test_fp16_gradients_do_not_underflow_or_overflow(scale):
     x = torch.ones(2, 4, dtype=torch.float16, requires_grad=True)
     got = r1(x, (x * scale).sum(1), 2.0)
     assert got.dtype == torch.float32
     torch.testing.assert_close(got, torch.tensor(4 * float(torch.tensor(scale).half()) ** 2))
 
 
-def test_samples_of_one_number_each():
+def test_samples_with_a_single_element():
     x = torch.tensor([1.0, -2.0, 3.0], requires_grad=True)
     torch.testing.assert_close(r1(x, x.square(), 1.0, reduction="none"), 0.5 * (2 * x).square())
     one = x[:1]
     torch.testing.assert_close(r1(one, one.square().squeeze(), 1.0), torch.tensor(2.0))
 
 
-def test_interpolation_of_two_precisions_and_from_a_generator():
+def test_interpolation_with_mixed_dtypes_and_a_generator():
     a, b = samples(dtype=torch.float32), samples(2).bfloat16()
     one, two = (interpolate(a, b, generator=torch.Generator().manual_seed(7)) for _ in range(2))
     assert one.dtype == torch.float32 and one.requires_grad and one.is_leaf
@@ -94,7 +95,7 @@ def vqgans(nll_loss, g_loss, last_layer):
 
 
 @pytest.mark.parametrize("factor", [1.0, 1e-7, 1e5])
-def test_the_adaptive_weight_is_vqgans(factor):
+def test_the_adaptive_weight_equals_vqgans(factor):
     torch.manual_seed(0)
     decoder, D = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 6)), discriminator().float()
     x = samples(dtype=torch.float32)
@@ -104,7 +105,7 @@ def test_the_adaptive_weight_is_vqgans(factor):
         weight = adaptive_weight(reconstruction, g_loss, decoder[-1].weight)
     assert not weight.requires_grad and weight.shape == ()
     torch.testing.assert_close(weight, vqgans(reconstruction, g_loss, decoder[-1].weight))
-    (reconstruction + weight * g_loss).backward()  # the graphs are still there
+    (reconstruction + weight * g_loss).backward()  # the graphs are retained
 
 
 def test_the_adaptive_weight_has_a_maximum():
@@ -168,15 +169,15 @@ def penalty_of(function, *arguments, **options):
     return function(x, x.square().sum(1), *arguments, **options)
 
 
-def test_all_are_public():
+def test_all_functions_are_public():
     assert {"r1", "r2", "gradient_penalty", "interpolate", "adaptive_weight"} <= set(
         penalties.__all__
     )
 
 
 @pytest.mark.parametrize("form", ["tuple", "list of layers"])
-def test_features_beside_the_logits_are_not_taken_for_scales(form):
-    """Their gradients would be added to those of the logits."""
+def test_features_next_to_the_logits_are_not_treated_as_scales(form):
+    """Otherwise their gradients would be added to those of the logits."""
     body, head = nn.Linear(6, 8), nn.Linear(8, 1)
 
     class Discriminator(nn.Module):

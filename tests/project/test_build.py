@@ -1,4 +1,4 @@
-"""The build: what it reports, how it fails, and the installation paths."""
+"""The build: its report, its errors, and the ways to install."""
 
 import json
 import os
@@ -26,7 +26,7 @@ SERIES = ".".join(torch.__version__.split("+")[0].split(".")[:2])
 
 
 def python(*args, **kwargs):
-    """Runs this interpreter outside the checkout; returns what it printed and its status."""
+    """Run this interpreter outside the checkout; returns its output and status."""
     return subprocess.run(
         [sys.executable, *args], capture_output=True, text=True, **{"cwd": "/", **kwargs}
     )
@@ -59,8 +59,8 @@ def test_report_names_every_entry():
     assert shown["cuda_reason"] == pygan.build_info()["cuda_reason"]
 
 
-def test_messages_name_what_can_be_installed():
-    """The distribution is not on PyPI: a name that is not there could be taken by anybody."""
+def test_messages_name_an_installable_package():
+    """The distribution is not on PyPI, where anybody could register its name."""
     for path in sorted((ROOT / "pygan").rglob("*.py")):
         advice = re.findall(r"pip install ([^`'(\n]*)", path.read_text("utf-8"))
         assert not [words for words in advice if "pygan" in words.split(" in ")[0]], path
@@ -68,7 +68,7 @@ def test_messages_name_what_can_be_installed():
 
 
 def test_metadata_pins_the_torch_series():
-    # Asked outside the checkout, whose egg-info is that of the last build of any kind.
+    # Run outside the checkout, whose egg-info is from the last build of any kind.
     code = "import importlib.metadata as m; print(*m.requires('pygan-fused'), sep='\\n')"
     answer = python("-c", code)
     assert answer.returncode == 0, answer.stderr
@@ -88,12 +88,12 @@ def test_extension_links_no_openmp_runtime():
     needed = re.findall(r"NEEDED.*\[(.+)\]", listing)
     assert any(name.startswith("libtorch") for name in needed)
     assert not [name for name in needed if re.search(r"omp", name)]
-    # No machine path may be left in what a wheel carries.
+    # The wheel must not contain paths of this machine.
     assert re.findall(r"(?:RUNPATH|RPATH).*\[(.+)\]", listing) == ["$ORIGIN/../torch/lib"]
 
 
 def test_one_thread_pool_in_the_process():
-    """The kernels run on PyTorch's threads: no second runtime is loaded and no further thread is started."""
+    """The kernels run on PyTorch's threads: no second runtime is loaded and no additional thread is started."""
     code = """
 import os, torch, pygan
 torch.set_num_threads(2)
@@ -113,10 +113,10 @@ print(before, after, *(path for path in maps if "omp" in os.path.basename(path))
     assert before == after
 
 
-def test_wider_instruction_sets_stay_in_their_files():
-    """No AVX code may stand for a function that others call too, or an older CPU would meet it.
+def test_wide_instruction_sets_are_confined_to_their_files():
+    """Functions that are also called elsewhere must not contain AVX code, which older CPUs cannot execute.
 
-    Of an inline function that several files emit (a weak symbol), the linker keeps any one copy.
+    If several files emit an inline function (a weak symbol), the linker keeps an arbitrary copy.
     """
     objects = sorted(
         str(path) for path in (ROOT / "build").glob("*/CMakeFiles/pygan_cpu_avx*.dir/csrc/cpu/*.o")
@@ -134,7 +134,7 @@ def test_wider_instruction_sets_stay_in_their_files():
 
 
 def import_of_a_copy(tmp_path, built_for, module=b""):
-    """The last line printed by `import pygan` of a copy whose extension is replaced."""
+    """The last line of output of `import pygan`, for a copy with a replaced extension."""
     package = tmp_path / "pygan"
     shutil.copytree(ROOT / "pygan", package, ignore=shutil.ignore_patterns("_C.*", "__pycache__"))
     if built_for:
@@ -166,14 +166,14 @@ def test_import_of_a_module_that_does_not_load(tmp_path):
     )
 
 
-def test_import_of_a_checkout_that_is_not_built(tmp_path):
+def test_import_of_an_unbuilt_checkout(tmp_path):
     line = import_of_a_copy(tmp_path, None)
     assert line.startswith("ImportError: pygan's kernels are not built in")
     assert "pip install -e . --no-build-isolation" in line
 
 
 def copy_with_kernels(tmp_path):
-    """A copy of the package that can be imported, and what imports it: (folder, code -> outcome)."""
+    """A working copy of the package: (folder, function that runs code with it)."""
     package = tmp_path / "pygan"
     shutil.copytree(
         ROOT / "pygan", package, ignore=shutil.ignore_patterns("_C.*.so", "__pycache__")
@@ -185,8 +185,8 @@ def copy_with_kernels(tmp_path):
     return package, lambda *code: python(*code, env=environ)
 
 
-def test_a_namesake_installed_before_is_warned_of(tmp_path):
-    """Its __init__.py has been replaced by ours, and would be removed with it."""
+def test_another_pygan_installed_before_gives_a_warning(tmp_path):
+    """Our __init__.py has replaced its, and would be removed with it."""
     package, run = copy_with_kernels(tmp_path)
     (package / "samplabledata").mkdir()
     answer = run("-c", "import pygan; print(pygan.GANTrainer.__name__)")
@@ -205,8 +205,8 @@ def test_a_namesake_installed_before_is_warned_of(tmp_path):
         (("-m", "pygan"), ""),
     ],
 )
-def test_a_namesake_installed_afterwards_is_an_import_error(tmp_path, code, left):
-    """Its empty __init__.py has replaced ours; or, once it has been uninstalled, there is none."""
+def test_another_pygan_installed_afterwards_is_an_import_error(tmp_path, code, left):
+    """Its empty __init__.py has replaced ours; or there is none, after it has been uninstalled."""
     package, run = copy_with_kernels(tmp_path)
     (package / "__init__.py").unlink()
     if left is not None:
@@ -219,15 +219,15 @@ def test_a_namesake_installed_afterwards_is_an_import_error(tmp_path, code, left
 # --- the backend ------------------------------------------------------------------------------------
 
 
-def test_torch_is_required_for_the_build_only_where_it_is_missing(monkeypatch):
-    assert backend.get_requires_for_build_wheel() == []  # this environment has one
+def test_torch_is_a_build_requirement_only_if_it_is_missing(monkeypatch):
+    assert backend.get_requires_for_build_wheel() == []  # this environment has torch
     assert backend.get_requires_for_build_sdist() == []
     monkeypatch.setattr(backend, "torch_is_installed", lambda: False)
     assert backend.get_requires_for_build_wheel() == [backend.TORCH_REQUIREMENT]
 
 
-def test_torch_is_found_behind_pips_isolation(tmp_path, monkeypatch):
-    """pip hides the environment by a PYTHONPATH whose sitecustomize drops site-packages; so does this."""
+def test_torch_is_found_outside_pips_isolation(tmp_path, monkeypatch):
+    """pip hides the environment with a PYTHONPATH whose sitecustomize removes site-packages, as here."""
     (tmp_path / "sitecustomize.py").write_text(
         "import sys; sys.path[:] = [p for p in sys.path if 'site-packages' not in p]"
     )
@@ -238,7 +238,7 @@ def test_torch_is_found_behind_pips_isolation(tmp_path, monkeypatch):
     assert torch_info.find_torch.__wrapped__().version == torch.__version__
 
 
-def test_no_torch_at_all_is_one_clear_line(monkeypatch):
+def test_a_missing_torch_is_reported_in_one_line(monkeypatch):
     monkeypatch.setattr(torch_info, "_ask", lambda code, env: python("-S", "-c", code))
     with pytest.raises(
         RuntimeError, match=r"No module named 'torch'.*Run `pip install torch` first"
@@ -247,13 +247,13 @@ def test_no_torch_at_all_is_one_clear_line(monkeypatch):
 
 
 def finding(monkeypatch, version):
-    """Makes torch_info find a torch of this version."""
+    """Make torch_info find a torch of this version."""
     query = torch_info._QUERY.replace("torch.__version__", repr(version))
     monkeypatch.setattr(torch_info, "_QUERY", query)
     return torch_info.find_torch.__wrapped__
 
 
-def test_a_torch_that_is_too_old_is_refused_in_one_sentence(monkeypatch):
+def test_an_old_torch_is_refused_in_one_line(monkeypatch):
     with pytest.raises(
         torch_info.TorchError,
         match=rf"^pygan needs torch {re.escape(torch_info.OLDEST_TORCH)} or newer, and \S+ has torch 1\.13\.1\+cu117\. "
@@ -263,14 +263,14 @@ def test_a_torch_that_is_too_old_is_refused_in_one_sentence(monkeypatch):
 
 
 @pytest.mark.parametrize("version", [torch_info.OLDEST_TORCH + ".0", "2.99.0a0+git12", "3.0.0"])
-def test_a_torch_newer_than_any_that_was_tried_is_taken(monkeypatch, version):
+def test_an_untested_newer_torch_is_accepted(monkeypatch, version):
     assert finding(monkeypatch, version)().version == version
 
 
 @pytest.mark.parametrize(
     "build", [["setup.py", "--version"], ["tools/cmake_settings.py", "unused"]]
 )
-def test_builds_end_with_that_sentence_alone(build, tmp_path):
+def test_builds_end_with_only_that_line(build, tmp_path):
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "version.py").write_text("cuda = None")
     (tmp_path / "torch" / "__init__.py").write_text(
@@ -288,7 +288,7 @@ def test_builds_end_with_that_sentence_alone(build, tmp_path):
     assert answer.stderr.count("\n") == 1
 
 
-def test_settings_survive_the_way_into_cmake(tmp_path):
+def test_settings_are_passed_to_cmake_unchanged(tmp_path):
     values = {"PYGAN_A": 'semi;colons "quotes" $ORIGIN \\ @x@', "PYGAN_B": ""}
     extension.write_settings(tmp_path / "settings.cmake", values)
     show = 'include(settings.cmake)\nfile(WRITE a "${PYGAN_A}")\n'
@@ -301,21 +301,21 @@ def test_settings_survive_the_way_into_cmake(tmp_path):
     ("archs", "jobs", "told"),
     [(0, 16, "1 minute"), (0, 2, "2 minutes"), (1, 2, "2 minutes"), (8, 2, "5 minutes")],
 )
-def test_builds_say_how_long_they_take(archs, jobs, told):
+def test_builds_print_the_expected_time(archs, jobs, told):
     assert f"{jobs} files at a time: {told} or so" in extension.estimate(archs, jobs)
 
 
 def configured(folder):
-    """Whether CMake configures the project in the folder."""
+    """Whether CMake accepts the project in the folder."""
     command = [extension.find_tool("cmake"), "-S", str(folder), "-B", str(folder / "build")]
     return subprocess.run(command, capture_output=True).returncode == 0
 
 
-def test_a_build_folder_that_was_copied_with_its_checkout_is_started_anew(tmp_path, capsys):
+def test_a_build_folder_copied_with_its_checkout_is_recreated(tmp_path, capsys):
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
     (first / "CMakeLists.txt").write_text("cmake_minimum_required(VERSION 3.24)\nproject(x NONE)\n")
-    extension.remove_foreign_cache(first, first / "build")  # there is none yet
+    extension.remove_foreign_cache(first, first / "build")  # there is no build folder yet
     assert configured(first)
     shutil.copytree(first, second)
     assert not configured(second)
@@ -323,14 +323,14 @@ def test_a_build_folder_that_was_copied_with_its_checkout_is_started_anew(tmp_pa
     told = f"pygan: starting {second}/build anew: it was made for {first}"
     assert capsys.readouterr().out.startswith(told)
     assert configured(second)
-    # One that belongs here stays, by whichever name it is called.
+    # The checkout's own folder is kept, also under other paths.
     (tmp_path / "link").symlink_to(second)
     extension.remove_foreign_cache(tmp_path / "link", tmp_path / "link" / "build")
     assert (second / "build" / "CMakeCache.txt").exists()
     assert capsys.readouterr().out == ""
 
 
-def test_a_build_folder_whose_compiler_is_gone_is_started_anew(tmp_path, capsys):
+def test_a_build_folder_with_a_missing_compiler_is_recreated(tmp_path, capsys):
     build = tmp_path / "build"
     build.mkdir()
     (build / "CMakeCache.txt").write_text(
@@ -343,7 +343,7 @@ def test_a_build_folder_whose_compiler_is_gone_is_started_anew(tmp_path, capsys)
 
 
 @pytest.mark.skipif(not shutil.which("clang++"), reason="clang++ is not installed")
-def test_clang_is_refused_where_torch_brings_gnus_openmp(tmp_path):
+def test_clang_is_refused_if_torch_uses_gnu_openmp(tmp_path):
     found = torch_info.find_torch()
     if not list(Path(found.lib_dir).glob("libgomp*")):
         pytest.skip("this torch does not bring GNU's OpenMP")
@@ -367,7 +367,7 @@ def make_sdist(folder):
     return folder / answer.stdout.split()[-1]
 
 
-def test_sdist_holds_all_that_a_build_needs(tmp_path):
+def test_sdist_contains_all_that_a_build_needs(tmp_path):
     with tarfile.open(make_sdist(tmp_path)) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
         metadata = (
@@ -396,11 +396,11 @@ def test_sdist_holds_all_that_a_build_needs(tmp_path):
 
 @pytest.mark.slow
 def test_isolated_install_of_the_sdist(tmp_path):
-    """pip's own isolation, against a torch that only the target environment has."""
+    """With pip's own isolation, and a torch that only the target environment has."""
     home = tmp_path / "venv"
     venv.create(home, with_pip=True)
     site = next((home / "lib").glob("python*/site-packages"))
-    # One line of path instead of two more gigabytes: the environment sees this one's torch.
+    # A .pth file instead of another two gigabytes: the environment uses this one's torch.
     (site / "torch.pth").write_text(str(Path(torch.__file__).parents[1]) + "\n")
     interpreter = str(home / "bin" / "python")
     environ = {**{k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, "PYGAN_CUDA": "0"}
@@ -424,7 +424,7 @@ def test_isolated_install_of_the_sdist(tmp_path):
     assert answer.returncode == 0, answer.stdout[-4000:]
     assert f"pygan: building for torch {torch.__version__}" in answer.stdout
     assert "pygan: CUDA kernels left out: PYGAN_CUDA=0" in answer.stdout
-    # What is going on: how long it takes, and a line for each file.
+    # Progress: the expected time, and a line for each file.
     assert re.search(r"pygan: compiling, \d+ files at a time: \d minutes? or so", answer.stdout)
     lines = re.findall(r"^\s*\[(\d+)/(\d+), [\d.]+ s\] Building CXX", answer.stdout, re.MULTILINE)
     assert [int(number) for number, _ in lines] == list(range(1, int(lines[0][1])))

@@ -1,4 +1,4 @@
-"""Which CUDA compiler, runtime and architectures the build takes: the decision, on made-up machines."""
+"""The choice of CUDA compiler, runtime and architectures by the build, on simulated machines."""
 
 import re
 import sys
@@ -14,7 +14,7 @@ from setup_helpers import cuda, torch_info
 
 
 def make_nvcc(root, version):
-    """A toolkit folder whose nvcc answers as the real one does."""
+    """A toolkit folder whose nvcc has the output of the real one."""
     nvcc = root / "bin" / "nvcc"
     nvcc.parent.mkdir(parents=True)
     (root / "include").mkdir()
@@ -37,14 +37,14 @@ def make_torch(version="2.14.1+cu130", toolkit="13.0", site_dirs=(), gpus=()):
 
 @pytest.fixture
 def no_system_toolkit(monkeypatch):
-    """Hides the toolkit that the machine may have in the usual place."""
+    """Hide a system toolkit in the usual place."""
     probe = cuda._probe
     monkeypatch.setattr(
         cuda, "_probe", lambda nvcc, by: None if by == "/usr/local/cuda" else probe(nvcc, by)
     )
 
 
-def test_a_cpu_torch_leaves_cuda_out(tmp_path):
+def test_a_cpu_torch_disables_cuda(tmp_path):
     nvcc = make_nvcc(tmp_path / "cuda", "13.0")
     environ = {"CUDA_HOME": str(nvcc.parents[1])}
     config = cuda.configure(make_torch("2.13.0+cpu", None), environ)
@@ -57,7 +57,7 @@ def test_a_cpu_torch_leaves_cuda_out(tmp_path):
 
 
 @pytest.mark.usefixtures("no_system_toolkit")
-def test_no_compiler_names_what_was_looked_for():
+def test_a_missing_compiler_names_the_searched_places():
     environ = {"PATH": ""}
     config = cuda.configure(make_torch(), environ)
     assert not config.enabled
@@ -71,7 +71,7 @@ def test_no_compiler_names_what_was_looked_for():
 
 
 @pytest.mark.usefixtures("no_system_toolkit")
-def test_compiler_of_another_major_version_is_passed_over(tmp_path):
+def test_compilers_of_another_major_version_are_skipped(tmp_path):
     old = make_nvcc(tmp_path / "cuda-12", "12.8")
     environ = {"PATH": str(old.parent)}
     assert f"gave {old} is 12.8" in cuda.configure(make_torch(), environ).reason
@@ -91,7 +91,7 @@ def test_compiler_of_another_major_version_is_passed_over(tmp_path):
     )
 
 
-def test_order_of_compilers_and_of_runtimes(tmp_path):
+def test_order_of_compilers_and_runtimes(tmp_path):
     home = make_nvcc(tmp_path / "home", "13.1").parents[1]
     path = make_nvcc(tmp_path / "path", "13.0").parent
     site = tmp_path / "site-packages"
@@ -104,23 +104,23 @@ def test_order_of_compilers_and_of_runtimes(tmp_path):
     assert [c.version for c in found[:2]] == ["13.1", "13.0"]
     assert [c.found_by for c in found[:2]] == ["CUDA_HOME", "PATH"]
     config = cuda.configure(make_torch(site_dirs=[site]), environ)
-    assert config.cudart == static  # nothing better in this tree
-    # The wheels' headers are on the path although the compiler is a system one, here without headers.
+    assert config.cudart == static  # the best one in this folder
+    # The wheels' headers are used although the compiler is a system one, here without headers.
     wheels = site / "nvidia" / "cu13" / "include"
     assert config.include_dirs == (wheels, home / "include")
     assert config.kernel_include_dirs == (wheels,)
     (
         home / "include" / "cuda_runtime.h"
-    ).touch()  # headers of its own: never mixed with the wheels'
+    ).touch()  # with its own headers, which are never mixed with the wheels'
     assert cuda.configure(make_torch(site_dirs=[site]), environ).kernel_include_dirs == ()
-    # The defaults that this compiler knows, PTX with the newest.
+    # The defaults that this compiler supports, with PTX for the newest.
     assert config.archs == ("7.5", "8.0", "9.0+PTX")
     assert cuda.configure(
         make_torch(), {**environ, "TORCH_CUDA_ARCH_LIST": "8.6 12.0+PTX"}
     ).archs == ("8.6", "12.0+PTX")
 
 
-def test_a_path_that_is_no_compiler(tmp_path):
+def test_paths_that_are_not_compilers(tmp_path):
     broken = tmp_path / "bin" / "nvcc"
     broken.parent.mkdir()
     broken.write_text("#!/bin/sh\nexec /nonexistent/nvcc\n")
@@ -141,7 +141,7 @@ def test_options_are_checked():
 # --- architectures ------------------------------------------------------------------------------------
 
 
-def test_architectures_are_read_as_torch_reads_them():
+def test_architectures_are_parsed_as_by_torch():
     assert cuda.parse_archs("8.0;9.0a 12.0+PTX 8.0") == ("8.0", "9.0a", "12.0+PTX")
     assert cuda.parse_archs("Ampere;Hopper, 10.0f") == ("8.0", "8.6+PTX", "9.0+PTX", "10.0f")
     for wrong in ("Amper", "90", "9.0+ptx", "native", "Hopper+PTX"):
@@ -158,12 +158,12 @@ def test_architectures_are_read_as_torch_reads_them():
         (("9.0",), "", ("9.0+PTX",)),
         (("9.0", "8.0"), "", ("8.0", "9.0+PTX")),
         (("9.0",), "7.5", ("7.5",)),
-        (("12.1",), "", ("7.5", "8.0", "9.0+PTX")),  # this nvcc does not know it: PTX may do
+        (("12.1",), "", ("7.5", "8.0", "9.0+PTX")),  # not supported by this nvcc; PTX may work
         (("9.0", "12.1"), "", ("7.5", "8.0", "9.0+PTX")),
         ((), "", ("7.5", "8.0", "9.0+PTX")),
     ],
 )
-def test_architectures_are_those_of_the_gpus_in_the_machine(tmp_path, gpus, listed, archs):
+def test_architectures_default_to_the_gpus_of_the_machine(tmp_path, gpus, listed, archs):
     root = make_nvcc(tmp_path / "cuda", "13.0").parents[1]
     (root / "lib64").mkdir()
     (root / "lib64" / "libcudart_static.a").touch()
@@ -171,7 +171,7 @@ def test_architectures_are_those_of_the_gpus_in_the_machine(tmp_path, gpus, list
     assert cuda.configure(make_torch(gpus=gpus), environ).archs == archs
 
 
-def test_gpus_are_asked_of_torch():
+def test_gpus_are_queried_from_torch():
     found = {torch.cuda.get_device_capability(gpu) for gpu in range(torch.cuda.device_count())}
     assert set(torch_info.find_torch().gpus) == {f"{major}.{minor}" for major, minor in found}
 
@@ -185,18 +185,18 @@ def test_flags_of_nvcc():
 
 
 def spread(flags):
-    """The flags with one code each."""
+    """The flags, split into one code each."""
     parts = [re.fullmatch(r"(-gencode=arch=\w+,code=)\[?([\w,]+)\]?", flag) for flag in flags]
     return {part[1] + code for part in parts for code in part[2].split(",")}
 
 
-# The names of Blackwell stand for other numbers in each CUDA version, so in older torch versions too.
+# The names of Blackwell mean different numbers in each CUDA version, and thus in older torch versions.
 @pytest.mark.parametrize(
     "listed",
     ["8.0 8.6+PTX", "9.0a", "9.0a+PTX;7.5", "10.0"]
     + [name for name in cuda.NAMED_ARCHS if not name.startswith("Blackwell")],
 )
-def test_flags_are_those_of_torch(listed, monkeypatch):
+def test_flags_equal_torchs(listed, monkeypatch):
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", listed)
     wanted = cpp_extension._get_cuda_arch_flags()
     assert spread(cuda.gencode_flags(cuda.parse_archs(listed))) == spread(wanted)

@@ -1,4 +1,4 @@
-"""tools/gpu without a GPU: what check.sh says, how first.py survives checks that hang or fail, what is sampled."""
+"""tools/gpu without a GPU: messages of check.sh, hanging and failing checks in first.py, sampling of tests."""
 
 import importlib.util
 import json
@@ -21,7 +21,7 @@ def run(*command, **env):
     return subprocess.run([*map(str, command)], **options, timeout=300)
 
 
-def test_without_a_gpu_one_sentence_says_that_nothing_was_checked(tmp_path):
+def test_without_a_gpu_one_line_says_that_nothing_was_checked(tmp_path):
     env = {"PY": sys.executable, "OUT": str(tmp_path / "out"), "CUDA_VISIBLE_DEVICES": ""}
     done = run("bash", TOOLS / "check.sh", **env)
     assert done.stdout == "gpu-check: torch sees no CUDA device, so nothing was checked.\n"
@@ -52,7 +52,7 @@ def test_ctrl_c_ends_the_running_stage_and_the_script(tmp_path):
         ["bash", TOOLS / "check.sh"], env={**os.environ, **env}, stdout=subprocess.PIPE, text=True
     )
     log = out / "1-first.log"
-    for _ in range(1200):  # on a busy machine the stage may begin late
+    for _ in range(1200):  # on a busy machine the stage may start late
         if log.exists() and "began" in log.read_text():
             break
         time.sleep(0.1)
@@ -101,7 +101,7 @@ def report(path):
 
 
 @pytest.mark.slow
-def test_a_check_that_hangs_or_fails_costs_only_itself(tmp_path):
+def test_a_hanging_or_failing_check_does_not_affect_others(tmp_path):
     script, out = tmp_path / "planted.py", tmp_path / "out.jsonl"
     script.write_text(PLANTED.format(tools=str(TOOLS)))
     done = run(sys.executable, script, out, "--device", "cpu")
@@ -113,7 +113,7 @@ def test_a_check_that_hangs_or_fails_costs_only_itself(tmp_path):
     assert found["hangs"]["so_far"] == {"so": "far"} and "time.sleep" in found["hangs"]["at"]
     assert found["raises"]["error"] == "ValueError: planted"
 
-    # After a crash in `fine`, which began and never ended.
+    # After a crash in `fine`, which started and did not finish.
     out.write_text('{"began": "fine"}\n')
     done = run(sys.executable, script, out, "--device", "cpu", "--resume", "--seconds", "-1")
     assert done.stdout.splitlines()[-1] == "failed: fine (no end)"
@@ -123,7 +123,7 @@ def test_a_check_that_hangs_or_fails_costs_only_itself(tmp_path):
     assert [*report(tmp_path / "one")] == ["about", "asked_for"], done.stderr
 
 
-def test_the_order_names_checks_that_exist():
+def test_the_order_names_existing_checks():
     code = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -139,7 +139,7 @@ assert order[: len(first.FIRST)] == [*first.FIRST] and order[-len(first.LAST) :]
 
 
 @pytest.mark.slow
-def test_a_check_of_the_kernels_and_what_the_sanitizers_watch(tmp_path):
+def test_kernel_checks_and_sanitizer_calls_run_on_the_cpu(tmp_path):
     done = run(
         *(sys.executable, TOOLS / "first.py", tmp_path / "out", "--device", "cpu"),
         *("--only", "noise_bits", "gradient_bits"),
@@ -151,7 +151,7 @@ def test_a_check_of_the_kernels_and_what_the_sanitizers_watch(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_sample_of_the_tests_is_always_the_same_and_says_what_it_leaves_out():
+def test_the_sample_of_tests_is_reproducible_and_lists_omissions():
     pytest_ = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-v")
     chosen = ("-m", "cuda and not slow", "--cuda-sample", 3)
     files = ("tests/noise/test_noise_bits.py", "tests/noise/test_noise_op.py")

@@ -1,4 +1,4 @@
-"""What tools/gpu/check.sh writes on a GPU becomes tables of docs/benchmarks.md. Numbers made up."""
+"""The conversion of tools/gpu/check.sh's results to tables of docs/benchmarks.md, with invented numbers."""
 
 import importlib
 import json
@@ -41,7 +41,7 @@ NCU = """==PROF== Connected to process 1
 
 @pytest.fixture
 def folder(tmp_path):
-    """benchmarks/2026-12-24-h100, kept from the reports of two commands."""
+    """benchmarks/2026-12-24-h100, copied from the reports of two commands."""
     first, second = tmp_path / "first", tmp_path / "second"
     for report, line in (
         (
@@ -66,14 +66,14 @@ def folder(tmp_path):
     return folder
 
 
-def test_the_newest_folder_of_a_gpu(folder, tmp_path):
+def test_the_newest_gpu_folder_is_used(folder, tmp_path):
     assert gpu_page.newest(folder.parent) == folder
     assert gpu_page.newest(tmp_path / "nothing") is None
     names = {path.name for path in folder.iterdir()}
     assert names == {"first.jsonl", "bench.json", "ncu.csv", "summary.txt"}
 
 
-def test_the_section_has_each_prediction_beside_what_was_measured(folder):
+def test_the_section_compares_predictions_with_measurements(folder):
     page = gpu_page.section(folder, STATIC)
     assert page.startswith("## Measured on an H100\n")
     assert "2026-12-24, NVIDIA H100 80GB HBM3, torch 2.11.0+cu130." in page
@@ -110,7 +110,7 @@ def test_two_reports_with_the_same_file_are_refused(folder, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_what_is_missing_is_left_out(folder):
+def test_missing_results_are_left_out(folder):
     for name in ("bench.json", "ncu.csv", "summary.txt"):
         (folder / name).unlink()
     page = gpu_page.section(folder, [])
@@ -118,6 +118,6 @@ def test_what_is_missing_is_left_out(folder):
     assert "Nsight" not in page and "Stages" not in page and "steps" not in page
 
 
-def test_every_prediction_of_the_static_report_is_measured():
+def test_every_prediction_has_a_measurement():
     rows = json.loads((CPU / "static.json").read_text("utf-8"))["static"]
     assert {(row["kernel"], row["dtype"]) for row in rows} == set(gpu_page.MEASURED_AS)

@@ -1,4 +1,4 @@
-"""The modules of the package import one another one way: no circle, neither in functions nor for types."""
+"""The package has no import cycles, including imports in functions and for types."""
 
 import ast
 from graphlib import TopologicalSorter
@@ -10,8 +10,8 @@ ROOT = Path(pygan.__file__).parent
 
 
 def imports():
-    """Every module with those of the package that it imports. The package itself, which imports the public ones, is
-    none of them: who needs its version imports it in a function."""
+    """Every module with the package's modules that it imports. The package itself, which imports the public modules, is
+    excluded: modules that need its version import it in a function."""
     files = {
         ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(
             ".__init__"
@@ -32,7 +32,7 @@ def imports():
     return graph
 
 
-def test_there_is_no_circle():
+def test_there_are_no_import_cycles():
     graph = imports()
     assert "pygan._player" in graph["pygan._pair"]
     order = list(TopologicalSorter(graph).static_order())  # raises CycleError

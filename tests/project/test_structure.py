@@ -1,4 +1,4 @@
-"""What the tree promises: one place for each thing, layers that look one way, and names of files that exist."""
+"""One place for each idiom, layers of csrc that include in one direction, and named files that exist."""
 
 import re
 from pathlib import Path
@@ -22,9 +22,9 @@ SOURCES = {
         (r"isinstance\(\w+, bool\) or not isinstance", set()),  # pygan._validation.is_int
     ],
 )
-def test_one_place(what, where):
+def test_each_idiom_is_used_in_one_place(what, where):
     assert {name for name, text in SOURCES.items() if re.search(what, text)} - {
-        "__init__.py"  # whose examples are for users
+        "__init__.py"  # its examples are for users
     } == where
 
 

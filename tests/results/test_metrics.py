@@ -1,4 +1,4 @@
-"""The metrics against the protocols they are said to follow, closed forms, and scipy's matrix square root."""
+"""The metrics against their protocols, closed forms, and scipy's matrix square root."""
 
 import math
 
@@ -15,7 +15,7 @@ from pygan.metrics import frechet_distance, mode_coverage
 
 
 def by_hand(samples, mixture):
-    """The protocol as the code of PacGAN's authors carries it out: a loop over the samples, then their entropy."""
+    """The protocol as implemented by PacGAN's authors: a loop over the samples, then the entropy."""
     counts = [0] * len(mixture.centers)
     for sample in samples.double().tolist():
         distances = [math.dist(sample, center) / mixture.std for center in mixture.centers.tolist()]
@@ -34,7 +34,7 @@ def by_hand(samples, mixture):
     n=st.integers(1, 100),
     wide=st.floats(0.2, 6),
 )
-def test_mode_coverage_is_the_protocol(seed, mixture, n, wide):
+def test_mode_coverage_equals_the_protocol(seed, mixture, n, wide):
     generator = torch.Generator().manual_seed(seed)
     samples = Mixture(mixture.centers, wide * mixture.std).sample(n, generator=generator)
     modes, high_quality, reverse_kl = by_hand(samples, mixture)
@@ -44,7 +44,7 @@ def test_mode_coverage_is_the_protocol(seed, mixture, n, wide):
 
 @pytest.mark.parametrize("mixture", [RING, GRID])
 def test_the_mixture_itself_covers_all(mixture):
-    """High quality is chi-square's exp(-9/2) short of 1; the reverse KL has the mean (k - 1) / 2n."""
+    """The share of high quality is 1 - exp(-9/2), by chi-square; the reverse KL has the mean (k - 1) / 2n."""
     k = len(mixture.centers)
     seen = [
         mode_coverage(mixture.sample(2500, generator=torch.Generator().manual_seed(seed)), mixture)
@@ -58,7 +58,7 @@ def test_the_mixture_itself_covers_all(mixture):
     assert np.mean([s.reverse_kl for s in seen]) == pytest.approx(divergence, abs=tolerance)
 
 
-def test_mode_coverage_of_collapse_and_of_rubbish():
+def test_mode_coverage_of_collapsed_and_invalid_samples():
     one = RING.centers[:1].expand(100, 2)
     assert mode_coverage(one, RING) == (1, 1.0, pytest.approx(math.log(8)))
     half = torch.cat([one, one + 0.5])
@@ -68,14 +68,14 @@ def test_mode_coverage_of_collapse_and_of_rubbish():
     assert mode_coverage(torch.full((3, 2), math.inf), RING) == (0, 0.0, math.inf)
 
 
-def test_mode_coverage_draws_the_line_at_three():
+def test_mode_coverage_uses_three_standard_deviations():
     center = Mixture(torch.zeros(1, 2), 1.0)
     inside, outside = torch.tensor([[2.999, 0.0]]), torch.tensor([[0.0, 3.0]])
     assert mode_coverage(inside, center).modes == 1
     assert mode_coverage(outside, center).modes == 0
 
 
-def test_mode_coverage_takes_what_training_has():
+def test_mode_coverage_accepts_other_dtypes_and_grad():
     samples = datasets.grid(200, generator=torch.Generator().manual_seed(0))
     expected = mode_coverage(samples, GRID)
     assert mode_coverage(samples.double(), GRID) == expected
@@ -96,12 +96,12 @@ def test_mode_coverage_checks_its_arguments():
 
 
 @pytest.fixture(scope="module")
-def judge():
+def coverage():
     return metrics.StackedDigits()
 
 
 def test_the_digit_classifier_generalizes():
-    """Fitted on one half of the digits, it is right on the other: what its opinion of generated ones rests on."""
+    """Fitted to one half of the digits, it is accurate on the other half."""
     images, labels = datasets.digits()
     images, labels = images.flatten(1).numpy(), labels.numpy()
     for first, second in (
@@ -112,47 +112,47 @@ def test_the_digit_classifier_generalizes():
         assert classifier.score(images[second], labels[second]) > 0.965
 
 
-def test_stacked_digits_of_real_ones(judge):
+def test_stacked_digits_of_real_samples(coverage):
     images, labels = datasets.stacked_digits(26_000, generator=torch.Generator().manual_seed(0))
-    assert (judge.classify(images) == labels).float().mean() > 0.99
-    modes, reverse_kl, sure = judge(images)
+    assert (coverage.classify(images) == labels).float().mean() > 0.99
+    modes, reverse_kl, sure = coverage(images)
     assert modes == 1000
     assert reverse_kl == pytest.approx(
         999 / 52_000, rel=0.15
-    )  # of a uniform distribution; digits are nearly that
-    assert sure == pytest.approx(judge.real_sure, abs=0.02) and sure > 0.7
+    )  # expected for a uniform distribution, which the digits nearly have
+    assert sure == pytest.approx(coverage.real_sure, abs=0.02) and sure > 0.7
 
 
-def test_stacked_digits_of_a_few_classes(judge):
-    """Two classes, three of four samples of one: log 1000 less the entropy of (3/4, 1/4)."""
+def test_stacked_digits_of_few_classes(coverage):
+    """Two classes, with three of four samples in one: log 1000 minus the entropy of (3/4, 1/4)."""
     digits, labels = datasets.digits()
     seven, one = digits[labels == 7][0, 0], digits[labels == 1][0, 0]
     samples = torch.stack([torch.stack([seven, one, one])] * 3 + [torch.stack([one, one, seven])])
-    assert judge.classify(samples).tolist() == [711, 711, 711, 117]
+    assert coverage.classify(samples).tolist() == [711, 711, 711, 117]
     entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
-    modes, reverse_kl, _ = judge(samples)
+    modes, reverse_kl, _ = coverage(samples)
     assert (modes, reverse_kl) == (2, pytest.approx(math.log(1000) - entropy))
 
 
-def test_stacked_digits_is_not_sure_of_noise(judge):
+def test_stacked_digits_is_not_sure_of_noise(coverage):
     noise = torch.rand(2000, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    assert judge(noise).sure < 0.01
-    # Scrambled digits have the ink of digits.
+    assert coverage(noise).sure < 0.01
+    # Scrambled digits have the same amount of ink as digits.
     images, _ = datasets.stacked_digits(2000, generator=torch.Generator().manual_seed(1))
     order = torch.randperm(64, generator=torch.Generator().manual_seed(2))
-    assert judge(images.flatten(2)[..., order].reshape(images.shape)).sure < 0.05
+    assert coverage(images.flatten(2)[..., order].reshape(images.shape)).sure < 0.05
 
 
-def test_stacked_digits_checks_its_samples(judge):
+def test_stacked_digits_checks_its_samples(coverage):
     for shape in ((3, 8, 8), (2, 1, 8, 8), (2, 3, 28, 28)):
         with pytest.raises(ValueError, match=r"samples must be a tensor \(n, 3, 8, 8\), got"):
-            judge(torch.zeros(shape))
+            coverage(torch.zeros(shape))
     with pytest.raises(ValueError, match="got ndarray"):
-        judge.classify(np.zeros((2, 3, 8, 8)))
+        coverage.classify(np.zeros((2, 3, 8, 8)))
     with pytest.raises(ValueError, match="at least 1 sample"):
-        judge(torch.zeros(0, 3, 8, 8))
+        coverage(torch.zeros(0, 3, 8, 8))
     with pytest.raises(ValueError, match="must be finite"):
-        judge(torch.full((2, 3, 8, 8), math.nan))
+        coverage(torch.full((2, 3, 8, 8), math.nan))
 
 
 def with_moments(mean, covariance, n, seed=0):
@@ -165,7 +165,7 @@ def with_moments(mean, covariance, n, seed=0):
     return white @ torch.from_numpy(root) + mean
 
 
-def test_frechet_of_one_dimension():
+def test_frechet_in_one_dimension():
     """(mu - mu')² + (sigma - sigma')²."""
     a = with_moments(torch.tensor([1.0]), torch.tensor([[4.0]]).double(), 50)
     b = with_moments(torch.tensor([-2.0]), torch.tensor([[0.25]]).double(), 80)
@@ -173,7 +173,7 @@ def test_frechet_of_one_dimension():
 
 
 def test_frechet_of_commuting_covariances():
-    """With common axes it is the sum over them of the one-dimensional distances."""
+    """With common axes, it is the sum of the one-dimensional distances."""
     d = 6
     generator = torch.Generator().manual_seed(1)
     axes = torch.linalg.qr(torch.randn(d, d, generator=generator, dtype=torch.float64)).Q
@@ -190,7 +190,7 @@ def test_frechet_of_commuting_covariances():
 @settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 2**31), d=st.integers(1, 8), more=st.integers(2, 40))
 def test_frechet_against_scipy(seed, d, more):
-    """Of full rank, the formula as the FID's own code computes it."""
+    """With full rank, the formula as computed by the FID's reference code."""
     generator = torch.Generator().manual_seed(seed)
     a = torch.randn(d + more, d, generator=generator, dtype=torch.float64)
     b = torch.randn(2 * d + more, d, generator=generator, dtype=torch.float64)
@@ -204,18 +204,18 @@ def test_frechet_against_scipy(seed, d, more):
 
 
 def test_frechet_without_full_rank():
-    """Fewer samples than dimensions, and features that lie in a plane, where matrix square roots break down: the
-    distance in the space that the samples span is the distance."""
+    """Fewer samples than dimensions, or features in a plane, for which matrix square roots fail: the result is the
+    distance in the subspace spanned by the samples."""
     generator = torch.Generator().manual_seed(2)
     a, b = (torch.randn(n, 3, generator=generator, dtype=torch.float64) for n in (20, 30))
     b = 2 * b + 1
     expected = frechet_distance(a, b)
     basis = torch.linalg.qr(torch.randn(500, 3, generator=generator, dtype=torch.float64)).Q
     assert frechet_distance(a @ basis.T, b @ basis.T) == pytest.approx(expected, rel=1e-12)
-    # The same features are at distance 0, however few, and constant ones at that of their means.
+    # Equal features have distance 0, however few; constant features have the distance of their means.
     assert frechet_distance(a @ basis.T, a @ basis.T) == pytest.approx(0, abs=1e-12)
     assert frechet_distance(torch.zeros(2, 9), torch.ones(5, 9)) == pytest.approx(9)
-    # Orthogonal supports share nothing: the spreads add up.
+    # With orthogonal supports, the variances add up.
     apart = (
         torch.cat([a, torch.zeros_like(a)], 1),
         torch.cat([torch.zeros(30, 3), b - b.mean(0)], 1),
@@ -225,7 +225,7 @@ def test_frechet_without_full_rank():
 
 
 def test_frechet_in_float64():
-    """Features of half precision, far from 0: their difference does not drown in the size of the mean."""
+    """Half-precision features far from 0: their difference is not lost to the size of the mean."""
     a = (torch.randn(200, 4, generator=torch.Generator().manual_seed(3)) + 100).half()
     assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
     exact = frechet_distance(a.double(), a.double() + 1e-3)

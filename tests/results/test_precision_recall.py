@@ -1,4 +1,4 @@
-"""pygan.metrics.precision_recall against the paper's definition, in loops over the samples."""
+"""pygan.metrics.precision_recall against the paper's definition, computed in loops over the samples."""
 
 import math
 
@@ -44,7 +44,7 @@ def by_definition(real, fake, k):
     scale=st.floats(0.1, 3),
     far=st.sampled_from([0.0, 1e5]),
 )
-def test_it_is_the_definition(seed, k, n, m, d, scale, far):
+def test_precision_and_recall_equal_their_definition(seed, k, n, m, d, scale, far):
     real = normals(n, d, seed, far)
     fake = normals(m, d, seed + 1, far + 0.5, scale)
     assert precision_recall(real, fake, k=k) == by_definition(real, fake, k)
@@ -55,29 +55,29 @@ def test_copies_of_the_training_set_are_perfect_and_one_copy_is_collapse():
     assert precision_recall(real, real[torch.randperm(60)]) == (1.0, 1.0)
     one = real[:1].expand(60, 8)
     assert precision_recall(real, one) == (1.0, 1 / 60)
-    # Radii are zero: the only one in a ball is its center.
+    # All radii are zero: a ball contains only its center.
     twice = torch.cat([one, one + 1])
     assert precision_recall(twice, one) == (1.0, 0.5)
     assert precision_recall(real, real + 100) == (0.0, 0.0)
 
 
-def test_quality_and_variety_are_told_apart():
+def test_precision_measures_quality_and_recall_diversity():
     real = normals(500, 2, 0)
     narrow, wide = (precision_recall(real, normals(500, 2, 1, scale=s)) for s in (0.2, 4.0))
     assert narrow.precision > 0.95 > 0.4 > narrow.recall
     assert wide.recall > 0.9 > 0.4 > wide.precision
 
 
-def test_rows_are_taken_in_parts(monkeypatch):
+def test_chunks_do_not_change_the_result(monkeypatch):
     real, fake = normals(70, 3, 0), normals(50, 3, 1)
     whole = precision_recall(real, fake)
-    monkeypatch.setattr("pygan._precision_recall._ROWS", 16)
+    monkeypatch.setattr("pygan._precision_recall._CHUNK_ROWS", 16)
     assert precision_recall(real, fake) == whole
     assert precision_recall(real.half(), fake.float()) == pytest.approx(whole, abs=0.1)
     assert [type(x) for x in whole] == [float, float]
 
 
-def test_it_checks_its_arguments():
+def test_arguments_are_checked():
     real = normals(9, 3, 0)
     for pair, error, message in (
         ((real.numpy(), real), TypeError, "precision_recall: real must be a tensor"),

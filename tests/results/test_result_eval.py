@@ -1,4 +1,4 @@
-"""`pygan eval` on runs of two steps: what is compared, with what features, and what is said of it."""
+"""`pygan eval` on two-step runs: the compared data, the features, and the output."""
 
 import json
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ from pygan.result import arguments, evaluate
 from pygan.result import features as by
 
 
-def test_points_are_judged_by_their_modes(runs, tmp_path, capsys):
+def test_points_are_evaluated_by_their_modes(runs, tmp_path, capsys):
     out = tmp_path / "scores.json"
     assert command("eval", runs / "grid", "--n", 300, "--seed", 2, "--out", out) == 0
     found = json.loads(out.read_text())
@@ -34,30 +34,30 @@ def test_points_are_judged_by_their_modes(runs, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "features: the 2 values of each sample" in shown
     assert f"  frechet_distance  {distance:.4g}" in shown
-    assert command("eval", runs / "grid", "--out", out) == 2  # it is there
+    assert command("eval", runs / "grid", "--out", out) == 2  # the file exists
     assert "--force" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("form", ["pair", "dataset"])
-def test_classes_are_generated_as_often_as_the_data_have_them(form, monkeypatch, capsys):
+def test_classes_are_generated_with_the_frequencies_of_the_data(form, monkeypatch, capsys):
     labels = torch.tensor([0] * 8 + [1, 2])
     images = (labels / 10).reshape(-1, 1, 1, 1).expand(-1, 1, 8, 8)
     items = list(zip(images, labels.tolist(), strict=True))
     data = (images, labels) if form == "pair" else Items(items)
-    made = SimpleNamespace(data=data, shape=(1, 8, 8), judge=None, features=None)
+    made = SimpleNamespace(data=data, shape=(1, 8, 8), protocol=None, features=None)
     generator = conditional(["cat", "dog", "owl"])
     generator.config["data"] = {"name": "digits"}
     monkeypatch.setattr(arguments, "load_generator", lambda *_, **__: generator)
     monkeypatch.setattr(evaluate, "source", lambda *_: made)
     assert command("eval", "none.pt", "--n", 20) == 0
     numbers = dict(line.split() for line in capsys.readouterr().out.splitlines()[2:])
-    # The covariances are those over n - 1, of 10 and of 20.
+    # The covariances divide by n - 1, for 10 and for 20 samples.
     assert float(numbers["frechet_distance"]) < 1e-3
     assert float(numbers["precision"]) == float(numbers["recall"]) == 1.0
 
 
-def test_the_data_judged_by_themselves_are_perfect(runs, capsys, monkeypatch):
-    """Samples in the place of the generator's: the distance of one sample of the data to another, near 0."""
+def test_the_data_compared_with_themselves_are_perfect(runs, capsys, monkeypatch):
+    """Data samples replace the generator's: the distance between two samples of the data is close to 0."""
     digits = datasets.digits()[0]
 
     def batches(self, n, *_):
@@ -70,7 +70,7 @@ def test_the_data_judged_by_themselves_are_perfect(runs, capsys, monkeypatch):
     assert float(numbers["precision"]) == float(numbers["recall"]) == 1.0
 
 
-def test_pictures_are_judged_against_a_folder(photos, tmp_path, capsys):
+def test_pictures_are_compared_with_a_folder(photos, tmp_path, capsys):
     run, folder = photos
     assert command("eval", run) == 0
     shown = capsys.readouterr().out
@@ -85,7 +85,7 @@ def test_pictures_are_judged_against_a_folder(photos, tmp_path, capsys):
     assert "must be at least 6, got 3" in capsys.readouterr().err
 
 
-def test_data_that_have_moved_are_to_be_named(tmp_path, capsys):
+def test_moved_data_must_be_specified(tmp_path, capsys):
     from PIL import Image
 
     folder = tmp_path / "data"
@@ -104,20 +104,18 @@ def test_data_that_have_moved_are_to_be_named(tmp_path, capsys):
     assert command("eval", tmp_path / "run", "--data", moved) == 0
 
 
-def test_random_convolutions_tell_pictures_apart_and_are_the_same_everywhere():
+def test_random_convolutions_are_informative_and_reproducible():
     found = by.features("random-conv", (3, 16, 16), torch.device("cpu"))
     torch.manual_seed(5)
     noise = torch.rand(400, 3, 16, 16) * 2 - 1
     again = by.features("random-conv", (3, 16, 16), torch.device("cpu"))
-    torch.testing.assert_close(found.of(noise), again.of(noise), rtol=0, atol=0)
+    torch.testing.assert_close(found.compute(noise), again.compute(noise), rtol=0, atol=0)
     blurred = nn.functional.avg_pool2d(noise, 3, 1, 1)
-    a, b, other = (found.of(x) for x in (noise[:200], noise[200:], blurred[200:]))
+    a, b, other = (found.compute(x) for x in (noise[:200], noise[200:], blurred[200:]))
     assert metrics.frechet_distance(a, other) > 5 * metrics.frechet_distance(a, b)
 
 
-def test_inception_is_taken_where_it_is_there_and_asked_for_elsewhere(
-    tmp_path, monkeypatch, photos, capsys
-):
+def test_inception_is_used_if_installed_and_otherwise_named(tmp_path, monkeypatch, photos, capsys):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     assert command("eval", photos[0], "--features", "inception") == 2
     error = capsys.readouterr().err
@@ -135,11 +133,11 @@ def test_inception_is_taken_where_it_is_there_and_asked_for_elsewhere(
     monkeypatch.setattr(by, "_INCEPTION", (path.name, ""))
     found = by.features(None, (1, 32, 32), torch.device("cpu"))
     assert found.name.startswith("2048 of Inception-v3")
-    assert found.of(torch.zeros(2, 1, 32, 32)).shape == (2, 2048)
+    assert found.compute(torch.zeros(2, 1, 32, 32)).shape == (2, 2048)
 
 
 @pytest.mark.slow
-def test_stacked_digits_are_judged_by_their_modes(tmp_path):
+def test_stacked_digits_are_evaluated_by_their_modes(tmp_path):
     trained("stacked-digits", tmp_path / "run", "data.samples=500")
     assert command("eval", tmp_path / "run", "--n", 100, "--out", tmp_path / "x.json") == 0
     found = json.loads((tmp_path / "x.json").read_text())

@@ -1,4 +1,4 @@
-"""`pygan export` on runs of two steps: files that take batches of any size."""
+"""`pygan export` on two-step runs: files that accept batches of any size."""
 
 import sys
 
@@ -10,7 +10,7 @@ import pygan
 from pygan.result import export
 
 
-def test_a_program_of_torch_export_takes_batches_of_any_size(runs, tmp_path, capsys):
+def test_an_exported_program_accepts_batches_of_any_size(runs, tmp_path, capsys):
     out = tmp_path / "x.pt2"
     assert command("export", runs / "grid", "--format", "torch.export", "--out", out) == 0
     assert (
@@ -23,7 +23,7 @@ def test_a_program_of_torch_export_takes_batches_of_any_size(runs, tmp_path, cap
         torch.testing.assert_close(module(z), G(z))
 
 
-def test_a_conditional_program_takes_labels(animals, tmp_path):
+def test_an_exported_conditional_program_accepts_labels(animals, tmp_path):
     out = tmp_path / "x.pt2"
     assert command("export", "none.pt", "--out", out) == 0
     labels = torch.tensor([2, 1, 0, 1])
@@ -32,7 +32,7 @@ def test_a_conditional_program_takes_labels(animals, tmp_path):
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "reference"])
-def test_onnx_takes_batches_of_any_size(runs, photos, tmp_path, capsys, monkeypatch, runtime):
+def test_onnx_accepts_batches_of_any_size(runs, photos, tmp_path, capsys, monkeypatch, runtime):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxscript")
     from onnx.reference import ReferenceEvaluator
@@ -54,7 +54,7 @@ def test_onnx_takes_batches_of_any_size(runs, photos, tmp_path, capsys, monkeypa
         torch.testing.assert_close(torch.from_numpy(samples), G(z).detach(), rtol=1e-3, atol=1e-5)
 
 
-def test_without_onnx_it_says_what_installs_it(runs, tmp_path, capsys, monkeypatch):
+def test_a_missing_onnx_package_is_named(runs, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     assert command("export", runs / "ring", "--out", tmp_path / "x.onnx") == 2
     assert (
@@ -64,7 +64,7 @@ def test_without_onnx_it_says_what_installs_it(runs, tmp_path, capsys, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_makes_other_samples_is_not_left(runs, tmp_path, capsys, monkeypatch):
+def test_a_file_with_wrong_samples_is_removed(runs, tmp_path, capsys, monkeypatch):
     wrong = lambda path: ("it", lambda inputs: inputs[0] + 1)  # noqa: E731
     monkeypatch.setattr(export, "_program", wrong)
     assert command("export", runs / "ring", "--out", tmp_path / "x.pt2") == 2

@@ -1,4 +1,4 @@
-"""pygan.load_generator: the run's own generator, from the checkpoint alone."""
+"""pygan.load_generator: the run's generator, restored from only the checkpoint."""
 
 import pytest
 import torch
@@ -40,7 +40,7 @@ def test_points_are_in_the_units_of_the_data(tmp_path):
     assert_equal(G(z).detach(), result.trainer.sample(5, latent=z) * 2)
 
 
-def test_networks_of_ones_own_are_passed(tmp_path):
+def test_custom_networks_are_passed(tmp_path):
     result = run(tmp_path, **FULL, config=(config := {"data": {"scale": 0.5}}))
     with raises(
         ValueError,
@@ -54,7 +54,7 @@ def test_networks_of_ones_own_are_passed(tmp_path):
     assert_equal(G(z).detach(), result.trainer.sample(5, latent=z))
 
 
-def test_another_network_is_refused_by_the_names_of_its_parameters(tmp_path):
+def test_another_network_is_refused_with_the_parameter_names(tmp_path):
     run(tmp_path)
     other = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 6))
     before = {k: v.clone() for k, v in other.state_dict().items()}
@@ -70,7 +70,7 @@ def test_another_network_is_refused_by_the_names_of_its_parameters(tmp_path):
         pygan.load_generator(tmp_path, generator="mlp")
 
 
-def test_what_is_no_run_is_refused(tmp_path):
+def test_paths_that_are_not_runs_are_refused(tmp_path):
     with raises(CheckpointError, f"pygan.checkpoint.load: {tmp_path} holds no checkpoint"):
         pygan.load_generator(tmp_path)
     with raises(CheckpointError, "", "none.pt does not exist"):
@@ -81,7 +81,7 @@ def test_what_is_no_run_is_refused(tmp_path):
 
 
 def test_a_checkpoint_without_the_shape_of_its_samples_is_refused(tmp_path):
-    """As earlier versions wrote them."""
+    """As written by earlier versions."""
     path = trained("ring", tmp_path).checkpoint
     state = checkpoint.load(path)
     del state["samples"]
@@ -90,7 +90,7 @@ def test_a_checkpoint_without_the_shape_of_its_samples_is_refused(tmp_path):
         pygan.load_generator(path)
 
 
-def test_samples_of_a_seed_are_those_of_the_noise_stream(tmp_path):
+def test_samples_use_the_noise_stream_of_their_seed(tmp_path):
     trained("digits", tmp_path)
     G = pygan.load_generator(tmp_path)
     zeros = torch.zeros(10, *G.latent_shape)
@@ -123,7 +123,7 @@ def conditional_run(out, **options):
     return run(out, G=Conditional(), D=D, source=pairs, **inputs, **options)
 
 
-def test_a_conditional_generator_takes_labels(tmp_path):
+def test_a_conditional_generator_accepts_labels(tmp_path):
     result = conditional_run(tmp_path, config={"classes": ["cat", "dog", "owl"]})
     G = pygan.load_generator(tmp_path, generator=Conditional())
     assert G.conditional and G.classes == ("cat", "dog", "owl")
@@ -142,7 +142,7 @@ def test_a_conditional_generator_takes_labels(tmp_path):
         G.sample(3, labels[:2])
 
 
-def test_what_sample_cannot_honor_is_refused(tmp_path):
+def test_invalid_arguments_of_sample_are_refused(tmp_path):
     run(tmp_path / "a")
     G = pygan.load_generator(tmp_path / "a", generator=networks()[0])
     op = "pygan.TrainedGenerator.sample: "

@@ -1,4 +1,4 @@
-"""`pygan sample`, and what it shares with the other commands on a run, on runs of two steps."""
+"""`pygan sample`, and features that it shares with the other commands for runs, on two-step runs."""
 
 import subprocess
 import sys
@@ -41,7 +41,7 @@ def test_samples_as_a_folder_of_pictures(runs, photos, tmp_path):
     assert sorted(path.name for path in out.iterdir()) == names
     for name, image in zip(names, images, strict=True):
         np.testing.assert_array_equal(read(out / name), image_grid(image[None], padding=0))
-    # Of fewer, none of the earlier ones are left; other files are.
+    # With fewer samples, none of the earlier files remain, but other files do.
     (out / "notes.txt").write_text("mine")
     assert command("sample", runs / "digits", "--n", 2, "--out", out) == 2
     assert command("sample", runs / "digits", "--n", 2, "--out", out, "--force") == 0
@@ -57,7 +57,7 @@ def test_samples_as_one_picture(runs, tmp_path):
     assert read(tmp_path / "grid.png").ndim == 3
 
 
-def test_classes_come_in_turn_or_one_alone(animals, tmp_path, capsys):
+def test_classes_in_turn_or_a_single_one(animals, tmp_path, capsys):
     out = tmp_path / "x.npz"
     assert command("sample", "none.pt", "--n", 4, "--out", out) == 0
     arrays = np.load(out)
@@ -72,13 +72,13 @@ def test_classes_come_in_turn_or_one_alone(animals, tmp_path, capsys):
     assert error == (
         "pygan sample: --class must be one of cat, dog, ../owl, or its number, got 'cow'\n"
     )
-    # Each class has a folder; a name that leads elsewhere gives way to the number.
+    # Each class has a folder; a name that would lead to another folder is replaced by the number.
     assert command("sample", "none.pt", "--n", 3, "--out", tmp_path / "all") == 0
     found = sorted(str(path.relative_to(tmp_path / "all")) for path in tmp_path.rglob("*.png"))
     assert found == ["2/sample-000002.png", "cat/sample-000000.png", "dog/sample-000001.png"]
 
 
-def test_a_class_is_a_number_where_they_have_no_names(monkeypatch, tmp_path, capsys):
+def test_unnamed_classes_are_given_by_number(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(arguments, "load_generator", lambda *_, **__: conditional(None))
     assert command("sample", "none.pt", "--out", tmp_path / "x.npz") == 2
     assert "--class must be given, because the configuration of the run" in capsys.readouterr().err
@@ -99,7 +99,7 @@ def test_a_class_is_a_number_where_they_have_no_names(monkeypatch, tmp_path, cap
         (["none", "--out", "x.npz"], "none does not exist"),
     ],
 )
-def test_what_sample_refuses_is_one_line_and_status_2(
+def test_errors_of_sample_are_one_line_and_status_2(
     given, message, runs, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -109,7 +109,7 @@ def test_what_sample_refuses_is_one_line_and_status_2(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_is_replaced_without_force(runs, tmp_path, capsys):
+def test_existing_files_are_not_replaced_without_force(runs, tmp_path, capsys):
     for suffix, name in ((".npz", "sample"), (".png", "sample"), (".pt2", "export")):
         out = tmp_path / f"x{suffix}"
         out.write_text("mine")
@@ -122,7 +122,7 @@ def test_nothing_is_replaced_without_force(runs, tmp_path, capsys):
 
 @pytest.mark.parametrize("argv", [["--help"], [], ["eval", "--help"]])
 def test_help_lists_every_command_and_a_call_imports_one(argv):
-    """Neither the list nor a command depends on whether the modules of the others can be imported."""
+    """Neither the list nor a command needs the modules of the other commands."""
     code = f"""
 import sys, pygan.__main__ as m
 try: m.main({argv})
@@ -137,7 +137,7 @@ print(*(name for name, (module, _) in m._COMMANDS.items() if module in sys.modul
             assert any(line.startswith(f"    {name} ") for line in shown)
 
 
-def test_the_newest_checkpoint_is_taken_or_the_one_that_is_named(tmp_path, capsys):
+def test_the_newest_or_the_specified_checkpoint_is_used(tmp_path, capsys):
     trained("ring", tmp_path, "train.checkpoint_every=1")
     first = checkpoint.latest(tmp_path / "checkpoints").with_name("step-00000001.pt")
     for given in (["--checkpoint", "1"], ["--checkpoint", first.name], []):

@@ -1,7 +1,7 @@
-"""Bugs planted in copies of the project's real kernels, to prove that the emulator finds them.
+"""Bugs planted in copies of the real kernels, to prove that the emulator finds them.
 
-All bugs go into one copy, each behind a run-time switch (planted/bug.h), so that it is compiled once
-per build and not once per bug; with the switch at 0 the copy does what the original does.
+All bugs are in one copy, each behind a run-time switch (planted/bug.h), so that it is compiled once per build instead
+of once per bug; with the switch at 0, the copy behaves like the original.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from .toolchain import CSRC
 
 @dataclasses.dataclass(frozen=True)
 class Patch:
-    """Replaces the one occurrence of `snippet`. In the replacement, BUG(name) is true while that bug
-    is active."""
+    """Replaces the only occurrence of `snippet`. In the replacement, BUG(name) is true while that bug is active."""
 
     file: str
     snippet: str
@@ -25,7 +24,7 @@ class Patch:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Which program, in which build, must report a bug, and what its message must contain."""
+    """The program and build that must report a bug, and the required part of the message."""
 
     program: str
     mode: str
@@ -221,7 +220,7 @@ def _asan(program: str, file: str) -> Report:
     return Report(program, "asan", ("AddressSanitizer: use-after-poison", file))
 
 
-# A whole tile goes far beyond the poisoned margins, and noise reads the sigmas first.
+# A whole tile extends far beyond the poisoned margins, and noise reads the sigmas first.
 LOSS_ASAN = Report("loss", "asan", ("ERROR: AddressSanitizer: ", "vector.cuh"))
 NOISE_ASAN = Report("noise", "asan", ("ERROR: AddressSanitizer: ", "cuda/noise.cuh"))
 
@@ -245,7 +244,7 @@ REPORTS: dict[str, list[Report]] = {
         Report("loss", "tsan", (RACE, "reduce.cuh")),
         Report("loss", "plain", (POISON,)),
     ],
-    # On the flag, or on the sums of a thread that took the flag for another's.
+    # The race is on the flag, or on the sums of a thread that mistook the flag for another's.
     "flag_barrier_missing": [Report("loss", "tsan", (RACE, "gan_loss_sums_kernel"))],
     "fence_missing": [
         Report("loss", "tsan", (RACE, "loss_sums.cuh")),
@@ -285,10 +284,10 @@ BUGS = ["none", *REPORTS]
 
 
 def patched_kernels(folder: Path) -> Path:
-    """Writes the patched copies; returns the folder to search for them before csrc/.
+    """Write the patched copies; returns the folder to search before csrc/.
 
-    A snippet that does not occur exactly once is an error: when a kernel changes, its bug must be
-    planted anew rather than silently not at all.
+    A snippet that does not occur exactly once is an error, so that after a change of a kernel its bug must be planted
+    again, instead of silently disappearing.
     """
     for file in sorted({patch.file for patch in PATCHES}):
         text = (CSRC / file).read_text()

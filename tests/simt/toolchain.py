@@ -1,7 +1,7 @@
 """Builds and runs the emulator's programs with g++: plain, with ASan + UBSan, and with TSan.
 
-Objects are kept in a cache directory under a key made of the compiler, the flags and the content of
-every file that goes in, so that a second run of the tests compiles nothing.
+Objects are cached under a key of the compiler, the flags and the content of every input file, so that a second run of
+the tests compiles nothing.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ ROOT = SIMT.parent.parent
 CSRC = ROOT / "csrc"
 CXX = os.environ.get("CXX", "g++")
 
-# -ffp-contract=off as the extension itself is compiled: the bits must be the same.
+# -ffp-contract=off, as for the extension itself, because the bits must be the same.
 COMMON = ("-std=c++20", "-g1", "-O1", "-ffp-contract=off", "-fno-math-errno")
 SANITIZERS: Mapping[str, Sequence[str]] = {
     "plain": (),
-    # The checks left out see nothing here that ASan does not see, and double the time to compile.
+    # The omitted checks find nothing here that ASan does not find, and double the compile time.
     "asan": (
         "-fsanitize=address,undefined",
         "-fno-sanitize=null,object-size,vptr",
@@ -47,7 +47,7 @@ ENVIRONMENT = {
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """One translation unit: its file, flags beside the mode's, and folders searched before csrc/."""
+    """A translation unit: its file, flags in addition to the mode's, and folders to search before csrc/."""
 
     path: Path
     flags: tuple[str, ...] = ()
@@ -70,7 +70,7 @@ def _run(command: Sequence[object]) -> str:
 
 @cache
 def compiler_version() -> str | None:
-    """What the compiler says it is; None where there is none, or where it is not GCC's dialect."""
+    """The compiler's version text; None if there is no compiler, or if it is not compatible with GCC."""
     if shutil.which(CXX) is None:
         return None
     return _run([CXX, "--version"]).splitlines()[0]
@@ -78,8 +78,8 @@ def compiler_version() -> str | None:
 
 @cache
 def missing_runtime(mode: str) -> str | None:
-    """Why programs of this mode cannot be built or run here (a sanitizer's library is a package of its
-    own on some systems), or None."""
+    """Why programs of this mode cannot be built or run here, or None. (On some systems, a sanitizer's library is a
+    separate package.)"""
     with tempfile.TemporaryDirectory() as folder:
         source, program = Path(folder, "probe.cpp"), Path(folder, "probe")
         source.write_text("int main() { return 0; }\n")
@@ -93,7 +93,7 @@ def missing_runtime(mode: str) -> str | None:
 
 @cache
 def _fixed_addresses() -> tuple[str, ...]:
-    """GCC's TSan gives up where the kernel randomizes more address bits than it knows of."""
+    """A command prefix for GCC's TSan, which fails if the kernel randomizes more address bits than it supports."""
     command = ("setarch", "-R")
     if shutil.which(command[0]) is None:
         return ()
@@ -131,15 +131,15 @@ def _object(source: Source, mode: str, folder: Path) -> Path:
 
 
 def _replace(target: Path, command: Sequence[object]) -> None:
-    """Makes `target` in one step, whoever else makes it at the same time."""
+    """Create `target` atomically, because other processes may create it at the same time."""
     unfinished = target.with_name(f"{target.name}.{os.getpid()}")
     _run([*command, "-o", unfinished])
     unfinished.replace(target)
 
 
 def build(name: str, sources: Sequence[Source], mode: str, folder: Path) -> Path:
-    """Compiles and links a program; returns its path. Two compilers run at a time."""
-    # The runtime is never instrumented: TSan would see the emulator's own bookkeeping.
+    """Compile and link a program; returns its path. Two compilers run at a time."""
+    # The runtime is never instrumented, because TSan would report the emulator's own bookkeeping.
     everything = [*sources, *(Source(path, ("-O2",), sanitized=False) for path in RUNTIME)]
     with ThreadPoolExecutor(max_workers=2) as pool:
         objects = list(pool.map(lambda source: _object(source, mode, folder), everything))
@@ -150,7 +150,7 @@ def build(name: str, sources: Sequence[Source], mode: str, folder: Path) -> Path
 
 
 def run(program: Path, *arguments: object, timeout: float = 300) -> Result:
-    """Runs a program; stdout and stderr come back together."""
+    """Run a program; its stdout and stderr are combined."""
     done = subprocess.run(
         [*_fixed_addresses(), str(program), *map(str, arguments)],
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""pygan.EMA of networks that torch does not copy, and checkpoints of wrapped ones."""
+"""pygan.EMA of networks that torch cannot copy, and checkpoints of wrapped networks."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def output(network, x):
 @OLD
 @pytest.mark.parametrize("name", NORMED)
 def test_an_average_of_a_normed_generator_after_a_forward_pass(name):
-    """Its computed weights have a graph, and torch.deepcopy refuses these."""
+    """Its computed weights have a graph, and deepcopy refuses such tensors."""
     torch.manual_seed(0)
     G, x = NORMED[name](), torch.randn(3, 4)
     before = output(G, x)
@@ -39,7 +39,7 @@ def test_an_average_of_a_normed_generator_after_a_forward_pass(name):
     average.update_parameters(G)
     for key, value in G.state_dict().items():
         torch.testing.assert_close(average.module.state_dict()[key], 0.5 * (old[key] + value))
-    # The computed weights are of the averaged parameters.
+    # The computed weights are those of the averaged parameters.
     alike = NORMED[name]()
     alike.load_state_dict(average.module.state_dict())
     assert_same(output(average, x), output(alike.eval(), x))
@@ -60,7 +60,7 @@ def test_a_normed_generator_trains_with_an_average():
     trainer.load_state_dict(trainer.state_dict())
 
 
-def test_checkpoints_of_data_parallel_networks_have_no_wrapper():
+def test_checkpoints_of_wrapped_networks_have_no_wrapper_prefix():
     G, D = networks()
     optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in (G, D)]
     wrapped = [nn.DataParallel(net) for net in (G, D)]

@@ -1,7 +1,7 @@
-"""GANTrainer.capture: replays train as eager steps do, bit for bit, and the capture leaves no trace.
+"""GANTrainer.capture: replays are bitwise equal to eager steps, and the capture has no side effects.
 
-Without a GPU a tape of the step's ops stands for a CUDA graph: no Python code runs in a replay, and between two replays
-everything that was made in one is overwritten."""
+Without a GPU, a tape of the step's ops replaces the CUDA graph: no Python code runs in a replay, and between two
+replays all results of the first are overwritten."""
 
 import copy
 
@@ -94,7 +94,7 @@ def balanced(step):
 
 
 class Translator(nn.Module):
-    """From a condition to samples, and a further loss."""
+    """From a condition to samples and an additional loss."""
 
     def __init__(self):
         super().__init__()
@@ -210,7 +210,7 @@ def labels_for(trainer, i, n=12):
 
 
 def step(trainer, i, n=12):
-    """A step on batch i as a loop makes it, and all that it returns."""
+    """A step on batch i as in a training loop, and all its results."""
     device = trainer._pair.g.device
     batches = [batch(i + 1000 * k, n, device=device) for k in range(trainer.d_steps)]
     stats = trainer.step(batches if trainer.d_steps > 1 else batches[0], labels_for(trainer, i, n))
@@ -256,7 +256,7 @@ def trainer_of(name, device):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", OPTIONS)
-def test_replays_are_eager_steps(name, device):
+def test_replays_equal_eager_steps(name, device):
     drawn.device = device
     eager, replayed = (trainer_of(name, device) for _ in range(2))
     torch.manual_seed(1)
@@ -267,8 +267,8 @@ def test_replays_are_eager_steps(name, device):
     for trainer, all_stats in ((eager, everything), (replayed, kept)):
         torch.manual_seed(1)
         all_stats += [step(trainer, i) for i in range(STEPS)]
-    # The first step of each network makes its optimizer's state, and three fill the pool.
+    # The first step of each network creates its optimizer's state, and three steps fill the pool.
     first = 3 if replayed.pool is not None else 1 + (replayed.discriminator_start > 0)
     assert tapes.replays == STEPS - first
-    assert_equal(kept, everything)  # as they were returned, after all the later replays
+    assert_equal(kept, everything)  # unchanged after all the later replays
     assert_equal(state(replayed), state(eager))

@@ -1,5 +1,5 @@
-"""Audit, which looks at every op of two steps: what it refuses, and what it lets through. The device "meta" stands for
-a GPU, the CPU for the host."""
+"""Audit, which checks every op of two steps: refused and accepted ops. The device "meta" represents a GPU, the CPU
+represents the host."""
 
 import pytest
 import torch
@@ -65,30 +65,30 @@ def audited(function):
 
 
 @pytest.mark.parametrize("name", OTHER_DEVICE)
-def test_other_devices(name):
+def test_ops_on_other_devices_are_refused(name):
     with pytest.raises(RuntimeError, match=r"a step must happen on meta alone, got "):
         audited(OTHER_DEVICE[name])
 
 
 @pytest.mark.parametrize("name", DIFFERENT)
-def test_differences(name):
+def test_differences_between_steps_are_refused(name):
     function, message = DIFFERENT[name]
     with pytest.raises(RuntimeError, match=r"GANTrainer\.capture: a step must .*" + message):
         audited(function)
 
 
 @pytest.mark.parametrize("name", PASSES)
-def test_passes(name):
+def test_valid_steps_pass_the_audit(name):
     audited(PASSES[name])
 
 
-def test_what_is_made_of_numbers():
-    """(What torch.tensor copies to the device itself no mode sees: torch.cuda.set_sync_debug_mode does.)"""
+def test_tensors_made_from_host_numbers():
+    """(A mode does not see the copy in torch.tensor(..., device=...); torch.cuda.set_sync_debug_mode does.)"""
     with pytest.raises(RuntimeError, match="a step must happen on meta alone"):
         audited(lambda: torch.tensor([1.0, 2.0]))
 
 
-def test_generators_of_ones_own():
+def test_custom_generators_are_refused():
     generator = torch.Generator()
     x = torch.zeros(6)
     with (
@@ -98,8 +98,8 @@ def test_generators_of_ones_own():
         x.uniform_(generator=generator)
 
 
-def test_memory_that_is_taken_again_is_new():
-    """A tensor that takes the place of one that was freed is another one."""
+def test_reused_memory_counts_as_new():
+    """A tensor in the memory of a freed tensor counts as another tensor."""
     kept = [torch.zeros(1000)]
 
     def step():
@@ -115,7 +115,7 @@ def test_memory_that_is_taken_again_is_new():
         kept[0] + 1
 
 
-def test_what_was_written():
+def test_written_storages():
     x, y = torch.zeros(3), torch.zeros(3)
     audit = Audit(torch.device("cpu"))
     with audit:

@@ -1,5 +1,5 @@
 """Captured steps in a loop: learning rates, optimizers, batches of other sizes, loaded states, and the trainer's other
-methods in between. By tapes, as in test_capture.py."""
+methods between steps. With tapes, as in test_capture.py."""
 
 import copy
 
@@ -29,7 +29,7 @@ def state(trainer):
 
 
 def pair(**options):
-    """Two trainers, of which the second is captured."""
+    """Two trainers; the second is captured."""
     trainers = [setup(**copy.deepcopy(options)) for _ in range(2)]
     return *trainers, capture(trainers[1], batch(99))
 
@@ -38,7 +38,7 @@ RATE = 2.0**-6
 
 
 def of(kind, **options):
-    # As a tensor, since that is what a replay reads: rounded alike.
+    # As a tensor, because replays read a tensor, so that the rate is rounded equally.
     return lambda p: getattr(torch.optim, kind)(p, lr=torch.tensor(RATE), **options)
 
 
@@ -65,7 +65,7 @@ def test_optimizers(name):
     assert not replayed.g_optimizer.state
     for i in range(30):
         assert_same(replayed.step(batch(i)), eager.step(batch(i)))
-    assert tapes.replays == 30 - (name != "SGD")  # which has no state to wait for
+    assert tapes.replays == 30 - (name != "SGD")  # has no state to create
     assert_same(state(replayed), state(eager))
 
 
@@ -102,7 +102,7 @@ def test_learning_rates(name, tensor):
     if name == "halves":
         assert_same(all_stats[1], all_stats[0])
         assert_same(trainers[1].state_dict(), trainers[0].state_dict())
-    # The replay's rates are rounded to float32; a rate that did not move would be far off.
+    # The replay's rates are rounded to float32; a rate that did not change would be far off.
     torch.testing.assert_close(all_stats[1], all_stats[0], rtol=1e-4, atol=1e-5)
 
 
@@ -160,12 +160,12 @@ def test_totals_of_several_steps():
     tapes = capture(replayed, [batch(0), batch(1)])
     for total in (None, 12, [12, 12], (12, None)):
         replayed.step([batch(2), batch(3)], total=total)
-    assert tapes.replays == 2  # the first makes the states; the last is not all of one kind
+    assert tapes.replays == 2  # the first creates the states; the last has unequal totals
     with pytest.raises(ValueError, match="total must be the batch's 12 samples"):
         replayed.step([batch(2), batch(3)], total=13)
 
 
-def test_other_methods_in_between():
+def test_other_methods_between_captured_steps():
     options = {"penalties": penalties.R1(1.0, every=3), "ema": 0.9, "noise": 0.1}
     eager, replayed, tapes = pair(**options)
     for i in range(12):
@@ -213,7 +213,7 @@ def test_a_state_that_is_loaded_before_the_first_step():
     assert_same(state(replayed), state(eager))
 
 
-def test_capture_in_the_middle_and_again():
+def test_capture_during_training_and_again():
     options = {"penalties": penalties.R1(schedules.Linear(1.0, 0.1, 9), every=2), "ema": 0.9}
     eager, replayed = (setup(**copy.deepcopy(options)) for _ in range(2))
     replays = 0
@@ -228,7 +228,7 @@ def test_capture_in_the_middle_and_again():
     assert (replays, tapes.replays) == (6, 11)
 
 
-def test_gradients_are_those_of_the_last_phases():
+def test_gradients_of_the_last_phases():
     eager, replayed, _ = pair(penalties=penalties.R1(1.0, every=2))
     for i in range(8):
         for trainer in (eager, replayed):
@@ -239,7 +239,7 @@ def test_gradients_are_those_of_the_last_phases():
 
 @pytest.mark.parametrize("clip", [None, 0.1])
 def test_a_scaler_with_fused_optimizers(clip):
-    """It starts with a scale at which gradients overflow, and skips updates on the device."""
+    """It starts with a scale for which gradients overflow, and skips updates on the device."""
 
     def options():
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0**126, growth_interval=5)
@@ -282,7 +282,7 @@ def test_float64():
     assert_same(replayed.state_dict(), eager.state_dict())
 
 
-def test_statistics_and_samples_stay_as_they_were():
+def test_returned_statistics_and_samples_do_not_change():
     trainer = setup(noise=0.1)
     capture(trainer, batch(99))
     trainer.step(batch(0))
@@ -293,7 +293,7 @@ def test_statistics_and_samples_stay_as_they_were():
     assert_same(kept, then)
 
 
-def test_on_the_cpu_there_is_nothing_to_capture():
+def test_capture_on_the_cpu_has_no_effect():
     trainer = setup()
     before = state(trainer)
     assert trainer.capture(batch(0)) is False

@@ -1,6 +1,6 @@
-"""What a captured step would repeat as it was is refused by GANTrainer.capture, and everything is as before.
+"""GANTrainer.capture refuses steps whose replays would repeat outdated values, without side effects.
 
-Beside each refusal stands the proof that it is needed: captured all the same, on a tape, the step trains otherwise."""
+For each refusal, a second test proves that it is necessary: captured on a tape anyway, the step trains differently."""
 
 import copy
 import random
@@ -33,7 +33,7 @@ def state(trainer):
 
 
 def first_layer(layer):
-    """A discriminator that begins with it."""
+    """Networks whose discriminator begins with this layer."""
 
     def networks(seed):
         torch.manual_seed(seed)
@@ -46,7 +46,7 @@ def first_layer(layer):
 
 
 class HostCounter(torch.optim.Optimizer):
-    """Corrects a bias by a count of Python."""
+    """Bias correction with a Python counter."""
 
     def __init__(self, parameters):
         super().__init__(parameters, {"lr": 2.0**-6})
@@ -62,7 +62,7 @@ class HostCounter(torch.optim.Optimizer):
 
 
 class Recreated(nn.Module):
-    """A buffer, or a plain tensor, that is another tensor after each pass."""
+    """A buffer, or a plain tensor, that is replaced in each pass."""
 
     def __init__(self, is_buffer=True):
         super().__init__()
@@ -77,7 +77,7 @@ class Recreated(nn.Module):
 
 
 class Counting(nn.Module):
-    """A number of Python that moves, and now and then matters."""
+    """A Python number that changes, and occasionally has an effect."""
 
     def __init__(self):
         super().__init__()
@@ -89,7 +89,7 @@ class Counting(nn.Module):
 
 
 def of_steps(make):
-    """Options that read the trainer's count of steps."""
+    """Options that read the trainer's step count."""
 
     def options():
         holder = []
@@ -164,7 +164,7 @@ def made(name):
 
 
 @pytest.mark.parametrize("name", PLANTED)
-def test_planted_is_refused(name):
+def test_unsafe_steps_are_refused(name):
     trainer = made(name)
     trainer.step(X)
     before = state(trainer)
@@ -184,7 +184,7 @@ class NoAudit(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("name", PLANTED)
-def test_planted_would_train_otherwise(name):
+def test_unsafe_steps_would_train_differently(name):
     eager, replayed = made(name), made(name)
     with (
         mock.patch.object(_capture, "Audit", NoAudit),
@@ -263,10 +263,10 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused(name):
+def test_invalid_arguments_are_refused(name):
     options, message = REFUSED[name]
     trainer = setup(**options())
-    if name == "dropout, compared":  # what a step on CUDA shows
+    if name == "dropout, compared":  # as shown by a step on CUDA
         trainer._pair.d.draws = True
     before = state(trainer)
     with pytest.raises(RuntimeError, match=r"GANTrainer\.capture: .*" + message):
@@ -355,7 +355,7 @@ CHANGED = {
 
 
 @pytest.mark.parametrize("name", CHANGED)
-def test_changed_after_the_capture(name):
+def test_changes_after_the_capture_are_refused(name):
     trainer = setup(noise=0.1, ema=0.9, penalties=[penalties.R1(1.0)])
     capture(trainer, X)
     for _ in range(3):
@@ -379,7 +379,7 @@ def helper(x):
 
 def outer(step):
     terms = [helper(x) for x in (step.fake,)]
-    step.terms["steps"] = None  # an attribute of that name, which is no variable
+    step.terms["steps"] = None  # an attribute with that name, not a variable
     step.terms.clear()
     return {
         "l2": terms[0],
@@ -393,7 +393,7 @@ def _z(step):
     return 0.1 * step.fake.mean()
 
 
-def test_globals_that_a_function_reads():
+def test_globals_read_by_a_function():
     global limit, steps
     trainer = setup(generator_terms=outer)
     capture(trainer, X)
@@ -416,7 +416,7 @@ class Limited(nn.Module):
         return limit * x
 
 
-def test_globals_that_a_network_reads():
+def test_globals_read_by_a_network():
     global limit
     trainer = setup(**first_layer(Limited))
     capture(trainer, X)
@@ -431,7 +431,7 @@ def test_globals_that_a_network_reads():
         limit = 0.5
 
 
-def test_what_a_function_reads():
+def test_closure_variables_read_by_a_function():
     weight = 0.5
     trainer = setup(generator_terms=lambda step: {"l2": weight * step.fake.square().mean()})
     capture(trainer, X)

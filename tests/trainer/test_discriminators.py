@@ -1,4 +1,4 @@
-"""Discriminators: several discriminators as one module, trained as the scales of one."""
+"""Discriminators: several discriminators as one module, trained like the scales of one."""
 
 import copy
 
@@ -15,7 +15,7 @@ from pygan.penalties import R1
 
 
 class WithFeatures(nn.Module):
-    """As a discriminator of HiFi-GAN: logits, and what the layers gave; of a condition, too."""
+    """Like a discriminator of HiFi-GAN: logits and the outputs of the layers, optionally with a condition."""
 
     def __init__(self):
         super().__init__()
@@ -45,7 +45,7 @@ def train(D, data, **options):
 DATA = torch.randn(4, 8, 6, dtype=torch.float64)
 
 
-def test_it_is_a_list_of_modules_that_judges():
+def test_it_is_a_callable_module_list():
     first, second = WithFeatures(), WithFeatures()
     D = Discriminators(first, second)
     x, labels = torch.randn(3, 6), torch.randn(3, 1)
@@ -60,7 +60,7 @@ def test_it_is_a_list_of_modules_that_judges():
 
 @pytest.mark.parametrize("weights", [None, [1.0, 0.25]])
 def test_plain_tensors_are_the_scales(weights):
-    """Without logits=; and it is the loop that one would write by hand."""
+    """Without logits=; equal to a manual loop."""
     trainer, rows = train(two(), DATA, weights=weights, loss="hinge")
     (G, _), Ds = networks(), two().double()
     G.double()
@@ -90,7 +90,7 @@ def test_plain_tensors_are_the_scales(weights):
     torch.testing.assert_close(trainer.discriminator.state_dict(), Ds.state_dict())
 
 
-def test_logits_are_picked_from_what_each_returned():
+def test_logits_are_selected_from_the_outputs_of_each():
     def pick(outputs):
         return [logits for logits, _ in outputs]
 
@@ -113,7 +113,7 @@ def test_logits_are_picked_from_what_each_returned():
         train(Discriminators(WithFeatures(), WithFeatures()), DATA)
 
 
-def test_compiled_it_is_the_same_and_compiles_once_for_each_phase(fresh):
+def test_compiled_discriminators_compile_once_per_phase(fresh):
     counter = CompileCounterWithBackend("aot_eager")
     G, D = networks()[0].double(), two().double()
     compiled = torch.compile(D, backend=counter)
@@ -122,14 +122,14 @@ def test_compiled_it_is_the_same_and_compiles_once_for_each_phase(fresh):
     rows = [torch.stack(trainer.step(real)) for real in DATA]
     _, want = train(two(), DATA, weights=[1.0, 2.0])
     torch.testing.assert_close(rows, want)
-    assert counter.frame_count == 2  # while it is trained, and while it is frozen
+    assert counter.frame_count == 2  # one graph for training, one for the frozen module
 
 
 REAL = torch.linspace(-1, 1, 48, dtype=torch.float64).view(8, 6)
 
 
 def without_batch_norm():
-    """A generator and two discriminators that make and judge each sample by itself."""
+    """A generator and two discriminators without interaction between samples."""
     torch.manual_seed(4)
     return nn.Linear(4, 6).double(), two().double()
 
@@ -151,8 +151,8 @@ def sharded(rank, port, shared):
 
 
 @sharded_on_cpu
-def test_it_can_be_sharded_as_a_whole():
-    """Which torch refuses for an nn.ModuleList, one with a forward too."""
+def test_it_can_be_sharded():
+    """torch refuses an nn.ModuleList, even one with a forward."""
     context = torch.multiprocessing.get_context("spawn")
     shared = context.Manager().dict()
     torch.multiprocessing.spawn(sharded, (free_port(), shared), nprocs=2)
@@ -175,6 +175,6 @@ LINEAR = nn.Linear(2, 1)
         ((LINEAR, LINEAR), ValueError, "modules must be different ones, got modules[1] twice"),
     ],
 )
-def test_what_it_is_not_made_of(modules, error, message):
+def test_invalid_members_are_refused(modules, error, message):
     with raises(error, "pygan.Discriminators: " + message):
         Discriminators(*modules)

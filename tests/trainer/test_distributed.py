@@ -1,5 +1,5 @@
-"""GANTrainer over two processes, networks wrapped by DistributedDataParallel each by itself, or sharded: step for step
-one process with the whole batch."""
+"""GANTrainer with two processes, whose networks are each wrapped by DistributedDataParallel, or sharded: at every step
+equal to one process with the whole batch."""
 
 import copy
 import pickle
@@ -19,7 +19,7 @@ from pygan.training.sharding import SHARDS_ON_CPU
 fsdp = pytest.importorskip("torch.distributed.fsdp", reason="torch without distributed")
 pytestmark = pytest.mark.slow
 
-# Of the whole batches: 7 is 4 and 3 samples, 1 + 2 of them in two micro-batches.
+# Sizes of the whole batches: 7 is split into 4 and 3 samples, and the 3 into micro-batches of 1 and 2.
 SIZES = [8, 7, 8]
 CASES = {
     "plain": {},
@@ -32,7 +32,7 @@ CASES = {
         scaler=True,
     ),
     "hinge, mixture": dict(loss="hinge", noise=DiffusionMixture),
-    # Lazy, so that a penalty may be of another batch than the last of the step.
+    # Lazy, so that a penalty may belong to a batch other than the last of the step.
     "lazy": dict(penalties=[R1(1.0, every=2), R2(1.0, every=3)], d_steps=2),
     "averages of logits": dict(loss="hinge", penalties=[LeCam(0.3, 0.9), R2(1.0)], d_steps=2),
     "least squares": dict(loss="least_squares", label_smoothing=0.1, penalties=R2(1.0)),
@@ -63,21 +63,21 @@ CASES = {
 
 
 def networks():
-    """Without BatchNorm, so that the mean gradient over two halves of a batch is that of the whole."""
+    """Networks without BatchNorm, so that the mean gradient over two halves of a batch is that of the whole batch."""
     torch.manual_seed(0)
     G = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 6))
     return G, nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 2))
 
 
 def shard(network):
-    """Its last layer by itself, as large networks are sharded,"""
+    """Shard the network, with its last layer as a separate unit, as for large networks."""
     mesh = torch.distributed.init_device_mesh("cpu", (2,))
     fsdp.fully_shard(network[-1], mesh=mesh)
     return fsdp.fully_shard(network, mesh=mesh)
 
 
 def train(case, rank=None, wrap=DistributedDataParallel, **more):
-    """Every statistic of some steps, and what became of the networks; of one process, or of one of two."""
+    """All statistics of some steps, and the final networks, for a single process or for one of two."""
     options = {**copy.deepcopy(CASES[case]), **more}  # LeCam has a state
     schedule = Adaptive(0.1, 0.5, steps=5)
     if options.pop("noise", None):
@@ -86,7 +86,7 @@ def train(case, rank=None, wrap=DistributedDataParallel, **more):
     if options.get("scaler"):
         options["scaler"] = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=2)
     G, D = networks()
-    # Not Adam, which makes a step of the rounding errors where a gradient is 0 (D's last bias, relativistic).
+    # Not Adam, which amplifies rounding errors to full steps if a gradient is 0 (D's last bias, relativistic losses).
     if wrap is shard and "ema" in options:
         decay = options["ema"]
         options["ema"] = pygan.EMA(G, decay)
@@ -103,7 +103,7 @@ def train(case, rank=None, wrap=DistributedDataParallel, **more):
         trainer.noise.step(stats.real_sign)
         rows.append(torch.stack([*stats, *stats.terms.values(), trainer.noise.sigma]))
     state = trainer.state_dict()
-    if wrap is shard:  # and what is whole can be shared out again
+    if wrap is shard:  # and an unsharded state can be sharded again
         trainer.load_state_dict(pickle.loads(pickle.dumps(state)))
         assert_same(trainer.state_dict(), state)
     average = state.get("ema")
@@ -141,7 +141,7 @@ def even_shares(rank):
 
 
 def latents_of_ones_own(rank=None, seeds="alike"):
-    """A callable that draws from torch's generator: the samples of two steps, of an uneven and of an even batch."""
+    """Samples with a callable that draws from torch's generator, for an uneven and an even batch."""
     G, D = networks()
     wrapped = (G, D) if rank is None else [DistributedDataParallel(net) for net in (G, D)]
     optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in (G, D)]
@@ -184,7 +184,7 @@ def sharding_misused():
 
 
 def with_batch_norm():
-    """Several forward passes of D before one backward must not disturb each other."""
+    """Several forward passes of D before a backward pass must not interfere."""
     torch.manual_seed(0)
     D = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.LeakyReLU(), nn.Linear(8, 1))
     G = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 6))
@@ -212,7 +212,7 @@ def close(a, b):
 
 @pytest.mark.parametrize("how", ["", pytest.param(", sharded", marks=sharded_on_cpu)])
 @pytest.mark.parametrize("case", CASES)
-def test_two_processes_train_as_one_with_the_whole_batch(results, case, how):
+def test_two_processes_train_like_one_with_the_whole_batch(results, case, how):
     *first, fake_0 = results[0, case + how]
     *second, fake_1 = results[1, case + how]
     torch.testing.assert_close(first, second, rtol=0, atol=0, equal_nan=True)
@@ -231,12 +231,12 @@ def test_micro_batches_reduce_gradients_once(results):
 
 @sharded_on_cpu
 def test_micro_batches_of_sharded_networks(results):
-    """What DistributedDataParallel makes of the same parts; lazy, so with and without a second backward pass."""
+    """Same results as DistributedDataParallel with the same parts; lazy, so with and without a double backward."""
     for rank in (0, 1):
         close(results[rank, "micro-batches, sharded"], results[rank, "lazy micro-batches"])
 
 
-def test_the_verbs_report_the_whole_batch(results):
+def test_the_phases_report_the_whole_batch(results):
     d_loss, g_loss, first = results[0, "even shares need no total"]
     assert (d_loss, g_loss) == results[1, "even shares need no total"][:2]
     G, D = networks()
@@ -249,15 +249,15 @@ def test_the_verbs_report_the_whole_batch(results):
     close(samples, trainer.sample(4))
 
 
-def test_latents_of_ones_own_are_those_of_one_process(results):
-    """Two processes that were seeded alike drew the same samples."""
+def test_custom_latents_equal_those_of_one_process(results):
+    """Two processes with the same seed drew the same samples."""
     first, second = results[0, "alike"], results[1, "alike"]
     together = [torch.cat(both) for both in zip(first, second, strict=True)]
     assert [len(x) for x in together] == [7, 8, 6]
     close(together, latents_of_ones_own())
 
 
-def test_latents_of_ones_own_of_processes_seeded_apart_differ(results):
+def test_custom_latents_of_differently_seeded_processes_differ(results):
     for ours, theirs in zip(results[0, "apart"], results[1, "apart"], strict=True):
         assert (torch.cdist(ours, theirs) > 1e-3).all()
 

@@ -1,4 +1,4 @@
-"""FakePool: the algorithm of CycleGAN's pool of past fakes, its state, and that nothing in it waits for the device."""
+"""FakePool: the algorithm of CycleGAN's pool of past fakes, its state, and no synchronization."""
 
 import copy
 import io
@@ -14,7 +14,7 @@ from pygan import FakePool
 
 
 def numbered(first, n):
-    """Samples that are their own numbers."""
+    """Samples whose values are their numbers."""
     return torch.arange(first, first + n, dtype=torch.float32).view(n, 1)
 
 
@@ -23,7 +23,7 @@ def numbers(x):
 
 
 def one_after_the_other(samples, size, probability, seed):
-    """The algorithm as CycleGAN has it, sample by sample, with the pool's own random numbers."""
+    """CycleGAN's algorithm, sample by sample, with the pool's random numbers."""
     stream, stored, handed_out = pygan.NoiseStream(seed), [], []
     for sample in samples:
         if len(stored) < size:
@@ -41,7 +41,7 @@ def one_after_the_other(samples, size, probability, seed):
 
 
 @pytest.mark.parametrize("probability", [0.01, 0.5, 0.9, 1.0])
-def test_batches_of_one_are_the_sequential_algorithm(probability):
+def test_batches_of_one_equal_the_sequential_algorithm(probability):
     pool = FakePool(7, probability=probability, seed=3)
     handed_out = [pool(numbered(i, 1)).item() for i in range(300)]
     want, stored = one_after_the_other(map(float, range(300)), 7, probability, 3)
@@ -49,21 +49,21 @@ def test_batches_of_one_are_the_sequential_algorithm(probability):
     assert numbers(pool.state_dict()["stored"]["[0]"]) == stored
 
 
-def test_while_it_fills_samples_are_stored_and_handed_out():
+def test_while_filling_samples_are_stored_and_returned():
     pool = FakePool(10, probability=1.0, seed=0)
     for first in (0, 4):
         x = numbered(first, 4)
         assert torch.equal(pool(x), x)
         assert len(pool) == first + 4
     assert pool.stream.step == 0  # nothing was drawn
-    out = numbers(pool(numbered(8, 4)))  # two fill, and two are exchanged
+    out = numbers(pool(numbered(8, 4)))  # two fill the pool, and two are exchanged
     assert out[:2] == [8, 9] and len(pool) == 10
     assert len({*out[2:]}) == 2 and {*out[2:]} <= {*range(10)}
     assert {*numbers(pool._stored["[0]"])} == {*range(12)} - {*out[2:]}
     assert pool.stream.step == 1
 
 
-def test_no_sample_is_lost_or_handed_out_twice_in_a_batch():
+def test_no_sample_is_lost_or_returned_twice_in_a_batch():
     pool = FakePool(10, seed=0)
     seen, there = 0, set()
     for n in (10, 10, 3, 7, 1, 10, 9) * 30:
@@ -91,11 +91,11 @@ def test_chances_of_exchanges_slots_and_ages(probability):
         exchanged += (out != x).flatten()
         if i > steps // 4:
             ages.append(i - (out[out != x] - 1).div(n, rounding_mode="floor"))
-    # Binomial counts, within five standard deviations.
+    # Binomial counts are within five standard deviations.
     for counts, p in ((exchanged, probability), (slots, probability * n / size)):
         deviation = math.sqrt(steps * p * (1 - p))
         assert (counts - steps * p).abs().max() < 5 * deviation
-    # A slot is exchanged with the same probability in each step: the time until then is geometric.
+    # A slot is exchanged with the same probability in each step, so that the age is geometric.
     p, ages = probability * n / size, torch.cat(ages)
     assert ages.mean().item() == pytest.approx(1 / p, rel=0.05)
     for t in (1, 3, 10):
@@ -115,7 +115,7 @@ def leaves(tree):
 
 
 @pytest.mark.parametrize("name", LABELS)
-def test_an_old_sample_comes_with_its_own_labels(name):
+def test_an_old_sample_is_returned_with_its_labels(name):
     make = LABELS[name]
     pool, alone = FakePool(6, seed=2), FakePool(6, seed=2)
     exchanged = 0
@@ -133,7 +133,7 @@ def test_an_old_sample_comes_with_its_own_labels(name):
     assert 25 < exchanged < 70
 
 
-def test_a_dict_may_come_in_another_order():
+def test_dicts_may_have_another_key_order():
     pool = FakePool(4, probability=1.0, seed=0)
     x, y = numbered(0, 4), numbered(4, 4)
     pool(x, {"a": x, "b": -x})
@@ -143,7 +143,7 @@ def test_a_dict_may_come_in_another_order():
     assert sorted(numbers(out)) == [0, 1, 2, 3]
 
 
-def test_what_comes_out_is_detached_and_like_the_input():
+def test_outputs_are_detached_and_have_the_form_of_the_input():
     pool = FakePool(4, probability=1.0, seed=0)
     G = torch.nn.Conv2d(1, 3, 1).to(memory_format=torch.channels_last)
     for _ in range(3):
@@ -157,7 +157,7 @@ def test_what_comes_out_is_detached_and_like_the_input():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.uint8, torch.bool])
-def test_any_dtype_is_stored_as_it_is(dtype):
+def test_any_dtype_is_stored_unchanged(dtype):
     pool, floats = FakePool(4, seed=0), FakePool(4, seed=0)
     for i in range(5):
         x = numbered(i, 3)
@@ -167,8 +167,8 @@ def test_any_dtype_is_stored_as_it_is(dtype):
 
 
 @pytest.mark.parametrize("stop", [0, 1, 2, 5])
-def test_a_loaded_state_goes_on_bit_for_bit(stop):
-    """In the middle of filling, too; in a new pool, and in one that has stored something else."""
+def test_a_loaded_state_continues_bitwise(stop):
+    """Also while filling; in a new pool, and in one that has stored other samples."""
 
     def call(pool, i):
         x = numbered(3 * i, 3)
@@ -181,7 +181,7 @@ def test_a_loaded_state_goes_on_bit_for_bit(stop):
         call(first, i)
     used(torch.randn(5, 2), torch.randn(5))
     state = first.state_dict()
-    call(first, stop)  # the state stays as it was
+    call(first, stop)  # the saved state does not change
     file = io.BytesIO()
     torch.save(state, file)
     file.seek(0)
@@ -194,7 +194,7 @@ def test_a_loaded_state_goes_on_bit_for_bit(stop):
         torch.testing.assert_close(pool.state_dict(), whole.state_dict(), rtol=0, atol=0)
 
 
-def test_a_state_is_written_to_the_memory_that_a_graph_holds():
+def test_loading_a_state_writes_in_place():
     pool = FakePool(3, seed=0)
     pool(numbered(0, 3))
     state = pool.state_dict()
@@ -208,7 +208,7 @@ def test_a_state_is_written_to_the_memory_that_a_graph_holds():
 
 @pytest.mark.parametrize("device", [*DEVICES, "meta"])
 def test_it_does_not_synchronize(device):
-    """While it fills and afterwards; after the first call, which moves the stream."""
+    """While filling and afterwards, except for the first call, which moves the stream to the device."""
     pool = FakePool(10, seed=0)
     x = torch.randn(4, 3, device=device)
     pool(x, x)
@@ -219,8 +219,8 @@ def test_it_does_not_synchronize(device):
         assert mode.ops > 20
 
 
-def test_a_full_pool_changes_no_number_on_the_host_and_no_address():
-    """What a captured CUDA graph would freeze."""
+def test_a_full_pool_changes_no_host_number_or_address():
+    """A captured CUDA graph would freeze these."""
     pool = FakePool(5, seed=0)
     for i in range(3):
         pool(numbered(i, 3))
@@ -237,7 +237,7 @@ def test_a_full_pool_changes_no_number_on_the_host_and_no_address():
 
 
 @pytest.mark.cuda
-def test_replays_of_a_captured_call_are_the_calls():
+def test_replays_of_a_captured_call_equal_eager_calls():
     eager, captured = FakePool(5, seed=0), FakePool(5, seed=0)
     x = numbered(0, 3).cuda()
     for pool in (eager, captured):
@@ -267,8 +267,8 @@ def test_the_pool_follows_its_samples_to_the_gpu():
         assert torch.equal(cpu(x), out.cpu())
 
 
-def test_processes_of_one_seed_draw_for_themselves(monkeypatch):
-    """Each has a pool of its own; the state says nothing of the process."""
+def test_processes_with_the_same_seed_draw_differently(monkeypatch):
+    """Each process has its own pool; the state does not depend on the process."""
 
     def run(rank):
         monkeypatch.setattr(pygan.fake_pool, "is_distributed", lambda: rank is not None)
@@ -398,7 +398,7 @@ STATES = {
 
 
 @pytest.mark.parametrize("name", STATES)
-def test_a_state_of_something_else_changes_nothing(name):
+def test_a_foreign_state_is_refused_without_changes(name):
     state, error, message = STATES[name]
     pool = FakePool(4, seed=0)
     pool(X + 1, X)
@@ -409,7 +409,7 @@ def test_a_state_of_something_else_changes_nothing(name):
     torch.testing.assert_close(pool.state_dict(), before, rtol=0, atol=0)
 
 
-def test_a_state_without_a_place_in_the_stream_changes_nothing():
+def test_a_state_without_a_stream_is_refused_without_changes():
     pool = FakePool(4, seed=0)
     pool(X + 1, X)
     before = copy.deepcopy(pool.state_dict())

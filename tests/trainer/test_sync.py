@@ -1,4 +1,4 @@
-"""NoSync, the mode that finds host synchronization without a GPU: what it refuses, and what it lets through."""
+"""NoSync, the mode that detects host synchronization without a GPU: refused and accepted ops."""
 
 import numpy as np
 import pytest
@@ -60,24 +60,24 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize("name", READS)
-def test_reads(name):
+def test_reads_are_refused(name):
     with NoSync(), pytest.raises(AssertionError, match="a value was read back"):
         READS[name]()
 
 
 @pytest.mark.parametrize("name", COPIES)
-def test_copies(name):
+def test_copies_are_refused(name):
     with NoSync(), pytest.raises(AssertionError, match="from one device to another"):
         COPIES[name]()
 
 
 @pytest.mark.parametrize("name", ALLOWED)
-def test_allowed(name):
+def test_other_ops_are_allowed(name):
     with NoSync():
         ALLOWED[name]()
 
 
-def test_outside_everything_is_allowed():
+def test_everything_is_allowed_outside_the_mode():
     with pytest.raises(ZeroDivisionError), NoSync():
         raise ZeroDivisionError
     assert X.tolist() == X.numpy().tolist()

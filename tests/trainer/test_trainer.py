@@ -1,4 +1,4 @@
-"""GANTrainer against hand-written loops: what each step trains, draws, returns and leaves alone."""
+"""GANTrainer against hand-written loops: what each step trains, draws, returns and does not change."""
 
 import contextlib
 import copy
@@ -109,7 +109,7 @@ def test_a_discriminator_that_returns_a_list(loss):
     assert any(not torch.equal(a, b) for a, b in zip(before.values(), G.parameters(), strict=True))
 
 
-def test_the_verbs_are_the_step():
+def test_step_equals_its_two_phases():
     whole, parts = setup(), setup()
     real = torch.randn(16, 6)
     queue = [torch.randn(16, 4) for _ in range(2)]
@@ -155,7 +155,7 @@ def test_each_phase_trains_its_own_network_only():
     assert flags(D) == [True] * 4
 
 
-def test_the_users_frozen_layers_stay_frozen():
+def test_frozen_layers_stay_frozen():
     generator, discriminator = networks()
     discriminator[0].requires_grad_(False)
     trainer = pygan.GANTrainer(
@@ -172,7 +172,7 @@ def test_the_users_frozen_layers_stay_frozen():
 
 
 @pytest.mark.parametrize("phase", ["discriminator", "generator"])
-def test_flags_come_back_after_an_exception(phase):
+def test_flags_are_restored_after_an_exception(phase):
     trainer = setup()
     state, flags, *_ = everything(trainer)
 
@@ -219,12 +219,12 @@ def test_nonfinite_logits_are_counted():
     real[3, 2] = math.inf
     stats = trainer.step(real)
     assert stats.nonfinite == 1
-    assert stats.g_nonfinite == 8  # the update was poisoned: the count says where it began
+    assert stats.g_nonfinite == 8  # the bad update is counted where it started
 
 
-def test_nothing_is_read_back():
+def test_nothing_is_read_from_the_device():
     trainer = setup(noise=pygan.InstanceNoise(Linear(0.5, 0, 9), seed=1), d_steps=2)
-    # Adam reads its own step count from the host; SGD shows what the trainer does.
+    # Adam reads its step count on the host; SGD shows only the trainer's behavior.
     trainer.d_optimizer = torch.optim.SGD(trainer.discriminator.parameters(), lr=0.1)
     trainer.g_optimizer = torch.optim.SGD(trainer.generator.parameters(), lr=0.1)
     with NoSync() as mode:
@@ -283,7 +283,7 @@ def no_sync(device):
 @pytest.mark.parametrize("device", [*DEVICES, "meta"])
 @pytest.mark.parametrize("name", OPTIONS)
 def test_no_option_synchronizes(name, device):
-    """The meta device stands for a GPU: no tensor of the CPU may enter it. The CPU runs what has no shortcut there."""
+    """The meta device represents a GPU, which no CPU tensor may enter. The CPU runs the code without meta shortcuts."""
     G, D = (network.to(device) for network in networks())
     optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in (G, D)]
     trainer = pygan.GANTrainer(G, D, *optimizers, latent=4, seed=1, **OPTIONS[name])
@@ -310,19 +310,21 @@ def test_a_fused_optimizer_lets_a_scaler_skip_updates_without_synchronizing():
                 trainer.step(torch.randn(8, 6))
 
 
-def test_what_the_trainer_keeps_follows_moved_networks():
+def test_the_trainers_state_follows_moved_networks():
     trainer = setup(penalties=[R1(1.0, every=2), R2(1.0, every=3)], ema=0.9, noise=0.1)
     trainer.step(torch.randn(8, 6))
     for network, name in (
         (trainer.generator, "g_optimizer"),
         (trainer.discriminator, "d_optimizer"),
     ):
-        network.to("meta")  # which, unlike a GPU, makes new parameters
+        network.to("meta")  # unlike for a GPU, this replaces the parameters
         setattr(trainer, name, torch.optim.SGD(network.parameters(), lr=0.1))
     trainer.noise.to("meta")
     trainer._pair.check()
     real = torch.randn(8, 6, device="meta")
-    for _ in range(3):  # at the first no penalty is due, and those of the CPU are reported again
+    for _ in range(
+        3
+    ):  # in the first step no penalty is due, and the values from the CPU are reported again
         assert {x.device.type for x in trainer.step(real)} == {"meta"}
     assert {x.device.type for x in trainer.ema.state_dict().values()} == {"meta"}
     with NoSync():
@@ -374,8 +376,8 @@ def test_compiled_networks():
     torch.testing.assert_close(D.state_dict(), plain.discriminator.state_dict())
 
 
-def test_an_error_in_a_backward_hook_is_the_users_own():
-    """Through the extension's way to autograd's engine, traceback and all."""
+def test_an_error_in_a_backward_hook_is_passed_on():
+    """It passes through the extension's call of autograd's engine, including the traceback."""
 
     def hook(module, gradients, outputs):
         raise KeyError("mine")
@@ -388,8 +390,8 @@ def test_an_error_in_a_backward_hook_is_the_users_own():
 
 
 @pytest.mark.cuda
-def test_a_step_on_the_gpu_never_synchronises():
-    """Of networks that were moved after the trainer was made."""
+def test_a_step_on_the_gpu_does_not_synchronize():
+    """With networks that were moved after the trainer was created."""
     noise = pygan.InstanceNoise(Linear(0.5, 0, 9), seed=1)
     trainer = setup(noise=noise, ema=0.9, penalties=[R1(1.0, every=2), GradientPenalty()])
     trainer.generator.cuda()

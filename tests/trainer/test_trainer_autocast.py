@@ -1,5 +1,5 @@
-"""GANTrainer in an autocast region that is wider than a phase: what the region keeps of weights is not used after they
-have changed."""
+"""GANTrainer in an autocast region that is larger than a phase: casts of weights cached by the region are not used
+after the weights have changed."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def parameters(trainer):
 
 
 @pytest.mark.parametrize("options", [{}, {"scaler": True}, {"max_grad_norm": 1.0}], ids=str)
-def test_one_region_around_all_steps_is_a_region_for_each_phase(options):
+def test_one_region_for_all_steps_equals_one_per_phase(options):
     wide, each = (trainer_of(d_steps=5, **options) for _ in range(2))
     data = torch.randn(3, 5, 16, 6)
     with region:
@@ -42,8 +42,8 @@ def test_one_region_around_all_steps_is_a_region_for_each_phase(options):
     assert_same(parameters(wide), parameters(each))
 
 
-def test_samples_in_the_region_do_not_take_the_gradients_of_the_next_step():
-    """Some versions of torch keep casts that were made without a graph."""
+def test_sampling_in_the_region_keeps_the_gradients_of_the_next_step():
+    """Some versions of torch cache casts that were made without a graph."""
     trainer, plain = trainer_of(), trainer_of()
     with region:
         trainer.sample(3, latent=torch.randn(3, 4))
@@ -53,8 +53,8 @@ def test_samples_in_the_region_do_not_take_the_gradients_of_the_next_step():
     assert_same(parameters(trainer), parameters(plain))
 
 
-def test_reused_fakes_in_one_region_around_all_steps():
-    """The discriminator judges them twice, before and after its update, and the generator's casts are of its last."""
+def test_reused_fakes_in_one_region_for_all_steps():
+    """The discriminator sees them before and after its update, and the generator's casts are from its last update."""
     wide, each = (trainer_of(reuse_fakes=True) for _ in range(2))
     data = torch.randn(4, 16, 6)
     with region:

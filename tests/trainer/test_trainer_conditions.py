@@ -1,4 +1,4 @@
-"""What GANTrainer's networks get beside samples, and what they return: no latents, trees of labels, tuples, dicts."""
+"""Inputs of GANTrainer's networks other than samples, and their outputs: no latents, nested labels, tuples, dicts."""
 
 import collections
 
@@ -23,7 +23,8 @@ def zeros(x):
 
 @pytest.mark.parametrize("micro_batches", [1, 3])
 def test_pix2pix(micro_batches):
-    """Isola et al. 2017: a generator of images alone, a discriminator of pairs, L1, half the discriminator's loss."""
+    """Isola et al. 2017: a generator with only images as input, a discriminator of pairs, L1, half the discriminator's
+    loss."""
     G, D = nn.Linear(5, 6), nn.Sequential(nn.Linear(11, 8), nn.Tanh(), nn.Linear(8, 1))
     trainer, G, D, g_optimizer, d_optimizer = pairs(
         D,
@@ -48,7 +49,7 @@ def test_pix2pix(micro_batches):
 
 
 class Parts(nn.Module):
-    """Takes a sample or latent and a tree of conditions, and remembers the tree."""
+    """Takes a sample or latent and a tree of conditions, and stores the tree."""
 
     def __init__(self, n_in, n_out):
         super().__init__()
@@ -71,7 +72,7 @@ def rows(labels, part):
 
 
 @pytest.mark.parametrize("micro_batches", [1, 3])
-def test_labels_of_many_parts_reach_both_networks(micro_batches):
+def test_nested_labels_reach_both_networks(micro_batches):
     trainer, *_ = pairs(Parts(6, 1), Parts(4, 6), micro_batches=micro_batches, d_steps=2)
     reals = [torch.randn(7, 6, dtype=torch.float64) for _ in range(2)]
     given = [tree(7), tree(7)]
@@ -83,8 +84,8 @@ def test_labels_of_many_parts_reach_both_networks(micro_batches):
     assert_same(trainer.generator.seen[-1], given[0])
 
 
-def test_labels_for_one_network_alone():
-    """By the arguments that the other gets."""
+def test_labels_for_only_one_network():
+    """By setting the arguments of the other network."""
     D = networks()[1]
     trainer, *_ = pairs(D, Parts(4, 6), discriminator_inputs=lambda x, labels: (x,))
     trainer.step(torch.randn(8, 6, dtype=torch.float64), tree(8))
@@ -185,7 +186,7 @@ REAL = torch.randn(8, 6)
         ),
     ],
 )
-def test_wrong_labels_change_nothing(options, use, kind, message):
+def test_wrong_labels_are_refused_without_changes(options, use, kind, message):
     trainer = setup(**options)
     before = everything(trainer)
     with pytest.raises(kind, match=f"GANTrainer.*{message}"):
@@ -204,14 +205,14 @@ def test_wrong_labels_change_nothing(options, use, kind, message):
         ),
     ],
 )
-def test_what_picks_no_samples_is_refused(generated, kind, message):
+def test_generated_must_return_samples(generated, kind, message):
     with pytest.raises(kind, match=message):
         setup(generated=generated).step(REAL)
     with pytest.raises(TypeError, match="generated must be a callable or None, got str"):
         setup(generated="image")
 
 
-def test_objects_that_pick_and_arrange_may_have_a_state():
+def test_selecting_objects_may_have_a_state():
     class Counts(nn.Module):
         def __init__(self, function):
             super().__init__()
@@ -236,7 +237,7 @@ def test_objects_that_pick_and_arrange_may_have_a_state():
 
 
 def test_fit_translates_images(tmp_path):
-    """Labels that are images, of which the grid of samples is made too."""
+    """The labels are images, from which the sample grid is generated too."""
     G = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.Tanh())
     D = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Flatten(), nn.Linear(36, 1))
     images = torch.rand(16, 1, 8, 8) * 2 - 1
@@ -258,10 +259,10 @@ def test_fit_translates_images(tmp_path):
 
 @pytest.mark.parametrize("name", ["generator_inputs", "discriminator_inputs"])
 @pytest.mark.parametrize("n", [1, 8])
-def test_arguments_that_are_no_tuple_are_refused(name, n):
-    """A tensor would be taken apart into its samples, and of a batch of one the sample be judged."""
+def test_inputs_that_are_not_tuples_are_refused(name, n):
+    """A tensor would be unpacked into its samples, and for a batch of one the discriminator would get the sample."""
     trainer = setup(**{name: lambda x, labels: x})
-    trainer.generator[1].eval()  # which takes no batch of one to train
+    trainer.generator[1].eval()  # which cannot train with a batch of one
     before = everything(trainer)
     with pytest.raises(TypeError, match=f"{name} must return a tuple .* got a tensor of shape"):
         trainer.discriminator_step(REAL[:n])

@@ -1,4 +1,4 @@
-"""GANTrainer on the Dirac-GAN: the dynamics that instance noise is there to mend."""
+"""GANTrainer on the Dirac-GAN: the dynamics that instance noise stabilizes."""
 
 import math
 
@@ -12,9 +12,9 @@ from pygan.schedules import Constant
 
 
 def dirac_radius(sigma, *, time, learning_rate, samples, penalties=()):
-    """Distance to the equilibrium (0, 0) of (theta, psi) before and after, data at 0 and D(x) = psi x."""
+    """Distance of (theta, psi) to the equilibrium (0, 0) before and after training, with data at 0 and D(x) = psi x."""
     trainer = dirac(
-        "minimax",  # of the two losses the one whose orbit is closed; the other decays, but only cubically
+        "minimax",  # the loss whose orbit is closed; the other one decays, but only cubically
         learning_rate,
         theta=0.4,
         noise=pygan.InstanceNoise(Constant(sigma), seed=0),
@@ -38,8 +38,8 @@ def test_dirac_gan_orbits_without_noise():
 
 
 def test_dirac_gan_converges_with_instance_noise_at_the_predicted_rate():
-    """The linearised dynamics have eigenvalues -s^2/4 +- sqrt(s^4/16 - 1/4): the radius decays as exp(-s^2 t / 4).
-    Measured over one half turn of its imaginary part, after which the phase is the same again."""
+    """The linearized dynamics have the eigenvalues -s^2/4 ± sqrt(s^4/16 - 1/4): the radius decays as exp(-s^2 t / 4).
+    Measured over half a rotation of the imaginary part, after which the phase is the same."""
     sigma = 1.0
     half_turn = math.pi / math.sqrt(1 / 4 - sigma**4 / 16)
     start, end = dirac_radius(sigma, time=half_turn, learning_rate=0.04, samples=4096)
@@ -48,7 +48,7 @@ def test_dirac_gan_converges_with_instance_noise_at_the_predicted_rate():
 
 @pytest.mark.parametrize("approximate", [None, 0.1])
 def test_dirac_gan_converges_with_r1_at_the_predicted_rate(approximate):
-    """Eigenvalues -g/2 +- sqrt(g^2/4 - 1/4): those of noise with s^2 = 2 g. The finite difference is so on average."""
+    """Eigenvalues -g/2 ± sqrt(g^2/4 - 1/4): those of noise with s^2 = 2 g. For the finite difference, on average."""
     gamma = 0.5
     half_turn = math.pi / math.sqrt(1 / 4 - gamma**2 / 4)
     penalty = R1(gamma, sigma=approximate)

@@ -1,4 +1,4 @@
-"""GANTrainer's discriminator step on both kinds of samples in one batch, and on one kind after the other."""
+"""GANTrainer's discriminator step with both sides in one batch, and with one side after the other."""
 
 import copy
 import itertools
@@ -18,11 +18,12 @@ from pygan.schedules import Constant, DiffusionMixture
 
 
 class Conditional(nn.Module):
-    """A discriminator of samples and a tree of conditions, that returns features too, and drops some of them."""
+    """A discriminator of samples and a tree of conditions, with dropout, that also returns features."""
 
     def __init__(self):
         super().__init__()
-        # A bias that shifts all logits has a gradient of 0 in some losses, and Adam would make steps of its rounding.
+        # For some losses, a bias that shifts all logits has a gradient of 0, whose rounding Adam would amplify to full
+        # steps.
         self.first, self.last = nn.Linear(6, 16), nn.Linear(16, 1, bias=False)
         self.table = nn.Embedding(3, 16)
         self.dropout = nn.Dropout(0.0)
@@ -54,7 +55,7 @@ ALONE = [name for name in PENALTIES if name != "of both"]
         *itertools.product(["separate"], ALONE, ["hinge"]),
     ],
 )
-def test_the_numbers_are_those_of_two_passes(way, penalties, loss, noise):
+def test_results_equal_those_of_two_passes(way, penalties, loss, noise):
     if noise == "mixture":
         noise = DiffusionMixture(9, noise_std=0.5)
     trainers = []
@@ -81,8 +82,8 @@ def test_the_numbers_are_those_of_two_passes(way, penalties, loss, noise):
     assert_same(*(trainer.stream.state_dict() for trainer in trainers))
 
 
-def test_r3gans_step():
-    """Huang et al. 2024: relativistic, R1 and R2 of both kinds, which one batch and one double backward give."""
+def test_r3gan_step():
+    """Huang et al. 2024: relativistic loss, R1 and R2, from one batch and one double backward."""
     drawn, latent = latents(6)
     trainer, G, D, g_optimizer, d_optimizer = pairs(
         latent=latent, loss="relativistic", penalties=[R1(0.5), R2(0.5)], joint=True
@@ -100,8 +101,8 @@ def test_r3gans_step():
     assert_close(trainer, G, D)
 
 
-def test_stylegan3s_phases():
-    """Karras et al. 2021: the two sides backward one after the other, R1 every second step, times two."""
+def test_stylegan3_phases():
+    """Karras et al. 2021: separate backward passes of the two sides, R1 every second step, times two."""
     drawn, latent = latents(8)
     trainer, G, D, g_optimizer, d_optimizer = pairs(
         latent=latent, penalties=[R1(0.5, every=2)], separate=True
@@ -140,18 +141,20 @@ def test_one_joint_pass_probes_both_sides():
 
 
 def test_dropout_is_the_same_in_a_joint_probe():
-    """The difference of two passes with other masks would be as large as the logits."""
+    """The difference between passes with different masks would be as large as the logits."""
     torch.manual_seed(0)
     D = nn.Sequential(nn.Linear(6, 64), nn.Dropout(0.5), nn.Linear(64, 1))
     G = nn.Linear(4, 6)
     optimizers = [torch.optim.SGD(net.parameters(), lr=0.0) for net in (G, D)]
     penalties = [R1(1.0, sigma=1e-3), R2(1.0, sigma=1e-3)]
     trainer = pygan.GANTrainer(G, D, *optimizers, latent=4, penalties=penalties, joint=True)
-    assert trainer.step(torch.randn(256, 6)).penalty < 10  # about the weights' squares
+    assert (
+        trainer.step(torch.randn(256, 6)).penalty < 10
+    )  # approximately the squares of the weights
 
 
 def test_separate_sides_are_freed_before_the_next():
-    """Of a discriminator that saves 64 times its input, one side's activations at a time."""
+    """For a discriminator that saves 64 times its input, only one side's activations exist at a time."""
     alive = {}
 
     class Saves(torch.autograd.Function):
@@ -247,7 +250,7 @@ class Both(Penalty):
         ),
     ],
 )
-def test_what_cannot_be_honored_is_refused(options, kind, message):
+def test_unsupported_options_are_refused_by_the_trainer(options, kind, message):
     with pytest.raises(kind, match=f"GANTrainer: .*{message}"):
         setup(**options)
 
@@ -262,8 +265,8 @@ def test_joint_batches_with_batch_norm_are_refused(norm):
     pygan.GANTrainer(G, D, *optimizers, latent=4, joint=True)
 
 
-def test_a_pair_of_the_noise_module_is_two_calls():
-    """Also with a standard deviation for each sample."""
+def test_a_pair_of_the_noise_module_equals_two_calls():
+    """Also with a standard deviation per sample."""
     for schedule in (Constant(0.5), DiffusionMixture(9, noise_std=0.5)):
         modules = [pygan.InstanceNoise(schedule, seed=3) for _ in range(3)]
         for dtypes in ((torch.float32,) * 2, (torch.float16, torch.float32)):
@@ -296,15 +299,15 @@ def unread(**reads):
 
 @pytest.mark.parametrize("reads", [("real",), ["real"], {"reel"}, frozenset(), {"fake"}], ids=repr)
 def test_separate_penalties_name_the_sides_that_they_read(reads):
-    """Or they would be left out, or differentiate what is no longer there."""
+    """Otherwise they would be skipped, or use logits that no longer exist."""
     for penalty in (unread(reads=reads), unread(reads=reads, compares="real")):
         with pytest.raises(ValueError, match=r"Unread.reads must be a set .*, \['real'\], got"):
             setup(separate=True, penalties=penalty)
-    setup(penalties=unread(reads=reads))  # which nobody asks for it
+    setup(penalties=unread(reads=reads))  # a side that is never computed with it
 
 
-def test_what_is_replaced_is_checked_again():
-    """A penalty that no side takes, and a norm of both kinds, would not be noticed."""
+def test_replaced_objects_are_checked_again():
+    """Otherwise a penalty that no side computes, and a norm over both sides, would go unnoticed."""
     trainer = setup(separate=True)
     before = everything(trainer)
     trainer.penalties = [LeCam(0.1)]
@@ -321,14 +324,14 @@ def test_what_is_replaced_is_checked_again():
     assert trainer.steps == 0 and everything(trainer)[3] == before[3] + 1
 
 
-def test_norms_without_running_statistics_see_the_batch_in_eval_mode_too():
+def test_norms_without_running_statistics_are_refused_in_eval_mode_too():
     D = nn.Sequential(nn.BatchNorm1d(6, track_running_stats=False).eval(), nn.Linear(6, 1))
     with pytest.raises(ValueError, match="joint must be False for a discriminator with BatchNorm"):
         pairs(D, joint=True)
 
 
-def test_objects_that_may_hold_both_kinds_are_refused_jointly():
-    """They cannot be taken apart: each side would be judged by the logits of both."""
+def test_joint_outputs_that_are_opaque_objects_are_refused():
+    """They cannot be split: each side's loss would use the logits of both."""
 
     class Output:
         def __init__(self, logits):
@@ -360,7 +363,7 @@ def test_objects_that_may_hold_both_kinds_are_refused_jointly():
     ids=["separate", "R1, R2", "R1, between", "micro-batches"],
 )
 def test_features_are_freed_with_the_graph(options, counts):
-    """Of a discriminator that returns its layers: they are as large as all that the backward pass needs."""
+    """For a discriminator that returns its layers, they are as large as everything that the backward pass needs."""
     features, alive = [], []
 
     class Returns(nn.Linear):

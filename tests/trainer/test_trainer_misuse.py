@@ -1,4 +1,4 @@
-"""Wrong use of GANTrainer: one clear error, and nothing has been trained."""
+"""Misuse of GANTrainer: a clear error, and nothing has been trained."""
 
 import pytest
 import torch
@@ -127,7 +127,7 @@ REAL = torch.randn(8, 6)
             ValueError,
             r"real must be a non-empty batch .* got shape \(0, 6\)",
         ),
-        # The last of the latents is wrong: still nothing has been trained.
+        # Only the last latents are wrong, but nothing has been trained.
         (
             dict(d_steps=2, latent=wrong_latents([8, 8, 7])),
             lambda t: t.step((REAL, REAL)),
@@ -185,7 +185,7 @@ REAL = torch.randn(8, 6)
             ValueError,
             r"one batch for each of the 1 .* got 2 \(a batch and its labels are step\(x, labels\)\)",
         ),
-        # With as many steps as a loader returns tensors.
+        # A loader's (samples, labels) looks like a list of two batches.
         (
             dict(d_steps=2),
             lambda t: t.step([REAL, torch.zeros(8).long()]),
@@ -220,7 +220,7 @@ def test_wrong_use_changes_nothing(options, use, error, message):
     assert_same(everything(trainer), before)
 
 
-def test_a_loss_that_cannot_smooth():
+def test_smoothing_with_an_unsupported_loss():
     with pytest.raises(ValueError, match='label_smoothing must be 0 for loss="hinge"'):
         setup(loss="hinge", label_smoothing=0.1)
 
@@ -238,8 +238,8 @@ BYTES = torch.randint(256, (8, 6), dtype=torch.uint8)
         (dict(penalties=[GradientPenalty()], noise=0.1), "penalties"),
     ],
 )
-def test_integers_beside_generated_samples_are_refused(options, cause):
-    """Noise made 0 to 255 of them, beside generated samples from -1 to 1."""
+def test_integer_samples_are_refused(options, cause):
+    """With noise they became values from 0 to 255, next to generated samples from -1 to 1."""
     trainer = setup(loss="relativistic", **options)
     before = everything(trainer)
     for verb, use in (
@@ -270,8 +270,8 @@ def test_augment_may_convert_integers(penalty):
         trainer.step(REAL)
 
 
-def test_a_step_within_accelerators_accumulate_is_refused():
-    """There, prepared optimizers leave out all steps but the last, whose gradient alone would count."""
+def test_a_step_within_accelerate_accumulate_is_refused():
+    """There, prepared optimizers skip all steps except the last, whose gradient alone would count."""
     accelerate = pytest.importorskip("accelerate")
     accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=2)
     try:
@@ -309,8 +309,8 @@ AUGMENTS = {
 
 @pytest.mark.parametrize("name", AUGMENTS)
 @pytest.mark.parametrize("penalties", [[], [R1(1.0)], [R2(1.0)], [R1(1.0, sigma=0.1)]])
-def test_an_augmentation_that_is_not_differentiable_is_named(name, penalties):
-    """In the generator's phase, or where a penalty differentiates by the samples."""
+def test_a_nondifferentiable_augmentation_is_refused(name, penalties):
+    """In the generator's phase, or if a penalty differentiates with respect to the samples."""
     trainer = setup(augment=AUGMENTS[name], penalties=penalties)
     before = everything(trainer)[0][1:]  # BatchNorm of the generator has seen samples
     message = "GANTrainer: logits, loss and penalties must be differentiable with respect to "
@@ -322,8 +322,8 @@ def test_an_augmentation_that_is_not_differentiable_is_named(name, penalties):
 
 
 @pytest.mark.parametrize("loss", ["non_saturating", "relativistic"])
-def test_an_augmentation_in_place_is_refused(loss):
-    """It changed the caller's batch, and the real samples twice for a relativistic loss."""
+def test_an_in_place_augmentation_is_refused(loss):
+    """It modified the caller's batch, and for a relativistic loss the real samples twice."""
     trainer = setup(augment=lambda x: x.mul_(2), loss=loss)
     before = everything(trainer)[0][1:]  # BatchNorm of the generator has seen samples
     for real in (REAL.clone(), REAL.clone()[:4]):

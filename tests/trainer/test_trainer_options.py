@@ -1,4 +1,4 @@
-"""GANTrainer's options, each against a loop that does the same by hand, or against the trainer without it."""
+"""GANTrainer's options, each compared with a manual loop, or with the trainer without the option."""
 
 import copy
 import math
@@ -17,7 +17,7 @@ from pygan.schedules import Constant, Linear
 
 
 def plain_networks():
-    """Without BatchNorm, which sees a part of the batch as another batch."""
+    """Networks without BatchNorm, whose result depends on the division into micro-batches."""
     torch.manual_seed(0)
     G = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 6))
     return G, nn.Sequential(nn.Linear(6, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1))
@@ -60,8 +60,8 @@ def test_nonfinite_logits_of_all_micro_batches_are_counted():
 
 
 @pytest.mark.parametrize("offset", [1e3, 1e4])
-def test_deviations_of_micro_batches_under_a_large_mean(offset):
-    """Of logits around which the square of the mean leaves nothing in float32."""
+def test_standard_deviations_of_micro_batches_with_a_large_mean(offset):
+    """For logits whose mean is so large that its square cancels the deviations in float32."""
     whole, split = (
         trainer_of(*plain_networks(), loss="wasserstein", **options)
         for options in ({}, {"micro_batches": 4})
@@ -94,8 +94,8 @@ def test_gradients_are_clipped_to_the_norm():
         torch.testing.assert_close([p.grad for p in ours.parameters()], want, rtol=1e-3, atol=0)
 
 
-def test_an_average_of_ones_own():
-    """torch's default: every step weighs the same (stochastic weight averaging)."""
+def test_a_custom_average():
+    """torch's default: all steps have equal weights (stochastic weight averaging)."""
     G, D = plain_networks()
     trainer = trainer_of(G, D, ema=AveragedModel(G))
     steps = []
@@ -107,7 +107,7 @@ def test_an_average_of_ones_own():
     assert_same(trainer.sample(3, latent=(z := torch.randn(3, 4))), trainer.ema(z).detach())
 
 
-def test_the_average_is_torchs_and_samples_come_from_it():
+def test_the_average_equals_torchs_and_is_sampled():
     trainer = setup(ema=0.9)
     want = AveragedModel(
         trainer.generator, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True
@@ -119,7 +119,9 @@ def test_the_average_is_torchs_and_samples_come_from_it():
         assert_same(trainer.step(real), plain.step(real))
         want.update_parameters(trainer.generator)
     expected, count = want.state_dict(), "module.1.num_batches_tracked"
-    expected[count] = trainer.generator[1].num_batches_tracked  # torch averages it, and rounds down
+    expected[count] = trainer.generator[
+        1
+    ].num_batches_tracked  # torch averages integers too, and rounds down
     assert_same(trainer.ema.state_dict(), expected)
     assert_same(trainer.generator.state_dict(), plain.generator.state_dict())
     z = torch.randn(5, 4)
@@ -129,8 +131,8 @@ def test_the_average_is_torchs_and_samples_come_from_it():
     assert not torch.equal(samples, plain.sample(5, latent=z))
 
 
-def test_an_average_goes_on_from_torchs_state_or_a_copy(tmp_path):
-    """At the count that was saved: only the very first update copies."""
+def test_an_average_continues_from_torchs_state_or_a_copy(tmp_path):
+    """It continues at the saved count, because only the very first update copies."""
     G = setup().generator
     torchs = AveragedModel(G, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
     ours = pygan.EMA(G, 0.9)
@@ -157,7 +159,7 @@ def test_an_average_goes_on_from_torchs_state_or_a_copy(tmp_path):
 
 
 def test_the_first_update_is_not_captured(monkeypatch):
-    """A graph would hold its copy, and every replay set the average to the generator."""
+    """A graph would contain the copy, and every replay would reset the average to the generator."""
     G = setup().generator
     average = pygan.EMA(G, 0.9)
     before = average.state_dict()
@@ -175,7 +177,7 @@ def test_the_first_update_is_not_captured(monkeypatch):
 
 
 def only_buffers():
-    """float32, int64."""
+    """A module with only buffers, float32 and int64."""
     network = nn.Module()
     network.register_buffer("mean", torch.ones(2))
     network.register_buffer("count", torch.tensor(2))
@@ -196,7 +198,7 @@ def test_an_average_of_a_network_without_parameters(make):
         assert average.module.count == 4
 
 
-def test_samples_without_an_average_are_in_eval_mode_and_leave_the_modes():
+def test_sampling_uses_eval_mode_and_restores_the_modes():
     trainer = setup()
     trainer.step(torch.randn(8, 6))
     G = trainer.generator
@@ -213,7 +215,7 @@ def test_samples_without_an_average_are_in_eval_mode_and_leave_the_modes():
 
 
 class Conditional(nn.Module):
-    """Takes labels as its second argument, and remembers them."""
+    """Takes labels as its second argument, and stores them."""
 
     def __init__(self, inputs, outputs):
         super().__init__()
@@ -249,7 +251,7 @@ def test_labels_reach_both_networks(micro_batches):
     assert_same(G.seen[-1], labels[0])
 
 
-def test_hooks_of_the_users_own():
+def test_custom_hooks():
     G, D = plain_networks()
     seen = []
     trainer = trainer_of(
@@ -274,7 +276,7 @@ def test_hooks_of_the_users_own():
 
 
 class Squares:
-    """Least squares, written by hand."""
+    """Least squares in plain PyTorch."""
 
     def discriminator_loss(self, real_logits, fake_logits):
         return 0.5 * (real_logits - 1).square().mean() + 0.5 * fake_logits.square().mean()
@@ -286,13 +288,13 @@ class Squares:
 @pytest.mark.parametrize(
     ("own", "name"), [(Squares(), "least_squares"), (fused_losses, "non_saturating")]
 )
-def test_a_loss_of_ones_own(own, name):
+def test_a_custom_loss(own, name):
     ours, theirs = (trainer_of(*plain_networks(), loss=loss) for loss in (own, name))
     for _ in range(3):
         real = torch.randn(8, 6)
         stats, want = ours.step(real), theirs.step(real)
         assert stats.jsd_bound.isnan()
-        # Of a loss of one's own it is not known what it decides by: the sign of the logits.
+        # The decision value of a custom loss is unknown, so the sign of the logits is used.
         unknown = ["jsd_bound"]
         if name == "least_squares":
             unknown += ["real_accuracy", "fake_accuracy", "real_sign"]
@@ -311,7 +313,7 @@ def test_noise_from_a_number_or_a_schedule():
         assert trainer.stream.seed != 1
 
 
-def test_latents_are_the_streams_normals():
+def test_latents_are_normals_of_the_stream():
     z = []
     trainer = trainer_of(*plain_networks())
     trainer.generator.register_forward_pre_hook(lambda _, x: z.append(x[0]))
@@ -333,8 +335,8 @@ def test_torchs_seed_reproduces_a_run():
 
 
 @pytest.mark.parametrize("max_grad_norm", [None, 0.01])
-def test_scaled_gradients_train_alike(max_grad_norm):
-    """Powers of two, so that scaling changes no bit."""
+def test_scaled_gradients_give_the_same_training(max_grad_norm):
+    """Powers of two, so that scaling does not change any bit."""
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=3)
     options = dict(penalties=R1(1.0), max_grad_norm=max_grad_norm)
     scaled = trainer_of(*plain_networks(), scaler=scaler, **options)
@@ -357,7 +359,7 @@ def test_an_update_that_overflows_is_skipped():
 
 
 class HalfPrecision(nn.Module):
-    """Linear layers under autocast to fp16, whose logits come as a tensor or a list."""
+    """Linear layers under autocast to fp16, which return the logits as a tensor or a list."""
 
     def __init__(self, listed):
         super().__init__()
@@ -376,7 +378,7 @@ class HalfPrecision(nn.Module):
 @pytest.mark.parametrize("listed", [False, True])
 @pytest.mark.parametrize("loss", ["non_saturating", "relativistic"])
 def test_gradients_are_scaled_before_they_are_rounded_to_fp16(loss, listed, device):
-    """As in PyTorch's recipe. The gradients by 262,144 logits are too small for fp16 unscaled."""
+    """As in PyTorch's recipe. Unscaled, the gradients of 262,144 logits are too small for fp16."""
     n, ones = 1 << 18, torch.ones(1 << 18, 1, device=device)
     G, D = nn.Linear(1, 1).to(device), HalfPrecision(listed).to(device)
     nn.init.constant_(G.weight, -3.0)
@@ -387,7 +389,7 @@ def test_gradients_are_scaled_before_they_are_rounded_to_fp16(loss, listed, devi
     value = fused_losses.discriminator_loss(D(6 * ones), D(G(ones).detach()), loss=loss)
     want = torch.autograd.grad(scaler.scale(value), list(D.parameters()))
     assert want[0].abs() > 1.0
-    # The optimizer's step has taken the scale out again.
+    # The optimizer step has unscaled the gradients.
     got = [2.0**16 * p.grad for p in D.parameters()]
     torch.testing.assert_close(got, list(want), rtol=2e-3, atol=1e-2)
     given = {"real_logits": D(6 * ones)} if loss == "relativistic" else {}

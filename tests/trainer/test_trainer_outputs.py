@@ -1,4 +1,4 @@
-"""What the networks may return to GANTrainer: logits among other things, scales, samples; and what is refused."""
+"""Outputs of GANTrainer's networks: logits and other tensors, scales, samples; and refused outputs."""
 
 import copy
 
@@ -15,7 +15,7 @@ from pygan.penalties import R1, R2, GradientPenalty
 
 
 class WithClasses(nn.Module):
-    """Returns the logits and something else, as `form` makes them: by default the logits alone."""
+    """Returns the logits and other tensors in the given form, by default only the logits."""
 
     def __init__(self, form=lambda logits, classes: logits):
         super().__init__()
@@ -50,7 +50,7 @@ PENALTIES = [R1(1.0), R2(1.0), R1(1.0, sigma=0.1), GradientPenalty()]
 
 @pytest.mark.parametrize("loss", ["non_saturating", "relativistic"])
 @pytest.mark.parametrize("form", FORMS)
-def test_logits_picks_what_is_trained_on(form, loss):
+def test_logits_selects_the_trained_output(form, loss):
     make, pick = FORMS[form]
     options = {"loss": loss, "penalties": PENALTIES, "micro_batches": 2}
     picked = trainer_of(WithClasses(make), logits=pick, **options)
@@ -64,7 +64,7 @@ def test_logits_picks_what_is_trained_on(form, loss):
 
 
 class First:
-    """A loss of one's own, of what the discriminator returned as a pair."""
+    """A custom loss that gets the pair returned by the discriminator."""
 
     def discriminator_loss(self, real, fake):
         (real_logits, _), (fake_logits, _) = real, fake
@@ -74,8 +74,8 @@ class First:
         return fused_losses.generator_loss(fake[0])
 
 
-def test_a_loss_of_ones_own_gets_everything_and_the_penalties_the_logits():
-    """R1 over classes too was .382 where that of the logits alone is .0062."""
+def test_a_custom_loss_gets_all_outputs_and_penalties_the_logits():
+    """R1 over classes too was .382 instead of .0062 for only the logits."""
     make, pick = FORMS["tuple"]
     own = trainer_of(WithClasses(make), logits=pick, loss=First(), penalties=PENALTIES)
     alone = trainer_of(WithClasses(), penalties=PENALTIES)
@@ -102,7 +102,7 @@ def test_a_loss_of_ones_own_gets_everything_and_the_penalties_the_logits():
     ],
 )
 @pytest.mark.parametrize("loss", ["non_saturating", First()])
-def test_what_is_no_logits_is_refused_and_nothing_trained(form, pick, error, message, loss):
+def test_invalid_logits_are_refused_before_training(form, pick, error, message, loss):
     trainer = trainer_of(WithClasses(form), logits=pick, loss=loss)
     before = everything(trainer)
     pieces = ["GANTrainer: " + message, "got"]
@@ -116,7 +116,7 @@ def test_what_is_no_logits_is_refused_and_nothing_trained(form, pick, error, mes
 
 
 class Packs(nn.Module):
-    """PacGAN's discriminator: one logit of four samples."""
+    """PacGAN's discriminator: one logit for four samples."""
 
     def __init__(self):
         super().__init__()
@@ -178,7 +178,7 @@ def test_logits_of_packs_of_samples_equal_a_plain_loop(penalty, micro_batches):
     torch.testing.assert_close(G.state_dict(), G2.state_dict(), rtol=1e-6, atol=1e-8)
 
 
-def test_logits_of_packs_are_not_compared_sample_by_sample():
+def test_logits_of_packs_are_not_compared_per_sample():
     G = nn.Linear(4, 6)
     message = "discriminator must return logits whose first dimension is the batch's, 8, got shape"
     with raises(ValueError, "GANTrainer: " + message, "lambda output: output if a logit covers"):
@@ -192,7 +192,7 @@ def test_logits_of_packs_are_not_compared_sample_by_sample():
         assert_same(everything(trainer)[0], before)
 
 
-def test_one_sample_may_have_lost_its_dimension():
+def test_a_single_sample_may_lack_the_batch_dimension():
     D = WithClasses(lambda logits, classes: logits.squeeze())
     G = nn.Linear(4, 6)
     trainer = trainer_of(D, G, penalties=[R1(1.0), R2(1.0, sigma=0.1)])
@@ -226,7 +226,7 @@ class Returns(nn.Module):
         (lambda x: x.mean(), ValueError, "got shape ()"),
     ],
 )
-def test_a_generator_that_returns_no_batch_of_samples_is_refused(form, error, got):
+def test_generator_outputs_that_are_not_a_batch_are_refused(form, error, got):
     trainer = trainer_of(networks()[1], Returns(form))
     before = everything(trainer)
     for use in (
@@ -246,7 +246,7 @@ def convolutional():
     return G, nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
 
 
-def test_latents_of_a_shape_are_the_streams_normals():
+def test_latents_with_a_shape_are_normals_of_the_stream():
     G, D = convolutional()
     z = []
     G.register_forward_pre_hook(lambda _, x: z.append(x[0]))
@@ -272,14 +272,14 @@ def test_flat_latents_for_a_convolution_name_the_shape():
     normed = nn.Sequential(nn.BatchNorm2d(5), nn.ConvTranspose2d(5, 1, 4))
     with raises(ValueError, "GANTrainer: latent must be a shape such as (5, 1, 1) for a generator"):
         trainer_of(D, normed, latent=5).step(torch.randn(8, 1, 4, 4))
-    # Any other error is the network's own.
+    # Other errors come from the network itself.
     G = nn.Sequential(nn.ConvTranspose2d(5, 1, 4), nn.Linear(9, 9))
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         trainer_of(D, G, latent=(5, 1, 1)).sample(2)
 
 
 @pytest.mark.parametrize("latent", [(), (4, 0), (4, 1.5), [True], "4", -1, True])
-def test_latents_of_no_shape_are_refused(latent):
+def test_invalid_latent_shapes_are_refused(latent):
     G, D = networks()
     with raises(
         ValueError,
@@ -288,8 +288,9 @@ def test_latents_of_no_shape_are_refused(latent):
         trainer_of(D, G, latent=latent)
 
 
-def test_images_of_another_shape_than_the_real_ones_are_refused():
-    """A fully convolutional discriminator takes any size, and one that flattens takes channels in any place."""
+def test_generated_images_of_another_shape_are_refused():
+    """A fully convolutional discriminator accepts any size, and one that flattens accepts any order of the
+    dimensions."""
     G = convolutional()[0]
     pooled = nn.Sequential(nn.Conv2d(1, 1, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     flat = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
@@ -302,13 +303,13 @@ def test_images_of_another_shape_than_the_real_ones_are_refused():
         ):
             trainer.step(torch.randn(8, *shape))
         assert_same(D.state_dict(), before)
-    real = torch.randn(8, 16)  # what a discriminator that flattens may well take
+    real = torch.randn(8, 16)  # accepted by a discriminator that flattens
     trainer_of(flat, G, latent=(5, 1, 1), penalties=[R1(1.0), R2(1.0)]).step(real)
     with raises(ValueError, "GradientPenalty: real and generated samples must have the same shape"):
         trainer_of(flat, G, latent=(5, 1, 1), penalties=GradientPenalty()).step(real)
 
 
-def test_fit_hands_logits_and_a_latent_shape_on(tmp_path):
+def test_fit_passes_logits_and_a_latent_shape_on(tmp_path):
     pytest.importorskip("accelerate")
     G, body = convolutional()
     D = Both(body)

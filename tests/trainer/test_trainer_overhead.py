@@ -1,4 +1,4 @@
-"""What a step costs beside the same step written by hand: calls of operators, which do not depend on the machine."""
+"""Overhead of a step compared with a manual loop, in operator calls, which do not depend on the machine."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ PENALTIES = {"no penalty": {}, "R1": {"r1": True}, "R1 and R2": {"r1": True, "r2
 
 
 def counts(make, recipe):
-    """Of a step of the multilayer perceptrons."""
+    """Counts for a step of the multilayer perceptrons."""
     model, cpu = next(iter(MODELS.values())), torch.device("cpu")
     step = make(model, cpu, recipe)
     step = getattr(step, "step", step)
@@ -26,12 +26,12 @@ def test_no_more_operators_than_a_loop_by_hand(penalties, faster):
     ours, manual = counts(trainer, recipe), counts(by_hand, recipe)
     assert ours.ops <= manual.ops
     assert ours.kernels <= manual.kernels
-    # Nothing on the way to the statistics or the gradients is multiplied by 1, or added to 0.
+    # Nothing is multiplied by 1 or added to 0 in the computation of statistics and gradients.
     for op in ("aten::mul", "aten::add"):
         assert ours.names[op] <= manual.names[op], op
 
 
 def test_one_draw_for_the_latents_and_one_for_the_noise_of_real_and_generated_samples():
-    names = counts(trainer, Recipe()).names
-    assert names["pygan::instance_noise"] == 3  # the generator's step has noise of its own
-    assert counts(trainer, Recipe(separate=True)).names["pygan::instance_noise"] == 4
+    for recipe in (Recipe(), Recipe(separate=True)):
+        names = counts(trainer, recipe).names
+        assert names["pygan::instance_noise"] == 3  # the generator's step has its own noise

@@ -1,4 +1,4 @@
-"""Other people's recipes by GANTrainer, each against its own loop written out in plain PyTorch: equal parameters.
+"""Published recipes with GANTrainer, each compared with a loop in plain PyTorch: equal parameters.
 
 DCGAN's is in test_trainer_reused, pix2pix's in test_trainer_conditions, R3GAN's and StyleGAN3's in test_trainer_joint.
 """
@@ -19,7 +19,7 @@ from pygan.penalties import GradientPenalty, LeCam, adaptive_weight
 
 
 class Layers(nn.Module):
-    """Returns what HiFi-GAN's discriminators do: logits, and the map of each layer."""
+    """Returns logits and the feature map of each layer, like HiFi-GAN's discriminators."""
 
     def __init__(self, width):
         super().__init__()
@@ -34,7 +34,7 @@ class Layers(nn.Module):
 
 
 def test_hifi_gan():
-    """Kong et al. 2020: several discriminators of one input, least squares without the half, mel and feature losses."""
+    """Kong et al. 2020: several discriminators with the same input, least squares without ½, mel and feature losses."""
     mel = torch.randn(6, 3, dtype=torch.float64)
 
     def terms(step):
@@ -99,7 +99,7 @@ def test_vqgan_with_lecam():
             "rec": l1_loss(step.fake, step.real),
             "codebook": step.output[1],
         },
-        adversarial_weight=lambda step: weight(step) * 2,  # of half the generator's loss
+        adversarial_weight=lambda step: weight(step) * 2,  # for half the generator's loss
         discriminator_start=2,
         reuse_fakes=True,
     )
@@ -128,7 +128,7 @@ def test_vqgan_with_lecam():
 
 
 def test_pix2pix_hd_with_a_pool_that_is_resumed():
-    """Wang et al. 2018: pairs of input and image from a pool, the input with its own image; half the loss for D."""
+    """Wang et al. 2018: pairs of input and image from a pool; half the loss for D."""
 
     def trainer_of():
         return pairs(
@@ -186,7 +186,7 @@ def test_esrgan():
     )
 
     def both(d_first, d_second):
-        """The first are to be more real than the mean of the second, and the other way round."""
+        """The first must look more real than the mean of the second, and vice versa."""
         first, second = d_first - d_second.mean(), d_second - d_first.mean()
         return bce(first, torch.ones_like(first)) + bce(second, torch.zeros_like(second))
 
@@ -204,8 +204,8 @@ def test_esrgan():
 
 
 def test_wgan_gp_under_bf16_autocast():
-    """Gulrajani et al. 2017: five critic steps, the penalty between the two. Both loops run under autocast: the same
-    points to within bfloat16."""
+    """Gulrajani et al. 2017: five critic steps, and the penalty at interpolated samples. Both loops run under autocast,
+    with equal results to within bfloat16."""
     drawn, latent = latents(18)
     trainer, G, D, g_optimizer, d_optimizer = pairs(
         discriminator(),
@@ -239,20 +239,20 @@ def test_wgan_gp_under_bf16_autocast():
     for ours, theirs in ((trainer.generator, G), (trainer.discriminator, D)):
         for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
             assert a.dtype == torch.float32
-            torch.testing.assert_close(a, b, rtol=0, atol=0.04)  # 15 steps of .01 of Adam
+            torch.testing.assert_close(a, b, rtol=0, atol=0.04)  # 15 Adam steps of .01
             assert (a - b).abs().mean() < 0.01
 
 
 @pytest.mark.parametrize(
     ("pool", "message"), [(50, "pool must be a pygan.FakePool or None, got int")]
 )
-def test_a_pool_that_is_none_is_refused(pool, message):
+def test_an_invalid_pool_is_refused(pool, message):
     with pytest.raises(TypeError, match=message):
         pairs(pool=pool)
 
 
 @pytest.mark.parametrize(("micro_batches", "fits"), [(1, False), (2, True)])
-def test_a_pool_smaller_than_what_comes_at_once_changes_nothing(micro_batches, fits):
+def test_a_pool_smaller_than_a_batch_is_refused_without_changes(micro_batches, fits):
     trainer, *_ = pairs(pool=pygan.FakePool(4), d_steps=2, micro_batches=micro_batches)
     before = everything(trainer)
     reals = [torch.randn(n, 6, dtype=torch.float64) for n in (4, 8)]

@@ -1,4 +1,4 @@
-"""Networks, layers, optimizers and averages that are replaced, frozen or unfrozen while a GANTrainer is in use."""
+"""Networks, layers, optimizers and averages that are replaced, frozen or unfrozen while a GANTrainer uses them."""
 
 import copy
 
@@ -66,8 +66,8 @@ def test_an_optimizer_of_the_same_size_is_checked():
         trainer.step(REAL)
 
 
-def test_a_replaced_layer_is_noticed():
-    """In the step after the first in which the parameters of the old one got no gradient."""
+def test_a_replaced_layer_is_detected():
+    """In the step after the first one in which the old layer's parameters got no gradient."""
     trainer = setup()
     D = trainer.discriminator
     for _ in range(2):
@@ -88,13 +88,13 @@ def test_a_replaced_layer_is_noticed():
 
 
 def test_unfrozen_layers_that_the_optimizer_does_not_hold_are_refused():
-    """They were not trained, and their gradients used up max_grad_norm."""
+    """They were not trained, but their gradients counted towards max_grad_norm."""
     G, D = networks()
     D[0].requires_grad_(False)
     trainer = pygan.GANTrainer(G, D, sgd(G), sgd(D[2]), latent=4, max_grad_norm=0.1)
     trainer.step(REAL)
     D[0].requires_grad_(True)
-    D[2].requires_grad_(False)  # as many parameters as before
+    D[2].requires_grad_(False)  # the same number of parameters
     before = everything(trainer)
     for _ in range(2):
         with raises(
@@ -110,8 +110,8 @@ def test_unfrozen_layers_that_the_optimizer_does_not_hold_are_refused():
     assert not torch.equal(D[0].weight, weight)
 
 
-def test_a_network_may_be_frozen_while_the_other_is_trained():
-    """By hand, as many loops do; the phase that trains it says so before it draws."""
+def test_one_network_can_be_frozen_while_the_other_is_trained():
+    """By the user, as in many loops; the phase that trains it raises before it draws random numbers."""
     trainer = setup()
     phases = {
         "discriminator_step": (trainer.generator, lambda: trainer.discriminator_step(REAL)),
@@ -133,7 +133,7 @@ def test_a_network_may_be_frozen_while_the_other_is_trained():
     trainer.step(REAL)
 
 
-def test_the_average_goes_on_with_a_replaced_generator():
+def test_the_average_continues_with_a_replaced_generator():
     trainer = setup(ema=0.5)
     trainer.step(REAL)
     before = copy.deepcopy(list(trainer.ema.module.parameters()))
@@ -164,9 +164,9 @@ def test_an_average_of_another_network_is_refused():
     trainer.step(REAL)
 
 
-def test_modules_are_not_walked_in_every_step(monkeypatch):
+def test_modules_are_not_traversed_in_every_step(monkeypatch):
     trainer = setup(ema=0.5, max_grad_norm=1.0)
-    for _ in range(2):  # the first gives the parameters their gradients
+    for _ in range(2):  # the first step creates the parameters' gradients
         trainer.step(REAL)
     monkeypatch.setattr(trainer._pair, "check", lambda: pytest.fail("checked again"))
     trainer.step(REAL)

@@ -1,4 +1,4 @@
-"""GANTrainer's samples made once for both steps, and weights of scales, against the loop in plain PyTorch."""
+"""GANTrainer with the same samples for both steps, and weights of scales, against a loop in plain PyTorch."""
 
 import copy
 
@@ -12,7 +12,7 @@ from pygan import fused_losses
 from pygan.penalties import R1, R2
 
 
-def test_reused_fakes_are_dcgans_step():
+def test_reused_fakes_equal_the_dcgan_step():
     latents = [torch.randn(8, 4, dtype=torch.float64) for _ in range(6)]
     ours = iter(latents)
     trainer, G, D, g_optimizer, d_optimizer = pairs(
@@ -34,10 +34,10 @@ def test_reused_fakes_are_dcgans_step():
         g_optimizer.step()
         torch.testing.assert_close(torch.stack(stats[:2]), torch.stack([d_loss, g_loss]).detach())
         torch.testing.assert_close(trainer.fake, fake.detach())
-    assert_close(trainer, G, D)  # with BatchNorm's counts and running statistics
+    assert_close(trainer, G, D)  # including BatchNorm's counts and running statistics
 
 
-def test_reused_fakes_cost_one_forward_pass_of_the_generator():
+def test_reused_fakes_take_one_forward_pass_of_the_generator():
     options = dict(noise=0.1, penalties=[R1(1.0), R2(1.0)], ema=0.9, max_grad_norm=1.0)
     trainer = setup(reuse_fakes=True, **options)
     calls = []
@@ -50,7 +50,7 @@ def test_reused_fakes_cost_one_forward_pass_of_the_generator():
     assert all(p.requires_grad for p in trainer.generator.parameters())
 
 
-def test_reused_fakes_get_noise_of_their_own_in_each_phase():
+def test_reused_fakes_get_new_noise_in_each_phase():
     trainer = setup(reuse_fakes=True, noise=0.1)
     seen = []
     trainer.discriminator.register_forward_pre_hook(lambda _, x: seen.append(x[0].detach()))
@@ -76,7 +76,7 @@ def test_reused_fakes_get_noise_of_their_own_in_each_phase():
         (dict(weights=[1.0, float("nan")]), ValueError, r"weights\[1\] must be finite"),
     ],
 )
-def test_what_cannot_be_honored_is_refused(options, kind, message):
+def test_unsupported_options_are_refused_by_the_trainer(options, kind, message):
     with pytest.raises(kind, match=message):
         setup(**options)
 
@@ -115,7 +115,7 @@ def test_weights_of_scales(weights):
     assert_close(trainer, G, D)
 
 
-def test_weights_of_another_number_of_scales_train_nothing():
+def test_weights_for_another_number_of_scales_are_refused_before_training():
     trainer = setup(weights=[1.0, 0.5])
     before = copy.deepcopy(trainer.discriminator.state_dict())
     with pytest.raises(ValueError, match="weights"):

@@ -1,4 +1,4 @@
-"""A trainer that continues from its state_dict is the one that was never stopped."""
+"""A trainer that continues from its state_dict is equal to an uninterrupted one."""
 
 import copy
 import io
@@ -48,7 +48,7 @@ def saved(trainer):
 
 @pytest.mark.parametrize("stop", [0, 1, 4])
 @pytest.mark.parametrize("mixture", [False, True])
-def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(stop, mixture):
+def test_a_resumed_run_is_bitwise_equal_to_an_uninterrupted_one(stop, mixture):
     def fresh(seed):
         noise = pygan.InstanceNoise(DiffusionMixture(8), seed=seed)
         return make(seed, **({"noise": noise} if mixture else {}))
@@ -64,7 +64,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(stop, mixture):
     assert_same(resumed.sample(3), whole.sample(3))
 
 
-def test_the_state_has_no_wrappers_and_stays_when_training_goes_on():
+def test_the_state_has_no_wrappers_and_is_a_copy():
     G, D = networks()
     optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in (G, D)]
     compiled = [torch.compile(net, backend="eager") for net in (G, D)]
@@ -86,7 +86,7 @@ def test_the_state_has_no_wrappers_and_stays_when_training_goes_on():
         (dict(penalties=R1(1.0)), "one with 2 penalties for 1"),
     ],
 )
-def test_a_state_of_other_parts_is_refused(options, message):
+def test_a_state_with_other_parts_is_refused(options, message):
     state, trainer = make(1).state_dict(), make(2, **options)
     before = saved(trainer)
     with pytest.raises(KeyError, match=r"GANTrainer.load_state_dict: .*" + message):
@@ -125,8 +125,8 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_a_state_of_another_part_is_refused_whole(name):
-    """The generator's was loaded before the discriminator's was found to be another's."""
+def test_a_state_with_a_wrong_part_is_refused_without_changes(name):
+    """The generator's state was loaded before the discriminator's was found to be wrong."""
     first, trainer = make(1), make(2)
     for each in (first, trainer):
         train(each, torch.randn(2, 2, 8, 6))
@@ -149,7 +149,7 @@ def test_a_state_of_another_part_is_refused_whole(name):
         ({"penalties": [1, 2]}, TypeError),
     ],
 )
-def test_counters_that_are_none_are_refused(change, error):
+def test_invalid_counters_are_refused(change, error):
     trainer = make(2)
     before = saved(trainer)
     with raises(error, f"GANTrainer.load_state_dict: {next(iter(change))} must be"):
@@ -166,7 +166,7 @@ def test_counters_that_are_none_are_refused(change, error):
     ],
 )
 def test_a_state_of_another_kind_of_optimizer_is_refused(saves, loads):
-    """At the next step it failed: KeyError 'momentum'."""
+    """The next step raised KeyError: 'momentum'."""
 
     def trainer_with(kind):
         G, D = networks()
@@ -208,7 +208,7 @@ class Averages:
 
 
 class Growing(Penalty):
-    """A penalty with a state that is no part of the trainer's counters."""
+    """A penalty with a state that is not among the trainer's counters."""
 
     def __init__(self):
         super().__init__()
@@ -226,7 +226,7 @@ class Growing(Penalty):
 
 
 class Shift(nn.Module):
-    """An augmentation whose strength follows the run."""
+    """An augmentation whose strength changes during the run."""
 
     def __init__(self):
         super().__init__()
@@ -241,7 +241,7 @@ def stateful():
     return {"loss": Averages(), "penalties": [R1(1.0), Growing()], "augment": Shift()}
 
 
-def test_the_state_of_what_the_trainer_was_given_is_saved():
+def test_the_state_of_stateful_arguments_is_saved():
     batches = torch.randn(5, 2, 8, 6)
     whole, first, resumed = (make(1, **stateful()) for _ in range(3))
     rows = train(whole, batches)
@@ -252,8 +252,8 @@ def test_the_state_of_what_the_trainer_was_given_is_saved():
     assert {"loss", "augment", "penalty 1"} <= set(saved(whole))
 
 
-def test_an_older_state_loads_where_there_is_nothing_to_load():
-    """Without an entry for objects that have no state, and not without one for those that have."""
+def test_an_older_state_without_entries_for_stateless_objects_loads():
+    """Entries may be missing for objects without a state, but not for objects with one."""
 
     class Stateless(nn.Module):
         discriminator_loss = staticmethod(fused_losses.discriminator_loss)

@@ -1,4 +1,4 @@
-"""GANTrainer's further losses of the generator, the weight of the adversarial one, and its late start."""
+"""GANTrainer's generator terms, the weight of the adversarial loss, and its late start."""
 
 import copy
 import pickle
@@ -28,7 +28,7 @@ def zeros(x):
 
 
 def plain_steps(G, D, g_optimizer, d_optimizer, rounds, g_loss_of):
-    """The loop of non-saturating losses with the generator's loss from `g_loss_of`."""
+    """A loop with the non-saturating discriminator loss, and the generator's loss from `g_loss_of`."""
     for z, other, real in rounds:
         fake = G(z).detach()
         update(d_optimizer, ones(D(real)) + zeros(D(fake)))
@@ -86,7 +86,7 @@ def test_terms_are_added_to_the_adversarial_loss(micro_batches):
 
 
 @pytest.mark.parametrize("loss", ["relativistic", "non_saturating"])
-def test_the_discriminator_is_asked_once_for_what_is_read_twice(loss):
+def test_repeated_reads_evaluate_the_discriminator_once(loss):
     calls = []
 
     def terms(step):
@@ -138,13 +138,13 @@ def test_the_adversarial_weight(given, weights, scaled):
 
     plain_steps(G, D, *optimizers, rounds, g_loss)
     assert_close(trainer, G, D)
-    for its, theirs in zip(stats, plain, strict=True):  # without the weight
+    for its, theirs in zip(stats, plain, strict=True):  # unweighted
         torch.testing.assert_close(its.g_loss, theirs.detach())
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_vqgans_adaptive_weight_and_late_start(own):
-    """Esser et al. 2021: from step n on, with the ratio of two gradients at the last layer."""
+def test_vqgan_adaptive_weight_and_late_start(own):
+    """Esser et al. 2021: from step n on, weighted by the ratio of two gradient norms at the last layer."""
     drawn, latent = latents(10)
     loss = fused_losses if own else "non_saturating"
 
@@ -169,7 +169,7 @@ def test_vqgans_adaptive_weight_and_late_start(own):
         else:
             G(
                 z
-            )  # BatchNorm's statistics follow below, where the trainer makes no samples for nothing
+            )  # BatchNorm's statistics are compared below; the trainer does not generate unused samples
         fake = G(other)
         rec = l1_loss(fake, real)
         loss = rec
@@ -189,7 +189,7 @@ def test_vqgans_adaptive_weight_and_late_start(own):
     assert_close(trainer, G, D)
 
 
-def test_before_the_start_the_discriminator_is_not_asked():
+def test_before_the_start_the_discriminator_is_not_evaluated():
     trainer = setup(discriminator_start=3, generator_terms=lambda s: {"l1": s.fake.abs().mean()})
     trainer.discriminator.register_forward_pre_hook(lambda *_: pytest.fail("asked"))
     before = copy.deepcopy(trainer.discriminator.state_dict())
@@ -206,7 +206,7 @@ def test_before_the_start_the_discriminator_is_not_asked():
 
 
 def test_fit_and_the_monitor_wait_for_the_start(tmp_path):
-    """Statistics of 0 are neither a diagnosis nor a reading for the noise."""
+    """Statistics of 0 before the start give no diagnosis, and do not affect the noise schedule."""
     trainer = setup(discriminator_start=3, generator_terms=lambda s: {"l1": s.fake.abs().mean()})
     monitor = pygan.Monitor(trainer, every=1)
     for step in range(1, 6):
@@ -228,8 +228,8 @@ def test_fit_and_the_monitor_wait_for_the_start(tmp_path):
     assert all("terms/l1" in line for line in metrics(tmp_path) if "g_loss" in line)
 
 
-def test_a_term_may_make_samples_of_its_own():
-    """StyleGAN2's path length, every second step, with its average in the trainer's state."""
+def test_a_term_may_generate_its_own_samples():
+    """StyleGAN2's path length in every second step, with its average in the trainer's state."""
 
     class Terms(nn.Module):
         def __init__(self):
@@ -254,7 +254,7 @@ def test_a_term_may_make_samples_of_its_own():
 
 
 @pytest.mark.parametrize("true", [True, 1])
-def test_a_loss_of_ones_own_that_compares_gets_the_real_output(true):
+def test_a_custom_comparing_loss_gets_the_real_output(true):
     class Compares:
         compares = true
 
@@ -301,7 +301,7 @@ def test_a_generator_step_takes_real_samples_for_the_terms():
         ),
     ],
 )
-def test_terms_that_are_none_are_refused(terms, kind, message):
+def test_invalid_terms_are_refused(terms, kind, message):
     trainer = setup(generator_terms=terms)
     before = everything(trainer)
     with pytest.raises(kind, match=message):
@@ -340,18 +340,18 @@ def test_terms_that_are_none_are_refused(terms, kind, message):
         ),
     ],
 )
-def test_what_cannot_be_honored_is_refused(options, kind, message):
+def test_unsupported_options_are_refused_by_the_trainer(options, kind, message):
     with pytest.raises(kind, match=f"GANTrainer: .*{message}"):
         setup(**options)
 
 
-def test_an_adversarial_weight_that_is_none_is_refused():
+def test_an_invalid_adversarial_weight_is_refused():
     trainer = setup(adversarial_weight=lambda step: 0.5)
     with pytest.raises(TypeError, match="adversarial_weight must return a 0-d tensor, got float"):
         trainer.step(torch.randn(8, 6))
 
 
-def test_before_the_start_there_must_be_a_term():
+def test_a_late_start_needs_a_term():
     trainer = setup(discriminator_start=2, generator_terms=lambda step: {})
     with pytest.raises(
         ValueError, match="generator_terms must return a loss before discriminator_s"
@@ -369,14 +369,14 @@ def test_an_adversarial_weight_on_another_device_is_refused():
             assert_same(trainer.generator[0].weight, before)
 
 
-def test_an_adversarial_weight_that_is_to_be_learned_is_refused():
+def test_a_learned_adversarial_weight_is_refused():
     with pytest.raises(ValueError, match="adversarial_weight must not require a gradient"):
         setup(adversarial_weight=nn.Parameter(torch.tensor(0.5)))
 
 
 @pytest.mark.parametrize("n", [2, 16])
-def test_micro_batches_of_a_generator_step_hold_as_many_real_samples(n):
-    """Some would hold none, whose mean is NaN, or some of them be seen by nobody."""
+def test_micro_batches_of_a_generator_step_have_equally_many_real_samples(n):
+    """Otherwise some would have none, with a mean of NaN, or some samples would not be used."""
     trainer = setup(generator_terms=lambda s: {"l1": s.fake.mean() - s.real.mean()})
     trainer.generator_step(8, torch.randn(n, 6))
     trainer.micro_batches = 3
@@ -396,7 +396,7 @@ def test_a_generator_step_takes_real_samples_for_the_weight():
         setup(adversarial_weight=Linear(1.0, 0.0, 9)).generator_step(8, torch.randn(8, 6))
 
 
-def test_statistics_with_something_replaced_keep_the_terms():
+def test_replacing_statistics_keeps_the_terms():
     stats = setup(generator_terms=lambda s: {"l1": s.fake.abs().mean()}).step(torch.randn(8, 6))
     replaced = stats._replace(g_loss=stats.d_loss)
     assert isinstance(replaced, TrainStats) and replaced.g_loss is stats.d_loss

@@ -1,9 +1,9 @@
-"""Writes docs/benchmarks.md, its pictures and the README's tables of speed from the results in benchmarks/.
+"""Writes docs/benchmarks.md, its plots and the README's speed tables from the results in benchmarks/.
 
     python tools/docs/benchmarks_page.py
 
-The newest folders of benchmarks/ count: DATE-BACKEND, as `python -m pygan bench --out` wrote it on a CPU, and DATE-GPU,
-if there is one, as gpu_page.py describes it.
+It uses the newest folders in benchmarks/: DATE-BACKEND, written by `python -m pygan bench --out` on a CPU, and
+DATE-GPU, if there is one, which gpu_page.py describes.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from pygan.bench.timing import Timing
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = max((ROOT / "benchmarks").glob("20??-??-??-*/ops.csv")).parent
 MAIN_COLUMNS = ("op", "work", "N", "gain", "pygan µs", "eager µs", "compiled µs", "vs. reference")
-LOSS = "loss and gradient"  # as gpu_page calls it
+LOSS = "loss and gradient"  # the name in gpu_page
 
 
 def result(name):
@@ -30,7 +30,7 @@ def result(name):
 
 
 def steps():
-    """Those of a run of --steps, which takes longer over them, if there is one."""
+    """The steps; from a run with --steps, which measures them longer, if there is one."""
     return (result("steps") or result("bench"))["steps"]
 
 
@@ -42,7 +42,7 @@ def where(about):
 
 
 def scaled(points):
-    """The sentences about the fits, from what was kept of the points."""
+    """The sentences about the fits, from the saved points."""
     kept = [
         scaling.Point(
             p["op"], p["threads"], p["n"], Timing(p["median_us"], p["low_us"], p["high_us"])
@@ -53,7 +53,7 @@ def scaled(points):
 
 
 def predicted(rows):
-    """A line a kernel, a column a GPU."""
+    """A table with a line per kernel and a column per GPU."""
     pipes = ("fp32", "integer", "multiply", "special", "memory")
     gpus = list(dict.fromkeys(row["gpu"] for row in rows))
     lines = []
@@ -72,7 +72,7 @@ def predicted(rows):
 
 
 def ops(rows):
-    """The section about the ops."""
+    """The section on the ops."""
     counts = {
         "rows": len(rows),
         "losing": sum(row["gain"] < 1 for row in rows),
@@ -89,7 +89,7 @@ def ops(rows):
 
 
 def page():
-    """The text."""
+    """The text of the page."""
     bench, static, curve = result("bench"), result("static"), result("scaling")
     parts = [text.HEAD.format(where=where(bench["about"]), files=csv_links(RESULTS)), text.STEPS]
     parts += ["![Whole steps](speed/cpu/steps.png)\n", steps_by_model(steps()), text.ALL_STEPS]
@@ -106,7 +106,7 @@ def page():
 
 
 def pictures(folder):
-    """Draws them, those of the GPU too, if there are results of one."""
+    """Draw the plots, and those for the GPU if there are results for one."""
     about = result("bench")["about"]
     plots.draw(folder / "cpu", about, result("bench")["ops"], steps())
     gpu = gpu_page.newest(ROOT / "benchmarks")
@@ -115,7 +115,7 @@ def pictures(folder):
 
 
 def is_main(row):
-    """A few of the rows: fp32, training."""
+    """Whether a row is among the few in the first table: fp32, training."""
     noise = row["op"].startswith("instance_noise")
     if row["dtype"] != "float32" or (row["work"] == "forward") != noise:
         return False
@@ -128,7 +128,7 @@ def is_main(row):
 
 
 def gpu_figures():
-    """(its name, its steps, shares of a copy's bandwidth), for the README, or None."""
+    """(name, steps, shares of a copy's bandwidth) of the GPU, for the README, or None."""
     gpu = gpu_page.newest(ROOT / "benchmarks")
     bench = gpu_page.read(gpu, "bench.json", {}) if gpu else {}
     if "steps" not in bench:

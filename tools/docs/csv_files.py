@@ -1,4 +1,4 @@
-"""A hook of mkdocs: the CSV files of benchmarks/ that docs/benchmarks.md links are on the site, below results/."""
+"""An mkdocs hook that adds the CSV files of benchmarks/ linked from docs/benchmarks.md to the site, below results/."""
 
 from pathlib import Path
 

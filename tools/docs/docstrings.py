@@ -1,6 +1,6 @@
-"""An extension of griffe, which reads the docstrings for the site: what they have of reStructuredText, as Markdown.
+"""A griffe extension that converts the reStructuredText in docstrings to Markdown for the site.
 
-Roles become links, simple tables those of Markdown, and indented examples highlighted Python.
+Roles become links, simple tables become Markdown tables, and indented examples become highlighted Python.
 """
 
 import re
@@ -41,7 +41,7 @@ def fenced(example):
 
 
 def rows(table):
-    """A simple table: rule, header, rule, rows (one without a first cell continues the one above), rule."""
+    """The rows of a simple table: rule, header, rule, rows (without a first cell: a continuation), rule."""
     starts = [column.start() for column in re.finditer("=+", table[0])]
     spans = list(zip(starts, [*starts[1:], None], strict=True))
     cells = []

@@ -1,4 +1,4 @@
-"""A hook of mkdocs: the gallery's pages in the navigation, as docs/gallery/index.md lists them."""
+"""An mkdocs hook that adds the gallery's pages to the navigation in the order of docs/gallery/index.md."""
 
 import re
 from pathlib import Path

@@ -1,15 +1,15 @@
-"""What was measured on a GPU, for docs/benchmarks.md, from a folder that tools/gpu/keep.py made.
+"""The section of docs/benchmarks.md on GPU measurements, from a folder written by tools/gpu/keep.py.
 
-Such a folder, benchmarks/DATE-GPU, holds what is kept of what tools/gpu/check.sh wrote; the logs are not:
+Such a folder, benchmarks/DATE-GPU, contains the output of tools/gpu/check.sh except for the logs:
 
-    first.jsonl    the checks; the shares of a copy's bandwidth are in the line of `bandwidth`
-    bench.json     ops and whole steps, as of `python -m pygan bench --device cuda`
+    first.jsonl    the checks; the line of `bandwidth` has the shares of a copy's bandwidth
+    bench.json     ops and whole steps, from `python -m pygan bench --device cuda`
     ncu.csv        Nsight Compute's counters (may be missing)
-    summary.txt    a line for each stage: tests, sanitizers, ...
+    summary.txt    a line per stage: tests, sanitizers, ...
     reasons.json   written by hand: {"noise, bfloat16": "why it is not what was predicted", ...,
                    "stages": {"tests-matrix": "a remark on this stage", ...}}
 
-Without any such folder there is nothing here, and the pages have predictions only.
+Without such a folder the section is empty, and the pages contain only predictions.
 """
 
 import csv
@@ -20,9 +20,9 @@ from tables import all_steps, csv_links, folded, ops_by_name, steps_by_model, ta
 
 from pygan.bench import report
 
-ELEMENTS = 1 << 24  # at which tools/predict_bandwidth.py predicts
-NOTABLE = 0.05  # a difference of shares that needs a reason
-# (kernel, elements) of the static report: (call, dtype) of the check `bandwidth`
+ELEMENTS = 1 << 24  # the size for which tools/predict_bandwidth.py predicts
+NOTABLE = 0.05  # differences between shares from here on need a reason
+# (kernel, elements) in the static report: (call, dtype) in the check `bandwidth`
 MEASURED_AS = {
     ("loss", "float32"): ("discriminator loss", "float32"),
     ("loss", "bfloat16"): ("discriminator loss", "bfloat16"),
@@ -73,7 +73,7 @@ CHECKS = """### Stages
 
 The exit status of each stage, and the last line that it printed.
 """
-# A line of summary.txt: "tests-own: rc=0, 60 s: 972 passed", "ncu: not run, ncu was not found".
+# A line of summary.txt, such as "tests-own: rc=0, 60 s: 972 passed" or "ncu: not run, ncu was not found".
 STAGE = re.compile(
     r"(?P<name>[\w-]+): (?:rc=(?P<status>\d+), (?P<seconds>\d+) s(?:: (?P<last>.*))?|(?P<not_run>not run.*))"
 )
@@ -88,12 +88,12 @@ COUNTER_COLUMNS = {
 
 
 def newest(benchmarks):
-    """The newest folder with results of a GPU, or None."""
+    """The newest folder with GPU results, or None."""
     return max((path.parent for path in benchmarks.glob("20??-??-??-*/first.jsonl")), default=None)
 
 
 def lines_of(folder):
-    """{check: its line}"""
+    """{check: line}"""
     lines = (folder / "first.jsonl").read_text("utf-8").splitlines()
     return {line["check"]: line for line in map(json.loads, lines) if "check" in line}
 
@@ -104,7 +104,7 @@ def read(folder, name, default):
 
 
 def device(folder):
-    """The GPU's name, and as tools/machine_code/gpus.py names it: H100 for NVIDIA H100 80GB HBM3."""
+    """The GPU's name, and its name in tools/machine_code/gpus.py: H100 for NVIDIA H100 80GB HBM3."""
     bench = read(folder, "bench.json", {})
     name = bench["about"]["device"] if bench else lines_of(folder)["about"]["devices"][0]
     short = re.search(r"\b[A-Z]+\d+[A-Z]*\b", name)
@@ -122,12 +122,12 @@ def where(folder):
 
 
 def rows_of(folder):
-    """Those of `bandwidth` that have times: call, dtype, n, us, GB/s, share of a copy."""
+    """The rows of `bandwidth` with times: call, dtype, n, us, GB/s, share of a copy."""
     return [row for row in lines_of(folder)["bandwidth"].get("rows", []) if len(row) == 6]
 
 
 def shares(folder, static):
-    """(kernel, elements, GB/s, measured, predicted, reason), of what was both measured and predicted or may be."""
+    """(kernel, elements, GB/s, measured, predicted, reason) for each measured kernel."""
     measured = {(call, dtype): row for call, dtype, n, *row in rows_of(folder) if n == ELEMENTS}
     gpu, reasons = device(folder)[1], read(folder, "reasons.json", {})
     predicted = {
@@ -156,14 +156,14 @@ def call_cells(row):
 
 
 def counters(folder):
-    """A line for each launch: the kernel and COUNTER_COLUMNS, from `ncu --csv --page raw --print-units base`."""
+    """A line per launch: the kernel and COUNTER_COLUMNS, from `ncu --csv --page raw --print-units base`."""
     path = folder / "ncu.csv"
     lines = path.read_text("utf-8").splitlines() if path.exists() else []
     begin = next((k for k, line in enumerate(lines) if line.startswith('"ID"')), len(lines))
     for row in csv.DictReader(lines[begin:]):
-        if not (row["ID"] or "").isdecimal():  # the units
+        if not (row["ID"] or "").isdecimal():  # the line with the units
             continue
-        # Without namespaces, the types of template arguments that are numbers, and the function's arguments.
+        # Remove namespaces, the types of numeric template arguments, and the function's arguments.
         name = re.sub(r"pygan::(cuda::)?", "", row["Kernel Name"])
         name = re.search(r"\w+_kernel(<.*>)?(?=\(|$)", re.sub(r"\(\w+\)(?=\d)", "", name))
         name = name.group() if name else row["Kernel Name"]
@@ -174,7 +174,7 @@ def counters(folder):
 
 
 def stages(folder):
-    """(name, status, seconds, last line) of each stage; of one that did not run, the reason for that."""
+    """(name, status, seconds, last line) of each stage; if it did not run, the reason."""
     path = folder / "summary.txt"
     for line in path.read_text("utf-8").splitlines() if path.exists() else ():
         if found := STAGE.fullmatch(line):
@@ -183,14 +183,14 @@ def stages(folder):
 
 
 def stage_cells(folder):
-    """With the remark on each stage."""
+    """The stages with their remarks."""
     remarks = read(folder, "reasons.json", {}).get("stages", {})
     for name, status, seconds, last in stages(folder):
         yield (name, status, seconds, last.replace("|", "\\|"), remarks.get(name, ""))
 
 
 def section(folder, static):
-    """For docs/benchmarks.md."""
+    """The section for docs/benchmarks.md."""
     bench, files = read(folder, "bench.json", {}), csv_links(folder)
     intro = INTRODUCTION.format(
         folder=folder.name, where=where(folder), files=files and f" ({files})"

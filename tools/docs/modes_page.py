@@ -1,9 +1,9 @@
-"""Writes the tables of docs/mode-coverage.md from the lines of benchmarks/modes/, each between its marks.
+"""Writes the tables of docs/mode-coverage.md, each between its markers, from the lines of benchmarks/modes/.
 
     python tools/docs/modes_page.py
 
-A row is a variant at a number of steps: mean and standard deviation over the seeds, beside the published rows of
-benchmarks/modes_settings.py. Runs with other settings (--set) are left out.
+A row is a variant with a number of steps: the mean and standard deviation over the seeds. The published rows of
+benchmarks/modes_settings.py are added, and runs with other settings (--set) are left out.
 """
 
 import argparse
@@ -35,7 +35,7 @@ MARK = re.compile(r"(<!-- modes of ([\w-]+) -->\n).*?(<!-- end of modes -->\n)",
 
 
 def runs(data):
-    """{(variant, steps): lines}, variants in the order of their table."""
+    """{(variant, steps): lines}, with the variants in the order of the table."""
     path = ROOT / "benchmarks" / "modes" / f"{data}.jsonl"
     lines = path.read_text("utf-8").splitlines() if path.exists() else []
     rows = [row for row in map(json.loads, lines) if "set" not in row]
@@ -47,8 +47,8 @@ def runs(data):
 
 
 def mean(rows, measure):
-    """With the standard deviation over the rows, if there are several."""
-    values = [float(row[measure]) for row in rows]  # "Infinity", where nothing was of high quality
+    """The mean over the rows, and the standard deviation if there are several."""
+    values = [float(row[measure]) for row in rows]  # "Infinity" if no sample was of high quality
     scale, unit, digits = (100, " %", 1) if measure in SHARES else (1, "", 3)
     digits = {"modes": 1, "frechet_distance": 1}.get(measure, digits)
     spread = f" ± {scale * statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
@@ -56,7 +56,7 @@ def mean(rows, measure):
 
 
 def modes_table(data):
-    """Of one kind of data: a paragraph where nothing has been run."""
+    """The table for one data set, or a paragraph if there are no runs."""
     found = runs(data)
     if not found:
         return "Not run yet.\n"
@@ -65,7 +65,7 @@ def modes_table(data):
     if "precision" in measures and "sure" in measures:
         measures.remove(
             "sure"
-        )  # of which the classifier is of anything; precision is the better measure
+        )  # a classifier can be sure of anything; precision is the better measure
     lines = []
     for name, values in SETTINGS[data].published:
         lines.append((name, *(values.get(m, "") for m in measures), "", "", ""))

@@ -1,6 +1,6 @@
-"""A hook of mkdocs: every mention of a paper by authors and year is a link, as docs/papers.md has it.
+"""An mkdocs hook that turns every mention of a paper by authors and year into the link in docs/papers.md.
 
-Mentions in docstrings and in pages that scripts write become links too, and an address stands in one place.
+This includes docstrings and generated pages, and each address is kept in a single place.
 """
 
 import re
@@ -8,12 +8,21 @@ from functools import cache
 from pathlib import Path
 
 PAPERS = Path(__file__).resolve().parents[2] / "docs" / "papers.md"
-# As in "Goodfellow et al. 2014", "Arjovsky and Bottou 2017", "Box and Muller (1958)", "Bishop 2006".
+# Examples: "Goodfellow et al. 2014", "Arjovsky and Bottou 2017", "Box and Muller (1958)", "Bishop 2006".
 NAME = r"[A-ZÀ-Ž][\w-]+"
 MENTION = re.compile(
     rf"\b({NAME}(?:, {NAME})*\sand\s{NAME}|{NAME}\set\sal\.|{NAME})\s\(?((?:19|20)\d\d[a-z]?)\b"
 )
-UNTOUCHED = ("a", "code", "pre", "h1", "h2", "h3", "h4", "summary")  # whose text stays as it is
+UNTOUCHED = (
+    "a",
+    "code",
+    "pre",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "summary",
+)  # elements whose text is not changed
 
 
 @cache
@@ -24,7 +33,8 @@ def papers():
 
 
 def mentions(text):
-    """As in papers(), of what a text names; a capitalized word before a year that is no paper, "November 2026", too."""
+    """The mentions in a text, in the form of papers(). A capitalized word before a year, as in "November 2026", counts
+    too."""
     return [" ".join(found) for found in MENTION.findall(" ".join(text.split()))]
 
 

@@ -1,4 +1,4 @@
-"""The README's figures of speed, from the newest results in benchmarks/."""
+"""The README's speed figures, from the newest results in benchmarks/."""
 
 import re
 
@@ -34,12 +34,12 @@ def _percents(numbers):
 
 
 def _steps(steps, way):
-    """Times of that way in those of plain PyTorch, of the models without penalties."""
+    """Times of an implementation relative to plain PyTorch's, for the models without penalties."""
     return [x["to_plain"] for x in steps if x["way"] == way and " with " not in x["model"]]
 
 
 def figures(bench, steps, gpu):
-    """The first lines. gpu: None, or (name, steps, shares of a copy's bandwidth by dtype)."""
+    """The first lines. `gpu`: None, or (name, steps, shares of a copy's bandwidth by dtype)."""
     gains = [row["gain"] for row in bench["ops"]]
     said = {"gpu": "", "bandwidth": ""}
     if gpu:
@@ -60,7 +60,7 @@ def figures(bench, steps, gpu):
 
 
 def table_of(bench, where):
-    """A few rows."""
+    """The table with a few rows."""
     found = {
         (row["op"], row["work"], row["n"]): row for row in bench["ops"] if row["dtype"] == "float32"
     }
@@ -69,7 +69,7 @@ def table_of(bench, where):
 
 
 def written(readme, **texts):
-    """The README with each text between the marks that have its name."""
+    """The README with each text inserted between the markers with its name."""
     for name, text in texts.items():
         begin, end = (mark.format(name) for mark in MARKS)
         between = re.compile(f"(?<={re.escape(begin)}).*?(?={re.escape(end)})", re.S)

@@ -1,4 +1,4 @@
-"""Markdown tables for the pages that scripts write."""
+"""Markdown tables for generated pages."""
 
 import re
 
@@ -9,18 +9,18 @@ def table(columns, lines):
     made = []
     printed = report.Table(columns, markdown=True, to=made.append)
     for line in lines:
-        # A factor and its mark stay together where a column is narrow.
+        # A no-break space keeps a factor and its mark together in narrow columns.
         printed.line([re.sub(r"(?<=\d) (?=×( †)?$)| (?=†)", "&nbsp;", cell) for cell in line])
     return "\n".join(made) + "\n"
 
 
 def folded(summary, text):
-    """Hidden until a reader opens it, on the site (by the extension md_in_html) and where a repository is shown."""
+    """A collapsible section, for the site (with the extension md_in_html) and for repository browsers."""
     return f'<details markdown="1">\n<summary>{summary}</summary>\n\n{text}\n</details>\n'
 
 
 def grouped(rows, key):
-    """{value of the key: its rows}, in the order in which they first occur."""
+    """{value of the key: rows}, in the order of first occurrence."""
     groups = {}
     for row in rows:
         groups.setdefault(row[key], []).append(row)
@@ -28,7 +28,7 @@ def grouped(rows, key):
 
 
 def ops_by_name(rows):
-    """All rows of ops: a table for each, folded by function."""
+    """All rows of the ops: a table for each op, in a collapsible section for each function."""
     parts = []
     functions = [row | {"function": re.split(r"[\[(]", row["op"])[0]} for row in rows]
     for function, its in grouped(functions, "function").items():
@@ -43,14 +43,14 @@ def ops_by_name(rows):
 
 
 def steps_by_model(steps):
-    """A line for each model, a column for each of the ways that are drawn: µs, and the difference to plain PyTorch."""
+    """A line per model and a column per plotted implementation: µs, and the difference from plain PyTorch."""
     ways = [way for way in plots.BARS if any(step["way"] == way for step in steps)]
     lines = []
     for model, its in grouped(steps, "model").items():
         cells = dict.fromkeys(ways, "–")
         for step, (_, way, us, difference, *_) in zip(its, report.steps_cells(its), strict=True):
             compared = step["to_plain"] not in (None, 1)
-            # On one line also where the table is narrow.
+            # No-break spaces keep a cell on one line in narrow tables.
             both = f"{us} ({difference})".replace(" ", "&nbsp;")
             cells |= {way: both if compared else us}
         lines.append((model, *(cells[way] for way in ways)))
@@ -58,19 +58,19 @@ def steps_by_model(steps):
 
 
 def all_steps(steps):
-    """Every row and column, folded."""
+    """Every row and column, in a collapsible section."""
     rows = table(report.STEPS_COLUMNS, report.steps_cells(steps))
     return folded(f"All {len(steps)} rows", rows)
 
 
 def chosen(columns, names, lines):
-    """The table of some of the columns, in the order of `names`."""
+    """A table of the columns in `names`, in that order."""
     order = [columns.index(name) for name in names]
     return table(names, [[cells[i] for i in order] for cells in lines])
 
 
 def csv_links(folder):
-    """Links to the CSV files of a folder of results, which csv_files.py puts on the site."""
+    """Links to the CSV files in a folder of results, which csv_files.py adds to the site."""
     return ", ".join(
         f"[{path.name}](../benchmarks/{folder.name}/{path.name})"
         for path in sorted(folder.glob("*.csv"))

@@ -17,7 +17,7 @@ from pygan.penalties import R1, R2, LeCam
 
 
 def captured(function, warm=3):
-    """A graph of function() after a warm-up on a side stream, and what function() returned in it."""
+    """Capture function() in a graph, after a warm-up on a side stream; returns the graph and the result."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -32,7 +32,7 @@ def captured(function, warm=3):
 
 @check(cuda_only=True)
 def replays_on_changing_streams():
-    """Two graphs, replayed on four streams in turn with no wait between the replays."""
+    """Two graphs, replayed on four streams in turn without synchronizing between the replays."""
     x = torch.randn(3_000_001, device="cuda")
     made = []
     for seed in (1, 2):
@@ -64,7 +64,7 @@ def terms(step):
 
 
 def drawn(n):
-    return torch.randn(n, 16, device=session.device)  # from torch's generator
+    return torch.randn(n, 16, device=session.device)  # uses torch's generator
 
 
 CAPTURED = {
@@ -90,8 +90,8 @@ CAPTURED = {
 
 
 def train_in_a_graph(name, steps=50):
-    """Captures a trainer with one of CAPTURED and prints whether its steps, batches of another size and a loaded state
-    among them, are the eager ones, and how fast they are."""
+    """Capture a trainer with one of CAPTURED, and print whether its steps equal eager steps (including batches of
+    another size and a loaded state), and how fast they are."""
     torch.backends.cuda.matmul.allow_tf32 = False
     exact = name not in ("numbers as rates", "compiled")
 
@@ -118,7 +118,7 @@ def train_in_a_graph(name, steps=50):
         torch.manual_seed(5)
         kept = []
         for i, x in enumerate(data):
-            if i == 12:  # by now every graph has been replayed, and eager steps have been made
+            if i == 12:  # by now, every graph has been replayed and eager steps have run
                 torch.cuda.set_sync_debug_mode("error")
             stats = trainer.step(x[:20] if i % 10 == 9 else x)
             kept.append(stats)
@@ -129,7 +129,7 @@ def train_in_a_graph(name, steps=50):
                 trainer.load_state_dict(fresh(trainer.state_dict()))
         flat = [*parameters_of(trainer), *(torch.stack(stats) for stats in kept)]
         results.append([x.detach().clone() for x in flat])
-        times.append(time_of(lambda t=trainer: t.step(data[0])))
+        times.append(seconds_per_call(lambda t=trainer: t.step(data[0])))
     off = worst(abs_difference(a, b) for a, b in zip(*results, strict=True))
     print(
         f"{'captured' if off <= (0.0 if exact else 1e-4) else 'WRONG'}; {steps} steps differ from eager ones by "
@@ -141,7 +141,7 @@ def abs_difference(a, b):
     return (a.nan_to_num(0.0) - b.nan_to_num(0.0)).abs().max().item()
 
 
-def time_of(step, calls=50):
+def seconds_per_call(step, calls=50):
     step()
     sync()
     start = time.perf_counter()
@@ -152,7 +152,7 @@ def time_of(step, calls=50):
 
 
 def train_in_processes(names, report, end):
-    """What a process for each of the options reports."""
+    """Run a process for each of the options, and report its result."""
     first = str(Path(__file__).with_name("first.py"))
     running = {}
     for name in names:
@@ -164,7 +164,7 @@ def train_in_processes(names, report, end):
     for name, process in running.items():
         try:
             out, error = process.communicate(timeout=max(0.1, end - time.monotonic()))
-            report[name] = said_by(process.returncode, out, error)
+            report[name] = result_line(process.returncode, out, error)
         except subprocess.TimeoutExpired:
             process.kill()
             report[name] = "did not end"
@@ -175,21 +175,21 @@ def train_in_processes(names, report, end):
 
 @check(limit=120, cuda_only=True)
 def trainer_in_a_graph():
-    """With which options does trainer.capture train as eager steps do, bit for bit?
+    """The options with which captured and eager steps are bitwise equal.
 
-    One process for each: a capture that fails may leave its process unusable.
+    Each one runs in its own process, because a failed capture may leave the process unusable.
     """
     report, end = {}, time.monotonic() + 110
     session.found.update(report=report)
     names = list(CAPTURED)
-    for start in range(0, len(names), 8):  # each has a CUDA context
+    for start in range(0, len(names), 8):  # 8 at a time, because each process has a CUDA context
         train_in_processes(names[start : start + 8], report, end)
     return {"report": report, "ok": all(str(v).startswith("captured") for v in report.values())}
 
 
 @check(cuda_only=True)
 def what_cannot_be_captured():
-    """A step that waits for the device is refused before anything is captured, and the trainer goes on."""
+    """A step that synchronizes is refused before anything is captured, and the trainer continues to work."""
     found = {}
     session.found.update(found=found)
 
@@ -222,8 +222,9 @@ def what_cannot_be_captured():
     return {"found": found, "ok": not found}
 
 
-def said_by(code, out, error):
-    """What to keep of a process's output: its last line, or the first error, which caused the others, and its place."""
+def result_line(code, out, error):
+    """The relevant line of a process's output: the last line, or the first error (which caused the others) and its
+    location."""
     lines = [x for x in out.splitlines() if x.strip()]
     if code == 0 and lines:
         return lines[-1][:220]

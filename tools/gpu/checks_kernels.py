@@ -1,4 +1,4 @@
-"""Checks of the values that the kernels compute: noise, losses, gradients."""
+"""Checks of the kernels' results: noise, losses, gradients."""
 
 import torch
 from registry import FLOATS, check, session, worst
@@ -8,7 +8,7 @@ from pygan.fused_losses import LOSSES, discriminator_loss, discriminator_loss_an
 
 
 def noise_cases():
-    """Pairs of dtypes, offsets of the stream, and the three kinds of sigma."""
+    """Pairs of dtypes, stream offsets, and the three kinds of sigma."""
     for size in (1, 5, 257, 4097, 300_001):
         sigmas = (0.7, torch.tensor(0.3, dtype=torch.float64), torch.rand(size))
         for dtype in [*FLOATS, torch.uint8]:
@@ -21,7 +21,7 @@ def noise_cases():
 
 @check()
 def noise_bits():
-    """The noise has the bits of the CPU, also in misaligned memory."""
+    """The noise is bitwise equal to the CPU's, also in misaligned memory."""
     wrong = []
     for x, sigma, offset, out_dtype in noise_cases():
         cpu, gpu = (
@@ -40,7 +40,7 @@ def noise_bits():
 
 
 def loss_errors(loss, dtype, n):
-    """Errors of value, gradients and statistics against the reference in fp64."""
+    """Errors of value, gradients and statistics relative to the fp64 reference."""
     r, f = (
         (3 * torch.randn(n + 1, device=session.device)).to(dtype)[1:].requires_grad_()
         for _ in range(2)
@@ -48,7 +48,7 @@ def loss_errors(loss, dtype, n):
     wide = [x.detach().double().requires_grad_() for x in (r, f)]
     value, stats = discriminator_loss(r, f, loss=loss, return_stats=True)
     want, truth = reference.discriminator_loss(*wide, loss=loss, return_stats=True)
-    # Gradients of sums: those of a mean of 3e6 logits are subnormal in fp16.
+    # Sums, because the gradients of a mean of 3e6 logits are subnormal in fp16.
     total = discriminator_loss(r, f, loss=loss, reduction="sum")
     wide_total = reference.discriminator_loss(*wide, loss=loss, reduction="sum")
     pairs = zip(torch.autograd.grad(total, (r, f)), torch.autograd.grad(wide_total, wide))
@@ -63,7 +63,7 @@ def loss_errors(loss, dtype, n):
 def loss_against_reference():
     """Value, gradients and statistics of every loss, in every dtype, at four sizes."""
     largest, wrong = 0.0, []
-    sizes = (1, 257, 8193, 3_000_001 if session.cuda else 30_001)  # not minutes of a rehearsal
+    sizes = (1, 257, 8193, 3_000_001 if session.cuda else 30_001)  # keep dry runs on the CPU short
     for loss in LOSSES:
         for dtype in FLOATS:
             eps = torch.finfo(dtype).eps
@@ -81,10 +81,12 @@ def loss_against_reference():
 
 @check()
 def gradient_bits():
-    """Gradients are the CPU's arithmetic element by element, up to the division: how many bits differ?"""
+    """Gradients use the CPU's arithmetic for each element, except for the division: how many bits differ?"""
     differ = {}
     for loss in LOSSES:
-        if "relativistic_average" in loss:  # its gradients contain means, sums in another order
+        if (
+            "relativistic_average" in loss
+        ):  # its gradients contain means, which are summed in another order
             continue
         for dtype in FLOATS:
             r, f = ((3 * torch.randn(200_003)).to(dtype) for _ in range(2))
@@ -99,15 +101,15 @@ def gradient_bits():
 
 @check(limit=30, cuda_only=True)
 def noise_bits_of_many():
-    """2**28 normals have the bits of the CPU, so the GPU's square_root() (csrc/math/hd.h) rounds correctly: it corrects
-    an approximate reciprocal root."""
+    """2**28 normals are bitwise equal to the CPU's, so the GPU's square_root() (csrc/math/hd.h), which corrects an
+    approximate reciprocal square root, rounds correctly."""
     n, pieces = 1 << 25, 8
     wrong, xs, streams = 0, [], []
     for device in ("cpu", session.device):
         xs.append(torch.zeros(n, device=device))
         streams.append(NoiseStream(2024, device=device))
     noisy = [torch.empty_like(x) for x in xs]
-    for piece in range(pieces):  # a step of the stream each
+    for piece in range(pieces):  # each piece is a step of the stream
         for x, stream, out in zip(xs, streams, noisy):
             instance_noise(x, 1.0, stream=stream, out=out)
         want, got = (x.cpu().view(torch.int32) for x in noisy)

@@ -1,4 +1,4 @@
-"""Checks of what the losses take and return beside the logits, and of feature matching, against the CPU and fp64."""
+"""Checks of the losses' options and additional results, and of feature matching, against the CPU and fp64."""
 
 import torch
 from registry import FLOATS, check, session, worst
@@ -17,7 +17,7 @@ SHAPES = ((16, 128), (16, 65), (3, 4097), (1,), (2, 1, 30, 30))
 
 
 def loss_calls(loss):
-    """Options of the discriminator's loss, beside parts and statistics."""
+    """Options of the discriminator's loss, other than parts and statistics."""
     yield {"weights": [0.5, 0.0, -2.0, 1.0, 3.0]}
     if info(loss).compared == TO_MEAN:
         yield {"detach_means": True}
@@ -34,7 +34,7 @@ def flat(result):
 
 @check()
 def loss_options():
-    """Targets, detached means, weights, parts and statistics: what the CPU gives, up to rounding."""
+    """Targets, detached means, weights, parts and statistics equal the CPU's up to rounding."""
     wrong = []
     for loss in LOSSES:
         for dtype in FLOATS:
@@ -57,7 +57,7 @@ def loss_options():
 
 @check()
 def weight_on_the_device():
-    """A 0-d weight is multiplied without a synchronization."""
+    """Multiplying by a 0-d weight does not synchronize."""
     x = torch.randn(1000, device=session.device)
     weight = torch.tensor(0.25, device=session.device)
     if session.cuda:
@@ -76,7 +76,7 @@ def weight_on_the_device():
 
 @check()
 def feature_matching_against_reference():
-    """Values, gradients and the bits of a second run, of lists of odd shapes in memory of any alignment."""
+    """Values, gradients and bitwise reproducibility for lists of odd shapes in memory of any alignment."""
     wrong = []
     for dtype in FLOATS:
         for norm in ("l1", "l2"):
@@ -115,7 +115,7 @@ def feature_matching_against_reference():
 
 @check()
 def noise_bits_of_scales():
-    """A scale for each sample, and one noise for two tensors, have the bits of the CPU."""
+    """Noise with a scale per sample, and the same noise for two tensors, are bitwise equal to the CPU's."""
     wrong = []
     for dtype in FLOATS:
         for sigma in (0.5, torch.rand(37)):

@@ -1,4 +1,4 @@
-"""Measurements: the bandwidth that the kernels reach beside that of a copy, and the host's time for a call."""
+"""Measurements: the kernels' bandwidth relative to a copy's, and the host's time per call."""
 
 import time
 
@@ -19,10 +19,12 @@ COLUMNS = ["call", "dtype", "n", "us", "GB/s", "of copy"]
 
 
 def device_time(function, loops=20):
-    """µs of the GPU for a call: of a graph of function(0), function(1), ..., so without Python and launches."""
+    """GPU time per call in µs, from a graph of function(0), function(1), ..., so without Python and launches."""
 
     def loop():
-        results = [function(k) for k in range(loops)]  # kept, so that each has memory of its own
+        results = [
+            function(k) for k in range(loops)
+        ]  # kept alive, so that each result has its own memory
         del results
 
     graph, _ = captured(loop, warm=1)
@@ -38,9 +40,9 @@ def device_time(function, loops=20):
 
 
 class Buffers:
-    """Tensors of n elements that calls take in turn, so that no call finds in the L2 cache what it reads.
+    """Tensors of n elements that calls use in turn, so that no call finds its input in the L2 cache.
 
-    The smallest size is measured within the cache, with one of each.
+    The smallest size is measured within the cache, with a single tensor of each kind.
     """
 
     def __init__(self, n, dtype):
@@ -66,7 +68,7 @@ class Buffers:
 
 
 def measured_calls(b, n, size):
-    """{name: (the k-th call, bytes that it moves for each element)}"""
+    """{name: (function that makes the k-th call, bytes that it moves per element)}"""
     s = NoiseStream(0, device="cuda")
     one, each = torch.ones((), device="cuda"), torch.rand(n // 4096, device="cuda")
     nothing = torch.empty(0, device="cuda")
@@ -111,7 +113,7 @@ def measured_calls(b, n, size):
         "hinge loss_and_grad": (lambda k: loss_and_grad(k, "hinge"), 4 * size),
         "wasserstein": (lambda k: discriminator_loss(b.x(k), b.y(k), loss="wasserstein"), 2 * size),
         "backward": (backward, 2 * size),
-        "feature matching": (features, 2 * size + 1),  # the signs: a byte an element
+        "feature matching": (features, 2 * size + 1),  # plus the signs, a byte per element
         "feature gradient": (feature_gradient, 1 + size),
         "torch sum": (lambda k: b.x(k).sum(), size),
         "torch x + sigma randn": (lambda k: b.x(k) + 0.5 * torch.randn_like(b.x(k)), 2 * size),
@@ -119,7 +121,7 @@ def measured_calls(b, n, size):
 
 
 def rates(n, dtype):
-    """Rows of COLUMNS, or shorter ones with an error. The buffers are freed at the end."""
+    """Rows of COLUMNS; a row is shorter and ends in an error if the call failed. The buffers are freed at the end."""
     b, name, size = Buffers(n, dtype), str(dtype).removeprefix("torch."), dtype.itemsize
     loops = 20 if n < 1 << 27 else 4
     copy = device_time(lambda k: b.out(k).copy_(b.x(k)), loops)
@@ -137,20 +139,22 @@ def rates(n, dtype):
 
 @check(limit=60, cuda_only=True)
 def bandwidth():
-    """GB/s of each kernel, and as a share of what a copy of as many elements reaches."""
+    """Bandwidth of each kernel in GB/s, and relative to a copy of as many elements."""
     rows = []
     session.found.update(rows=rows)
     for n in (1 << 20, 1 << 24, 1 << 27):
         for dtype in (torch.float32, torch.bfloat16):
             for row in rates(n, dtype):
-                rows.append(row)  # one by one: they are reported even if the check does not end
+                rows.append(
+                    row
+                )  # one by one, so that they are reported even if the check does not finish
     failed = [row for row in rows if len(row) != len(COLUMNS)]
     return {"columns": COLUMNS, "rows": rows, "ok": not failed}
 
 
 @check(cuda_only=True, on_request=True)
 def each_kernel_once():
-    """Each kernel in two dtypes at 16 Mi elements, for a profiler."""
+    """Each kernel in two dtypes with 16 Mi elements, for a profiler."""
     n = 1 << 24
     for dtype in (torch.float32, torch.bfloat16):
         x, y = (torch.randn(n, device="cuda").to(dtype) for _ in range(2))
@@ -169,7 +173,7 @@ def each_kernel_once():
 
 @check()
 def launch_overhead():
-    """µs of the host for a call with 64 elements."""
+    """Host time in µs for a call with 64 elements."""
     x, s = torch.randn(64, device=session.device), NoiseStream(0, device=session.device)
     calls = {
         "instance_noise": lambda: instance_noise(x, 0.5, stream=s),

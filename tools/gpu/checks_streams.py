@@ -1,4 +1,4 @@
-"""Checks of what happens over time: blocks in any order, several streams, memory, the first launch of all."""
+"""Checks of scheduling: blocks in any order, several streams, memory, and the first launch of a process."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from pygan.fused_losses import discriminator_loss, generator_loss
 
 @check(cuda_only=True)
 def last_block():
-    """The sums have the same bits in 4,000 launches, on 8 streams at once, with grids of many sizes."""
+    """The sums are bitwise equal in 4,000 launches on 8 concurrent streams, with grids of many sizes."""
     sizes = (4097, 100_003, 1_000_003, 4_849_664, 9_999_999)
     data = [torch.randn(n, device="cuda") for n in sizes]
     want = [generator_loss(x, return_stats=True) for x in data]
@@ -35,7 +35,7 @@ def last_block():
 
 @check()
 def step_read_before_it_moves():
-    """All elements of a large tensor belong to one step, although the kernel itself advances the step."""
+    """All elements of a large tensor use the same step, although the kernel itself advances the step."""
     wrong = 0
     for n in (1056 * 2048, 20_000_003, 3):
         x = torch.zeros(n, device=session.device)
@@ -51,7 +51,7 @@ def step_read_before_it_moves():
 
 @check(cuda_only=True)
 def backward_on_another_stream():
-    """A forward pass on a side stream gives the same gradients, called from the default stream."""
+    """After a forward pass on a side stream, backward from the default stream gives the same gradients."""
     side, x = torch.cuda.Stream(), torch.randn(5_000_011, device="cuda", requires_grad=True)
     (want,) = torch.autograd.grad(generator_loss(x), x)
     sync()
@@ -60,7 +60,8 @@ def backward_on_another_stream():
         with torch.cuda.stream(side):
             torch.cuda._sleep(1_000_000)
             value = generator_loss(x * 1.0)
-        # No wait here: autograd runs the backward pass on the stream of the forward pass, and waits for it.
+        # No synchronization needed: autograd runs the backward pass on the stream of the forward pass, and waits for
+        # it.
         x.grad = None
         value.backward()
         wrong += not torch.equal(x.grad, want)
@@ -107,7 +108,8 @@ print("cold capture ok")
 
 @check(limit=55, cuda_only=True)
 def capture_without_warm_up():
-    """The first launches of a process may be captured, where CUDA loads the kernels lazily. In a process of its own."""
+    """The first launches of a process can be captured, even if CUDA loads the kernels lazily. Runs in its own
+    process."""
     command = [sys.executable, "-c", FIRST_LAUNCH_IN_A_CAPTURE]
     done = subprocess.run(command, capture_output=True, text=True, timeout=45)
     output = done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""Checks of pygan within torch.compile and torch.distributed. These may take the whole process down."""
+"""Checks of pygan with torch.compile and torch.distributed, which may crash the process."""
 
 import os
 
@@ -15,7 +15,7 @@ from pygan.fused_losses import discriminator_loss
 
 
 def cudagraph_counters():
-    """What inductor counted, and how many graphs it made: none where it skipped them."""
+    """Inductor's counters, and the number of CUDA graphs: none if it skipped them."""
     from torch._inductor import cudagraph_trees
 
     counters = torch._dynamo.utils.counters["inductor"]
@@ -26,7 +26,7 @@ def cudagraph_counters():
 
 @check(limit=90, cuda_only=True)
 def compiled():
-    """Noise, networks and loss in one compiled graph: as eagerly, and with CUDA graphs, of which none is skipped."""
+    """Noise, networks and loss in one compiled graph equal the eager results, also with CUDA graphs, none skipped."""
     report = {}
     session.found.update(report=report)
     stream = NoiseStream(1, device="cuda")
@@ -37,7 +37,7 @@ def compiled():
         return discriminator_loss(*map(D, noisy), return_stats=True)
 
     def run(function, step):
-        """Loss, a gradient and the next step, beginning with `step` of the stream."""
+        """Loss, a gradient and the next step of the stream, starting with `step`."""
         stream.load_state_dict({"seed": 1, "step": step, "offset": 0})
         D.zero_grad()
         value, _ = function(*inputs)
@@ -65,9 +65,9 @@ def compiled():
 
 @check(cuda_only=True)
 def nccl_alone():
-    """DistributedDataParallel and the all_reduce of the statistics, over NCCL with one process."""
-    # A store in memory: no address, port or host name, since there may be no network but lo; and no RANK that
-    # accelerate would see later.
+    """DistributedDataParallel and the all_reduce of the statistics, with NCCL and a single process."""
+    # A store in memory, without address, port or host name, because there may be no network except lo; and without
+    # RANK, which accelerate would see later.
     os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
     os.environ.setdefault("NCCL_IB_DISABLE", "1")
     one = {"rank": 0, "world_size": 1, "device_id": torch.device("cuda:0")}

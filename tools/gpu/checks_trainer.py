@@ -1,4 +1,4 @@
-"""Checks of GANTrainer and pygan.fit: results as on the CPU, no host synchronization, loss scaling, resuming."""
+"""Checks of GANTrainer and pygan.fit: agreement with the CPU, no host synchronization, loss scaling, resuming."""
 
 import tempfile
 import traceback
@@ -12,7 +12,7 @@ from pygan.training.models import mlp
 
 
 def after_five_steps(device, options):
-    """All parameters as one vector, and the statistics of the last step."""
+    """All parameters as a vector, and the statistics of the last step."""
     trainer = trainer_of(device, **fresh(options))
     data = torch.randn(32, 8, generator=torch.Generator().manual_seed(3)).to(device)
     for _ in range(5):
@@ -23,7 +23,7 @@ def after_five_steps(device, options):
 
 @check()
 def trainer_agrees_with_the_cpu():
-    """Five steps with each option; in fp32 and in fp64 on the CPU they are 1e-6 apart."""
+    """Five steps with each option. (On the CPU, fp32 and fp64 differ by 1e-6.)"""
     found = {}
     session.found.update(found=found)
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -46,7 +46,7 @@ def trainer_agrees_with_the_cpu():
 
 @check()
 def trainer_moved_after_it_was_made():
-    """The statistics of a trainer whose networks move to the GPU later are all on that device."""
+    """If the networks move to the GPU after the trainer was created, all statistics are on that device."""
     trainer = trainer_of("cpu", noise=0.1)
     for module in (trainer.generator, trainer.discriminator, trainer.noise):
         module.to(session.device)
@@ -60,7 +60,7 @@ def trainer_moved_after_it_was_made():
 
 
 def notices_a_synchronization():
-    """Whether the mode that trainer_syncs relies on raises at all."""
+    """The debug mode that trainer_syncs relies on does raise errors."""
     torch.cuda.set_sync_debug_mode("error")
     try:
         torch.ones((), device="cuda").item()
@@ -73,9 +73,9 @@ def notices_a_synchronization():
 
 @check(cuda_only=True)
 def trainer_syncs():
-    """With which options does a step synchronize with the host? The first synchronization of each.
+    """The options with which a step synchronizes with the host, with the first synchronization of each.
 
-    A scaler only with fused optimizers: torch's scaler waits for any other, as documented.
+    A scaler only with fused optimizers: with others, torch's scaler synchronizes, as documented.
     """
 
     def fused(parameters):
@@ -112,7 +112,7 @@ def trainer_syncs():
 
 
 def fitted(data, steps, out):
-    """The trainer after pygan.fit up to `steps`, continuing what `out` contains."""
+    """The trainer after pygan.fit up to `steps`, resumed from `out` if it contains a run."""
     torch.manual_seed(0)
     G, D = mlp((2,), latent=16, depth=3)
     optimizers = [torch.optim.Adam(m.parameters(), lr=1e-3) for m in (G, D)]
@@ -131,7 +131,7 @@ def fitted(data, steps, out):
 
 @check()
 def fit_and_resume():
-    """12 steps of pygan.fit, whole and resumed after 6, have the same bits."""
+    """12 steps of pygan.fit, uninterrupted and resumed after 6, are bitwise equal."""
     data = torch.randn(512, 2)
     results = []
     with tempfile.TemporaryDirectory() as folder:

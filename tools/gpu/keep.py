@@ -1,10 +1,10 @@
-"""Keeps what tools/gpu/check.sh wrote, for tools/docs/benchmarks_page.py to show.
+"""Copies the results of tools/gpu/check.sh into the repository, for tools/docs/benchmarks_page.py.
 
     python tools/gpu/keep.py benchmarks/DATE-h100 REPORT [REPORT ...]
 
-A REPORT is a folder that was check.sh's OUT. Several are for stages that ran in several commands: no two of them may
-have the same file to keep. tools/docs/gpu_page.py says what the kept files are. The logs of tests and sanitizers are
-not kept, but a line of each is in summary.txt.
+A REPORT is an output folder of check.sh. Pass several if the stages ran in several commands; no two of them may contain
+the same file. tools/docs/gpu_page.py describes the files. The logs of tests and sanitizers are not copied, but
+summary.txt has a line for each.
 """
 
 import argparse
@@ -15,7 +15,7 @@ COPIES = {"1-first.jsonl": "first.jsonl", "4-bench.json": "bench.json"}
 
 
 def ncu_csv(log):
-    """Nsight Compute's table in the log of the stages bench and ncu."""
+    """Nsight Compute's table, from the log of the stages bench and ncu."""
     lines = log.read_text("utf-8", errors="replace").splitlines()
     begin = next((k for k, line in enumerate(lines) if line.startswith('"ID"')), len(lines))
     rows = [line for line in lines[begin:] if line.startswith('"')]
@@ -23,7 +23,7 @@ def ncu_csv(log):
 
 
 def kept_files(report):
-    """{name: text} of what is kept of a report, but for its summary."""
+    """{name: text} of the files to copy from a report, except for its summary."""
     found = {kept: report / name for name, kept in COPIES.items() if (report / name).exists()}
     texts = {kept: path.read_text("utf-8") for kept, path in found.items()}
     log = report / "4-bench.log"
@@ -36,7 +36,7 @@ def keep(folder, reports):
     summary, texts, origin = [], {}, {}
     for report in reports:
         lines = (report / "0-summary.txt").read_text("utf-8").splitlines()
-        # Without paths and raw tables, which are the last lines of the benchmark and of Nsight Compute.
+        # Without the last lines of the benchmark and of Nsight Compute, which are paths and raw tables.
         ends = ("done after", "stopped after")
         summary += [re.sub(r': (Written: |").*', "", x) for x in lines if not x.startswith(ends)]
         for name, text in kept_files(report).items():

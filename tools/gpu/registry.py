@@ -1,7 +1,7 @@
-"""What the checks share: the list of them, the device, and what the running one has found so far.
+"""The state that the checks share: the list of checks, the device, and the results of the running check so far.
 
-A check is a function without arguments in one of the checks_*.py files. It returns a dictionary of JSON values, of
-which "ok" decides; an exception fails it:
+A check is a function without arguments in one of the checks_*.py files. It returns a dictionary of JSON values, in
+which "ok" says whether it passed; an exception means that it failed:
 
     @check(limit=60, cuda_only=True)
     def my_check():
@@ -20,11 +20,11 @@ FLOATS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 
 @dataclass(frozen=True)
 class Check:
-    """A check and how the runner treats it."""
+    """A check with its options for the runner."""
 
     function: Callable[[], dict]
-    limit: float  # seconds until the runner gives it up
-    cuda_only: bool  # passes with --device cpu without being run
+    limit: float  # seconds until the runner abandons it
+    cuda_only: bool  # with --device cpu, passes without being run
     on_request: bool  # runs only if --only names it
 
     @property
@@ -37,8 +37,10 @@ class Session:
     """The state of this process."""
 
     device: str = "cuda"
-    found: dict = field(default_factory=dict)  # reported even if the check never ends
-    children: list[subprocess.Popen] = field(default_factory=list)  # killed if it does not
+    found: dict = field(default_factory=dict)  # reported even if the check does not finish
+    children: list[subprocess.Popen] = field(
+        default_factory=list
+    )  # killed if the check does not finish
 
     @property
     def cuda(self) -> bool:
@@ -50,7 +52,7 @@ session = Session()
 
 
 def check(*, limit: float = 45, cuda_only: bool = False, on_request: bool = False):
-    """Registers the function below; see the module's docstring."""
+    """Decorator that registers a check; see the module's docstring."""
 
     def register(function):
         CHECKS.append(Check(function, limit, cuda_only, on_request))
@@ -65,17 +67,17 @@ def sync():
 
 
 def sync_after_failure():
-    """Lets what a failed call has launched come to its end; its error is already known."""
+    """Wait for the work that a failed call launched, ignoring its error, which is already known."""
     with contextlib.suppress(RuntimeError):
         sync()
 
 
 def worst(values):
-    """The largest of the values, where NaN counts as infinite: max() passes over NaN."""
+    """The largest of the values; NaN counts as infinite, because max() may skip it."""
     return max((float("inf") if v != v else v for v in values), default=0.0)
 
 
 def error_text(error, length=200):
-    """Type and message, without the lines that torch appends to every CUDA error."""
+    """Type and message of an error, without the lines that torch appends to every CUDA error."""
     text = f"{type(error).__name__}: {error}"
     return text.split("\nCUDA kernel errors")[0].split("\nSearch for")[0][:length]

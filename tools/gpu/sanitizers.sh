@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# compute-sanitizer on sanitize.py: memcheck, racecheck and synccheck side by side, and memcheck once more on an error
-# that is planted there. check.sh calls it with PY, WORK, DEVICE and MOST, the seconds it may take.
-# The status is 9 if a tool reports an error, 8 if the planted one is not found.
+# Runs compute-sanitizer on sanitize.py: memcheck, racecheck and synccheck in parallel, and memcheck again on a planted
+# error. check.sh calls it with PY, WORK, DEVICE and MOST, the time limit in seconds.
+# The status is 9 if a tool reports an error, and 8 if the planted error is not found.
 set -u
 export PYTORCH_NO_CUDA_MEMORY_CACHING=1 OMP_NUM_THREADS=2  # one allocation a tensor: no overrun ends in a neighbor's
 TOOLS=(memcheck racecheck synccheck)
@@ -10,7 +10,7 @@ work=$((left > 55 ? 35 : left / 2))
 if ((MOST > 3600)); then TOOLS+=(initcheck) work=$left; fi
 port=49152  # each tool talks to its program over ports of its own
 
-# LOG TOOL [arguments of sanitize.py]; in the background, where timeout takes the place of the subshell.
+# LOG TOOL [arguments of sanitize.py]; runs in the background, with timeout in place of the subshell.
 sanitize() {
   local log=$1 tool=$2
   shift 2

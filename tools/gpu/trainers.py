@@ -1,4 +1,4 @@
-"""The small networks and trainers that the checks train, and the options that they train with."""
+"""Small networks and trainers for the checks, and the options that they use."""
 
 import copy
 
@@ -24,14 +24,14 @@ OPTIONS = {
 
 
 def fresh(options):
-    """A copy: penalties and schedules have a state."""
+    """Copy the options, because penalties and schedules have a state."""
     return copy.deepcopy(options)
 
 
 def networks(device=None):
-    """Generator and discriminator, the same each time."""
+    """The same generator and discriminator each time."""
     torch.manual_seed(0)
-    # No bias before BatchNorm: its gradient is rounding error alone, which Adam turns into whole steps.
+    # No bias before BatchNorm: its gradient is only rounding error, which Adam scales up to full steps.
     generator = nn.Sequential(
         nn.Linear(16, 64, bias=False), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 8)
     )
@@ -39,7 +39,7 @@ def networks(device=None):
 
 
 def discriminator():
-    # Nor one after it: relativistic losses are the same wherever D's zero is.
+    # No bias at the end either: relativistic losses do not depend on an offset of D.
     return nn.Sequential(nn.Linear(8, 64), nn.LeakyReLU(0.2), nn.Linear(64, 1, bias=False))
 
 

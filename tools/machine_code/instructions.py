@@ -1,4 +1,4 @@
-"""What the text of a kernel's machine code says: instructions, where they lead, and its loops."""
+"""Parses the text of a kernel's machine code: instructions, control flow and loops."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-# The pipe of an SM that runs an operation, by the start of its name; the first that fits. "other" takes
-# a scheduler's slot alone: branches, barriers, constants, the uniform datapath.
+# The pipe of an SM that runs an operation, by the prefix of its name; the first match counts. "other" needs only an
+# issue slot: branches, barriers, constants, the uniform datapath.
 PIPES = {
     "fp64": ("DADD", "DMUL", "DFMA", "DSETP", "DMNMX"),
     "special": ("MUFU", "I2F", "F2I", "F2F", "FRND", "POPC", "FLO", "BREV"),
@@ -20,12 +20,12 @@ PIPES = {
         *("FSETP", "FSEL", "FMNMX", "PRMT", "MOV", "CS2R", "PLOP3", "I2I", "VOTE", "P2R", "R2P"),
     ),
 }
-UNIFORM = ("LDC", "ULDC", "S2R")  # start like others, but are no traffic of the pipe's
+UNIFORM = ("LDC", "ULDC", "S2R")  # match a prefix, but do not use that pipe
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """One instruction: predicate, operation with its modifiers, operands."""
+    """An instruction: predicate, operation with its modifiers, operands."""
 
     text: str
 
@@ -39,7 +39,7 @@ class Instruction:
 
     @property
     def pipe(self) -> str:
-        """Of PIPES, or "other". Packing two floats into 16-bit ones is counted as a conversion."""
+        """The pipe in PIPES, or "other". Packing two floats into 16-bit ones counts as a conversion."""
         name = self.operation
         if name.startswith(UNIFORM):
             return "other"
@@ -49,14 +49,14 @@ class Instruction:
 
     @property
     def width(self) -> int:
-        """Registers that each of its 32-bit operands or results spans."""
+        """Number of registers that each of its 32-bit operands or results spans."""
         found = re.search(r"\.(64|128|256)\b", self.operation)
         if found:
             return int(found[1]) // 32
         return 2 if re.match(r"D[A-Z]|\w+\.WIDE|F2F\.F64|CS2R$", self.operation) else 1
 
     def moves(self, operation: str) -> int:
-        """Bytes that a thread moves, if it is a load (LDG) or a store (STG); else 0."""
+        """Bytes per thread that the instruction moves if it is a load (LDG) or a store (STG), otherwise 0."""
         if not re.match(rf"{operation}\b", self.operation):
             return 0
         short = re.search(r"\.[US](8|16)\b", self.operation)
@@ -64,36 +64,36 @@ class Instruction:
 
     @property
     def registers(self) -> tuple[list[str], list[str]]:
-        """What it writes and what it reads, predicates and uniform registers included."""
+        """The registers that it writes and reads, including predicates and uniform registers."""
         operands = self.text.removeprefix(self.predicate).partition(" ")[2].split(",")
         stores = re.match(r"ST|RED|BRA|BRX|BAR|EXIT|CALL|RET|BSYNC|BSSY", self.operation)
         found = [re.findall(r"\b(U?[RP]\d+)((?:\.64)?)", operand) for operand in operands]
-        # A result comes first, and predicates that it sets beside it follow at once.
+        # The result comes first, immediately followed by predicates that are also set.
         count = 0 if stores else 1
         while count and count < len(found) and re.fullmatch(r"\s*U?P(T|\d)", operands[count]):
             count += 1
         written = [r for result in found[:count] for r, _ in result]
         if written and "P" not in written[0]:
-            written += _following(written[0], self.width)
+            written += _register_span(written[0], self.width)
         read = re.findall(r"U?P\d+", self.predicate)
         for operand in found[count:]:
             for register, wide in operand:
                 span = 2 if wide else self.width if stores or self.pipe == "fp64" else 1
-                read += [register, *_following(register, span)]
+                read += [register, *_register_span(register, span)]
         return written, read
 
 
-def _following(register: str, span: int) -> list[str]:
+def _register_span(register: str, span: int) -> list[str]:
     kind, number = re.fullmatch(r"(U?[RP])(\d+)", register).groups()  # type: ignore[union-attr]
     return [f"{kind}{int(number) + k}" for k in range(1, span)]
 
 
 def control_flow(body: str) -> tuple[list[Instruction], list[list[int]]]:
-    """The instructions, and for each of them the places of those that may come next.
+    """The instructions, and for each of them the indices of its possible successors.
 
-    A call may be one, of a slow path of sqrt, or how ptxas writes a far jump: it leads to its target and on.
-    The table of an indirect branch (BRX, of a switch) is not in the text: it is taken to lead wherever nothing
-    else does.
+    A call may be a real call (the slow path of sqrt) or a far jump by ptxas: its successors are both its target and the
+    next instruction. The table of an indirect branch (BRX, from a switch) is not in the text: its successors are
+    assumed to be all instructions without another predecessor.
     """
     code = re.findall(r"^\s*/\*([0-9a-f]+)\*/\s+(@\S+\s+)?([^;]+?)\s*;", body, flags=re.MULTILINE)
     place = {int(address, 16): i for i, (address, _, _) in enumerate(code)}
@@ -107,7 +107,7 @@ def control_flow(body: str) -> tuple[list[Instruction], list[list[int]]]:
         after = [place[int(operands[-1], 16)]] if jumps else []
         if name == "BRX":
             switches.append(i)
-        # A branch has its condition in front, or as an operand before the target.
+        # The condition of a branch is its predicate, or an operand before the target.
         conditional = predicate or (name == "BRA" and len(operands) > 1)
         if (not leaves or conditional) and i + 1 < len(code):
             after.append(i + 1)
@@ -118,10 +118,10 @@ def control_flow(body: str) -> tuple[list[Instruction], list[list[int]]]:
     return [Instruction(p + text) for _, p, text in code], following
 
 
-def shortest_way(
+def shortest_path(
     following: Sequence[Sequence[int]], starts: Sequence[int], goals: Collection[int]
 ) -> list[int] | None:
-    """The places after one of the starts up to the first goal; None if no goal can be reached."""
+    """The indices after one of the starts up to the first goal; None if no goal is reachable."""
     before: dict[int, int] = {}
     queue = deque(starts)
     while queue:
@@ -141,57 +141,56 @@ def shortest_way(
 
 @dataclass(frozen=True)
 class Loop:
-    """A kernel's main loop: once round it, and the ways there and from there to the end."""
+    """A kernel's main loop: the path of an iteration, and the paths before and after it."""
 
     path: tuple[Instruction, ...]
     before: tuple[Instruction, ...]
     after: tuple[Instruction, ...]
-    elements: int  # of a thread, once round
+    elements: int  # per thread and iteration
 
     def count(self, pipe: str) -> int:
-        """Its instructions on a pipe."""
+        """Number of its instructions on a pipe."""
         return sum(instruction.pipe == pipe for instruction in self.path)
 
 
 def moved(path: Sequence[Instruction], operation: str) -> int:
-    """Bytes that a thread loads (LDG) or stores (STG) on its way, in the widest pieces there are."""
+    """Bytes that a thread loads (LDG) or stores (STG) on the path, counting only the widest accesses."""
     moves = [instruction.moves(operation) for instruction in path]
     return sum(size for size in moves if size == max(moves))
 
 
-def _singles(path: Sequence[Instruction]) -> int:
+def _scalar_loads(path: Sequence[Instruction]) -> int:
     return sum(0 < one.moves("LDG") + one.moves("LD") < 16 for one in path)
 
 
 def main_loop(body: str, read: int, written: int, fp32: int = 0, singles: int = 0) -> Loop:
-    """The way of a long, aligned tensor, of `read` and `written` bytes an element, through a kernel.
+    """The path of a long, aligned tensor, with `read` and `written` bytes per element, through a kernel.
 
-    For each wide load and store, the shortest way from it round to itself is one candidate: branches go
-    where they lead back soonest, that is past what is done for tails only. It must load and store in the
-    right proportion, and so leave out neither, and have `fp32` instructions of that pipe an element, which
-    tells the logistic form of a loss from the others, and load `singles` numbers beside its vectors, which tells
-    one sigma for each sample from one for all. Of what is left, the ones with the fewest bytes
-    (a second tensor that logits may be paired with is not there), and of these the shortest (no label
-    smoothing).
+    For each wide load and store, the shortest cycle through it is a candidate: branches skip the code that handles only
+    tails. A candidate must load and store in the right proportion, so that it leaves out neither; it must have `fp32`
+    instructions of that pipe per element, which distinguishes the logistic form of a loss from the others; and it must
+    load `singles` numbers in addition to its vectors, which distinguishes a sigma per sample from a single one. Among
+    the candidates, those with the fewest bytes are selected (without a second tensor that is paired with the logits),
+    and of these the shortest (without label smoothing).
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such loop.
     """
     code, following = control_flow(body)
     wide = [i for i, one in enumerate(code) if max(one.moves("LDG"), one.moves("STG")) >= 16]
     ends = {i for i, one in enumerate(code) if one.operation == "EXIT"}
     found = []
-    for cycle in filter(None, (shortest_way(following, [i], {i}) for i in wide)):
+    for cycle in filter(None, (shortest_path(following, [i], {i}) for i in wide)):
         path = tuple(code[i] for i in cycle)
         loaded, stored = moved(path, "LDG"), moved(path, "STG")
         elements = stored // written if written else loaded // read
         if loaded == read * elements:
-            there = shortest_way([*following, [0]], [len(code)], set(cycle)) or []
-            on = shortest_way(following, cycle, ends) or []
+            there = shortest_path([*following, [0]], [len(code)], set(cycle)) or []
+            on = shortest_path(following, cycle, ends) or []
             before, after = (tuple(code[i] for i in way) for way in (there[:-1], on))
             found.append(Loop(path, before, after, elements))
     found = [loop for loop in found if loop.count("fp32") >= fp32 * loop.elements]
-    found = [loop for loop in found if _singles(loop.path) >= singles]
+    found = [loop for loop in found if _scalar_loads(loop.path) >= singles]
     if not found:
         raise ValueError(f"no loop that loads {read} and stores {written} bytes an element")
     return min(found, key=lambda loop: (loop.elements, len(loop.path)))

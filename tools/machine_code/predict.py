@@ -1,7 +1,7 @@
-"""Predicts, from their machine code, how near to the memory's limit the CUDA kernels run. No GPU is needed.
+"""Predicts from their machine code the CUDA kernels' share of the peak bandwidth. No GPU is needed.
 
-A streaming kernel takes as long as the slowest of moving its bytes and what `throughput.clocks` counts, along one
-way round its main loop; `instructions.main_loop` says which.
+The time of a streaming kernel is the maximum of the time to move its bytes and the times that `throughput.clocks`
+counts along a path through its main loop; `instructions.main_loop` finds the path.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from machine_code.instructions import main_loop
 from machine_code.throughput import clocks
 from pygan import _C
 
-ELEMENTS = 16 << 20  # of each tensor
-THREADS = 256  # a block: kThreads in csrc/cuda/reduce.cuh
+ELEMENTS = 16 << 20  # elements of each tensor
+THREADS = 256  # threads per block: kThreads in csrc/cuda/reduce.cuh
 PIPES_SHOWN = ("fp32", "integer", "multiply", "special", "memory")
-ATTAINABLE = 0.92  # of the data sheet's bandwidth
+ATTAINABLE = 0.92  # attainable share of the data sheet's bandwidth
 
 ASSUMPTIONS = (
     "Predicted from the machine code; nothing here was run on a GPU.",
@@ -41,19 +41,19 @@ ASSUMPTIONS = (
 
 @dataclass(frozen=True)
 class Case:
-    """A kernel on certain types, as the table names it."""
+    """A kernel with its types, under its name in the table."""
 
     name: str
     dtype: str
-    pattern: str  # of the kernel's C++ name
-    read: int  # bytes an element
+    pattern: str  # matches the kernel's C++ name
+    read: int  # bytes per element
     written: int
     tensors: int
-    blocks: int  # at most: kMaxBlocks in csrc/cuda/reduce.cuh
-    waits: int  # of a block for L2 after the main loop, one after the other
-    trips: int  # to L2, of the last block
-    fp32: int  # instructions of that pipe an element, at least: fewer are not what the table names
-    singles: int = 0  # numbers loaded beside the vectors, once round the loop
+    blocks: int  # maximum number of blocks: kMaxBlocks in csrc/cuda/reduce.cuh
+    waits: int  # consecutive round trips to L2 by a block after the main loop
+    trips: int  # additional round trips to L2 by the last block
+    fp32: int  # minimum fp32 instructions per element; a kernel with fewer is not the one in the table
+    singles: int = 0  # numbers loaded in addition to the vectors, per iteration
 
     @property
     def label(self) -> tuple[str, str]:
@@ -62,28 +62,28 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """What is predicted of a kernel on a GPU. Clocks are an SM's, an element."""
+    """The prediction for a kernel on a GPU. Clocks are per SM and element."""
 
     kernel: str
     dtype: str
     gpu: str
     arch: str
     registers: int
-    shared: int  # bytes a block
-    local: int  # bytes a thread, spills included
-    occupancy: float  # resident warps, of those that an SM can hold
-    bytes: float  # an element
-    instructions: dict[str, float]  # an element, by pipe
-    clocks: dict[str, float]  # by what could bound it
-    bound: str  # the largest of them
-    predicted_share: float  # of the memory's limit
+    shared: int  # bytes per block
+    local: int  # bytes per thread, including spills
+    occupancy: float  # resident warps as a share of an SM's maximum
+    bytes: float  # per element
+    instructions: dict[str, float]  # per element, by pipe
+    clocks: dict[str, float]  # by possible bottleneck
+    bound: str  # the bottleneck
+    predicted_share: float  # of the attainable bandwidth
 
     @property
     def label(self) -> tuple[str, str]:
         return self.kernel, self.dtype
 
 
-BLOCKS = 1056  # the most that a launch starts: kMaxBlocks in csrc/cuda/reduce.cuh
+BLOCKS = 1056  # maximum number of blocks per launch: kMaxBlocks in csrc/cuda/reduce.cuh
 
 
 def _cases() -> tuple[Case, ...]:
@@ -97,7 +97,7 @@ def _cases() -> tuple[Case, ...]:
         name, size = types[dtype]
         sums = rf"\bgan_loss_sums_kernel<{name}, \(pygan::cuda::With\)"
         grad = rf"\bgan_loss_grad_kernel<{name}>"
-        # A block leaves its sum, fences and counts; the last one reads the sums, and writes the loss.
+        # Each block stores its sum, fences and counts; the last one reads the sums and writes the loss.
         cases += [
             Case("loss", dtype, sums + "0>", size, 0, 2, BLOCKS, 2, 4, 14),
             Case("loss and gradient", dtype, sums + "1>", size, size, 2, BLOCKS, 2, 4, 18),
@@ -105,7 +105,7 @@ def _cases() -> tuple[Case, ...]:
         ]
         maps = rf"\bfeature_sums_kernel<{name}, \(pygan::Distance\)0, false>"
         slopes = rf"\bfeature_gradient_kernel<{name}>"
-        # An element is one of each map; a sign is a byte.
+        # An element comprises one value of each map; a sign is a byte.
         cases += [
             Case("feature matching", dtype, maps, 2 * size, 0, 1, BLOCKS, 2, 4, 2),
             Case("feature gradient", dtype, slopes, 1, size, 1, BLOCKS, 0, 0, 1),
@@ -114,9 +114,9 @@ def _cases() -> tuple[Case, ...]:
         (x, read), (y, written) = types[dtype], types[out]
         pattern = rf"\binstance_noise_kernel<{x}, {y}>"
         label = dtype if dtype == out else f"{dtype} -> {out}"
-        # Blocks count themselves at their start, and wait for nothing at their end.
+        # Blocks count themselves at the start, and do not wait at the end.
         cases.append(Case("noise", label, pattern, read, written, 1, BLOCKS, 0, 0, 10))
-        if dtype == out:  # a group loads the sigma of its sample
+        if dtype == out:  # a group loads its sample's sigma
             name = "noise, per sample"
             cases.append(Case(name, label, pattern, read, written, 1, BLOCKS, 0, 0, 10, singles=1))
     return tuple(cases)
@@ -165,7 +165,7 @@ def rows(library: str | None = None) -> list[Row]:
 
     Raises:
         FileNotFoundError: a tool is missing (see `sass`).
-        ValueError: the library has no code for one of the GPUs, or a kernel no main loop.
+        ValueError: the library has no code for one of the GPUs, or a kernel has no main loop.
     """
     result = []
     for gpu in GPUS:
@@ -182,7 +182,7 @@ def rows(library: str | None = None) -> list[Row]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """As text, a line a row; instructions are an element's."""
+    """The rows as text; instructions are per element."""
     head = (
         f"{'kernel':<18} {'dtype':<18} {'GPU':<5} {'regs':>4} {'spills':>6} {'shared':>6} {'warps':>5} {'bytes':>5} "
         f"{'instr':>5} {'fp32':>5} {'int':>5} {'mult':>5} {'spec':>5} {'mem':>5} {'bound':<9} predicted share"

@@ -1,7 +1,6 @@
 """Reads the machine code (SASS) of the CUDA kernels in a built library.
 
-The tools are cuobjdump and nvdisasm, of the toolkit, of the wheels, or of triton's wheel, and c++filt; no
-GPU is needed.
+It needs cuobjdump and nvdisasm, from the toolkit, NVIDIA's wheels or triton's wheel, and c++filt; no GPU is needed.
 """
 
 from __future__ import annotations
@@ -19,22 +18,22 @@ import torch
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel as it was built for one architecture."""
+    """A kernel's code for one architecture."""
 
-    name: str  # as C++ writes it
+    name: str  # the C++ name
     arch: str
     registers: int
     shared: int  # bytes a block
-    local: int  # bytes a thread: the stack, and what registers were spilled to
+    local: int  # bytes per thread: stack and register spills
     body: str
 
     def of_16_bytes(self, operation: str) -> int:
-        """How many such loads (LDG) or stores (STG) there are."""
+        """Number of 16-byte loads (LDG) or stores (STG)."""
         return len(re.findall(rf"\b{operation}\.[\w.]*128\b", self.body))
 
 
 def find_tools() -> Path | None:
-    """The folder of cuobjdump, with nvdisasm beside it; None if there is none."""
+    """The folder that contains cuobjdump and nvdisasm, or None."""
     site = Path(torch.__file__).parents[1]
     folders = [Path(p) for p in os.environ.get("PATH", "").split(os.pathsep)]
     folders += [Path("/usr/local/cuda/bin"), *sorted(site.glob("nvidia/cu*/bin"))]
@@ -45,10 +44,10 @@ def find_tools() -> Path | None:
 
 @lru_cache
 def dump(library: str, *options: str) -> str:
-    """What cuobjdump prints.
+    """Run cuobjdump and return its output.
 
     Raises:
-        FileNotFoundError: there is no cuobjdump, or no c++filt; says where to get it.
+        FileNotFoundError: cuobjdump or c++filt is missing; the message says where to get it.
     """
     folder = find_tools()
     if folder is None:
@@ -61,7 +60,7 @@ def dump(library: str, *options: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Text with C++ names as C++ writes them."""
+    """Demangle the C++ names in a text."""
     if shutil.which("c++filt") is None:
         raise FileNotFoundError("c++filt was not found: it is in binutils, which come with g++")
     return subprocess.run(
@@ -70,7 +69,7 @@ def plain(text: str) -> str:
 
 
 def read(library: str, arch: str, pattern: str = "") -> dict[str, Kernel]:
-    """The kernels for an architecture (sm_90) whose plain names the pattern is found in."""
+    """The kernels for an architecture (sm_90) whose demangled names match the pattern."""
     usage: dict[str, str] = {}
     for part in re.split(r"^arch = ", dump(library, "--dump-resource-usage"), flags=re.MULTILINE):
         if part.split(maxsplit=1)[:1] == [arch]:

@@ -1,4 +1,4 @@
-"""How long a loop of machine code keeps an SM busy: throughputs, schedulers, and latency."""
+"""The time that a loop of machine code takes on an SM: throughput, schedulers and latency."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from machine_code.instructions import Instruction, Loop
 
 
 def cost(instruction: Instruction) -> float:
-    """In turns of its pipe."""
+    """Cost of an instruction in issue slots of its pipe."""
     if instruction.pipe == "memory":
         return instruction.width
     wide = instruction.pipe == "multiply" and any(
@@ -20,13 +20,13 @@ def cost(instruction: Instruction) -> float:
 
 
 def throughput(gpu: GPU, pipe: str) -> int:
-    """Threads a clock and SM."""
+    """Threads per clock and SM."""
     rates = {"fp32": gpu.fp32, "fp64": gpu.fp64, "multiply": gpu.multiply, "special": gpu.special}
     return {**rates, "memory": gpu.memory, "integer": gpu.integer}.get(pipe, gpu.issue)
 
 
 def warp_clocks(path: Sequence[Instruction], gpu: GPU, times: int = 1) -> float:
-    """Of one warp that has an SM to itself, the last time that it goes this way."""
+    """Clocks of the last of `times` passes along the path, for a warp that is alone on an SM."""
     latencies = {"fp32": 4, "integer": 4, "multiply": 4, "special": 20, "fp64": 16, "other": 30}
     ready: dict[str, float] = {}
     free: dict[str, float] = {}
@@ -37,7 +37,7 @@ def warp_clocks(path: Sequence[Instruction], gpu: GPU, times: int = 1) -> float:
             written, read = one.registers
             now = max(now + 1, free.get(one.pipe, 0), *(ready.get(r, 0) for r in read), 0)
             free[one.pipe] = now + cost(one) * gpu.issue / throughput(gpu, one.pipe)
-            # A load under a predicate is of something that the tables' calls do not have.
+            # A predicated load reads an optional tensor that the calls in the tables do not have.
             loads = one.moves("LDG") and not one.predicate
             waits = gpu.latency if loads else latencies.get(one.pipe, 30)
             ready.update((register, now + waits) for register in written)
@@ -45,9 +45,9 @@ def warp_clocks(path: Sequence[Instruction], gpu: GPU, times: int = 1) -> float:
 
 
 def clocks(loop: Loop, rounds: float, waits: float, gpu: GPU, warps: int) -> dict[str, float]:
-    """An SM's for an element, by each thing that could bound a kernel: of an SM's own, not of the memory.
+    """Clocks per element and SM for each possible bottleneck of a kernel within the SM.
 
-    A block goes round the loop so many times, and waits so long in all before another takes its place.
+    `rounds`: iterations of the loop per block; `waits`: clocks that a block waits before another one takes its place.
     """
     turns: dict[str, float] = defaultdict(float)
     ends = [*loop.before, *loop.after]
@@ -55,7 +55,7 @@ def clocks(loop: Loop, rounds: float, waits: float, gpu: GPU, warps: int) -> dic
         for instruction in path:
             turns[instruction.pipe] += times * cost(instruction)
     busy = {pipe: n / throughput(gpu, pipe) for pipe, n in turns.items() if pipe != "other"}
-    # Where fp32 has two pipes, integer products take one of them.
+    # If fp32 has two pipes, integer products use one of them.
     busy["fp32"] = max(busy.get("fp32", 0), (turns["fp32"] + turns["multiply"]) / gpu.fp32)
     busy["issue"] = (len(loop.path) * rounds + len(ends)) / gpu.issue
     alone = warp_clocks(loop.path, gpu, 2) * rounds + warp_clocks(ends, gpu) + waits

@@ -1,1 +1,1 @@
-"""What setup.py needs to know before CMake runs: which torch, which CUDA compiler, how to drive the build."""
+"""Helpers of setup.py: find torch and a CUDA compiler, and run CMake."""

@@ -1,7 +1,7 @@
-"""Decides whether the CUDA kernels are built, with which compiler and for which architectures.
+"""Decides whether to build the CUDA kernels, with which compiler and for which architectures.
 
-Whether they are built depends on the installed torch and on the compilers that are found, never on whether this
-machine has a GPU: wheels are built where there is none. Where there is one, it is what they are built for.
+Whether they are built depends on the installed torch and the available compilers, never on a GPU, because wheels are
+built on machines without one. If there is a GPU, it determines the architectures.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .torch_info import TorchInfo
 
 DEFAULT_ARCHS = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "11.0", "12.0+PTX")
 
-# What torch.utils.cpp_extension takes TORCH_CUDA_ARCH_LIST's names for.
+# The names in TORCH_CUDA_ARCH_LIST, with their meaning in torch.utils.cpp_extension.
 NAMED_ARCHS = {
     "Kepler+Tesla": "3.7",
     "Kepler": "3.5+PTX",
@@ -38,16 +38,16 @@ NAMED_ARCHS = {
 
 
 class CudaError(RuntimeError):
-    """The CUDA kernels were asked for (PYGAN_CUDA=1), or their options given, and it cannot be done."""
+    """The CUDA kernels were requested (PYGAN_CUDA=1), or options for them, but they cannot be built."""
 
 
 @dataclass(frozen=True)
 class Compiler:
-    """One nvcc that runs."""
+    """A working nvcc."""
 
     nvcc: Path
     version: str  # "13.0"
-    root: Path  # the folder that holds bin/ and include/
+    root: Path  # the folder with bin/ and include/
     found_by: str  # "CUDA_HOME", "PATH", ...
 
     @property
@@ -57,13 +57,13 @@ class Compiler:
 
 @dataclass(frozen=True)
 class CudaConfig:
-    """The decision; `reason` is one sentence and is kept in build_info()."""
+    """The decision; `reason` is a sentence that build_info() reports."""
 
     reason: str
     compiler: Compiler | None = None
     archs: tuple[str, ...] = ()  # "8.0", "12.0+PTX"
     include_dirs: tuple[Path, ...] = ()  # for C++ files that include torch's CUDA headers
-    kernel_include_dirs: tuple[Path, ...] = ()  # for nvcc, where it has no headers of its own
+    kernel_include_dirs: tuple[Path, ...] = ()  # for nvcc, if it has no headers of its own
     cudart: Path | None = None
 
     @property
@@ -72,14 +72,14 @@ class CudaConfig:
 
 
 def _probe(nvcc: Path, found_by: str) -> Compiler | None:
-    """The compiler behind a path, or None where there is none that runs."""
+    """The compiler at a path, or None if there is none that works."""
     if not nvcc.is_file():
         return None
     try:
         banner = subprocess.run(
             [str(nvcc), "--version"], capture_output=True, text=True, timeout=60
         ).stdout
-        # nvcc may be a script or a link elsewhere, so it is asked where its toolkit is.
+        # nvcc may be a script or a link, so ask it for the location of its toolkit.
         plan = subprocess.run(
             [str(nvcc), "--dryrun", "-c", "-x", "cu", os.devnull, "-o", os.devnull],
             capture_output=True,
@@ -97,7 +97,7 @@ def _probe(nvcc: Path, found_by: str) -> Compiler | None:
 
 
 def find_compilers(site_dirs: Iterable[str], environ: Mapping[str, str]) -> list[Compiler]:
-    """Every nvcc found, in order of preference: CUDA_HOME, PATH, /usr/local/cuda, PyPI's wheels."""
+    """Every working nvcc, in order of preference: CUDA_HOME, PATH, /usr/local/cuda, PyPI's wheels."""
     places = [
         (Path(environ[v]) / "bin" / "nvcc", v) for v in ("CUDA_HOME", "CUDA_PATH") if environ.get(v)
     ]
@@ -116,9 +116,9 @@ def find_compilers(site_dirs: Iterable[str], environ: Mapping[str, str]) -> list
 
 
 def wheel_requirements(cuda_version: str) -> list[str]:
-    """The PyPI packages that together are a compiler for torch's CUDA version ("13.0").
+    """The PyPI packages that together form a compiler for torch's CUDA version ("13.0").
 
-    Empty before CUDA 13, whose wheels do not hold nvcc itself.
+    Empty before CUDA 13: earlier wheels do not contain nvcc itself.
     """
     if int(cuda_version.split(".")[0]) < 13:
         return []
@@ -147,7 +147,7 @@ def parse_archs(text: str) -> tuple[str, ...]:
 
 
 def _supported(compiler: Compiler, archs: Iterable[str]) -> tuple[str, ...]:
-    """Those of the architectures, oldest first, that this compiler knows; PTX goes with the newest of them."""
+    """The architectures that this compiler supports, oldest first; PTX is added to the newest."""
     known = subprocess.run(
         [str(compiler.nvcc), "--list-gpu-code"], capture_output=True, text=True
     ).stdout.split()
@@ -160,26 +160,27 @@ def _supported(compiler: Compiler, archs: Iterable[str]) -> tuple[str, ...]:
 
 
 def _choose_archs(compiler: Compiler, gpus: Sequence[str], listed: str) -> tuple[str, ...]:
-    """TORCH_CUDA_ARCH_LIST's; else those of this machine's GPUs, as torch's own extensions do; else the defaults."""
+    """The architectures in TORCH_CUDA_ARCH_LIST; else those of this machine's GPUs, like torch's own extensions; else
+    the defaults."""
     if listed:
         return parse_archs(listed)
     of_gpus = _supported(compiler, sorted(gpus, key=float))
-    # For a GPU that this compiler does not know, PTX may still do.
+    # PTX may work on a GPU that this compiler does not support.
     return of_gpus if gpus and len(of_gpus) == len(gpus) else _supported(compiler, DEFAULT_ARCHS)
 
 
 def _cudart(compiler: Compiler, wheel_dirs: Iterable[Path]) -> Path | None:
-    """The CUDA runtime to link: torch's own where it is a wheel, by full name, since wheels lack libcudart.so."""
+    """The CUDA runtime to link: torch's own if it is a wheel, by its full name, because wheels have no libcudart.so."""
     folders = [d / "lib" for d in wheel_dirs] + [compiler.root / "lib64", compiler.root / "lib"]
     names = (f"libcudart.so.{compiler.major}", "libcudart.so", "libcudart_static.a")
     return next((d / n for n in names for d in folders if (d / n).is_file()), None)
 
 
 def configure(torch: TorchInfo, environ: Mapping[str, str]) -> CudaConfig:
-    """Decides as PYGAN_CUDA (auto, 1 or 0) says; see the README's table.
+    """Decide according to PYGAN_CUDA (auto, 1 or 0); see the README's table.
 
     Raises:
-        CudaError: PYGAN_CUDA=1 and the kernels cannot be built, or an option cannot be understood.
+        CudaError: PYGAN_CUDA=1 and the kernels cannot be built, or an option is invalid.
     """
     wish = environ.get("PYGAN_CUDA", "auto") or "auto"
     if wish not in ("auto", "1", "0"):
@@ -219,9 +220,8 @@ def configure(torch: TorchInfo, environ: Mapping[str, str]) -> CudaConfig:
             f"no libcudart beside {compiler.nvcc}",
             f"Install `nvidia-cuda-runtime=={torch.cuda}.*`.",
         )
-    # torch's CUDA headers include cusparse.h and others that belong to the wheels, so those come first
-    # for C++. nvcc gets them only if it came without headers: its code calls into crt/ of its own
-    # version, and does not compile with another's.
+    # torch's CUDA headers include cusparse.h and other headers from the wheels, so those come first for C++. nvcc gets
+    # them only if it has no headers itself, because it needs crt/ of its own version.
     own = compiler.root / "include"
     wheels = tuple(d / "include" for d in wheel_dirs if (d / "include").is_dir())
     include_dirs = (*wheels, own) if own.is_dir() and own not in wheels else wheels
@@ -235,7 +235,7 @@ def configure(torch: TorchInfo, environ: Mapping[str, str]) -> CudaConfig:
 
 
 def gencode_flags(archs: Iterable[str]) -> list[str]:
-    """nvcc's flags for the architectures: machine code for each, PTX where +PTX asks for it."""
+    """nvcc's flags for the architectures: machine code for each, and PTX for those with +PTX."""
     flags = []
     for arch in archs:
         number = arch.removesuffix("+PTX").replace(".", "")

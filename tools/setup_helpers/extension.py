@@ -1,4 +1,4 @@
-"""Drives CMake and Ninja from setuptools: CMakeLists.txt is the only description of the build."""
+"""Runs CMake and Ninja from setuptools; CMakeLists.txt is the only description of the build."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from . import cuda
 from .torch_info import TorchInfo, find_torch
 
 ROOT = Path(__file__).resolve().parents[2]
-BUILT_FOR = "_C.json"  # beside the module: pygan/__init__.py reads it before it loads the module
+BUILT_FOR = "_C.json"  # next to the module; pygan/_build.py reads it before it loads the module
 
-# Seconds of one core to compile everything but the CUDA kernels, and these for one architecture (docs/decisions.md).
+# CPU seconds to compile everything except the CUDA kernels, and the kernels for one architecture (docs/decisions.md).
 SECONDS_CPU, SECONDS_PER_ARCH = 150, 50
 
 
 class CMakeExtension(Extension):
-    """An extension module that CMake builds; setuptools only carries the result."""
+    """An extension module that CMake builds; setuptools only packages the result."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name, sources=[])
 
 
 def settings(torch: TorchInfo, config: cuda.CudaConfig, version: str) -> dict[str, str]:
-    """Everything that CMakeLists.txt is told, as the values of its PYGAN_* cache variables."""
+    """The values of CMakeLists.txt's PYGAN_* cache variables."""
     compiler = config.compiler
     return {
         "PYGAN_VERSION": version,
@@ -58,7 +58,7 @@ def settings(torch: TorchInfo, config: cuda.CudaConfig, version: str) -> dict[st
 
 
 def write_settings(path: Path, values: dict[str, str]) -> None:
-    """Writes the values as an initial-cache script for `cmake -C`."""
+    """Write the values as an initial-cache script for `cmake -C`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [
         f'set({name} [==[{value}]==] CACHE STRING "" FORCE)\n' for name, value in values.items()
@@ -67,9 +67,9 @@ def write_settings(path: Path, values: dict[str, str]) -> None:
 
 
 def remove_foreign_cache(source: Path, build: Path) -> None:
-    """Removes the build folder, and says so, if CMake's cache in it was made for other folders or by a lost compiler.
+    """Remove the build folder, with a message, if its CMake cache is for other folders or a missing compiler.
 
-    CMake refuses such a cache. It comes with a checkout that was copied or moved together with its build folder.
+    CMake refuses such a cache, which exists in a checkout that was copied or moved with its build folder.
     """
     cache = build / "CMakeCache.txt"
     if not cache.is_file():
@@ -89,10 +89,10 @@ def remove_foreign_cache(source: Path, build: Path) -> None:
 
 
 def find_tool(name: str) -> str:
-    """The path of cmake or ninja: from their PyPI packages where installed, else from PATH.
+    """The path of cmake or ninja: from their PyPI packages if installed, otherwise from PATH.
 
     Raises:
-        RuntimeError: it is in neither place.
+        RuntimeError: it is in neither.
     """
     try:  # `pip install --no-build-isolation` does not put the environment's bin/ on PATH
         package = importlib.import_module(name)
@@ -108,7 +108,7 @@ def find_tool(name: str) -> str:
 
 
 def parallel_jobs() -> int:
-    """MAX_JOBS if set, as for torch's own extensions; else one job per CPU and per 2 GB of memory."""
+    """MAX_JOBS if set, as for torch's own extensions; otherwise one job per CPU, but at most one per 2 GB of memory."""
     if os.environ.get("MAX_JOBS"):
         return max(1, int(os.environ["MAX_JOBS"]))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -116,14 +116,14 @@ def parallel_jobs() -> int:
 
 
 def estimate(archs: int, jobs: int) -> str:
-    """How long so many jobs take to compile, for so many CUDA architectures: what is said before it begins."""
+    """The message before the build: how long so many jobs take to compile for so many CUDA architectures."""
     minutes = (SECONDS_CPU + SECONDS_PER_ARCH * archs) / jobs / 60
-    told = "1 minute" if minutes <= 1 else f"{math.ceil(minutes)} minutes"
-    return f"compiling, {jobs} files at a time: {told} or so, the first time and on an idle machine"
+    expected = "1 minute" if minutes <= 1 else f"{math.ceil(minutes)} minutes"
+    return f"compiling, {jobs} files at a time: {expected} or so, the first time and on an idle machine"
 
 
 class CMakeBuild(build_ext):
-    """build_ext that configures, compiles and copies pygan._C; says what was decided about CUDA, and its progress."""
+    """build_ext that configures, compiles and copies pygan._C; reports the decision about CUDA and its progress."""
 
     def build_extension(self, ext: CMakeExtension) -> None:
         torch = find_torch()
@@ -137,7 +137,7 @@ class CMakeBuild(build_ext):
             archs = " ".join(config.archs)
             print(f"pygan: CUDA architectures {archs} (TORCH_CUDA_ARCH_LIST chooses others)")
 
-        # One folder per configuration, kept between builds: a second build compiles only what changed.
+        # One folder per configuration, kept between builds, so that the next build compiles only what has changed.
         name = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}-torch-{torch.version}"
         build = ROOT / "build" / (name + ("-cuda" if config.enabled else ""))
         remove_foreign_cache(ROOT, build)
@@ -167,14 +167,14 @@ class CMakeBuild(build_ext):
 
         module = Path(self.get_ext_fullpath(ext.name)).resolve()
         module.parent.mkdir(parents=True, exist_ok=True)
-        # Replaced, not overwritten: a process that has the old one mapped must not see it change.
+        # Replaced, not overwritten, because a process may have the old file mapped.
         module.unlink(missing_ok=True)
         shutil.copy2(build / module.name, module)
         built = {"torch": torch.version, "cuda": torch.cuda if config.enabled else None}
         (module.parent / BUILT_FOR).write_text(json.dumps(built) + "\n")
 
     def copy_extensions_to_source(self) -> None:
-        """For an editable install: the note about the build goes with the module."""
+        """For editable installs: copy _C.json together with the module."""
         super().copy_extensions_to_source()
         package = ROOT / self.extensions[0].name.split(".")[0]
         shutil.copy2(Path(self.build_lib) / package.name / BUILT_FOR, package / BUILT_FOR)

@@ -1,8 +1,8 @@
 """Finds the torch to build against and describes it.
 
-The question is asked in a child interpreter, never by importing torch into the build process: under
-pip's build isolation that process cannot see the environment that pip installs into, yet its
-interpreter *is* that environment's, so a child without pip's PYTHONPATH sees the torch that is there.
+A child interpreter imports torch, never the build process: under pip's build isolation, that process cannot see the
+environment that pip installs into, but its interpreter *is* that environment's, so that a child without pip's
+PYTHONPATH sees the installed torch.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-OLDEST_TORCH = "2.6"  # why: docs/decisions.md, Build
+OLDEST_TORCH = "2.6"  # see docs/decisions.md, Build
 
-# Runs in the child. stdout carries one JSON line, last; torch may print warnings before it.
+# Runs in the child. The last line of stdout is JSON; torch may print warnings before it.
 _QUERY = """
 import json, sys, sysconfig
 import torch
@@ -42,7 +42,7 @@ print(json.dumps({
 
 
 class TorchError(RuntimeError):
-    """There is no torch to build against, or it is too old; the message is one sentence and its remedy."""
+    """There is no torch to build against, or it is too old; the message contains the remedy."""
 
 
 @dataclass(frozen=True)
@@ -53,32 +53,34 @@ class TorchInfo:
     cuda: str | None  # "13.0", or None for a build without CUDA
     include_dirs: tuple[str, ...]
     lib_dir: str
-    definitions: tuple[str, ...]  # preprocessor definitions its C++ ABI needs
-    site_dirs: tuple[str, ...]  # where its environment keeps packages (the nvidia-* wheels too)
-    gpus: tuple[str, ...] = ()  # compute capabilities of the GPUs it sees: "9.0"
+    definitions: tuple[str, ...]  # preprocessor definitions that its C++ ABI needs
+    site_dirs: tuple[
+        str, ...
+    ]  # the package folders of its environment (also for the nvidia-* wheels)
+    gpus: tuple[str, ...] = ()  # compute capabilities of the visible GPUs: "9.0"
 
     @property
     def series(self) -> str:
-        """The release series, "2.13": its C++ ABI holds within one series only."""
+        """The release series, "2.13", within which the C++ ABI is stable."""
         return ".".join(self.version.split("+")[0].split(".")[:2])
 
 
 def _environments() -> list[dict[str, str]]:
-    """The environments in which to look for torch: this one first, then the one behind pip's isolation."""
+    """The environments to search for torch: first this one, then the one outside pip's isolation."""
     here = dict(os.environ)
     behind = {k: v for k, v in here.items() if k not in ("PYTHONPATH", "PYTHONNOUSERSITE")}
     return [here] if here == behind else [here, behind]
 
 
 def _ask(code: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    # From the root folder: a checkout's own `torch` folder, if any, must not be taken for the package.
+    # From the root folder, so that a folder `torch` in a checkout is not imported as the package.
     return subprocess.run(
         [sys.executable, "-c", code], env=env, cwd="/", capture_output=True, text=True
     )
 
 
 def torch_is_installed() -> bool:
-    """Whether some torch can be built against without fetching one into the build environment."""
+    """Whether there is a torch to build against without installing one into the build environment."""
     code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is None)"
     return any(_ask(code, env).returncode == 0 for env in _environments())
 
@@ -95,11 +97,11 @@ def _checked(torch: TorchInfo) -> TorchInfo:
 
 @cache
 def find_torch() -> TorchInfo:
-    """Describes the torch to build against.
+    """Find and describe the torch to build against.
 
     Raises:
-        TorchError: no torch can be imported (the message carries the reason of the last attempt), or it is older than
-            OLDEST_TORCH. A newer one than was ever tried is not refused.
+        TorchError: no torch can be imported (the message contains the error of the last attempt), or it is older than
+            OLDEST_TORCH. Untested newer versions are accepted.
     """
     reason = ""
     for env in _environments():

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cuda/loss_pointwise.cuh"
+#include "cuda/loss_sums.cuh"
 #include "reference.h"
 
 namespace loss_grids {
