@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Batch", "BatchSampler", "derived_seed", "share"]
+__all__ = ["Batch", "BatchSampler", "check_batch_size", "derived_seed", "share"]
 
 
 def derived_seed(*parts: int | str) -> int:
@@ -39,6 +39,18 @@ class Batch(NamedTuple):
     """Number of samples in all processes together."""
 
 
+def check_batch_size(batch_size: int, world: int) -> None:
+    """Check that every process gets a part of each batch.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if batch_size < world:
+        raise ValueError(
+            f"pygan.fit: batch_size must be at least the number of processes, {world}, got {batch_size}"
+        )
+
+
 class BatchSampler:
     """The batches of a run of any length. Each epoch is a random permutation of the data, cut into batches.
 
@@ -64,10 +76,7 @@ class BatchSampler:
         world: int = 1,
         drop_last: bool = True,
     ) -> None:
-        if batch_size < world:
-            raise ValueError(
-                f"pygan.fit: batch_size must be at least the number of processes, {world}, got {batch_size}"
-            )
+        check_batch_size(batch_size, world)
         whole, rest = divmod(size, batch_size)
         self.batches_per_epoch = whole + (not drop_last and rest >= world)
         if not self.batches_per_epoch:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pygan.training.batch_order import derived_seed
+from pygan.training.batch_order import check_batch_size, derived_seed
 from pygan.training.random_state import isolated
 
 __all__ = ["StreamOrder"]
@@ -37,10 +37,7 @@ class StreamOrder:
         world: int = 1,
         drop_last: bool = True,
     ) -> None:
-        if batch_size < world:
-            raise ValueError(
-                f"pygan.fit: batch_size must be at least the number of processes, {world}, got {batch_size}"
-            )
+        check_batch_size(batch_size, world)
         self.batch_size, self.drop_last, self._stateful = batch_size, drop_last, stateful
         self.seed, self.rank, self.world = seed, rank, world
         self.epoch = self.batch = 0
