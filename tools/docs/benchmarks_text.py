@@ -21,8 +21,9 @@ loop by hand that has the same options; both are medians over the rounds in whic
 are counted by a dispatch mode, backward passes included; a kernel is a dispatched op that reads or writes elements: a
 pass over memory on a CPU, a launch or more on a GPU.
 
-The trainer has become faster since this run. In a shorter run on 2026-11-28 (two threads, half a second for each row and round), it was
-1 % faster to 5 % slower than the loop by hand; with R1 and R2, reuse_fakes and joint, the MLP's step was 4 % slower instead of 9 %.
+The trainer has become faster since this run. In a shorter run on 2026-11-28 (two threads, half a second for each row
+and round), it was 1 % faster to 5 % slower than the loop by hand; with R1 and R2, reuse_fakes and joint, the MLP's step
+was 4 % slower instead of 9 %.
 """
 OPS = """## Ops
 
