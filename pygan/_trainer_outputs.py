@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -48,23 +47,30 @@ def arguments(name: str, value: Any) -> Any:
 
 def halves(output: Any, n: int) -> tuple[Any, Any]:
     """Splits the discriminator's output for n real and n generated samples in one batch."""
+    generated = []
 
-    def half(first: int, x: Any) -> Any:
-        if isinstance(x, (int, float, str)):
-            return x
-        if not isinstance(x, Tensor):  # an object that may contain tensors of both kinds
+    def real_half(x: Any) -> Any:
+        real = fake = x
+        if isinstance(x, Tensor):
+            if x.shape[:1] != (2 * n,):
+                raise ValueError(
+                    f"{_NAME}: discriminator must return tensors whose first dimension is the batch's, {2 * n}, with "
+                    f"joint=True, got shape {tuple(x.shape)}; pass joint=False"
+                )
+            # A single op whose backward pass is one cat. Unlike the views of `split`, a custom loss may change its
+            # outputs in place.
+            real, fake = x.unsafe_split(n)
+        elif not isinstance(x, (int, float, str)):  # an object that may contain tensors of both
             raise TypeError(
                 f"{_NAME}: discriminator must return a tensor, or tuples, lists and dicts of tensors, with joint=True, "
                 f"got {describe(x)}; pass joint=False"
             )
-        if x.shape[:1] != (2 * n,):
-            raise ValueError(
-                f"{_NAME}: discriminator must return tensors whose first dimension is the batch's, {2 * n}, with "
-                f"joint=True, got shape {tuple(x.shape)}; pass joint=False"
-            )
-        return x[first : first + n]
+        generated.append(fake)
+        return real
 
-    return mapped(partial(half, 0), output), mapped(partial(half, n), output)
+    real = mapped(real_half, output)
+    others = iter(generated)
+    return real, mapped(lambda _: next(others), output)
 
 
 def logits(

@@ -64,7 +64,11 @@ class Samples:
             return [latent[first : first + n] for latent in drawn]
         like = self._player.parameters[0]
         shape = checked.latent_shape(self.latent)
-        zeros = torch.zeros(count, n, *shape, dtype=like.dtype, device=like.device).unbind()
+        zeros: Sequence[Tensor] = [
+            torch.zeros(count * n, *shape, dtype=like.dtype, device=like.device)
+        ]
+        if count > 1:
+            zeros = zeros[0].split(n)
         if self.stream.device != like.device:
             self.stream.to(like.device)
         with placed([self.stream], share):

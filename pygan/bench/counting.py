@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 __all__ = ["Counts", "counted"]
 
@@ -18,10 +19,12 @@ ALLOCATIONS = ("empty", "detach", "alias", "_unsafe_view", "_local_scalar_dense"
 class Counts(NamedTuple):
     """`ops`: calls below autograd, including backward passes. `kernels`: those that read or write elements: passes over
     memory on a CPU, launches on a GPU (an op may launch more than one; a multi-tensor op counts as one). `names`: how
-    often each op ran."""
+    often each op ran. `flops`: floating-point operations of matrix products and convolutions, two for each
+    multiply-add."""
 
     ops: int
     kernels: int
+    flops: int
     names: Counter[str]
 
 
@@ -29,7 +32,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.names: Counter[str] = Counter()
-        self.kernels = 0
+        self.kernels = self.flops = 0
 
     def __torch_dispatch__(
         self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None
@@ -38,7 +41,11 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func.namespace != "profiler":  # markers for traces, in torch's optimizers
             self.names[f"{func.namespace}::{packet}"] += 1
             self.kernels += not (func.is_view or packet.startswith(ALLOCATIONS))
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if flops := flop_registry.get(func.overloadpacket):
+            self.flops += flops(*args, **kwargs, out_val=out)
+        return out
 
 
 def counted(step: Callable[[], Any]) -> Counts:
@@ -46,4 +53,4 @@ def counted(step: Callable[[], Any]) -> Counts:
     step()
     with _Counter() as counter:
         step()
-    return Counts(sum(counter.names.values()), counter.kernels, counter.names)
+    return Counts(sum(counter.names.values()), counter.kernels, counter.flops, counter.names)

@@ -113,7 +113,7 @@ class Table:
 
 STEPS_COLUMNS = (
     *("model", "way", "µs", "vs. PyTorch", "vs. manual loop", "spread", "CPU µs", "ops"),
-    *("kernels", "memory"),
+    *("kernels", "MFLOP", "memory"),
 )
 
 
@@ -129,7 +129,8 @@ def steps_cells(steps: Sequence[Mapping[str, Any]]) -> Iterator[Cells]:
             *(step["model"], step["way"], micro(step["median_us"])),
             *(more(step["to_plain"]), more(step["to_by_hand"]), spread(step)),
             *(micro(step["cpu_us"]), str(step["ops"]), str(step["kernels"])),
-            amount(step["memory"]),
+            # Results of older runs have no such count.
+            *(f"{step['flops'] / 1e6:.1f}" if "flops" in step else "–", amount(step["memory"])),
         )
 
 

@@ -48,7 +48,7 @@ class Step:
         for part in ("median", "low", "high"):
             row[f"{part}_us"] = getattr(self.time, part)
         row["cpu_us"] = row.pop("cpu")
-        return row | {"ops": self.counts.ops, "kernels": self.counts.kernels}
+        return row | {name: getattr(self.counts, name) for name in ("ops", "kernels", "flops")}
 
 
 def _captured(model: Model, device: torch.device, recipe: Recipe) -> Callable[[Tensor], Any]:

@@ -27,6 +27,14 @@ def test_count_of_ops_and_kernels():
     assert counts.ops == sum(counts.names.values())
     kernels = sum(counts.names[f"aten::{name}"] for name in ("sum", "exp", "mul", "ones_like"))
     assert counts.kernels == kernels >= 6
+    assert counts.flops == 0
+
+
+def test_count_of_flops_includes_backward_passes():
+    layer = torch.nn.Conv2d(3, 5, 3, bias=False)
+    x = torch.randn(2, 3, 8, 8, requires_grad=True)
+    forward = 2 * (2 * 5 * 6 * 6) * (3 * 3 * 3)  # a multiply-add per output and weight
+    assert counted(lambda: layer(x).sum().backward()).flops == 3 * forward
 
 
 def test_peak_memory():

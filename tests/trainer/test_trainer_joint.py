@@ -376,3 +376,22 @@ def test_features_are_freed_with_the_graph(options, counts):
     trainer, *_ = pairs(Returns(6, 4), logits=lambda output: output[0], **options)
     trainer.step(torch.randn(8, 6, dtype=torch.float64))
     assert alive == counts
+
+
+def test_custom_loss_may_change_the_logits_in_place():
+    """The halves of a joint batch's output are no views that must not be changed."""
+
+    class InPlace:
+        def discriminator_loss(self, real, fake):
+            return fused_losses.discriminator_loss(real.clamp_(-10, 10), fake.clamp_(-10, 10))
+
+        def generator_loss(self, fake):
+            return fused_losses.generator_loss(fake)
+
+    torch.manual_seed(0)
+    real, trained = torch.randn(8, 6), []
+    for loss in ("non_saturating", InPlace()):
+        trainer = setup(0, loss=loss, joint=True)
+        trainer.step(real)
+        trained.append(trainer.discriminator.state_dict())
+    assert_same(*trained)
