@@ -85,6 +85,7 @@ def dcgan(
     width: int = 64,
     batch_norm: bool = True,
     most: int = 512,
+    hidden: int = 0,
     classes: int = 0,
 ) -> tuple[nn.Module, nn.Module]:
     """Convolutional networks in the style of DCGAN (Radford et al. 2016): strides instead of pooling, one layer per
@@ -98,6 +99,9 @@ def dcgan(
         latent: size of the latent.
         width: channels of the layer next to the image; doubled at every halving, up to `most`.
         batch_norm: use BatchNorm in the generator.
+        hidden: units of a fully connected layer after the latent, and of one before the logit, as in InfoGAN (Chen et
+            al. 2016); 0: none. A convolution sees only a part of the image: without such a layer, the discriminator
+            cannot compare distant parts of a small image, whose few halvings leave room for few convolutions.
         classes: of conditional networks, which get labels (N,) int64 from 0 to classes - 1 as well; 0: none.
 
     Returns:
@@ -107,6 +111,7 @@ def dcgan(
         ValueError: an unsupported size.
     """
     _check_sizes("dcgan", shape, classes, latent=latent, width=width, most=most)
+    check_int("dcgan", "hidden", hidden, 0)
     n = halvings(min(shape[1:])) if len(shape) == 3 else None
     if n is None or any(side % 2**n for side in shape[1:]):
         raise ValueError(
@@ -116,6 +121,7 @@ def dcgan(
     widths = [min(width << i, max(width, most)) for i in range(n)]
     height, breadth = (side >> n for side in shape[1:])
     last = widths[-1] * height * breadth
+    inputs = latent * (2 if classes else 1)
 
     def norm(channels: int) -> list[nn.Module]:
         return [nn.BatchNorm2d(channels)] if batch_norm else []
@@ -124,8 +130,9 @@ def dcgan(
         layer = nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=not batch_norm)
         return [layer, *norm(outputs), nn.ReLU()]
 
-    generator: list[nn.Module] = [
-        nn.Linear(latent * (2 if classes else 1), last, bias=not batch_norm),
+    generator: list[nn.Module] = [nn.Linear(inputs, hidden), nn.ReLU()] if hidden else []
+    generator += [
+        nn.Linear(hidden or inputs, last, bias=not batch_norm),
         nn.Unflatten(1, (widths[-1], height, breadth)),
         *norm(widths[-1]),
         nn.ReLU(),
@@ -134,10 +141,14 @@ def dcgan(
     for inner, outer in zip(widths[:0:-1], widths[-2::-1], strict=True):
         generator += up(inner, outer)
     generator += [nn.ConvTranspose2d(width, shape[0], 4, 2, 1), nn.Tanh()]
-    for inputs, outputs in zip([shape[0], *widths], widths):
-        discriminator += [nn.Conv2d(inputs, outputs, 4, 2, 1), nn.LeakyReLU(0.2)]
-    discriminator += [nn.Flatten(), nn.Linear(last, 1)]
-    return _conditional(generator, discriminator, latent, last, classes)
+    for outer, inner in zip([shape[0], *widths], widths):
+        discriminator += [nn.Conv2d(outer, inner, 4, 2, 1), nn.LeakyReLU(0.2)]
+    discriminator.append(nn.Flatten())
+    if hidden:
+        discriminator += [nn.Linear(last, hidden), nn.LeakyReLU(0.2)]
+    features = hidden or last
+    discriminator.append(nn.Linear(features, 1))
+    return _conditional(generator, discriminator, latent, features, classes)
 
 
 ARCHITECTURES: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {"mlp": mlp, "dcgan": dcgan}

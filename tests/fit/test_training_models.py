@@ -12,6 +12,7 @@ SHAPES = [
     ("mlp", (3, 8, 8), dict(depth=4, width=16)),
     *[("dcgan", (c, s, s), dict(width=4)) for c in (1, 3) for s in (8, 16, 32, 64)],
     ("dcgan", (3, 16, 16), dict(width=4, batch_norm=False)),
+    ("dcgan", (3, 28, 28), dict(width=4, hidden=9)),
     *[("dcgan", (3, h, w), dict(width=2)) for h, w in ((28, 28), (24, 48), (64, 48), (40, 72))],
     *[("dcgan", (3, s, s), dict(width=1, most=4)) for s in (128, 256)],
 ]
@@ -49,14 +50,21 @@ def test_depth_and_width():
     G, D = dcgan((3, 64, 64), latent=3, width=8)
     assert [m.out_channels for m in D if isinstance(m, nn.Conv2d)] == [8, 16, 32, 64]
     assert [m.out_channels for m in G if isinstance(m, nn.ConvTranspose2d)] == [32, 16, 8, 3]
+    G, D = dcgan((1, 16, 16), latent=3, width=8, hidden=7)
+    layers = [m for network in (G, D) for m in network if isinstance(m, nn.Linear)]
+    sizes = [(3, 7), (7, 16 * 4 * 4), (16 * 4 * 4, 7), (7, 1)]
+    assert [(m.in_features, m.out_features) for m in layers] == sizes
     _, D = dcgan((3, 256, 256), latent=3, width=8, most=32)
     assert [m.out_channels for m in D if isinstance(m, nn.Conv2d)] == [8, 16, 32, 32, 32, 32]
 
 
-@pytest.mark.parametrize(("name", "shape"), [("mlp", (2,)), ("dcgan", (3, 16, 24))])
-def test_networks_with_labels(name, shape):
+@pytest.mark.parametrize(
+    ("name", "shape", "options"),
+    [("mlp", (2,), {}), ("dcgan", (3, 16, 24), {}), ("dcgan", (3, 16, 24), {"hidden": 6})],
+)
+def test_networks_with_labels(name, shape, options):
     torch.manual_seed(0)
-    G, D = ARCHITECTURES[name](shape, latent=5, width=4, classes=3)
+    G, D = ARCHITECTURES[name](shape, latent=5, width=4, classes=3, **options)
     z, labels = torch.randn(1, 5).expand(3, 5), torch.arange(3)
     G.eval()
     samples = G(z, labels)
@@ -94,6 +102,10 @@ def test_largest_supported_side():
         (
             lambda: dcgan((3, 8, 8), latent=2, width=0),
             "dcgan: width must be an int of at least 1, got 0",
+        ),
+        (
+            lambda: dcgan((3, 8, 8), latent=2, hidden=-1),
+            "dcgan: hidden must be an int of at least 0, got -1",
         ),
     ],
 )
