@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 import pygan
 from helpers.trainer import networks
 from pygan._capture import CapturedSteps
-from pygan._capture_audit import storage_of
+from pygan._capture_op_audit import storage_of
 
 aten = torch.ops.aten
 NOT_PLAYED = (aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty)

@@ -187,7 +187,7 @@ class NoAudit(TorchDispatchMode):
 def test_unsafe_steps_would_train_differently(name):
     eager, replayed = made(name), made(name)
     with (
-        mock.patch.object(_capture, "Audit", NoAudit),
+        mock.patch.object(_capture, "OpAudit", NoAudit),
         mock.patch.object(_capture.CapturedSteps, "_check_unmoved"),
         mock.patch.object(_capture.CapturedSteps, "_check_unchanged"),
         mock.patch("pygan._capture_optimizer.check_capturable"),

@@ -11,7 +11,7 @@ import torch
 from pygan._capture_entries import Entries, entries_of
 from pygan._capture_optimizer import CapturedOptimizer
 from pygan._capture_pool import CapturedPool
-from pygan._capture_state import Snapshot
+from pygan._capture_snapshot import Snapshot
 from pygan.average import EMA
 
 __all__ = ["find_entries", "restored_after"]
