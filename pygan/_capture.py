@@ -66,7 +66,7 @@ class CapturedSteps:
     def __init__(self, trainer: Any, real: Any, labels: Any, graphs: Any) -> None:
         checks.check_trainer(trainer)
         self._trainer, self._graph_maker = trainer, graphs
-        self._players = (trainer._pair.g, trainer._pair.d)
+        self._players = (trainer._networks.g, trainer._networks.d)
         self._device = self._players[0].device
         self._optimizers = [
             CapturedOptimizer(player.optimizer_name, player.optimizer, self._device)
@@ -208,7 +208,7 @@ class CapturedSteps:
 
     def _replay(self, graph: _Graph, leaves: list[Tensor]) -> TrainStats:
         trainer = self._trainer
-        trainer._pair.prepare("step", *self._players)
+        trainer._networks.prepare("step", *self._players)
         self._numbers.write(trainer.steps)
         for optimizer in self._optimizers:
             optimizer.write_rates()

@@ -101,7 +101,7 @@ class Tapes:
 def capture(trainer, real, labels=None):
     """`trainer.capture` with tapes on the CPU. Returns a counter of the replays."""
     tapes = Tapes()
-    if trainer._pair.g.device.type == "cuda":
+    if trainer._networks.g.device.type == "cuda":
         assert trainer.capture(real, labels)
         for graph in trainer._captured._graphs.values():
             graph.replay = tapes.counted(graph.replay)

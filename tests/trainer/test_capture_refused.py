@@ -267,7 +267,7 @@ def test_invalid_arguments_are_refused(name):
     options, message = REFUSED[name]
     trainer = setup(**options())
     if name == "dropout, compared":  # as shown by a step on CUDA
-        trainer._pair.d.draws = True
+        trainer._networks.d.draws = True
     before = state(trainer)
     with pytest.raises(RuntimeError, match=r"GANTrainer\.capture: .*" + message):
         capture(trainer, X)
@@ -276,7 +276,7 @@ def test_invalid_arguments_are_refused(name):
 
 def test_several_processes_are_refused(monkeypatch):
     trainer = setup()
-    monkeypatch.setattr(type(trainer._pair), "is_parallel", True)
+    monkeypatch.setattr(type(trainer._networks), "is_parallel", True)
     with pytest.raises(RuntimeError, match="networks must be trained by one process"):
         capture(trainer, X)
 
