@@ -36,7 +36,7 @@ from pygan.stream import NoiseStream
 from pygan.trainer import GANTrainer
 from pygan.training.callbacks import Callback
 from pygan.training.fit import fit
-from pygan.training.options import FitOptions
+from pygan.training.fit_options import FitOptions
 
 __all__ = [
     "EMA",

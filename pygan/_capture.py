@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from pygan import _capture_checks as checks
-from pygan._capture_audit import Audit, storage_of
-from pygan._capture_keep import find_entries, restored_after
+from pygan._capture_op_audit import OpAudit, storage_of
 from pygan._capture_optimizer import CapturedOptimizer
 from pygan._capture_phases import Counts, phase_of, phases_of, probes_of
 from pygan._capture_pool import CapturedPool
-from pygan._capture_state import ChangeDetector, Snapshot
+from pygan._capture_restore import find_entries, restored_after
+from pygan._capture_snapshot import ChangeDetector, Snapshot
 from pygan._capture_stats import PackedStats
 from pygan._device_numbers import DeviceNumbers
 from pygan._trainer_stats import TrainStats
@@ -66,7 +66,7 @@ class CapturedSteps:
     def __init__(self, trainer: Any, real: Any, labels: Any, graphs: Any) -> None:
         checks.check_trainer(trainer)
         self._trainer, self._graph_maker = trainer, graphs
-        self._players = (trainer._pair.g, trainer._pair.d)
+        self._players = (trainer._networks.g, trainer._networks.d)
         self._device = self._players[0].device
         self._optimizers = [
             CapturedOptimizer(player.optimizer_name, player.optimizer, self._device)
@@ -142,12 +142,12 @@ class CapturedSteps:
 
     def _audit(self, counts: Counts, known: set[int]) -> None:
         """Compare steps of a phase, which should differ only in their counts."""
-        first = audit = Audit(self._device)
+        first = audit = OpAudit(self._device)
         with self._graph_maker.without_sync():
             for its in probes_of(self._trainer, counts):
                 with audit:
                     self._iterate(its)
-                audit = Audit(self._device, like=first)
+                audit = OpAudit(self._device, like=first)
         if not first.written <= known:
             raise RuntimeError(
                 "GANTrainer.capture: a step must change tensors of networks, optimizers and penalties alone, which can "
@@ -208,7 +208,7 @@ class CapturedSteps:
 
     def _replay(self, graph: _Graph, leaves: list[Tensor]) -> TrainStats:
         trainer = self._trainer
-        trainer._pair.prepare("step", *self._players)
+        trainer._networks.prepare("step", *self._players)
         self._numbers.write(trainer.steps)
         for optimizer in self._optimizers:
             optimizer.write_rates()

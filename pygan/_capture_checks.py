@@ -15,20 +15,20 @@ _NAME = "GANTrainer.capture"
 
 def check_trainer(trainer: Any) -> None:
     """Check that the trainer's components can be captured. (CapturedOptimizer checks the optimizers.)"""
-    pair = trainer._pair
-    if pair.is_parallel:
+    networks = trainer._networks
+    if networks.is_parallel:
         raise RuntimeError(
             f"{_NAME}: networks must be trained by one process, not be sharded or in DistributedDataParallel, whose "
             "reductions were never captured here, got one that is"
         )
-    modules = [pair.g.bare, pair.d.bare, trainer.ema, trainer.noise]
+    modules = [networks.g.bare, networks.d.bare, trainer.ema, trainer.noise]
     tensors = [x for m in modules if m is not None for x in (*m.parameters(), *m.buffers())]
     devices = {str(x.device) for x in tensors}
     if len(devices) > 1:
         raise RuntimeError(
             f"{_NAME}: networks, average and noise must be on one device, got {', '.join(sorted(devices))}"
         )
-    for player in (pair.g, pair.d):
+    for player in (networks.g, networks.d):
         config: dict[str, Any] = getattr(player.network.forward, "get_compiler_config", dict)()
         if config.get("triton.cudagraphs"):
             raise RuntimeError(
@@ -41,7 +41,7 @@ def check_trainer(trainer: Any) -> None:
             f"{type(trainer.ema).__name__}"
         )
     scales = trainer.scaler is not None and trainer.scaler.is_enabled()
-    for player in (pair.g, pair.d):
+    for player in (networks.g, networks.d):
         if scales and not getattr(player.optimizer, "_step_supports_amp_scaling", False):
             raise RuntimeError(
                 f"{_NAME}: {player.optimizer_name} must be made with fused=True for a scaler, which asks on the host "
@@ -71,7 +71,7 @@ def check_input(x: Any, device: torch.device) -> None:
 
 def check_repeatable(trainer: Any) -> None:
     """Check, after the warm-up, that a discriminator whose finite differences are taken draws no random numbers."""
-    if trainer._pair.d.draws and any(p.compares for p in trainer.penalties):
+    if trainer._networks.d.draws and any(p.compares for p in trainer.penalties):
         raise RuntimeError(
             f"{_NAME}: discriminator must draw no random numbers (dropout) for a penalty with sigma, because they "
             "cannot be drawn again in a graph, got one that does"

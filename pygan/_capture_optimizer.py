@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
-from pygan._capture_audit import storage_of
+from pygan._capture_op_audit import storage_of
 
 __all__ = ["CapturedOptimizer"]
 

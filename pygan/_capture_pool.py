@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pygan._capture_audit import storage_of
+from pygan._capture_op_audit import storage_of
 from pygan.fake_pool import FakePool
 
 __all__ = ["CapturedPool"]

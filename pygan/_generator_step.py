@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from pygan._device_numbers import host_number, scheduled
-from pygan._penalty_base import Judged
+from pygan._penalty_base import DiscriminatorPass
 from pygan._sample_gradients import wide
-from pygan._trainer_batches import Part
-from pygan._trainer_judge import Judge
+from pygan._trainer_batches import MicroBatch
+from pygan._trainer_discriminator import DiscriminatorRunner
 from pygan._trainer_losses import Losses, Result
 from pygan._trainer_samples import Generated
 from pygan._trainer_stats import TrainStats
@@ -38,10 +38,12 @@ class GeneratorStep:
         g_loss: for ``adversarial_weight``: the adversarial loss, 0-d, with its graph; None before.
     """
 
-    def __init__(self, judge: Judge, part: Part, generated: Generated, steps: int) -> None:
-        self._judge = judge
+    def __init__(
+        self, runner: DiscriminatorRunner, micro: MicroBatch, generated: Generated, steps: int
+    ) -> None:
+        self._runner = runner
         self.output, self.fake = generated
-        self.real, self.latent, self.labels = part.real, part.latent, part.labels
+        self.real, self.latent, self.labels = micro.real, micro.latent, micro.labels
         self.steps = host_number(steps, "GeneratorStep.steps")
         self.terms: dict[str, Tensor] = {}
         self.g_loss: Tensor | None = None
@@ -49,12 +51,12 @@ class GeneratorStep:
     @property
     def fake_output(self) -> Any:
         """The discriminator's output for the generated samples, augmented and with noise; with its graph."""
-        return self.judged_fake.output
+        return self.fake_pass.output
 
     @property
     def fake_logits(self) -> Any:
         """The logits of `fake_output`."""
-        return self.judged_fake.logits
+        return self.fake_pass.logits
 
     @property
     def real_output(self) -> Any:
@@ -63,26 +65,26 @@ class GeneratorStep:
         Raises:
             RuntimeError: the step has no real samples.
         """
-        return self.judged_real.output
+        return self.real_pass.output
 
     @property
     def real_logits(self) -> Any:
         """The logits of `real_output`."""
-        return self.judged_real.logits
+        return self.real_pass.logits
 
     @cached_property
-    def judged_fake(self) -> Judged:
-        return self._judge.one(self.fake, self.labels)
+    def fake_pass(self) -> DiscriminatorPass:
+        return self._runner.run_one_side(self.fake, self.labels)
 
     @cached_property
-    def judged_real(self) -> Judged:
+    def real_pass(self) -> DiscriminatorPass:
         if self.real is None:
             raise RuntimeError(
                 "GANTrainer.generator_step: real must be a batch of real samples if generator_terms reads the "
                 "discriminator's output for them, got None"
             )
         with torch.no_grad():
-            return self._judge.one(self.real, self.labels)
+            return self._runner.run_one_side(self.real, self.labels)
 
 
 GeneratorTerms = Callable[[GeneratorStep], dict[str, Tensor]]
@@ -121,7 +123,7 @@ def adversarial(
 ) -> Result:
     """The adversarial loss, with its gradients multiplied by its weight."""
     own = None if isinstance(weight, (int, float, Tensor, Schedule)) else weight
-    fake, real = step.judged_fake, step.judged_real if losses.compares else None
+    fake, real = step.fake_pass, step.real_pass if losses.compares else None
     result = losses.generator(fake, real, scaled=scaled, differentiable=own is not None)
     if own is not None:
         (step.g_loss,) = result.outputs

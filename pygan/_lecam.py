@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pygan import _penalty_checks as checked
-from pygan._penalty_base import Judged, Penalty
+from pygan._penalty_base import DiscriminatorPass, Penalty
 from pygan._running_means import RunningMeans
 from pygan._sample_gradients import wide
 from pygan._validation import check_int, describe, scales
@@ -92,7 +92,13 @@ class LeCam(RunningMeans, Penalty):
         penalty = self.weight * functools.reduce(torch.add, squares)
         return penalty if self.start == 0 else torch.where(started, penalty, 0.0)
 
-    def value(self, real: Judged, fake: Judged, probe: Judged | None, step: int) -> Tensor:
+    def value(
+        self,
+        real: DiscriminatorPass,
+        fake: DiscriminatorPass,
+        probe: DiscriminatorPass | None,
+        step: int,
+    ) -> Tensor:
         return self(real.logits, fake.logits)
 
     def extra_repr(self) -> str:

@@ -12,20 +12,20 @@ from pygan._parallel import gathered_throughout
 from pygan._sample_gradients import gradients_by_sample
 from pygan.stream import NoiseStream
 
-__all__ = ["NO_GRADIENT", "Judged", "Penalized", "Penalty", "differentiated"]
+__all__ = ["NO_GRADIENT", "DiscriminatorPass", "Penalized", "Penalty", "differentiated"]
 
 
-class Judged(NamedTuple):
-    """The discriminator's inputs and outputs for one side, real or generated."""
+class DiscriminatorPass(NamedTuple):
+    """One side's pass through the discriminator: its inputs and outputs for real or for generated samples."""
 
     samples: Tensor
     """(N, ...); requires grad if a penalty needs it."""
     inputs: Tensor
     """The discriminator's input: `samples`, augmented and with noise."""
     output: Any
-    """The discriminator's output; None if it was not evaluated."""
+    """The discriminator's output; None before the discriminator has run."""
     logits: Any
-    """The logits in `output`: a tensor, or a list of tensors; None if it was not evaluated."""
+    """The logits in `output`: a tensor, or a list of tensors; None before the discriminator has run."""
     gradient: Tensor | None = None
     """(N, elements of a sample), at least float32: the gradient of the sum of the logits with respect to the samples,
     itself differentiable; None if no penalty needs it."""
@@ -44,8 +44,8 @@ class Penalty:
 
     @property
     def differentiates(self) -> frozenset[str]:
-        """Which of "real", "fake" and "probe" need the gradient of their logits, stored in :class:`Judged`. One pass
-        computes the gradients for all penalties."""
+        """Which of "real", "fake" and "probe" need the gradient of their logits, stored in :class:`DiscriminatorPass`.
+        One backward pass computes the gradients for all penalties."""
         return frozenset()
 
     @property
@@ -60,12 +60,20 @@ class Penalty:
         random numbers and buffers of that side's pass, and changes neither."""
         return None
 
-    def probe(self, real: Judged, fake: Judged, stream: NoiseStream) -> Tensor | None:
+    def probe(
+        self, real: DiscriminatorPass, fake: DiscriminatorPass, stream: NoiseStream
+    ) -> Tensor | None:
         """Further inputs (N, ...) for the discriminator, or None; leaves that require a gradient if the penalty
         differentiates them. Called before the discriminator runs, so real and fake have no logits yet."""
         return None
 
-    def value(self, real: Judged, fake: Judged, probe: Judged | None, step: int) -> Tensor:
+    def value(
+        self,
+        real: DiscriminatorPass,
+        fake: DiscriminatorPass,
+        probe: DiscriminatorPass | None,
+        step: int,
+    ) -> Tensor:
         """The penalty, 0-d, without the factor `every`, after `step` iterations."""
         raise NotImplementedError
 
@@ -81,18 +89,21 @@ _NO_SECOND = re.compile(
 
 
 def differentiated(
-    penalties: Sequence[Penalty], real: Judged, fake: Judged, probes: Sequence[Judged | None]
-) -> tuple[Judged, Judged, list[Judged | None]]:
+    penalties: Sequence[Penalty],
+    real: DiscriminatorPass,
+    fake: DiscriminatorPass,
+    probes: Sequence[DiscriminatorPass | None],
+) -> tuple[DiscriminatorPass, DiscriminatorPass, list[DiscriminatorPass | None]]:
     """The arguments with the gradients that the penalties need, computed in one backward pass.
 
     Raises:
         RuntimeError: logits do not depend on their samples.
     """
-    judged: list[Judged | None] = [real, fake, *probes]
+    passes: list[DiscriminatorPass | None] = [real, fake, *probes]
     sides = [p.differentiates for p in penalties]
     wanted = [side in frozenset().union(*sides) for side in ("real", "fake")]
     wanted += ["probe" in its for its in sides]
-    asked = {i: x for i, (x, yes) in enumerate(zip(judged, wanted, strict=True)) if x and yes}
+    asked = {i: x for i, (x, yes) in enumerate(zip(passes, wanted, strict=True)) if x and yes}
     if asked:
         gradients = gradients_by_sample(
             [x.logits for x in asked.values()], [x.samples for x in asked.values()]
@@ -100,8 +111,8 @@ def differentiated(
         for (i, x), gradient in zip(asked.items(), gradients, strict=True):
             if gradient is None:
                 raise RuntimeError(NO_GRADIENT.format("the samples"))
-            judged[i] = x._replace(gradient=gradient)
-    first, second, *others = judged
+            passes[i] = x._replace(gradient=gradient)
+    first, second, *others = passes
     assert first is not None and second is not None
     return first, second, others
 

@@ -39,7 +39,7 @@ class Batch(NamedTuple):
     share: Share
 
 
-class Part(NamedTuple):
+class MicroBatch(NamedTuple):
     """A micro-batch."""
 
     n: int
@@ -125,24 +125,24 @@ def share_of(verb: str, n: int, total: int | None, *, is_parallel: bool) -> Shar
     return Share(None, 1.0, n)
 
 
-def parts_of(batch: Batch, micro_batches: int) -> Iterable[Part]:
+def micro_batches_of(batch: Batch, micro_batches: int) -> Iterable[MicroBatch]:
     """The micro-batches of a batch."""
     n, share = batch.n, batch.share
-    # The same number of parts in all processes: LeCam reduces over the processes in each part.
+    # The same number in all processes: LeCam reduces over the processes in each micro-batch.
     least = n if share.first is None else share.total // torch.distributed.get_world_size()
-    parts = max(1, min(micro_batches, least))
-    if parts == 1:
-        return [Part(*batch[:4], 1.0, True, True)]
-    return _split(batch, parts)
+    count = max(1, min(micro_batches, least))
+    if count == 1:
+        return [MicroBatch(*batch[:4], 1.0, True, True)]
+    return _split(batch, count)
 
 
-def _split(batch: Batch, parts: int) -> Iterator[Part]:
+def _split(batch: Batch, count: int) -> Iterator[MicroBatch]:
     n = batch.n
-    sizes = [n // parts + (i < n % parts) for i in range(parts)]
+    sizes = [n // count + (i < n % count) for i in range(count)]
     for i, size in enumerate(sizes):
         rows = slice(sum(sizes[:i]), sum(sizes[: i + 1]))
         real, latent, labels = (trees.mapped(itemgetter(rows), x) for x in batch[1:4])
-        yield Part(size, real, latent, labels, size / n, i == 0, i == parts - 1)
+        yield MicroBatch(size, real, latent, labels, size / n, i == 0, i == count - 1)
 
 
 def placed(streams: list[NoiseStream], share: Share) -> AbstractContextManager[None]:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from pygan import _ops, fused_losses
 from pygan._loss_results import mixable, mixed
-from pygan._penalty_base import NO_GRADIENT, Judged
+from pygan._penalty_base import NO_GRADIENT, DiscriminatorPass
 from pygan._sample_gradients import wide
-from pygan._trainer_judge import Turn
+from pygan._trainer_discriminator import BackwardPass
 from pygan.fused_losses import LossAndGrad, LossStats
 
 __all__ = ["NONFINITE", "LossFunctions", "Losses", "Result", "accumulate", "combined"]
@@ -96,21 +96,21 @@ class Losses:
         self.compares = not callable(compares) and bool(compares)
         """Whether the generator's loss needs the discriminator's output for real samples."""
 
-    def discriminator(self, turn: Turn, *, scaled: bool) -> Result:
+    def discriminator(self, backward: BackwardPass, *, scaled: bool) -> Result:
         """The discriminator's loss; `scaled` says whether a GradScaler scales the gradients."""
-        real, fake = turn.real, turn.fake
-        if len(turn.names) < 2:
-            return self._of_one(turn, scaled)
+        real, fake = backward.real, backward.fake
+        if len(backward.names) < 2:
+            return self._of_one(backward, scaled)
         if not isinstance(self.loss, str):
             value = self.loss.discriminator_loss(real.output, fake.output)
             return Result(value.detach(), self.numbers(real, fake)[1], [value], [None])
         real_logits, fake_logits = _scalable(real.logits, scaled), _scalable(fake.logits, scaled)
         result = self._of_both(real_logits, fake_logits)
         assert result.stats is not None
-        judged, grads = _listed(real_logits, fake_logits), _listed(*result.grads)
-        return Result(result.loss, result.stats, judged, grads)
+        outputs, grads = _listed(real_logits, fake_logits), _listed(*result.grads)
+        return Result(result.loss, result.stats, outputs, grads)
 
-    def numbers(self, real: Judged, fake: Judged) -> tuple[Tensor, LossStats]:
+    def numbers(self, real: DiscriminatorPass, fake: DiscriminatorPass) -> tuple[Tensor, LossStats]:
         """The discriminator's loss and statistics; for a custom loss, only the statistics are meaningful."""
         result = self._of_both(_detached(real.logits), _detached(fake.logits))
         assert result.stats is not None
@@ -126,20 +126,25 @@ class Losses:
             return_stats=True,
         )
 
-    def _of_one(self, turn: Turn, scaled: bool) -> Result:
-        """The part of the loss for the side in this turn; empty if there is none."""
+    def _of_one(self, backward: BackwardPass, scaled: bool) -> Result:
+        """The part of the loss for the side in this pass; empty if there is none."""
         options: dict[str, Any] = {"loss": self.loss, "weights": self.weights}
         values = []
-        if "real" in turn.names:
-            logits = _scalable(turn.real.logits, scaled)
+        if "real" in backward.names:
+            logits = _scalable(backward.real.logits, scaled)
             options["label_smoothing"] = self.label_smoothing
             values = [fused_losses.real_loss(logits, **options)]
-        elif "fake" in turn.names:
-            values = [fused_losses.fake_loss(_scalable(turn.fake.logits, scaled), **options)]
+        elif "fake" in backward.names:
+            values = [fused_losses.fake_loss(_scalable(backward.fake.logits, scaled), **options)]
         return Result(None, None, values, [None] * len(values))
 
     def generator(
-        self, fake: Judged, real: Judged | None, *, scaled: bool, differentiable: bool
+        self,
+        fake: DiscriminatorPass,
+        real: DiscriminatorPass | None,
+        *,
+        scaled: bool,
+        differentiable: bool,
     ) -> Result:
         """The generator's loss; `real` is for losses that compare. `differentiable`: `outputs` is the loss itself."""
         if not isinstance(self.loss, str):

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from pygan import _trainer_checks as checked
 from pygan import _trainer_outputs as outputs
-from pygan._player import Player
-from pygan._trainer_batches import Batch, Part, Share, placed
+from pygan._trainer_batches import Batch, MicroBatch, Share, placed
+from pygan._trainer_player import Player
 from pygan.noise import instance_noise
 from pygan.stream import NoiseStream
 
@@ -74,7 +74,7 @@ class Samples:
         with placed([self.stream], share):
             return instance_noise(zeros, 1.0, stream=self.stream, out=zeros)
 
-    def made_by(self, generate: Callable[..., Any], batch: Batch | Part) -> Generated:
+    def made_by(self, generate: Callable[..., Any], batch: Batch | MicroBatch) -> Generated:
         """Runs the generator, or its average, on latents and labels."""
         try:
             output = generate(*self._inputs(batch.latent, batch.labels))

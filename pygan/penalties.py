@@ -43,7 +43,7 @@ from pygan._finite_difference import (
 )
 from pygan._generator_terms import PathLength, adaptive_weight
 from pygan._lecam import LeCam
-from pygan._penalty_base import Judged, Penalty
+from pygan._penalty_base import DiscriminatorPass, Penalty
 from pygan._sample_gradients import between, gradient_penalty, interpolate, r1, r1_and_r2, r2
 from pygan._validation import check_int
 from pygan.noise import instance_noise
@@ -54,8 +54,8 @@ __all__ = [
     "R1",
     "R2",
     "Approximation",
+    "DiscriminatorPass",
     "GradientPenalty",
-    "Judged",
     "LeCam",
     "PathLength",
     "Penalty",
@@ -123,19 +123,27 @@ class _ZeroCentered(_Lazy):
     def compares(self) -> str | None:
         return self.side if self.sigma else None
 
-    def probe(self, real: Judged, fake: Judged, stream: NoiseStream) -> Tensor | None:
+    def probe(
+        self, real: DiscriminatorPass, fake: DiscriminatorPass, stream: NoiseStream
+    ) -> Tensor | None:
         if self.sigma is None:
             return None
         inputs = (real if self.side == "real" else fake).inputs
         return instance_noise(inputs, self.sigma, stream=stream)
 
-    def value(self, real: Judged, fake: Judged, probe: Judged | None, step: int) -> Tensor:
-        judged = real if self.side == "real" else fake
+    def value(
+        self,
+        real: DiscriminatorPass,
+        fake: DiscriminatorPass,
+        probe: DiscriminatorPass | None,
+        step: int,
+    ) -> Tensor:
+        own = real if self.side == "real" else fake
         if probe is None or self.sigma is None:
-            assert judged.gradient is not None
-            squares = judged.gradient.square()
+            assert own.gradient is not None
+            squares = own.gradient.square()
         else:
-            squares = squared_slopes(probe.logits, judged.logits, self.sigma, self.of)
+            squares = squared_slopes(probe.logits, own.logits, self.sigma, self.of)
         # One factor, because each operation on a 0-d tensor takes as long as on a small batch, and has a derivative.
         gamma, total, half = self.gamma, squares.sum(), 0.5 / len(squares)
         if isinstance(gamma, Schedule):
@@ -210,7 +218,9 @@ class GradientPenalty(_Lazy):
     def reads(self) -> frozenset[str]:
         return frozenset()
 
-    def probe(self, real: Judged, fake: Judged, stream: NoiseStream) -> Tensor:
+    def probe(
+        self, real: DiscriminatorPass, fake: DiscriminatorPass, stream: NoiseStream
+    ) -> Tensor:
         a, b = real.inputs, fake.inputs
         if a.shape != b.shape:
             raise ValueError(
@@ -221,7 +231,13 @@ class GradientPenalty(_Lazy):
         # Uniform numbers from the stream's normals, so that a sample's do not depend on the number of processes.
         return between(a, b, torch.special.ndtr(instance_noise(z, 1.0, stream=stream)))
 
-    def value(self, real: Judged, fake: Judged, probe: Judged | None, step: int) -> Tensor:
+    def value(
+        self,
+        real: DiscriminatorPass,
+        fake: DiscriminatorPass,
+        probe: DiscriminatorPass | None,
+        step: int,
+    ) -> Tensor:
         assert probe is not None and probe.gradient is not None
         norms = torch.linalg.vector_norm(probe.gradient, dim=1)
         return self.weight * (norms - 1.0).square().mean()

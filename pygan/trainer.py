@@ -34,12 +34,12 @@ from pygan._generator_step import (
     adversarial,
     terms_of,
 )
-from pygan._pair import Pair
 from pygan._penalty_base import Penalized, Penalty
-from pygan._player import Player
-from pygan._trainer_batches import Batch, Part, Share
-from pygan._trainer_judge import Judge, Sides
+from pygan._trainer_batches import Batch, MicroBatch, Share
+from pygan._trainer_discriminator import DiscriminatorRunner, Sides
 from pygan._trainer_losses import Losses, LossFunctions, Result, accumulate, combined
+from pygan._trainer_networks import Networks
+from pygan._trainer_player import Player
 from pygan._trainer_samples import Generated, Samples
 from pygan._trainer_stats import Reports, TrainStats
 from pygan._validation import check_int
@@ -179,24 +179,24 @@ class GANTrainer:
     latents and the noise that it would get in one process.
     """
 
-    generator: nn.Module = _of("_pair.g", "network")
-    g_optimizer: Optimizer = _of("_pair.g", "optimizer")
-    discriminator: nn.Module = _of("_pair.d", "network")
-    d_optimizer: Optimizer = _of("_pair.d", "optimizer")
-    ema: AveragedModel | None = _of("_pair", "ema")
+    generator: nn.Module = _of("_networks.g", "network")
+    g_optimizer: Optimizer = _of("_networks.g", "optimizer")
+    discriminator: nn.Module = _of("_networks.d", "network")
+    d_optimizer: Optimizer = _of("_networks.d", "optimizer")
+    ema: AveragedModel | None = _of("_networks", "ema")
     latent: int | Sequence[int] | Callable[[int], Tensor] | None = _of("_samples", "latent")
     generator_inputs: Callable[..., tuple[Any, ...]] | None = _of("_samples", "generator_inputs")
     generated: Callable[[Any], Tensor] | None = _of("_samples", "generated")
     stream: NoiseStream = _of("_samples", "stream")
-    noise: InstanceNoise | None = _of("_judge", "noise")
-    augment: Callable[[Tensor], Tensor] | None = _of("_judge", "augment")
-    logits: Callable[[Any], Any] | None = _of("_judge", "logits")
+    noise: InstanceNoise | None = _of("_runner", "noise")
+    augment: Callable[[Tensor], Tensor] | None = _of("_runner", "augment")
+    logits: Callable[[Any], Any] | None = _of("_runner", "logits")
     discriminator_inputs: Callable[..., tuple[Any, ...]] | None = _of(
-        "_judge", "discriminator_inputs"
+        "_runner", "discriminator_inputs"
     )
-    penalties: list[Penalty] = _of("_judge", "penalties")
-    joint: bool = _of("_judge", "joint")
-    separate: bool = _of("_judge", "separate")
+    penalties: list[Penalty] = _of("_runner", "penalties")
+    joint: bool = _of("_runner", "joint")
+    separate: bool = _of("_runner", "separate")
     loss: str | LossFunctions = _of("_losses", "loss")
     label_smoothing: float = _of("_losses", "label_smoothing")
     weights: float | Sequence[float] | None = _of("_losses", "weights")
@@ -255,9 +255,9 @@ class GANTrainer:
         self.adversarial_weight, self.discriminator_start = adversarial_weight, discriminator_start
         g = Player("generator", generator, g_optimizer)
         d = Player("discriminator", discriminator, d_optimizer)
-        self._pair = Pair(g, d, ema)
+        self._networks = Networks(g, d, ema)
         checked.joint_or_separate(d.batch_norms, loss, penalties, joint=joint, separate=separate)
-        checked.pool(pool, is_parallel=self._pair.is_parallel)
+        checked.pool(pool, is_parallel=self._networks.is_parallel)
         self.pool = pool
         noise = checked.noise(noise, seed, d.device)
         if seed is None:
@@ -265,7 +265,7 @@ class GANTrainer:
         # Not the seed of a noise module made here: its normals must differ from the latents.
         stream = NoiseStream((seed + 1) % 2**64, device=g.device)
         self._samples = Samples(g, latent, generator_inputs, generated, stream)
-        self._judge = Judge(
+        self._runner = DiscriminatorRunner(
             d,
             noise=noise,
             augment=augment,
@@ -303,10 +303,10 @@ class GANTrainer:
         """
         if self._captured is not None:
             return self._captured.step(real, labels, total)
-        self._pair.prepare("step", self._pair.g, self._pair.d)
+        self._networks.prepare("step", self._networks.g, self._networks.d)
         reals = batches.one_per_step(real, self.d_steps)
         for x in reals:
-            self._check_judged("step", x)
+            self._check_discriminator_input("step", x)
         all_labels = batches.labels_per_step(labels, real, reals)
         totals = batches.totals_per_step(total, self.d_steps)
         shares = [self._share("step", len(x), t) for x, t in zip(reals, totals, strict=True)]
@@ -358,18 +358,18 @@ class GANTrainer:
                 host number that changes between steps, a tensor that is not updated in place. Everything is
                 restored; only after an error in CUDA itself during capture may the process be unusable.
         """
-        self._pair.prepare("capture", self._pair.g, self._pair.d)
+        self._networks.prepare("capture", self._networks.g, self._networks.d)
         reals = batches.one_per_step(real, self.d_steps)
         for x in reals:
             self._check_convertible("capture", x)
         batches.labels_per_step(labels, real, reals)
         self.release()
-        if self._pair.g.device.type != "cuda":
+        if self._networks.g.device.type != "cuda":
             return False
         from pygan._capture import CapturedSteps
         from pygan._capture_cuda import CudaGraphs
 
-        self._captured = CapturedSteps(self, real, labels, CudaGraphs(self._pair.g.device))
+        self._captured = CapturedSteps(self, real, labels, CudaGraphs(self._networks.g.device))
         return True
 
     def release(self) -> None:
@@ -381,9 +381,9 @@ class GANTrainer:
     ) -> tuple[Tensor, LossStats]:
         """Update the discriminator once, on the batch `real` (N, ...) and N generated samples: (loss, statistics)."""
         self._check_separable("discriminator_step")
-        self._pair.prepare("discriminator_step", self._pair.d)
+        self._networks.prepare("discriminator_step", self._networks.d)
         checked.batch("discriminator_step", "real", real)
-        self._check_judged("discriminator_step", real)
+        self._check_discriminator_input("discriminator_step", real)
         checked.labels("discriminator_step", labels, len(real))
         share = self._share("discriminator_step", len(real), total)
         (batch,) = self._batches("discriminator_step", len(real), real, labels, share)
@@ -403,13 +403,13 @@ class GANTrainer:
         as the relativistic ones; for the pairing losses and most terms, N must be batch_size.
         """
         self._check_separable("generator_step")
-        self._pair.prepare("generator_step", self._pair.g)
+        self._networks.prepare("generator_step", self._networks.g)
         check_int("GANTrainer.generator_step", "batch_size", batch_size)
         compares = self._losses.compares
         weight = self.adversarial_weight
-        looks = self.generator_terms is not None
-        looks = looks or (callable(weight) and not isinstance(weight, Schedule))
-        if compares != (real is not None) and (compares or not looks):
+        reads_real = self.generator_terms is not None
+        reads_real = reads_real or (callable(weight) and not isinstance(weight, Schedule))
+        if compares != (real is not None) and (compares or not reads_real):
             must = "a batch of real samples" if compares else "None"
             raise ValueError(
                 f'GANTrainer.generator_step: real must be {must} for loss="{self.loss}", '
@@ -418,7 +418,7 @@ class GANTrainer:
         if real is not None:
             checked.batch("generator_step", "real", real)
             self._check_convertible("generator_step", real)
-            if self.micro_batches > 1:  # each part has equally many real and generated samples
+            if self.micro_batches > 1:  # each has as many real as generated samples
                 checked.per_sample("generator_step", "real", real, batch_size)
         checked.labels("generator_step", labels, batch_size)
         share = self._share("generator_step", batch_size, total)
@@ -430,7 +430,7 @@ class GANTrainer:
         self, batch: Batch, made: Generated | None = None
     ) -> tuple[Tensor, LossStats]:
         """Trains on new samples, or on the given `made` ones."""
-        G, D = self._pair.g, self._pair.d
+        G, D = self._networks.g, self._networks.d
         assert batch.real is not None
         self.real = batch.real.detach()
         if self._is_off():
@@ -440,73 +440,79 @@ class GANTrainer:
         values: dict[int, Tensor] = {}
         numbers, graded = [], False
         with G.frozen(), self._placed(batch.share):
-            for part in batches.parts_of(batch, self.micro_batches):
-                samples, labels = self._sides(part, made)
+            for micro in batches.micro_batches_of(batch, self.micro_batches):
+                samples, labels = self._sides(micro, made)
                 with Penalized([p for _, p in due], D.units):
-                    turns = self._judge.turns(samples, labels, due, self.stream, last=part.last)
-                    for turn in turns:
+                    passes = self._runner.backward_passes(
+                        samples, labels, due, self.stream, last=micro.last
+                    )
+                    for backward in passes:
                         # Before the penalties, some of which have a state: an error here must leave it unchanged.
-                        result = self._losses.discriminator(turn, scaled=self.scaler is not None)
+                        result = self._losses.discriminator(
+                            backward, scaled=self.scaler is not None
+                        )
                         terms = []
-                        for k, (i, penalty) in enumerate(turn.due):
+                        for k, (i, penalty) in enumerate(backward.due):
                             count = host_number(self.steps, "step")
-                            value = penalty.value(turn.real, turn.fake, turn.probes[k], count)
+                            value = penalty.value(
+                                backward.real, backward.fake, backward.probes[k], count
+                            )
                             terms.append(value if penalty.every == 1 else penalty.every * value)
-                            accumulate(values, i, part.weight, value)
+                            accumulate(values, i, micro.weight, value)
                         if not graded:
                             D.zero_grad()
                         graded = True
-                        result.backward(terms, part.weight * batch.share.weight, self.scaler)
+                        result.backward(terms, micro.weight * batch.share.weight, self.scaler)
                 loss, stats = result.loss, result.stats
                 if loss is None or stats is None:
-                    loss, stats = self._losses.numbers(turn.real, turn.fake)
-                numbers.append((part.weight, loss, stats))
+                    loss, stats = self._losses.numbers(backward.real, backward.fake)
+                numbers.append((micro.weight, loss, stats))
             D.update(self.max_grad_norm, self.scaler, self.update_if)
         self.d_updates += 1
         for i, value in values.items():
             self._reports.computed(i, value, batch.share)
         return combined(numbers)
 
-    def _sides(self, part: Part, made: Generated | None) -> tuple[Sides, Sides]:
+    def _sides(self, micro: MicroBatch, made: Generated | None) -> tuple[Sides, Sides]:
         """The samples that the discriminator learns from, and their labels."""
-        G, labels = self._pair.g, part.labels
+        G, labels = self._networks.g, micro.labels
         if made is None:
             with torch.no_grad():
-                made = self._samples.made_by(G.network, part)
+                made = self._samples.made_by(G.network, micro)
             G.reshard()
         fake = made.samples.detach()
         past: Any = (fake, labels)
         if self.pool is not None:
             past = self.pool(fake, labels)
             past = (past, None) if labels is None else past
-        return {"real": part.real, "fake": past[0]}, {"real": labels, "fake": past[1]}
+        return {"real": micro.real, "fake": past[0]}, {"real": labels, "fake": past[1]}
 
     def _train_generator(
         self, batch: Batch, made: Generated | None = None
     ) -> tuple[tuple[Tensor, LossStats], dict[str, Tensor]]:
         """Trains on new samples, or on the given `made` ones: (loss, statistics), and the terms."""
-        G, D = self._pair.g, self._pair.d
+        G, D = self._networks.g, self._networks.d
         numbers, fakes = [], []
         terms: dict[str, Tensor] = {}
         with D.frozen(), self._placed(batch.share):
-            for part in batches.parts_of(batch, self.micro_batches):
-                generate = partial(G.run, reduced=part.last)
-                generated = made or self._samples.made_by(generate, part)
-                step = GeneratorStep(self._judge, part, generated, self.steps)
+            for micro in batches.micro_batches_of(batch, self.micro_batches):
+                generate = partial(G.run, reduced=micro.last)
+                generated = made or self._samples.made_by(generate, micro)
+                step = GeneratorStep(self._runner, micro, generated, self.steps)
                 step.terms = terms_of(step, self.generator_terms)
                 result = self._adversarial(step)
-                if part.first:
+                if micro.first:
                     G.zero_grad()
-                weight = part.weight * batch.share.weight
+                weight = micro.weight * batch.share.weight
                 result.backward([*step.terms.values()], weight, self.scaler)
                 assert result.loss is not None and result.stats is not None
-                numbers.append((part.weight, result.loss, result.stats))
+                numbers.append((micro.weight, result.loss, result.stats))
                 fakes.append(generated.samples.detach())
                 for name, value in step.terms.items():
-                    accumulate(terms, name, part.weight, value)
+                    accumulate(terms, name, micro.weight, value)
             G.update(self.max_grad_norm, self.scaler, self.update_if)
         self.steps += 1
-        self._pair.average()
+        self._networks.average()
         self.fake = fakes[0] if len(fakes) == 1 else torch.cat(fakes)
         return combined(numbers), terms
 
@@ -517,11 +523,11 @@ class GANTrainer:
                 raise ValueError(
                     "GANTrainer: generator_terms must return a loss before discriminator_start, got none"
                 )
-            return Result(*self._reports.nothing(self._pair.d.device), [], [])
+            return Result(*self._reports.nothing(self._networks.d.device), [], [])
         scaled = self.scaler is not None
         result = adversarial(step, self._losses, self.adversarial_weight, scaled=scaled)
         if self.ends_in_sigmoid is None:
-            self.ends_in_sigmoid = outputs.end_in_sigmoid(step.fake_logits, self._pair.d.bare)
+            self.ends_in_sigmoid = outputs.end_in_sigmoid(step.fake_logits, self._networks.d.bare)
         return result
 
     def _penalty_values(self) -> list[Tensor]:
@@ -546,13 +552,13 @@ class GANTrainer:
         checked.per_sample("sample", "latent", latent, n)
         if latent is not None and self.latent is None:
             raise ValueError("GANTrainer.sample: latent must be None for latent=None, got a tensor")
-        self._pair.refresh()
+        self._networks.refresh()
         share = self._share("sample", n, None)
         if latent is None:
             (batch,) = self._batches("sample", n, None, labels, share)
         else:
             batch = Batch(n, None, latent, labels, share)
-        network = self._pair.g.bare if self.ema is None else self.ema.module
+        network = self._networks.g.bare if self.ema is None else self.ema.module
         training = [module for module in network.modules() if module.training]
         try:
             network.eval()
@@ -560,14 +566,14 @@ class GANTrainer:
         finally:
             # An enclosing autocast region caches the casts made here without a graph, which have no gradients.
             torch.clear_autocast_cache()
-            self._pair.reshard()
+            self._networks.reshard()
             for module in training:  # not network.train(): some may be meant to stay in eval mode
                 module.training = True
 
     @property
     def is_sharded(self) -> bool:
         """Whether a network was sharded by fully_shard; every process must then call `sample` and `state_dict`."""
-        return self._pair.is_sharded
+        return self._networks.is_sharded
 
     def state_dict(self) -> dict[str, Any]:
         """Networks (without the wrappers of DistributedDataParallel, DataParallel and torch.compile), average,
@@ -604,7 +610,7 @@ class GANTrainer:
     def _parts(self) -> dict[str, Any]:
         """The components that have a state_dict."""
         return {
-            **self._pair.parts(),
+            **self._networks.parts(),
             "stream": self.stream,
             **({} if self.ema is None else {"ema": self.ema}),
             **({} if self.noise is None else {"noise": self.noise}),
@@ -628,10 +634,10 @@ class GANTrainer:
     def _check_convertible(self, verb: str, real: Tensor) -> None:
         checked.convertible(verb, real, self.noise, self.penalties, self.augment)
 
-    def _check_judged(self, verb: str, real: Tensor) -> None:
+    def _check_discriminator_input(self, verb: str, real: Tensor) -> None:
         """Check the inputs of the discriminator's step again, because anything may have been replaced."""
         self._check_convertible(verb, real)
-        norms = self._pair.d.batch_norms
+        norms = self._networks.d.batch_norms
         checked.joint_or_separate(
             norms, self.loss, self.penalties, joint=self.joint, separate=self.separate
         )
@@ -649,7 +655,7 @@ class GANTrainer:
         return self._samples.batches(count, n, real, labels, share)
 
     def _share(self, verb: str, n: int, total: int | None) -> Share:
-        return batches.share_of(verb, n, total, is_parallel=self._pair.is_parallel)
+        return batches.share_of(verb, n, total, is_parallel=self._networks.is_parallel)
 
     def _placed(self, share: Share) -> AbstractContextManager[None]:
         if share.first is None:

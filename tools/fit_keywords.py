@@ -1,4 +1,4 @@
-"""Writes pygan/training/_keywords.pyi, which tells type checkers and editors the keywords of `pygan.fit`.
+"""Writes pygan/training/_fit_keywords.pyi, which tells type checkers and editors the keywords of `pygan.fit`.
 
 python tools/fit_keywords.py
 """
@@ -16,10 +16,10 @@ from pathlib import Path
 from types import ModuleType
 
 from pygan import trainer
-from pygan.training import options
-from pygan.training.keywords import keywords
+from pygan.training import fit_options
+from pygan.training.fit_keywords import keywords
 
-OUT = Path(__file__).parents[1] / "pygan" / "training" / "_keywords.pyi"
+OUT = Path(__file__).parents[1] / "pygan" / "training" / "_fit_keywords.pyi"
 OPENING = '''"""The keywords of `pygan.fit`, as type checkers see them."""
 
 # Written by tools/fit_keywords.py from FitOptions and GANTrainer.
@@ -27,13 +27,13 @@ OPENING = '''"""The keywords of `pygan.fit`, as type checkers see them."""
 
 
 def text() -> str:
-    own = options.FitOptions.__dataclass_fields__
+    own = fit_options.FitOptions.__dataclass_fields__
     imports: dict[str, set[str]] = defaultdict(set)
     imports["typing_extensions"] |= {"Required", "TypedDict"}
     lines = []
     for name, parameter in keywords().items():
         annotation = str(parameter.annotation).replace("'", '"')
-        for module, imported in sources(annotation, options if name in own else trainer):
+        for module, imported in sources(annotation, fit_options if name in own else trainer):
             imports[module].add(imported)
         if parameter.default is Parameter.empty:
             annotation = f"Required[{annotation}]"

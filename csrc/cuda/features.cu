@@ -1,7 +1,7 @@
 // Launchers of the feature-matching kernels.
 #include <algorithm>
 
-#include "cuda/features.cuh"
+#include "cuda/features_kernels.cuh"
 
 namespace pygan::cuda {
 namespace {

@@ -2,7 +2,7 @@
 // apart from the sums, for the time to compile: 6 s an architecture, and 11 for the sums.
 #include <algorithm>
 
-#include "cuda/loss_pointwise.cuh"
+#include "cuda/loss_pointwise_kernels.cuh"
 
 namespace pygan::cuda {
 

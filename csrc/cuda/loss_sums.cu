@@ -1,7 +1,7 @@
 // Launcher of the sums: the loss, with its gradient and its statistics.
 #include <algorithm>
 
-#include "cuda/loss_sums.cuh"
+#include "cuda/loss_sums_kernels.cuh"
 
 namespace pygan::cuda {
 

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "cuda/noise.cuh"
+#include "cuda/noise_kernels.cuh"
 
 namespace pygan::cuda {
 

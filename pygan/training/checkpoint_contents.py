@@ -13,10 +13,10 @@ from pygan.checkpoint import CheckpointError, check_plain
 from pygan.monitor import Monitor
 from pygan.training import callbacks
 from pygan.training.batch_order import derived_seed
+from pygan.training.checkpoint_settings import describe_changes, roots
+from pygan.training.loader_position import LoaderPosition
 from pygan.training.random_state import random_state, seed_all, set_random_state
 from pygan.training.run_state import RunState
-from pygan.training.saved_settings import describe_changes, roots
-from pygan.training.stream_order import StreamOrder
 
 __all__ = ["capture", "check_savable", "restore"]
 
@@ -108,7 +108,7 @@ def _process_state(run: RunState) -> State:
         "monitor": None if keeps is None else keeps(),
         "random": random_state(run.processes.device),
         "grid": None if fixed is None else list(fixed),
-        "stream": run.sampler.state_dict() if isinstance(run.sampler, StreamOrder) else None,
+        "stream": run.sampler.state_dict() if isinstance(run.sampler, LoaderPosition) else None,
         "callbacks": callbacks.states(run.options.callbacks),
     }
 
@@ -125,7 +125,7 @@ def _load_process_state(run: RunState, state: State) -> None:
     run.sampling.fixed = None if state["grid"] is None else tuple(state["grid"])
     run.step = state["step"]
     # Missing in checkpoints of earlier versions and of runs with other data: start with the first epoch.
-    if isinstance(run.sampler, StreamOrder) and state.get("stream") is not None:
+    if isinstance(run.sampler, LoaderPosition) and state.get("stream") is not None:
         run.sampler.load_state_dict(state["stream"])
     callbacks.load_states(run.options.callbacks, state.get("callbacks", {}))
     set_random_state(state["random"], run.processes.device)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from pygan import checkpoint
 from pygan.checkpoint import CheckpointError, numbered, step_of
+from pygan.training.checkpoint_settings import is_plain
 from pygan.training.find_nonfinite import broken_parts
-from pygan.training.saved_settings import is_plain
 
 __all__ = ["Storage", "find_checkpoint", "load_run"]
 

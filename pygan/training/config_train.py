@@ -20,9 +20,9 @@ from pygan.training.config_values import (
     check_values,
     is_plain,
 )
-from pygan.training.keywords import keywords, split
-from pygan.training.option_texts import argument_texts, field_texts
-from pygan.training.options import FitOptions
+from pygan.training.fit_keywords import keywords, split
+from pygan.training.fit_options import FitOptions
+from pygan.training.option_docstrings import argument_texts, field_texts
 
 __all__ = ["check_train", "train_help", "train_keys", "with_none"]
 

@@ -1,5 +1,5 @@
 """Batches for the trainer, on its device, from tensors or a Dataset in the sampler's order. (For data with their own
-order, see streams.py.)"""
+order, see loader_data.py.)"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from pygan.training.batch_order import Batch, BatchSampler, derived_seed
-from pygan.training.items import Keys, as_tensor, collated, parts
+from pygan.training.collate import Keys, as_tensor, collate, split_item
 from pygan.training.random_state import isolated, seed_all
 from pygan.training.signals import ignore_signals
 
@@ -61,7 +61,7 @@ class Data:
                     "pygan.fit: data must, if a mapping, hold tensors or arrays, got a "
                     f"{type(data).__name__} of {', '.join(map(str, data))}; pass one of its values"
                 )
-            data, keys = tuple(parts(data, keys, conditional=True)), None
+            data, keys = tuple(split_item(data, keys, conditional=True)), None
         if isinstance(data, (Tensor, np.ndarray)):
             data = (data,)
         if isinstance(data, (tuple, list)):
@@ -75,7 +75,7 @@ class Data:
                 )
             self._tensors = found
             if keys is not None:
-                parts(found[0], keys, conditional=True)  # raises, because it is not a dict
+                split_item(found[0], keys, conditional=True)  # raises, because it is not a dict
         elif hasattr(data, "__getitem__") and hasattr(data, "__len__"):
             self._dataset = data
         else:
@@ -177,7 +177,7 @@ class Data:
             batch_sampler=_EpochIndexSampler(sampler, start, stop),
             num_workers=workers,
             pin_memory=pinned,
-            collate_fn=functools.partial(collated, keys=self._keys, conditional=self.conditional),
+            collate_fn=functools.partial(collate, keys=self._keys, conditional=self.conditional),
             worker_init_fn=ignore_signals if workers else None,
             generator=torch.Generator(),  # without it, the workers' seeds would be drawn from the global generator
         )
@@ -225,7 +225,7 @@ class Data:
         """Read items of the Dataset in this process: samples and, if it has any, labels."""
         seeded = _Seeded(self._dataset, 0, isolate=True)
         items = seeded.__getitems__([(0, i) for i in indices])
-        return collated(items, keys=self._keys, conditional=self.conditional)
+        return collate(items, keys=self._keys, conditional=self.conditional)
 
     def _to_device(self, found: Sequence[Tensor], total: int, device: torch.device) -> Loaded:
         found = [x.to(device, non_blocking=True) for x in found]

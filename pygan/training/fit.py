@@ -14,23 +14,23 @@ from torch.optim import Optimizer
 
 from pygan.trainer import GANTrainer
 from pygan.training.checkpoint_files import Storage
+from pygan.training.checkpoint_settings import data_settings, settings
 from pygan.training.checks import check_networks, check_unused
-from pygan.training.keywords import split, with_keywords
+from pygan.training.fit_keywords import split, with_keywords
+from pygan.training.loader_data import LoaderData, batch_size_of, data_of
 from pygan.training.lock import RunLock
 from pygan.training.lr_schedulers import check_lr_schedulers
 from pygan.training.processes import Processes
 from pygan.training.run import Run
-from pygan.training.saved_settings import data_settings, settings
 from pygan.training.sharding import check_device, shard
 from pygan.training.starting_point import find_starting_point
-from pygan.training.streams import Stream, batch_size_of, data_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch.utils.data import DataLoader, Dataset
     from typing_extensions import Unpack  # torch requires it
 
-    from pygan.training._keywords import FitKeywords
+    from pygan.training._fit_keywords import FitKeywords
 
 __all__ = ["FitResult", "fit"]
 
@@ -146,7 +146,7 @@ def fit(
         )
     if sharded:
         check_device(processes.device)
-    if isinstance(source, Stream):
+    if isinstance(source, LoaderData):
         source.check_processes(processes.gather)
     shape = settings(
         unused,

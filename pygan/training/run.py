@@ -16,14 +16,14 @@ from pygan.training.checkpoint_contents import capture, check_savable, restore
 from pygan.training.checkpoint_files import Storage
 from pygan.training.checks import checked_evaluation
 from pygan.training.data import Data, Loaded
+from pygan.training.fit_options import FitOptions
+from pygan.training.loader_position import LoaderPosition
 from pygan.training.lock import RunLock
 from pygan.training.log import Log
-from pygan.training.options import FitOptions
 from pygan.training.processes import Processes, restore_forward
 from pygan.training.run_state import RunState
 from pygan.training.signals import StopSignals
 from pygan.training.starting_point import StartingPoint
-from pygan.training.stream_order import StreamOrder
 from pygan.training.trackers import Trackers
 
 __all__ = ["Run"]
@@ -122,7 +122,7 @@ class Run:
             )
         if self._init_message:
             log.say(f"pygan.fit: {self._init_message}")
-        if isinstance(self.state.sampler, StreamOrder) and self.state.sampler.batches_to_skip:
+        if isinstance(self.state.sampler, LoaderPosition) and self.state.sampler.batches_to_skip:
             log.say(
                 f"pygan.fit: reads the {self.state.sampler.batches_to_skip} batches of this epoch again that have been "
                 "trained on, and passes over them"

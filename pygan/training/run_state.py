@@ -7,12 +7,12 @@ from typing import Any
 from pygan.monitor import Monitor
 from pygan.trainer import GANTrainer
 from pygan.training.checkpoint_files import Storage
+from pygan.training.checkpoint_settings import Settings
 from pygan.training.data import Data
+from pygan.training.fit_options import FitOptions
 from pygan.training.nonfinite_policy import NonfiniteGuard
-from pygan.training.options import FitOptions
 from pygan.training.processes import Processes
 from pygan.training.run_samples import Sampling
-from pygan.training.saved_settings import Settings
 
 __all__ = ["RunState"]
 

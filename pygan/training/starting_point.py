@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from pygan.training.checkpoint_files import Storage
+from pygan.training.checkpoint_settings import Settings, changes, describe_changes
+from pygan.training.fit_options import FitOptions
 from pygan.training.lock import RunLock
-from pygan.training.options import FitOptions
 from pygan.training.processes import Processes
-from pygan.training.saved_settings import Settings, changes, describe_changes
 from pygan.training.trackers import check_initialized
 from pygan.training.weights import PretrainedRun
 

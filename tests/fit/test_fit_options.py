@@ -13,7 +13,7 @@ from helpers.fit import data, metrics, networks, run
 import pygan
 from pygan import FitOptions, GANTrainer
 from pygan.trainer import TrainStats
-from pygan.training.option_texts import argument_texts, field_texts
+from pygan.training.option_docstrings import argument_texts, field_texts
 
 FIELDS = {field.name: field for field in dataclasses.fields(FitOptions)}
 OF_TRAINER = {
@@ -49,9 +49,9 @@ def test_signature_and_help_list_every_option_with_its_default():
 
 
 def test_the_keyword_stub_is_up_to_date(tmp_path):
-    out = tmp_path / "_keywords.pyi"
+    out = tmp_path / "_fit_keywords.pyi"
     subprocess.run([sys.executable, ROOT / "tools/fit_keywords.py", "--out", out], check=True)
-    stub = ROOT / "pygan/training/_keywords.pyi"
+    stub = ROOT / "pygan/training/_fit_keywords.pyi"
     assert out.read_text() == stub.read_text(), "python tools/fit_keywords.py writes it anew"
 
 

@@ -21,8 +21,8 @@ import pygan
 from pygan import FitOptions, checkpoint, schedules
 from pygan.checkpoint import CheckpointError
 from pygan.penalties import R1, R2
-from pygan.training.keywords import keywords
-from pygan.training.saved_settings import roots, settings
+from pygan.training.checkpoint_settings import roots, settings
+from pygan.training.fit_keywords import keywords
 
 BASE = {**FULL, "log_every": 1}
 # The changed options, the setting that the message names, and its two values.

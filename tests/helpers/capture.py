@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 import pygan
 from helpers.trainer import networks
 from pygan._capture import CapturedSteps
-from pygan._capture_audit import storage_of
+from pygan._capture_op_audit import storage_of
 
 aten = torch.ops.aten
 NOT_PLAYED = (aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty)
@@ -101,7 +101,7 @@ class Tapes:
 def capture(trainer, real, labels=None):
     """`trainer.capture` with tapes on the CPU. Returns a counter of the replays."""
     tapes = Tapes()
-    if trainer._pair.g.device.type == "cuda":
+    if trainer._networks.g.device.type == "cuda":
         assert trainer.capture(real, labels)
         for graph in trainer._captured._graphs.values():
             graph.replay = tapes.counted(graph.replay)

@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from pygan._capture_audit import reads
+from pygan._capture_op_audit import reads
 
 aten = torch.ops.aten
 

@@ -11,7 +11,7 @@ from torch import nn
 
 import pygan
 from pygan.penalties import R1, LeCam
-from pygan.training.saved_settings import changes, settings
+from pygan.training.checkpoint_settings import changes, settings
 
 
 class WrittenOut:

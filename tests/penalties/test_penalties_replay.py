@@ -139,13 +139,13 @@ def test_replaying_does_not_synchronize(name):
 def test_a_replaced_discriminator_may_draw():
     """Captured graphs rely on this; only on a GPU can it be detected whether a network drew random numbers."""
     trainer = trainer_with(LAYERS["buffers"], R1(1.0, sigma=0.1))
-    trainer._pair.d.draws = False
+    trainer._networks.d.draws = False
     trainer.step(torch.randn(8, 6))
-    assert trainer._pair.d.draws is False
+    assert trainer._networks.d.draws is False
     trainer.discriminator = nn.Sequential(nn.Dropout(), nn.Linear(6, 1))
     trainer.d_optimizer = torch.optim.SGD(trainer.discriminator.parameters(), lr=0.0)
     trainer.step(torch.randn(8, 6))
-    assert trainer._pair.d.draws is None
+    assert trainer._networks.d.draws is None
 
 
 @pytest.mark.cuda

@@ -31,8 +31,8 @@ class Report:
     messages: tuple[str, ...]
 
 
-REDUCE, LOSS, NOISE = "cuda/reduce.cuh", "cuda/loss_tiles.cuh", "cuda/noise.cuh"
-FEATURES = "cuda/features.cuh"
+REDUCE, LOSS, NOISE = "cuda/reduce.cuh", "cuda/loss_tiles.cuh", "cuda/noise_kernels.cuh"
+FEATURES = "cuda/features_kernels.cuh"
 
 PATCHES = [
     Patch(
@@ -222,7 +222,7 @@ def _asan(program: str, file: str) -> Report:
 
 # A whole tile extends far beyond the poisoned margins, and noise reads the sigmas first.
 LOSS_ASAN = Report("loss", "asan", ("ERROR: AddressSanitizer: ", "vector.cuh"))
-NOISE_ASAN = Report("noise", "asan", ("ERROR: AddressSanitizer: ", "cuda/noise.cuh"))
+NOISE_ASAN = Report("noise", "asan", ("ERROR: AddressSanitizer: ", "cuda/noise_kernels.cuh"))
 
 REPORTS: dict[str, list[Report]] = {
     "loss_tail_out_of_bounds": [_asan("loss", "loss_tiles.cuh")],
@@ -232,7 +232,7 @@ REPORTS: dict[str, list[Report]] = {
     "noise_head_guard_missing": [NOISE_ASAN],
     "noise_tail_guard_missing": [NOISE_ASAN],
     "noise_first_tile_guard_missing": [
-        Report("noise", "asan", ("signed integer overflow", "cuda/noise.cuh"))
+        Report("noise", "asan", ("signed integer overflow", "cuda/noise_kernels.cuh"))
     ],
     "noise_last_tile_guard_missing": [NOISE_ASAN],
     "blocks_not_in_turn": [
@@ -247,13 +247,13 @@ REPORTS: dict[str, list[Report]] = {
     # The race is on the flag, or on the sums of a thread that mistook the flag for another's.
     "flag_barrier_missing": [Report("loss", "tsan", (RACE, "gan_loss_sums_kernel"))],
     "fence_missing": [
-        Report("loss", "tsan", (RACE, "loss_sums.cuh")),
-        Report("noise", "tsan", (RACE, "cuda/noise.cuh")),
+        Report("loss", "tsan", (RACE, "loss_sums_kernels.cuh")),
+        Report("noise", "tsan", (RACE, "cuda/noise_kernels.cuh")),
     ],
-    "count_barrier_missing": [Report("loss", "tsan", (RACE, "loss_sums.cuh"))],
-    "reader_fence_missing": [Report("loss", "tsan", (RACE, "loss_sums.cuh"))],
+    "count_barrier_missing": [Report("loss", "tsan", (RACE, "loss_sums_kernels.cuh"))],
+    "reader_fence_missing": [Report("loss", "tsan", (RACE, "loss_sums_kernels.cuh"))],
     "counter_not_reset": [Report("loss", "plain", ("loss: wrong result",))],
-    "step_advanced_early": [Report("noise", "tsan", (RACE, "cuda/noise.cuh"))],
+    "step_advanced_early": [Report("noise", "tsan", (RACE, "cuda/noise_kernels.cuh"))],
     "step_barrier_missing": [Report("noise", "plain", ("noise: wrong element",))],
     "barrier_in_branch": [Report("loss", "plain", ("divergent barrier", "reduce.cuh"))],
     "shuffle_in_branch": [Report("loss", "plain", ("divergent warp operation", "reduce.cuh"))],
@@ -262,13 +262,13 @@ REPORTS: dict[str, list[Report]] = {
     "loss_other_misaligned": [Report("loss", "asan", ("misaligned address", "vector.cuh"))],
     "loss_store_misaligned": [Report("loss", "asan", ("misaligned address", "vector.cuh"))],
     "loss_other_store_misaligned": [Report("loss", "asan", ("misaligned address", "vector.cuh"))],
-    "features_tail_out_of_bounds": [_asan("features", "features.cuh")],
+    "features_tail_out_of_bounds": [_asan("features", "features_kernels.cuh")],
     "features_tail_guard_missing": [Report("features", "asan", ("ERROR: AddressSanitizer: ",))],
     "features_misaligned": [Report("features", "asan", ("misaligned address", "vector.cuh"))],
     "features_signs_misaligned": [Report("features", "asan", ("misaligned address", "vector.cuh"))],
     "features_store_misaligned": [Report("features", "asan", ("misaligned address", "vector.cuh"))],
     "features_barrier_missing": [Report("features", "tsan", (RACE,))],
-    "features_total_barrier_missing": [Report("features", "tsan", (RACE, "features.cuh"))],
+    "features_total_barrier_missing": [Report("features", "tsan", (RACE, "features_kernels.cuh"))],
     "noise_misaligned": [Report("noise", "asan", ("misaligned address", "vector.cuh"))],
     "noise_store_misaligned": [Report("noise", "asan", ("misaligned address", "vector.cuh"))],
     "noise_sigma_of_another_sample": [Report("noise", "plain", ("noise: wrong element",))],
@@ -276,7 +276,7 @@ REPORTS: dict[str, list[Report]] = {
     "noise_step_of_another_piece": [Report("noise", "plain", ("noise: wrong element",))],
     "loss_index_overflow": [Report("loss", "asan", ("signed integer overflow", "loss_tiles.cuh"))],
     "noise_index_overflow": [
-        Report("noise", "asan", ("signed integer overflow", "cuda/noise.cuh"))
+        Report("noise", "asan", ("signed integer overflow", "cuda/noise_kernels.cuh"))
     ],
 }
 

@@ -202,16 +202,16 @@ OPTIONS = {
 
 def labels_for(trainer, i, n=12):
     if isinstance(trainer.generator, Translator):
-        place = trainer._pair.g.device
+        place = trainer._networks.g.device
         return {"a": batch(i + 5000, n, (2,), place), "b": batch(i + 6000, n, (3,), place)}
     if isinstance(trainer.generator, Conditional):
-        return (torch.arange(n, device=trainer._pair.g.device) + i) % 3
+        return (torch.arange(n, device=trainer._networks.g.device) + i) % 3
     return None
 
 
 def step(trainer, i, n=12):
     """A step on batch i as in a training loop, and all its results."""
-    device = trainer._pair.g.device
+    device = trainer._networks.g.device
     batches = [batch(i + 1000 * k, n, device=device) for k in range(trainer.d_steps)]
     stats = trainer.step(batches if trainer.d_steps > 1 else batches[0], labels_for(trainer, i, n))
     if trainer.noise is not None:
@@ -220,7 +220,7 @@ def step(trainer, i, n=12):
 
 
 def captured(trainer):
-    batches = [batch(7 + k, device=trainer._pair.g.device) for k in range(trainer.d_steps)]
+    batches = [batch(7 + k, device=trainer._networks.g.device) for k in range(trainer.d_steps)]
     labels = labels_for(trainer, 7)
     return capture(trainer, batches if trainer.d_steps > 1 else batches[0], labels)
 

@@ -187,7 +187,7 @@ class NoAudit(TorchDispatchMode):
 def test_unsafe_steps_would_train_differently(name):
     eager, replayed = made(name), made(name)
     with (
-        mock.patch.object(_capture, "Audit", NoAudit),
+        mock.patch.object(_capture, "OpAudit", NoAudit),
         mock.patch.object(_capture.CapturedSteps, "_check_unmoved"),
         mock.patch.object(_capture.CapturedSteps, "_check_unchanged"),
         mock.patch("pygan._capture_optimizer.check_capturable"),
@@ -267,7 +267,7 @@ def test_invalid_arguments_are_refused(name):
     options, message = REFUSED[name]
     trainer = setup(**options())
     if name == "dropout, compared":  # as shown by a step on CUDA
-        trainer._pair.d.draws = True
+        trainer._networks.d.draws = True
     before = state(trainer)
     with pytest.raises(RuntimeError, match=r"GANTrainer\.capture: .*" + message):
         capture(trainer, X)
@@ -276,7 +276,7 @@ def test_invalid_arguments_are_refused(name):
 
 def test_several_processes_are_refused(monkeypatch):
     trainer = setup()
-    monkeypatch.setattr(type(trainer._pair), "is_parallel", True)
+    monkeypatch.setattr(type(trainer._networks), "is_parallel", True)
     with pytest.raises(RuntimeError, match="networks must be trained by one process"):
         capture(trainer, X)
 

@@ -320,7 +320,7 @@ def test_the_trainers_state_follows_moved_networks():
         network.to("meta")  # unlike for a GPU, this replaces the parameters
         setattr(trainer, name, torch.optim.SGD(network.parameters(), lr=0.1))
     trainer.noise.to("meta")
-    trainer._pair.check()
+    trainer._networks.check()
     real = torch.randn(8, 6, device="meta")
     for _ in range(
         3

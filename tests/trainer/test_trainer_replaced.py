@@ -168,5 +168,5 @@ def test_modules_are_not_traversed_in_every_step(monkeypatch):
     trainer = setup(ema=0.5, max_grad_norm=1.0)
     for _ in range(2):  # the first step creates the parameters' gradients
         trainer.step(REAL)
-    monkeypatch.setattr(trainer._pair, "check", lambda: pytest.fail("checked again"))
+    monkeypatch.setattr(trainer._networks, "check", lambda: pytest.fail("checked again"))
     trainer.step(REAL)

@@ -7,7 +7,7 @@
 #include <memory>
 #include <vector>
 
-#include "cuda/features.cuh"
+#include "cuda/features_kernels.cuh"
 #include "harness.h"
 
 namespace feature_problem {

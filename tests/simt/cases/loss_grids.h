@@ -2,8 +2,8 @@
 // and on more elements than 32 bits can count. Also run on kernels with planted bugs.
 #pragma once
 
-#include "cuda/loss_pointwise.cuh"
-#include "cuda/loss_sums.cuh"
+#include "cuda/loss_pointwise_kernels.cuh"
+#include "cuda/loss_sums_kernels.cuh"
 #include "reference.h"
 
 namespace loss_grids {

@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "cuda/noise.cuh"
+#include "cuda/noise_kernels.cuh"
 #include "harness.h"
 
 namespace noise_grids {

@@ -1,4 +1,4 @@
-// Which of the bugs that test_simt.py planted in the patched kernels is active; 0: none.
+// Which of the bugs that test_emulated_kernels.py planted in the patched kernels is active; 0: none.
 #pragma once
 
 inline int planted_bug = 0;

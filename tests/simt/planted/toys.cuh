@@ -1,5 +1,5 @@
 // Small kernels in the patterns of this project, each correct for Bug::none and with one defect
-// otherwise. They show what the emulator finds in general; test_simt.py plants the same defects in
+// otherwise. They show what the emulator finds in general; test_emulated_kernels.py plants the same defects in
 // the project's real kernels by patching their source.
 #pragma once
 

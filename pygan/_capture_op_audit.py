@@ -1,4 +1,4 @@
-"""Audit: checks every op of a step for things that a CUDA graph cannot do, or would freeze.
+"""OpAudit: checks every op of a step for things that a CUDA graph cannot do, or would freeze.
 
 A graph repeats kernels with the arguments of the capture: the same memory, the same host numbers. Two steps are
 therefore compared op by op: whatever differs between them is what the graph would get wrong.
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["Audit", "reads", "storage_of"]
+__all__ = ["OpAudit", "reads", "storage_of"]
 
 _aten = torch.ops.aten
 # Ops that return a Python number, or a tensor whose size depends on values.
@@ -24,7 +24,7 @@ _COPIES = (_aten._to_copy, _aten.copy_, _aten._foreach_copy_)
 _MUST = "GANTrainer.capture: a step must"
 
 
-class Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no annotations
+class OpAudit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no annotations
     """Dispatch mode that raises if the replay of a captured graph would differ from the code that runs in it.
 
     Args:
@@ -39,7 +39,7 @@ class Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no
             differs from the earlier one in its ops, in a host number, or in the memory that it starts with.
     """
 
-    def __init__(self, device: torch.device, like: Audit | None = None) -> None:
+    def __init__(self, device: torch.device, like: OpAudit | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._device, self._like = device, like
         self._calls: list[tuple[Any, list[Any], list[Any]]] = []

@@ -1,4 +1,4 @@
-"""Conversion of the user's items and batches: tensors, arrays, PIL images, pairs of these, and dicts."""
+"""Converts the user's items and collates them into batches: tensors, arrays, PIL images, pairs of these, and dicts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-__all__ = ["Keys", "as_tensor", "collated", "parts", "parts_of_batch"]
+__all__ = ["Keys", "as_tensor", "collate", "split_batch", "split_item"]
 
 Keys = str | Sequence[str] | None
 """The key of the samples in dicts, or the keys of samples and labels."""
@@ -19,7 +19,7 @@ Keys = str | Sequence[str] | None
 _MUST = "pygan.fit: data must, if a Dataset, yield"
 
 
-def parts(item: Any, keys: Keys, *, conditional: bool) -> list[Any]:
+def split_item(item: Any, keys: Keys, *, conditional: bool) -> list[Any]:
     """Split an item into a sample and, if it has one and `conditional` is set, its label; or a batch of each.
 
     Raises:
@@ -82,13 +82,13 @@ def as_tensor(value: Any) -> Any:
     return value
 
 
-def collated(items: list[Any], *, keys: Keys, conditional: bool) -> Sequence[Tensor]:
+def collate(items: list[Any], *, keys: Keys, conditional: bool) -> Sequence[Tensor]:
     """Collate items into a batch: samples and, if they have any and `conditional` is set, labels.
 
     Raises:
         TypeError, ValueError: items of an unsupported type, or of different shapes.
     """
-    each = [parts(item, keys, conditional=conditional) for item in items]
+    each = [split_item(item, keys, conditional=conditional) for item in items]
     try:
         batch = default_collate([[as_tensor(x) for x in part] for part in each])
     except TypeError:
@@ -100,13 +100,13 @@ def collated(items: list[Any], *, keys: Keys, conditional: bool) -> Sequence[Ten
     return _checked(batch, each[0])
 
 
-def parts_of_batch(batch: Any, keys: Keys, *, conditional: bool) -> Sequence[Tensor]:
-    """Split a batch that was collated elsewhere, like `parts`.
+def split_batch(batch: Any, keys: Keys, *, conditional: bool) -> Sequence[Tensor]:
+    """Split a batch that was collated elsewhere, like `split_item`.
 
     Raises:
         TypeError, ValueError: an unsupported type, an empty batch, or a different number of labels than samples.
     """
-    found = [as_tensor(x) for x in parts(batch, keys, conditional=conditional)]
+    found = [as_tensor(x) for x in split_item(batch, keys, conditional=conditional)]
     tensors = _checked(found, found)
     sizes = [len(x) if x.dim() else 0 for x in tensors]
     if not sizes[0] or len(set(sizes)) > 1:

@@ -1,4 +1,4 @@
-"""Judge: the discriminator's part of GANTrainer's steps, from samples to logits and the penalties' inputs."""
+"""DiscriminatorRunner: runs the discriminator in GANTrainer's steps, on samples and on the inputs of penalties."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from torch import Tensor
 
 from pygan import _trainer_outputs as outputs
 from pygan._forward_replay import Replay
-from pygan._penalty_base import Judged, Penalty, differentiated
-from pygan._player import Player
+from pygan._penalty_base import DiscriminatorPass, Penalty, differentiated
+from pygan._trainer_player import Player
 from pygan._trees import mapped
 from pygan.modules import InstanceNoise
 from pygan.stream import NoiseStream
 
-__all__ = ["Judge", "Sides", "Turn"]
+__all__ = ["BackwardPass", "DiscriminatorRunner", "Sides"]
 
 Sides = dict[str, Any]
 """Something for each of the sides "real" and "fake"."""
 
 
 @dataclass
-class Turn:
+class BackwardPass:
     """The part of the discriminator's step that shares one backward pass."""
 
     names: tuple[str, ...]
-    """The sides with new logits in this turn: "real", "fake" or both."""
-    real: Judged
-    fake: Judged
+    """The sides with new logits in this backward pass: "real", "fake" or both."""
+    real: DiscriminatorPass
+    fake: DiscriminatorPass
     due: list[tuple[int, Penalty]]
-    probes: list[Judged | None]
+    probes: list[DiscriminatorPass | None]
 
     def release(self) -> None:
         """Keep only the logits: features are as large as the graph."""
         self.real, self.fake = (
-            Judged(x.samples, x.inputs, None, x.logits) for x in (self.real, self.fake)
+            DiscriminatorPass(x.samples, x.inputs, None, x.logits) for x in (self.real, self.fake)
         )
         self.probes = []
 
 
-class Judge:
+class DiscriminatorRunner:
     """Runs the discriminator on samples.
 
     Args:
@@ -67,15 +67,15 @@ class Judge:
         self.noise, self.augment, self.logits, self.penalties = noise, augment, logits, penalties
         self.discriminator_inputs, self.joint, self.separate = discriminator_inputs, joint, separate
 
-    def one(self, samples: Tensor, labels: Any) -> Judged:
+    def run_one_side(self, samples: Tensor, labels: Any) -> DiscriminatorPass:
         """Runs the discriminator on one side's samples, augmented and with noise, in the generator's step."""
         inputs = self._augmented(samples)
         if self.noise is not None:
             inputs = self.noise(inputs)
         # The discriminator's parameters get no gradient here, so DistributedDataParallel must not wait for it.
-        return Judged(samples, inputs, *self._outputs_of(inputs, labels, reduced=False))
+        return DiscriminatorPass(samples, inputs, *self._outputs_of(inputs, labels, reduced=False))
 
-    def turns(
+    def backward_passes(
         self,
         samples: Sides,
         labels: Sides,
@@ -83,11 +83,10 @@ class Judge:
         stream: NoiseStream,
         *,
         last: bool,
-    ) -> Iterator[Turn]:
+    ) -> Iterator[BackwardPass]:
         """Runs the discriminator on real and generated samples, and evaluates the inputs of the penalties that are
-        `due` (with their indices). The caller runs each turn's backward pass before requesting the next turn, which
-        releases the previous one. In the last turn both sides have logits. `last` says whether the gradients are then
-        complete."""
+        `due` (with their indices). The caller runs each backward pass before requesting the next, which releases the
+        previous one. In the last one, both sides have logits. `last` says whether the gradients are then complete."""
         wanted = {side for _, penalty in due for side in penalty.differentiates}
         leaves = {k: x.detach().requires_grad_() if k in wanted else x for k, x in samples.items()}
         inputs = leaves
@@ -102,52 +101,56 @@ class Judge:
                 inputs = dict(zip(inputs, batch.tensor_split(2), strict=True))
         elif self.noise is not None:
             inputs = dict(zip(inputs, self.noise.each(inputs["real"], inputs["fake"]), strict=True))
-        sides = {k: Judged(x, inputs[k], None, None) for k, x in leaves.items()}
+        sides = {k: DiscriminatorPass(x, inputs[k], None, None) for k, x in leaves.items()}
         if not self.separate:
-            passes: list[tuple[str, ...]] = (
+            forward_passes: list[tuple[str, ...]] = (
                 [("real", "fake")] if self.joint else [("real",), ("fake",)]
             )
-            turn = self._turn(passes, sides, labels, due, stream, last, batch)
-            yield turn
-            turn.release()
+            backward = self._backward_pass(forward_passes, sides, labels, due, stream, last, batch)
+            yield backward
+            backward.release()
             return
         for names in ("real",), (), ("fake",):
             its = [(i, penalty) for i, penalty in due if penalty.reads == set(names)]
             if names or its:
-                turn = self._turn([names], sides, labels, its, stream, last and "fake" in names)
-                yield turn
-                turn.release()
-                sides["real"] = turn.real
+                backward = self._backward_pass(
+                    [names], sides, labels, its, stream, last and "fake" in names
+                )
+                yield backward
+                backward.release()
+                sides["real"] = backward.real
 
-    def _turn(
+    def _backward_pass(
         self,
-        passes: list[tuple[str, ...]],
+        forward_passes: list[tuple[str, ...]],
         sides: Sides,
         labels: Sides,
         due: list[tuple[int, Penalty]],
         stream: NoiseStream,
         last: bool,
         batch: Tensor | None = None,
-    ) -> Turn:
-        """One turn, with a forward pass for each of `passes`, which name the sides in it; `batch` holds both sides.
+    ) -> BackwardPass:
+        """The forward passes that share one backward pass: each names the sides in it; `batch` holds both sides.
 
-        Several forward passes share one backward pass. With DistributedDataParallel, only the last pass may trigger the
+        With DistributedDataParallel, only the last one may trigger the
         reduction, and broadcasting buffers (BatchNorm's) in between would overwrite what the backward pass needs.
         """
         sides, player, penalties = dict(sides), self._player, [penalty for _, penalty in due]
         moved = [penalty.probe(sides["real"], sides["fake"], stream) for penalty in penalties]
         compares = [penalty.compares for penalty in penalties]
-        probes: list[Judged | None] = [None] * len(penalties)
+        probes: list[DiscriminatorPass | None] = [None] * len(penalties)
         if any(compares):
             player.sync_buffers()
 
         def run_probes() -> None:
             for i, x in enumerate(moved):
                 if x is not None and compares[i] is None:
-                    probes[i] = Judged(x, x, *self._outputs_of(x, labels["real"], reduced=False))
+                    probes[i] = DiscriminatorPass(
+                        x, x, *self._outputs_of(x, labels["real"], reduced=False)
+                    )
 
-        for names in passes:
-            is_last = names is passes[-1]
+        for names in forward_passes:
+            is_last = names is forward_passes[-1]
             if is_last and not player.units:
                 run_probes()
             if any(compares):
@@ -155,7 +158,7 @@ class Judge:
             inputs = {k: sides[k].inputs for k in names}
             found = self._discriminate(inputs, labels, batch, reduced=last and is_last)
             for k in names:
-                sides[k] = Judged(sides[k].samples, sides[k].inputs, *found[k])
+                sides[k] = DiscriminatorPass(sides[k].samples, sides[k].inputs, *found[k])
         if player.units:
             # fully_shard finishes reducing a layer's gradients when the backward pass reaches its first forward pass.
             # It may never reach that of a probe whose gradient is penalized, and the remaining gradients would be lost.
@@ -163,7 +166,7 @@ class Judge:
         real, fake = sides["real"], sides["fake"]
         if due:
             real, fake, probes = differentiated(penalties, real, fake, probes)
-        return Turn(sum(passes, ()), real, fake, due, probes)
+        return BackwardPass(sum(forward_passes, ()), real, fake, due, probes)
 
     def _compare(
         self,
@@ -172,7 +175,7 @@ class Judge:
         labels: Sides,
         moved: list[Tensor | None],
         compares: list[str | None],
-        probes: list[Judged | None],
+        probes: list[DiscriminatorPass | None],
     ) -> None:
         """Runs the probes that are compared with these sides, each from the state in which the sides' own pass then
         starts."""
@@ -188,7 +191,7 @@ class Judge:
             player.draws = player.draws or replay.draws
             for k, i in zip(names, pair, strict=True):
                 if i is not None:
-                    probes[i] = Judged(xs[k], xs[k], *found[k])
+                    probes[i] = DiscriminatorPass(xs[k], xs[k], *found[k])
 
     def _augmented(self, samples: Tensor) -> Tensor:
         if self.augment is None:

@@ -1,4 +1,4 @@
-"""Data with their own order: a DataLoader, or an IterableDataset, which `fit` batches."""
+"""LoaderData: data with their own order, a DataLoader, or an IterableDataset, which `fit` batches."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from pygan.checkpoint import check_plain
 from pygan.training.batch_order import derived_seed, share
+from pygan.training.collate import collate, split_batch
 from pygan.training.data import Data, Loaded
-from pygan.training.items import collated, parts_of_batch
-from pygan.training.options import FitOptions
+from pygan.training.fit_options import FitOptions
+from pygan.training.loader_position import LoaderPosition
 from pygan.training.signals import ignore_signals
-from pygan.training.stream_order import StreamOrder
 
-__all__ = ["Stream", "batch_size_of", "data_of"]
+__all__ = ["LoaderData", "batch_size_of", "data_of"]
 
 _EXHAUSTED: Any = object()  # marks the end of a loader; not None, which is refused as a batch
 
@@ -49,11 +49,11 @@ def data_of(data: Any, options: FitOptions) -> Data:
         TypeError, ValueError: unsupported or empty data, or data that do not fit the options.
     """
     if isinstance(data, (DataLoader, IterableDataset)):
-        return Stream(data, options)
+        return LoaderData(data, options)
     return Data(data, conditional=options.conditional, keys=options.data_keys)
 
 
-class Stream(Data):
+class LoaderData(Data):
     """Data that can only be read in their own order, from the start in each epoch.
 
     Args:
@@ -79,7 +79,7 @@ class Stream(Data):
                 num_workers=options.workers,
                 drop_last=options.drop_last,
                 collate_fn=functools.partial(
-                    collated, keys=options.data_keys, conditional=options.conditional
+                    collate, keys=options.data_keys, conditional=options.conditional
                 ),
             )
         loader, dataset = self._loader, self._loader.dataset
@@ -96,7 +96,7 @@ class Stream(Data):
         # (If workers read the dataset, the copy in this process does not advance.)
         if is_iterable and loader.num_workers == 0 and _is_stateful(dataset):
             self._stateful = dataset
-        self._first = self._parts(self._peek(options.batch_size))
+        self._first = self._split(self._peek(options.batch_size))
         self.labeled = len(self._first) == 2
         self.dtype = self._first[0].dtype
 
@@ -107,8 +107,8 @@ class Stream(Data):
             samples += f" in a {type(loader).__name__} with {type(loader.sampler).__name__}"
         return f"{samples}, read by {loader.num_workers} workers"
 
-    def order(self, batch_size: int, *, drop_last: bool, **of_run: int) -> StreamOrder:
-        return StreamOrder(batch_size, self._stateful, drop_last=drop_last, **of_run)
+    def order(self, batch_size: int, *, drop_last: bool, **of_run: int) -> LoaderPosition:
+        return LoaderPosition(batch_size, self._stateful, drop_last=drop_last, **of_run)
 
     def check_processes(self, gather: Callable[[Any], list[Any]]) -> None:
         """Check that every process has read the same first batch.
@@ -130,14 +130,14 @@ class Stream(Data):
     ) -> Iterator[Loaded]:
         """``stop - start`` batches from the current position. Randomness in this process is seeded by the seed, the
         epoch and the batch; randomness in workers by the seed and the epoch."""
-        order: StreamOrder = sampler
+        position: LoaderPosition = sampler
         if not self._is_loader:
             self._loader.pin_memory = device.type == "cuda"
         left = stop - start
         while left:
-            resumed, yielded = order.batch > 0, False
-            for found in self._epoch(order):
-                mine = share(len(found[0]), order.rank, order.world)
+            resumed, yielded = position.batch > 0, False
+            for found in self._epoch(position):
+                mine = share(len(found[0]), position.rank, position.world)
                 yield self._to_device(
                     [x[mine.start : mine.stop] for x in found], len(found[0]), device
                 )
@@ -145,8 +145,8 @@ class Stream(Data):
                 if not left:
                     return
             if not (resumed or yielded):
-                raise _no_batch(order.batch_size)
-            order.next_epoch()
+                raise _no_batch(position.batch_size)
+            position.next_epoch()
 
     def sample(self, n: int, seed: int) -> Tensor:
         """At most n samples of the first batch."""
@@ -157,11 +157,11 @@ class Stream(Data):
 
     def _peek(self, batch_size: int | None) -> Any:
         """Read the first batch, to find problems before anything is built."""
-        order = StreamOrder(1, None, drop_last=True, seed=0)
+        position = LoaderPosition(1, None, drop_last=True, seed=0)
         state = self._stateful.state_dict() if self._stateful is self._loader.dataset else None
-        iterator = self._iterator(order)
+        iterator = self._iterator(position)
         try:
-            first = order.draw(lambda: next(iterator, _EXHAUSTED))
+            first = position.draw(lambda: next(iterator, _EXHAUSTED))
             if self._stateful is not None:
                 try:
                     check_plain(self._stateful.state_dict(), "state")
@@ -177,35 +177,37 @@ class Stream(Data):
             raise _no_batch(batch_size)
         return first
 
-    def _epoch(self, order: StreamOrder) -> Iterator[Sequence[Tensor]]:
-        """The remaining batches of the epoch; `order` counts each one before it is yielded."""
-        to_skip = order.resume()
-        iterator = self._iterator(order)
+    def _epoch(self, position: LoaderPosition) -> Iterator[Sequence[Tensor]]:
+        """The remaining batches of the epoch; `position` counts each one before it is yielded."""
+        to_skip = position.resume()
+        iterator = self._iterator(position)
         try:
             for i in range(to_skip):
-                if order.draw(lambda: next(iterator, _EXHAUSTED), i) is _EXHAUSTED:
+                if position.draw(lambda: next(iterator, _EXHAUSTED), i) is _EXHAUSTED:
                     raise ValueError(
                         f"pygan.fit: data must yield the {to_skip} batches of an epoch after which the run is "
                         f"resumed, got {i}"
                     )
             shorter = 0
-            while (batch := order.draw(lambda: next(iterator, _EXHAUSTED))) is not _EXHAUSTED:
-                order.batch += 1
-                found = self._parts(batch)
+            while (batch := position.draw(lambda: next(iterator, _EXHAUSTED))) is not _EXHAUSTED:
+                position.batch += 1
+                found = self._split(batch)
                 n = len(found[0])
-                shorter += n < order.batch_size
-                order.is_last = n < order.batch_size and self._stateful is self._loader.dataset
-                if n > order.batch_size or shorter > self._short_batches:
+                shorter += n < position.batch_size
+                position.is_last = (
+                    n < position.batch_size and self._stateful is self._loader.dataset
+                )
+                if n > position.batch_size or shorter > self._short_batches:
                     raise ValueError(
-                        f"pygan.fit: data must yield batches of batch_size samples, {order.batch_size}, but for what "
-                        f"remains at the end of an epoch, got one of {n}"
+                        f"pygan.fit: data must yield batches of batch_size samples, {position.batch_size}, except at "
+                        f"the end of an epoch, got one of {n}"
                     )
-                if n == order.batch_size or (not order.drop_last and n >= order.world):
+                if n == position.batch_size or (not position.drop_last and n >= position.world):
                     yield found
         finally:
             _shut_down_workers(iterator)
 
-    def _iterator(self, order: StreamOrder) -> Iterator[Any]:
+    def _iterator(self, position: LoaderPosition) -> Iterator[Any]:
         """A new iterator for the epoch, with all its random generators seeded."""
         loader = self._loader
         inner = getattr(
@@ -220,15 +222,15 @@ class Stream(Data):
         )
         for owner in owners:
             if callable(getattr(owner, "set_epoch", None)):
-                owner.set_epoch(order.epoch)
-        seed = derived_seed(order.seed, "epoch", order.epoch)
+                owner.set_epoch(position.epoch)
+        seed = derived_seed(position.seed, "epoch", position.epoch)
         for owner in owners:
             if isinstance(getattr(owner, "generator", None), torch.Generator):
                 owner.generator.manual_seed(seed)
-        return order.draw(lambda: iter(loader), "workers")
+        return position.draw(lambda: iter(loader), "workers")
 
-    def _parts(self, batch: Any) -> Sequence[Tensor]:
-        return parts_of_batch(batch, self._keys, conditional=self.conditional)
+    def _split(self, batch: Any) -> Sequence[Tensor]:
+        return split_batch(batch, self._keys, conditional=self.conditional)
 
 
 def _check_loader(loader: DataLoader[Any], options: FitOptions) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pygan._capture_audit import storage_of
 from pygan._capture_entries import NUMBERS, Entries
+from pygan._capture_op_audit import storage_of
 
 __all__ = ["ChangeDetector", "Snapshot"]
 

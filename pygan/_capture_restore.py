@@ -11,7 +11,7 @@ import torch
 from pygan._capture_entries import Entries, entries_of
 from pygan._capture_optimizer import CapturedOptimizer
 from pygan._capture_pool import CapturedPool
-from pygan._capture_state import Snapshot
+from pygan._capture_snapshot import Snapshot
 from pygan.average import EMA
 
 __all__ = ["find_entries", "restored_after"]
@@ -25,7 +25,7 @@ def find_entries(trainer: Any) -> list[Entries]:
     """Everything that a step depends on, except optimizers: objects, numbers and tensors."""
     found: list[Entries] = []
     seen = {id(trainer)}
-    owners = [trainer, *map(vars(trainer).get, ("_pair", "_samples", "_judge", "_losses"))]
+    owners = [trainer, *map(vars(trainer).get, ("_networks", "_samples", "_runner", "_losses"))]
     for owner in owners:
         own = vars(owner)
         keys = [key for key in own if not key.startswith("_") and key not in _MOVING]
@@ -33,7 +33,7 @@ def find_entries(trainer: Any) -> list[Entries]:
         for key in keys:
             if key not in ("g", "d", "scaler"):
                 found += entries_of(key, own[key], seen)
-    for player in (trainer._pair.g, trainer._pair.d):
+    for player in (trainer._networks.g, trainer._networks.d):
         found.append(Entries(player.name, vars(player), ["network", "optimizer"], False))
         found += entries_of(player.name, player.bare, seen)
     if trainer.scaler is not None:
@@ -58,7 +58,9 @@ def restored_after(
     if isinstance(trainer.ema, EMA):
         moving.append((trainer.ema, "_empty", trainer.ema._empty))
     grads = [
-        (p, p.grad) for player in (trainer._pair.g, trainer._pair.d) for p in player.parameters
+        (p, p.grad)
+        for player in (trainer._networks.g, trainer._networks.d)
+        for p in player.parameters
     ]
     generators = [torch.default_generator]
     if device.type == "cuda":

@@ -11,7 +11,7 @@ from pygan.modules import InstanceNoise
 from pygan.schedules import Schedule
 from pygan.trainer import GANTrainer
 from pygan.training.callbacks import Callback
-from pygan.training.options import SupportsUpdate
+from pygan.training.fit_options import SupportsUpdate
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from typing import Any

@@ -1,4 +1,4 @@
-"""Pair: the two players of GANTrainer and the generator's average, checked to belong together."""
+"""Networks: the two players of GANTrainer and the generator's average, checked to belong together."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch.optim.swa_utils import AveragedModel
 
 from pygan import _parallel as parallel
 from pygan import _trainer_checks as checked
-from pygan._player import Player
+from pygan._trainer_player import Player
 from pygan.average import EMA
 
-__all__ = ["Pair"]
+__all__ = ["Networks"]
 
 
-class Pair:
+class Networks:
     """A generator, a discriminator and the generator's average.
 
     Args:

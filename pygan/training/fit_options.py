@@ -15,7 +15,7 @@ from pygan.checkpoint import check_plain
 from pygan.trainer import GANTrainer, TrainStats
 from pygan.training.callbacks import Callback, check_callbacks
 from pygan.training.nonfinite_policy import POLICIES
-from pygan.training.option_texts import with_field_texts
+from pygan.training.option_docstrings import with_field_texts
 from pygan.training.trackers import check_trackers
 
 __all__ = ["FitOptions", "SupportsUpdate"]

@@ -1,10 +1,10 @@
-"""Audit, which checks every op of two steps: refused and accepted ops. The device "meta" represents a GPU, the CPU
+"""OpAudit, which checks every op of two steps: refused and accepted ops. The device "meta" represents a GPU, the CPU
 represents the host."""
 
 import pytest
 import torch
 
-from pygan._capture_audit import Audit
+from pygan._capture_op_audit import OpAudit
 
 META = torch.device("meta")
 ON = torch.zeros(6, device=META)
@@ -55,12 +55,12 @@ PASSES = {
 
 
 def audited(function):
-    first = audit = Audit(META)
+    first = audit = OpAudit(META)
     for step in range(2):
         STEP[0] = step
         with audit:
             function()
-        audit = Audit(META, like=first)
+        audit = OpAudit(META, like=first)
     return first
 
 
@@ -93,7 +93,7 @@ def test_custom_generators_are_refused():
     x = torch.zeros(6)
     with (
         pytest.raises(RuntimeError, match="draw from torch's default generators"),
-        Audit(torch.device("cpu")),
+        OpAudit(torch.device("cpu")),
     ):
         x.uniform_(generator=generator)
 
@@ -106,18 +106,18 @@ def test_reused_memory_counts_as_new():
         kept[0] = None
         kept[0] = torch.ones(1000)
 
-    first = Audit(torch.device("cpu"))
+    first = OpAudit(torch.device("cpu"))
     kept[0] + 1
     with first:
         kept[0] + 1
     step()
-    with pytest.raises(RuntimeError, match="find its tensors"), Audit(torch.device("cpu"), first):
+    with pytest.raises(RuntimeError, match="find its tensors"), OpAudit(torch.device("cpu"), first):
         kept[0] + 1
 
 
 def test_written_storages():
     x, y = torch.zeros(3), torch.zeros(3)
-    audit = Audit(torch.device("cpu"))
+    audit = OpAudit(torch.device("cpu"))
     with audit:
         (x + y).add_(1)
         torch._foreach_add_([y], 1)

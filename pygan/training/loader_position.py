@@ -1,4 +1,4 @@
-"""StreamOrder: a run's position in data that have their own order, and how to return to it."""
+"""LoaderPosition: a run's position in data that have their own order, and how to return to it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 from pygan.training.batch_order import check_batch_size, derived_seed
 from pygan.training.random_state import isolated
 
-__all__ = ["StreamOrder"]
+__all__ = ["LoaderPosition"]
 
 _CPU = torch.device("cpu")
 
 
-class StreamOrder:
+class LoaderPosition:
     """The epoch and the number of its batches that have been read.
 
     Args:

@@ -194,7 +194,7 @@ def test_skipped_batches_are_reported(tmp_path, capsys):
     assert "pygan.fit: reads the 2 batches of this epoch again" in capsys.readouterr().err
 
 
-def test_labels_of_streams_are_passed_to_the_networks(tmp_path):
+def test_labels_of_loaders_are_passed_to_the_networks(tmp_path):
     for source in (
         Numbers(labels=True),
         DataLoader(Augmented(30, labels=True), 8),
@@ -239,12 +239,12 @@ BAD = [
     (
         {"source": DataLoader(data(), batch_sampler=[[0, 1], [2, 3, 4], [5]]), "batch_size": 3},
         ValueError,
-        "data must yield batches of batch_size samples, 3, but for what remains at the end of an ep",
+        "data must yield batches of batch_size samples, 3, except at the end of an epoch, got one",
     ),
     (
         {"source": DataLoader(data(), batch_sampler=[[0, 1], [2, 3, 4]]), "batch_size": 2},
         ValueError,
-        "data must yield batches of batch_size samples, 2, but for what remains at the end of an ep",
+        "data must yield batches of batch_size samples, 2, except at the end of an epoch, got one",
     ),
     (
         {"source": DataLoader(data(), 8, collate_fn=lambda items: None)},
@@ -265,7 +265,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("options", "error", "message"), BAD)
-def test_bad_streams(tmp_path, options, error, message):
+def test_bad_loaders(tmp_path, options, error, message):
     with raises(error, "pygan.fit: " + message):
         run(tmp_path, **options)
 

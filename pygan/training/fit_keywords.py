@@ -1,6 +1,6 @@
 """The keywords of `pygan.fit`: the fields of FitOptions and the options of GANTrainer.
 
-Both are read from their declarations. `_keywords.pyi`, for type checkers, is generated from this module.
+Both are read from their declarations. `_fit_keywords.pyi`, for type checkers, is generated from this module.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from inspect import Parameter, signature
 from typing import Any, TypeVar
 
 from pygan.trainer import GANTrainer
-from pygan.training.option_texts import field_texts, section
-from pygan.training.options import FitOptions
+from pygan.training.fit_options import FitOptions
+from pygan.training.option_docstrings import field_texts, section
 
 __all__ = ["keywords", "split", "with_keywords"]
 
