@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ _MOMENTUM = ("momentum", "betas")
 _MOVING = ("base_lrs", "last_epoch", "T_cur", "T_i", "verbose")
 _NESTED = ("_schedulers", "_milestones")
 _PLAIN = (bool, int, float, str, type(None))
+_SCHEDULER = r"^lr_schedulers\[\d+\](\.lr_lambdas\[\d+\])?"
 
 
 def settings(
@@ -91,6 +93,15 @@ def changes(now: Settings, before: Settings) -> dict[str, tuple[Any, Any]]:
         for name in before
         if name in now and not _equal(before[name], now[name])
     }
+
+
+def shown_changes(changed: Mapping[str, tuple[Any, Any]]) -> list[str]:
+    """A text for each change. The schedulers of both networks usually change alike, and are named together."""
+    shown = [
+        f"{re.sub(_SCHEDULER, 'lr_schedulers', name)} {now} instead of {before}"
+        for name, (before, now) in changed.items()
+    ]
+    return list(dict.fromkeys(shown))
 
 
 def is_plain(value: Any) -> bool:

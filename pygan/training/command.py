@@ -287,9 +287,11 @@ def _report(result: FitResult, out: Path) -> None:
     else:
         print(f"\nNothing left to do: all {result.steps:,} steps were done before")
     shown = {k: v for k, v in result.metrics.items() if isinstance(v, (int, float))}
+    step = shown.pop("step")
     if math.isnan(shown.get("jsd_bound", 0.0)):
         del shown["jsd_bound"]  # undefined for most losses
     width = max(map(len, shown))
+    print(f"At step {step:,} (docs/training.md explains the names):")
     for name, value in shown.items():
         print(f"  {name:<{width}}  {f'{value:,}' if isinstance(value, int) else f'{value:.4g}'}")
     early = initial_share(result.trainer.ema)

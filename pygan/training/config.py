@@ -117,6 +117,8 @@ def as_toml(config: Config) -> str:
     # TOML cannot write an empty list of tables, which must replace the recipe's list.
     lines = [] if tables["penalties"] else ["penalties = []", ""]
     for name, table in tables.items():
+        if name == "data":  # keys of other data would be refused as soon as they are edited
+            table = {k: v for k, v in table.items() if k in config.data.effective()}
         for entry in table if isinstance(table, list) else [table]:
             lines.append(f"[[{name}]]" if isinstance(table, list) else f"[{name}]")
             lines += [f"{k} = {as_value(v)}" for k, v in entry.items() if _is_given(name, v)]

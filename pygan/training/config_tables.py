@@ -71,15 +71,19 @@ class DataTable:
         check_range("[data] largest", self.largest, 8, 256)
         if self.channels not in (None, 1, 3):
             raise ConfigError(f"[data] channels must be 1 or 3, got {self.channels}")
-        its_keys = _DATA_KEYS.get(self.name, _FOLDER_KEYS)
+        its_keys = self.effective()
         for option in fields(self):
             key, value = option.name, getattr(self, option.name)
-            if key != "name" and key not in its_keys and value != option.default:
+            if key not in its_keys and value != option.default:
                 raise ConfigError(f"[data] {key} has no effect on {self.name}, got {shown(value)}")
         if self.name in _DATA_KEYS and not isinstance(self.labels, bool):
             raise ConfigError(
                 f"[data] labels must be true or false of {self.name}, got {shown(self.labels)}"
             )
+
+    def effective(self) -> set[str]:
+        """The keys that have an effect on these data."""
+        return {"name"} | _DATA_KEYS.get(self.name, _FOLDER_KEYS)
 
 
 @dataclass(frozen=True)

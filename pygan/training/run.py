@@ -14,6 +14,7 @@ from pygan.trainer import GANTrainer, TrainStats
 from pygan.training.callbacks import Callback, stateful
 from pygan.training.checkpoint_contents import capture, check_savable, restore
 from pygan.training.checkpoint_files import Storage
+from pygan.training.checkpoint_settings import shown_changes
 from pygan.training.checks import checked_evaluation
 from pygan.training.data import Data, Loaded
 from pygan.training.fit_options import FitOptions
@@ -127,10 +128,8 @@ class Run:
                 f"pygan.fit: reads the {self.state.sampler.batches_to_skip} batches of this epoch again that have been "
                 "trained on, and passes over them"
             )
-        for name, (before, now) in self._changed.items():
-            log.say(
-                f"pygan.fit: resumed at step {self.state.step} with {name} {now} instead of {before}"
-            )
+        for change in shown_changes(self._changed):
+            log.say(f"pygan.fit: resumed at step {self.state.step} with {change}")
         return log
 
     def _trackers(self) -> Trackers:

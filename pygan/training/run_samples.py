@@ -113,7 +113,7 @@ class Sampling:
         elif initial_share(ema) > MAX_INITIAL_WEIGHT:
             self.trainer.ema = None
             try:
-                yield ", before averaging"
+                yield ", weights not averaged yet"
             finally:
                 self.trainer.ema = ema
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import statistics
 from collections.abc import Callable, Sequence
@@ -125,11 +126,26 @@ def source(table: DataTable, seed: int) -> Source:
             stacked.features,
             images,
         )
-    if not Path(table.name).is_dir():
+    folder = Path(table.name)
+    if not folder.is_dir():
+        found = "is no folder" if folder.exists() else "does not exist"
+        close = difflib.get_close_matches(table.name, _NAMES, n=1) or _siblings_like(folder)
+        hint = f"; did you mean {close[0]}?" if close else ""
         raise ConfigError(
-            f"pygan train: [data] name must be {', '.join(_NAMES)}, or a folder of images, got {table.name!r}"
+            f"pygan train: [data] name must be {', '.join(_NAMES)}, or a folder of images, but {table.name!r} "
+            f"{found}{hint}"
         )
     return _folder(table)
+
+
+def _siblings_like(folder: Path) -> list[str]:
+    """The folder whose name is most similar, beside one that does not exist."""
+    try:
+        siblings = [entry.name for entry in folder.parent.iterdir() if entry.is_dir()]
+    except OSError:
+        return []
+    close = difflib.get_close_matches(folder.name, siblings, n=1)
+    return [str(folder.with_name(name)) for name in close]
 
 
 def _mnist(table: DataTable, generator: torch.Generator) -> Source:

@@ -17,8 +17,10 @@ import torch
 from helpers import DEVICES, accelerated_on
 from helpers.fit import start
 
+import pygan
 from pygan import __main__, checkpoint, datasets
-from pygan.training.config import DataTable
+from pygan.training import config as configuration
+from pygan.training.config import DataTable, recipes
 from pygan.training.config_train import train_keys
 from pygan.training.drawing import scatter
 from pygan.training.sources import source
@@ -251,12 +253,38 @@ def test_a_closed_pipe_ends_the_command_quietly(arguments):
     assert (process.returncode, error) == (128 + signal.SIGPIPE, "")
 
 
-def test_the_configuration_can_be_shown_and_used(tmp_path, capsys):
-    assert command("--data", "ring", "--print-config") == 0
+@pytest.mark.parametrize("data", [*recipes(), "photos"])
+def test_the_configuration_can_be_shown_used_and_edited(tmp_path, monkeypatch, capsys, data):
+    monkeypatch.chdir(tmp_path)
+    assert command("--data", data, "--print-config") == 0
     path = tmp_path / "run.toml"
     path.write_text(capsys.readouterr().out)
     assert command("--config", path, "--print-config") == 0
     assert capsys.readouterr().out == path.read_text()
+    shown = configuration.tomllib.loads(path.read_text())["data"]
+    edited = {"samples": 7, "scale": 3.0, "largest": 32, "background": "black", "labels": True}
+    for key in edited.keys() & shown.keys():
+        value = str(edited[key]).lower()
+        assert command("--config", path, "--set", f"data.{key}={value}", "--print-config") == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("fotos", "but 'fotos' does not exist; did you mean photos?"),
+        ("sub/fotos/", "but 'sub/fotos/' does not exist; did you mean sub/photos?"),
+        ("sub/photos/a.png", "but 'sub/photos/a.png' is no folder"),
+        ("grdi", "a folder of images, but 'grdi' does not exist; did you mean grid?"),
+        ("nowhere/at/all", "but 'nowhere/at/all' does not exist"),
+    ],
+)
+def test_mistyped_data_are_named(tmp_path, monkeypatch, capsys, data, message):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("photos", "sub/photos"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "sub/photos/a.png").touch()
+    assert command("--data", data) == 2
+    assert capsys.readouterr().err.rstrip().endswith(message)
 
 
 def test_without_a_command_it_reports_the_build():
@@ -310,6 +338,28 @@ def test_help_lists_the_keys_of_train(capsys):
     assert not {"evaluate", "augment", "latent", "noise", "out", "resume"} & set(train_keys())
 
 
+def test_a_change_of_both_networks_rates_is_reported_once(tmp_path, capsys):
+    assert command(*RING, "--steps", 1, "--out", tmp_path) == 0
+    assert command(*RING, "--steps", 2, "--out", tmp_path, "--resume", "--allow-changes") == 0
+    said = [x for x in capsys.readouterr().err.splitlines() if "resumed at step 1 with" in x]
+    assert said == ["pygan.fit: resumed at step 1 with lr_schedulers.steps 2 instead of 1"]
+
+
+def test_the_last_lines_say_which_step_was_logged_last(tmp_path, capsys, monkeypatch):
+    """A run that is stopped between two logged steps."""
+
+    def stop(trainer, *args, **kwargs):
+        if trainer.steps == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(trainer, *args, **kwargs)
+
+    step = pygan.GANTrainer.step
+    monkeypatch.setattr(pygan.GANTrainer, "step", stop)
+    command(*RING, "--steps", 9, "--out", tmp_path, "--set", "train.log_every=4")
+    printed = capsys.readouterr().out
+    assert "\n6 steps done in " in printed and "\nAt step 4 (" in printed
+
+
 def test_other_data_are_refused_or_reported_on_resume(tmp_path, capsys):
     """The same number of samples with another scale was accepted silently."""
     arguments = [*RING, "--steps", 2, "--out", tmp_path]
@@ -360,7 +410,7 @@ def test_the_last_lines_of_a_run(tmp_path, capsys):
     assert command(*arguments) == 0
     printed = capsys.readouterr().out
     assert "\n2 steps done in " in printed
-    assert re.search(r"^  step +2$", printed, re.M)  # not 2.000, nor 1.13e+04
+    assert "\nAt step 2 (" in printed
     assert "jsd_bound" not in printed  # undefined for this loss
     starts = {len(name) for name in re.findall(r"^  \S+ +", printed, re.M)}
     assert len(starts) == 1  # one column of values
