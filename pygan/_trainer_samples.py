@@ -68,7 +68,7 @@ class Samples:
             torch.zeros(count * n, *shape, dtype=like.dtype, device=like.device)
         ]
         if count > 1:
-            zeros = zeros[0].split(n)
+            zeros = zeros[0].view(count, n, *shape).unbind()
         if self.stream.device != like.device:
             self.stream.to(like.device)
         with placed([self.stream], share):
