@@ -76,8 +76,8 @@ void instance_noise_out(const std::vector<at::Tensor>& x, const std::optional<at
 void backward(const std::vector<at::Tensor>& outputs,
               const std::vector<std::optional<at::Tensor>>& gradients, bool retain_graph) {
   TORCH_CHECK_VALUE(outputs.size() == gradients.size(),
-                    "pygan._C.backward: gradients must be as many as outputs, ", outputs.size(),
-                    ", got ", gradients.size());
+                    "pygan._C.backward: there must be as many gradients as outputs, ",
+                    outputs.size(), ", got ", gradients.size());
   std::vector<at::Tensor> given;
   for (const auto& gradient : gradients) given.push_back(gradient.value_or(at::Tensor()));
   pygan::ops::backward(outputs, given, retain_graph);

@@ -150,16 +150,16 @@ class CapturedSteps:
                 audit = OpAudit(self._device, like=first)
         if not first.written <= known:
             raise RuntimeError(
-                "GANTrainer.capture: a step must change tensors of networks, optimizers and penalties alone, which can "
-                "be put back after the warm-up, got one that changes another; make it a buffer of a module"
+                "GANTrainer.capture: a step must change only tensors of networks, optimizers and penalties, which "
+                "can be restored after the warm-up, got one that changes another tensor; register it as a buffer of "
+                "a module"
             )
 
     def _check_unmoved(self) -> None:
         changed = self._detector.changed()
         if changed is not None:
             raise RuntimeError(
-                f"GANTrainer.capture: a step must change tensors in place, and no number of the host, got another "
-                f"{changed}"
+                f"GANTrainer.capture: a step must change tensors in place, and no Python numbers, got a new {changed}"
             )
         for optimizer in self._optimizers:
             optimizer.check_unmoved()
@@ -236,14 +236,15 @@ class CapturedSteps:
         """
         if tree != self._tree:
             raise ValueError(
-                f"GANTrainer.step: real and labels must be as they were captured, {self._tree}, got {tree}; {_AGAIN}"
+                f"GANTrainer.step: real and labels must have the structure that was captured, {self._tree}, got "
+                f"{tree}; {_AGAIN}"
             )
         kinds = [*map(_kind, leaves)]
         same_size = all(x.shape == mine.shape for x, mine in zip(leaves, self._inputs))
         layouts = [*map(_layout, leaves)] if same_size else self._layouts
         if kinds != self._kinds or layouts != self._layouts:
             raise ValueError(
-                "GANTrainer.step: real and labels must be as they were captured but for their number, "
+                "GANTrainer.step: real and labels must match the captured ones in all but the batch size, "
                 f"{self._kinds} with strides {self._layouts}, got {kinds} with {layouts}; {_AGAIN}"
             )
         return same_size
@@ -275,7 +276,8 @@ class CapturedSteps:
             changed = changed or f"autocast region, {autocast}"
         if changed is not None:
             raise RuntimeError(
-                f"GANTrainer.step: what a captured step depends on must stay as it was, got another {changed}; {_AGAIN}"
+                "GANTrainer.step: everything that a captured step depends on must stay the same, got a new "
+                f"{changed}; {_AGAIN}"
             )
 
 

@@ -67,7 +67,7 @@ class OpAudit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has 
         self._check_generators(func, numbers)
         if reads(func, args, kwargs):
             if any(x.device == self._device for x in given):
-                raise RuntimeError(f"{_MUST} read no value back, got {func}")
+                raise RuntimeError(f"{_MUST} not read values back to the host, got {func}")
             numbers.append(out)
         numbers += self._values(func, given)
         outer = [x for x in given if storage_of(x) not in self._made]
@@ -99,8 +99,8 @@ class OpAudit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has 
             (x,) = given
             if x.device.type != "cpu" or x.dim():
                 raise RuntimeError(
-                    f"{_MUST} make no tensor of numbers of the host, got torch.tensor or the like, of shape "
-                    f"{tuple(x.shape)}; make it once, before the steps"
+                    f"{_MUST} not create tensors from Python numbers, got torch.tensor or similar, of shape "
+                    f"{tuple(x.shape)}; create it once, before the steps"
                 )
             return [x.item()]
         if self._device.type == "cpu":
@@ -120,7 +120,7 @@ class OpAudit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has 
         crosses = len(off) < len(given + made) and func.overloadpacket in _COPIES
         if not passes or crosses or not set(written).isdisjoint(map(storage_of, off)):
             raise RuntimeError(
-                f"{_MUST} happen on {self._device} alone, got {func} on "
+                f"{_MUST} run on {self._device} only, got {func} on "
                 + " and ".join(sorted({str(x.device) for x in given + made}))
             )
 
@@ -149,14 +149,14 @@ class OpAudit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has 
         for now, before in zip(numbers, theirs[1], strict=True):
             if now != before and not (now != now and before != before):
                 raise RuntimeError(
-                    f"{_MUST} not depend on numbers of the host that change, which a graph repeats as they were, got "
-                    f"{func} with {before!r}, then with {now!r}"
+                    f"{_MUST} not depend on Python numbers that change, because a graph repeats the captured ones, "
+                    f"got {func} with {before!r}, then with {now!r}"
                 )
         for now, before in zip(places, theirs[2], strict=True):
             if now != before:
                 raise RuntimeError(
-                    f"{_MUST} find its tensors where they were, and change them in place, got {func} with a new one "
-                    f"of shape {tuple(now[0])}"
+                    f"{_MUST} keep its tensors and change them in place, got {func} with a new one of shape "
+                    f"{tuple(now[0])}"
                 )
 
 

@@ -73,7 +73,7 @@ class CapturedOptimizer:
                     )
         if self.changed_option() is not None:
             raise RuntimeError(
-                f"GANTrainer.capture: {self.name} must not change its options in a step, got another "
+                f"GANTrainer.capture: {self.name} must not change its options in a step, got a new "
                 f"{self.changed_option()}"
             )
 
@@ -122,8 +122,8 @@ class CapturedOptimizer:
                     if not isinstance(x, Tensor) and x == mine:
                         continue
                     raise RuntimeError(
-                        f"GANTrainer.step: {self.name} must have a state as it was captured, got another {key!r}; "
-                        "call capture again"
+                        f"GANTrainer.step: {self.name} must keep the state that was captured, got a new {key!r}; call "
+                        "capture again"
                     )
                 mine.copy_(x)
                 state[p][key] = mine
@@ -178,8 +178,8 @@ def check_capturable(name: str, optimizer: Optimizer) -> None:
         if not group.get(option, True):
             cause = "counts its steps" if option == "capturable" else "keeps its learning rate"
             raise RuntimeError(
-                f"GANTrainer.capture: {name} must be made with {option}=True, because it {cause} on the host "
-                f"otherwise, got a {type(optimizer).__name__} without"
+                f"GANTrainer.capture: {name} must be created with {option}=True, because otherwise it {cause} on the "
+                f"host, got a {type(optimizer).__name__} without it"
             )
 
 

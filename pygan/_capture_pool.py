@@ -58,7 +58,7 @@ class CapturedPool:
                 continue
             if place not in mine or x.shape != mine[place].shape or x.dtype != mine[place].dtype:
                 raise RuntimeError(
-                    "GANTrainer.step: pool must store samples as they were captured, got others; call capture again"
+                    "GANTrainer.step: pool must keep the samples that were captured, got others; call capture again"
                 )
             mine[place].copy_(x)
         pool._stored = mine

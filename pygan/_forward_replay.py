@@ -109,6 +109,6 @@ def check_capture(op: str, device: torch.device, draws: bool | None) -> None:
         return
     got = "one that does" if draws else "one of which no step before the capture has shown that"
     raise RuntimeError(
-        f"{op}: the discriminator of a finite difference must draw no random numbers (dropout) while a CUDA graph is "
-        f"captured, because they cannot be drawn again there, got {got}"
+        f"{op}: the discriminator of a finite difference must not draw random numbers (dropout) while a CUDA graph is "
+        f"captured, because a graph cannot draw the same ones twice, got {got}"
     )

@@ -102,12 +102,14 @@ def terms_of(step: GeneratorStep, generator_terms: GeneratorTerms | None) -> dic
     terms = generator_terms(step)
     must = "GANTrainer: generator_terms must return a dict of 0-d tensors"
     if not isinstance(terms, dict):
-        raise TypeError(f"{must}, by their names, got {describe(terms)}")
+        raise TypeError(f"{must} by name, got {describe(terms)}")
     for name, value in terms.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise TypeError(f"{must}, by their names, got {name!r}: {describe(value)}")
+            raise TypeError(f"{must} by name, got {name!r}: {describe(value)}")
         if name in TrainStats._fields:
-            raise ValueError(f"{must} by names that are not the statistics', got {name!r}")
+            raise ValueError(
+                f"{must} whose names differ from those of the statistics, got {name!r}"
+            )
         if value.dim() != 0:
             raise ValueError(f"{must}, got {name!r}: {describe(value)}")
         if not value.requires_grad:

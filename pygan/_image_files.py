@@ -29,7 +29,8 @@ def of_classes(
     if labels is True:
         if outside:
             raise ValueError(
-                f"ImageFolder: labels must be False where images lie outside of subfolders, as {outside[0]}, got True"
+                f"ImageFolder: labels must be False if there are images outside of subfolders, such as {outside[0]}, "
+                "got True"
             )
         names = folders
     else:
@@ -37,11 +38,11 @@ def of_classes(
         missing = [name for name in names if name not in folders]
         if missing or len(set(names)) < len(names):
             raise ValueError(
-                f"ImageFolder: labels must be different names of subfolders with images ({', '.join(folders[:9])}), "
-                f"got {names}"
+                "ImageFolder: labels must be distinct names of subfolders that contain images "
+                f"({', '.join(folders[:9])}), got {names}"
             )
     if len(names) < 2:
-        raise ValueError(f"ImageFolder: labels need at least two subfolders, got {names}")
+        raise ValueError(f"ImageFolder: labels must name at least two subfolders, got {names}")
     return [path for path in inside if path.relative_to(root).parts[0] in names], names
 
 

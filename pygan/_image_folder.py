@@ -111,7 +111,7 @@ class ImageFolder(Dataset[Any]):
         self.gray = all(gray for *_, gray in known)
         problems += [f"{p}: {e}" for p, e in zip(found, read, strict=True) if isinstance(e, str)]
         if not found and not problems:
-            raise ValueError(f"ImageFolder: folder must have images in it, got none in {root}")
+            raise ValueError(f"ImageFolder: folder must contain images, got none in {root}")
         if problems:
             listed = "; ".join(problems[:_MAX_LISTED])
             more = (
@@ -119,11 +119,9 @@ class ImageFolder(Dataset[Any]):
             )
             skipped = f"{len(problems)} images or folders that cannot be read: {listed}{more}"
             if not self.paths:
-                raise ValueError(
-                    f"ImageFolder: folder must have readable images in it, got {skipped}"
-                )
+                raise ValueError(f"ImageFolder: folder must contain readable images, got {skipped}")
             warnings.warn(
-                f"ImageFolder: takes {len(self.paths)} images in {root} and leaves out {skipped}",
+                f"ImageFolder: using {len(self.paths)} images in {root}, skipping {skipped}",
                 stacklevel=2,
             )
         places = {name: i for i, name in enumerate(self.classes)}
@@ -163,7 +161,7 @@ class ImageFolder(Dataset[Any]):
                     raise  # not caused by the image
                 self._broken[i] = True
                 warnings.warn(
-                    f"ImageFolder: cannot read {self.paths[i]}: {error}; the next readable image stands in for it",
+                    f"ImageFolder: cannot read {self.paths[i]}: {error}; using the next readable image instead",
                     stacklevel=2,
                 )
                 continue

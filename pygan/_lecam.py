@@ -112,7 +112,7 @@ class LeCam(RunningMeans, Penalty):
             )
         for x in listed:
             if not x.is_floating_point():
-                raise TypeError(f"LeCam: {name} must be floating, got {x.dtype}")
+                raise TypeError(f"LeCam: {name} must be floating-point, got {x.dtype}")
             if x.numel() == 0:
                 raise ValueError(f"LeCam: {name} must not be empty, got {describe(x)}")
         return listed

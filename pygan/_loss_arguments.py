@@ -174,7 +174,7 @@ def factor_of(op: str, weights: Any, logits: Tensor) -> Tensor | None:
     if not isinstance(weights, Tensor):
         return None
     if not weights.is_floating_point():
-        raise TypeError(f"{op}: weights must be floating, got a tensor of {weights.dtype}")
+        raise TypeError(f"{op}: weights must be floating-point, got a tensor of {weights.dtype}")
     if weights.dim() != 0:
         raise ValueError(
             f"{op}: weights must be 0-d if given as a tensor, got {describe(weights)}; for one weight per scale pass "

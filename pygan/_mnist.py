@@ -86,7 +86,7 @@ def _idx(root: Path, prefix: str, dimensions: int) -> NDArray[np.uint8]:
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         raise FileNotFoundError(
-            f"mnist: root must be a folder with MNIST's files, as {names[0]} or {names[2]}, got {root}"
+            f"mnist: root must be a folder with MNIST's files, such as {names[0]} or {names[2]}, got {root}"
         )
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
@@ -97,6 +97,6 @@ def _idx(root: Path, prefix: str, dimensions: int) -> NDArray[np.uint8]:
     right = content[:4] == bytes([0, 0, 8, dimensions]) and shape[1:] == [28, 28][: dimensions - 1]
     if not right or len(content) != start + int(np.prod(shape)):
         raise ValueError(
-            f"mnist: {path} must be one of MNIST's files of {kind}, whole, got another"
+            f"mnist: {path} must be a complete MNIST file of {kind}, got something else"
         )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

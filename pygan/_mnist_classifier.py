@@ -145,5 +145,6 @@ def _save(network: nn.Module, path: Path) -> None:
         RuntimeError,
     ) as error:  # torch raises RuntimeError for a folder that it cannot write to
         warnings.warn(
-            f"MNISTClassifier: not kept, and trained again next time: {error}", stacklevel=3
+            f"MNISTClassifier: could not be cached, and will be trained again next time: {error}",
+            stacklevel=3,
         )

@@ -65,8 +65,8 @@ def first_of_share(op: str, n: int, total: int | None) -> tuple[int, float, int]
     share = least + (rank < more)
     if n != share:
         raise ValueError(
-            f"{op}: total must fit the shares, {share} samples for process {rank} of {world} with total={total}, "
-            f"got {n}"
+            f"{op}: total must match the processes' shares: {share} samples in process {rank} of {world} for "
+            f"total={total}, got {n}"
         )
     return rank * least + min(rank, more), n * world / total, total
 
@@ -101,8 +101,8 @@ def units(name: str, network: nn.Module) -> list[Any]:
     found = [module for module in modules if isinstance(module, fsdp.FSDPModule)]
     if found and modules[0] not in found:
         raise ValueError(
-            f"GANTrainer: {name} must be sharded as a whole, by fully_shard({name}) after its parts, got one "
-            "with sharded parts"
+            f"GANTrainer: {name} must be sharded as a whole, by fully_shard({name}) after its layers, got one with "
+            "only its layers sharded"
         )
     return found
 

@@ -136,7 +136,7 @@ class Penalized:
         if not names:
             return
         raise RuntimeError(
-            f"GANTrainer: the discriminator must have second derivatives for {', '.join(names)}, got: {error} "
-            "(R1 and R2 with sigma= need none; scaled_dot_product_attention has them within "
-            "torch.nn.attention.sdpa_kernel(SDPBackend.MATH); a compiled network must not be compiled)"
+            f"GANTrainer: the discriminator must have second derivatives for {', '.join(names)}, got: {error} (R1 and "
+            "R2 with sigma= need none; scaled_dot_product_attention has them within "
+            "torch.nn.attention.sdpa_kernel(SDPBackend.MATH); use networks without torch.compile)"
         ) from error

@@ -13,7 +13,7 @@ def batch(op: str, name: str, samples: Any) -> None:
     """Checks that the samples are a non-empty floating-point tensor (N, ...)."""
     if not isinstance(samples, Tensor) or not samples.is_floating_point():
         got = str(samples.dtype) if isinstance(samples, Tensor) else describe(samples)
-        raise TypeError(f"{op}: {name} must be a floating tensor, got {got}")
+        raise TypeError(f"{op}: {name} must be a floating-point tensor, got {got}")
     if samples.dim() == 0 or samples.numel() == 0:
         raise ValueError(
             f"{op}: {name} must be a non-empty batch (N, ...), got {describe(samples)}"

@@ -16,8 +16,8 @@ def scales_of(op: str, loss: str, reduction: str, **logits: Any) -> list[list[Te
     for name, other in others:
         if isinstance(one, Tensor) != isinstance(other, Tensor):
             raise ValueError(
-                f"{op}: {name} must be a tensor or a list as {first} is, "
-                f"got {type(other).__name__} and {type(one).__name__}"
+                f"{op}: {name} must be a tensor or a list like {first}, got {type(other).__name__} and "
+                f"{type(one).__name__}"
             )
     lists = {name: [x] if isinstance(x, Tensor) else x for name, x in logits.items()}
     for name, tensors in lists.items():
@@ -29,12 +29,12 @@ def scales_of(op: str, loss: str, reduction: str, **logits: Any) -> list[list[Te
             )
         if not tensors or len(tensors) != len(lists[first]):
             raise ValueError(
-                f"{op}: {name} must have one tensor per scale, as many as {first}, at least one, "
-                f"got {len(tensors)} and {len(lists[first])}"
+                f"{op}: {name} must hold one tensor per scale, as many as {first} and at least one, got "
+                f"{len(tensors)} and {len(lists[first])}"
             )
         for t in tensors:
             if not t.dtype.is_floating_point:
-                raise TypeError(f"{op}: {name} must be a floating tensor, got {t.dtype}")
+                raise TypeError(f"{op}: {name} must be a floating-point tensor, got {t.dtype}")
             if t.dtype != lists[first][0].dtype:
                 raise TypeError(
                     f"{op}: {name} must have the dtype of {first}, {lists[first][0].dtype}, got {t.dtype}"
@@ -61,7 +61,7 @@ def targets_of(
             raise ValueError(f"{op}: targets must be None for loss={loss!r}, which has none")
         return None
     if real is not None and smoothing:
-        raise ValueError(f"{op}: label_smoothing must be 0 where real_target is given")
+        raise ValueError(f"{op}: label_smoothing must be 0 if real_target is given")
     return own._replace(
         real=own.real - smoothing if real is None else real, fake=own.fake if fake is None else fake
     )
@@ -84,7 +84,6 @@ def weights_of(op: str, weights: Any, listed: bool, scales: int) -> list[float]:
         raise TypeError(f"{op}: weights must be numbers, got {weights!r}")
     if len(weights) != scales or not all(math.isfinite(w) for w in weights):
         raise ValueError(
-            f"{op}: weights must be one finite number per scale, of which there are {scales}, "
-            f"got {weights!r}"
+            f"{op}: weights must hold one finite number for each of the {scales} scale(s), got {weights!r}"
         )
     return [float(w) for w in weights]

@@ -329,7 +329,7 @@ def per_sample(verb: str, name: str, value: Tensor | None, n: int) -> None:
         raise TypeError(f"{_NAME}.{verb}: {name} must be a tensor, got {type(value).__name__}")
     if value.dim() == 0 or len(value) != n:
         raise ValueError(
-            f"{_NAME}.{verb}: {name} must have a first dimension of {n}, as the samples, got shape "
+            f"{_NAME}.{verb}: {name} must have a first dimension of {n}, like the samples, got shape "
             f"{tuple(value.shape)}"
         )
 

@@ -41,8 +41,7 @@ def loadable(
         missing, unknown = sorted(wanted - set(states)), sorted(set(states) - wanted)
         raise KeyError(
             "GANTrainer.load_state_dict: state_dict must be from a trainer with the same parts, got one with "
-            f"{len(states.get('penalties', ()))} penalties for {penalties}, "
-            f"without {missing}, with {unknown}"
+            f"{len(states.get('penalties', ()))} penalties instead of {penalties}, without {missing}, with {unknown}"
         )
     for name in ("steps", "d_updates"):
         check_int("GANTrainer.load_state_dict", name, states[name], 0)

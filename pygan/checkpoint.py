@@ -175,23 +175,23 @@ def read(path: Path) -> dict[str, Any]:
         lines = str(error).splitlines() or [repr(error)]
         # torch's message starts with advice; the object that it refused comes later.
         why = next((line for line in lines if "GLOBAL" in line or "Error: " in line), lines[0])
-        raise CheckpointError(path, f"is no checkpoint of pygan's: {why.strip()}") from error
+        raise CheckpointError(path, f"is not a pygan checkpoint: {why.strip()}") from error
     if damage:
         raise CheckpointError(path, damage)
     # Check types first: comparing a tensor with anything gives a tensor, not a bool.
     kind = content.get("format") if isinstance(content, dict) else None
     if content is None or type(kind) is not str or kind != _FORMAT:
-        raise CheckpointError(path, "is no checkpoint of pygan's: it holds something else")
+        raise CheckpointError(path, "is not a pygan checkpoint: it contains something else")
     version = content.get("version")
     if type(version) is not int:
         raise CheckpointError(
-            path, f"is no checkpoint of pygan's: its version is a {type(version).__name__}"
+            path, f"is not a pygan checkpoint: its version is a {type(version).__name__}"
         )
     if version != _VERSION:
-        raise CheckpointError(path, f"is of version {version} of the format, not of {_VERSION}")
+        raise CheckpointError(path, f"has version {version} of the format, not {_VERSION}")
     state = content.get("state")
     if not isinstance(state, dict):
-        raise CheckpointError(path, "is no checkpoint of pygan's: it holds no state")
+        raise CheckpointError(path, "is not a pygan checkpoint: it contains no state")
     return state
 
 
@@ -201,7 +201,7 @@ def _damage(path: Path) -> str | None:
     if not stat.S_ISREG(
         os.stat(path).st_mode
     ):  # opening a pipe would block until something writes to it
-        return "cannot be read: it is no regular file"
+        return "cannot be read: it is not a regular file"
     with open(path, "rb") as file:
         start, size = file.read(4), file.seek(0, os.SEEK_END)
         if size == 0:
@@ -211,13 +211,15 @@ def _damage(path: Path) -> str | None:
         if not end.startswith(_trailer(0)[:-8]):
             if start == _ZIP[: len(start)] and not zipfile.is_zipfile(file):
                 return f"is truncated: it ends after {size} bytes"
-            return "is no checkpoint of pygan's, or not all of it: it lacks the checksum at the end"
+            return (
+                "is not a pygan checkpoint, or not a complete one: it lacks the checksum at the end"
+            )
         file.seek(0)
         crc, left = 0, size - trailer
         while left and (block := file.read(min(left, 1 << 20))):
             crc, left = zlib.crc32(block, crc), left - len(block)
     if end != _trailer(zlib.crc32(b"\0\0", crc)):
-        return "is damaged: its bytes do not have the checksum that it ends with"
+        return "is damaged: its checksum does not match"
     return None
 
 

@@ -189,7 +189,7 @@ def lower_bounds(real_logits: Tensor, fake_logits: Tensor) -> LowerBounds:
         if not isinstance(logits, Tensor) or not logits.is_floating_point() or logits.numel() < 2:
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ValueError(
-                f"divergences.lower_bounds: {name} must be a floating tensor with at least 2 logits, got {got}"
+                f"divergences.lower_bounds: {name} must be a floating-point tensor with at least 2 logits, got {got}"
             )
     r, f = (
         x.flatten().to(torch.promote_types(x.dtype, torch.float32))
@@ -298,16 +298,16 @@ def _check_grid(op: str, p: Any, q: Any, logits: bool = False) -> None:
         if not isinstance(x, Tensor) or not x.is_floating_point():
             got = x.dtype if isinstance(x, Tensor) else type(x).__name__
             raise TypeError(
-                f"divergences.{op}: {name} must be a floating tensor, or both torch Distributions, got {got}"
+                f"divergences.{op}: {name} must be a floating-point tensor, or both torch Distributions, got {got}"
             )
         if not (name == "logits" or bool((x >= 0).all())):
             raise ValueError(
-                f"divergences.{op}: {name} must be a density, not negative, got {x.min()}"
+                f"divergences.{op}: {name} must be a non-negative density, got {x.min()}"
             )
     if p.shape != q.shape or p.device != q.device:
         raise ValueError(
-            f"divergences.{op}: both must be on the same grid, got shapes {tuple(p.shape)} and {tuple(q.shape)} on "
-            f"{p.device} and {q.device}"
+            f"divergences.{op}: both densities must be on the same grid, got shapes {tuple(p.shape)} and "
+            f"{tuple(q.shape)} on {p.device} and {q.device}"
         )
 
 

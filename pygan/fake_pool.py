@@ -64,7 +64,9 @@ class FakePool:
         check_int(_OP, "size", size)
         self.size, self.probability = size, number(_OP, "probability", probability)
         if not 0.0 < self.probability <= 1.0:
-            raise ValueError(f"{_OP}: probability must be above 0, up to 1, got {probability!r}")
+            raise ValueError(
+                f"{_OP}: probability must be above 0 and at most 1, got {probability!r}"
+            )
         if seed is None:
             seed = int(torch.randint(2**63 - 1, (), dtype=torch.int64))
         self.stream = NoiseStream(seed)
@@ -186,7 +188,7 @@ class FakePool:
             )
         if self._filled and set(given) != set(self._stored):
             raise ValueError(
-                f"{_OP}: labels must be the same tree in every call, {_tree(self._stored)}, got {_tree(given)}"
+                f"{_OP}: labels must have the same structure in every call, {_tree(self._stored)}, got {_tree(given)}"
             )
         for place, x in given.items():
             if not self._filled:
@@ -221,7 +223,8 @@ def _leaves(fake: Any, labels: Any) -> tuple[dict[str, Tensor], Any]:
             raise TypeError(f"{_OP}: {_name(place)} must be a tensor, got {describe(x)}")
         if x.dim() == 0 or len(x) != len(fake):
             raise ValueError(
-                f"{_OP}: {_name(place)} must have a first dimension of {len(fake)}, as the samples, got {describe(x)}"
+                f"{_OP}: {_name(place)} must have a first dimension of {len(fake)}, like the samples, got "
+                f"{describe(x)}"
             )
         if x.device != fake.device:
             raise ValueError(
@@ -260,6 +263,6 @@ def _check_state(state: Any, size: int) -> int:
     counts = {len(x) for x in stored.values()} or {0}
     if len(counts) > 1 or max(counts) > size or (stored and _FAKE not in stored):
         raise ValueError(
-            f"{op}: stored must hold at most {size} samples and equally many labels, got {sorted(counts)}"
+            f"{op}: stored must hold at most {size} samples and as many labels, got {sorted(counts)}"
         )
     return counts.pop()

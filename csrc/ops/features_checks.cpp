@@ -13,11 +13,11 @@ std::string name_of_map(const char* argument, size_t i, size_t all) {
 
 void check_features(const FeatureArgs& args) {
   const size_t maps = args.fake.size();
-  TORCH_CHECK_VALUE(maps > 0 && args.real.size() == maps && args.weights.size() == maps, kFeatureOp,
-                    ": real_features must hold a map for each of fake_features, and weights a "
-                    "number, at least one, got ",
-                    maps, " fake and ", args.real.size(), " real maps and ", args.weights.size(),
-                    " weights");
+  TORCH_CHECK_VALUE(
+      maps > 0 && args.real.size() == maps && args.weights.size() == maps, kFeatureOp,
+      ": fake_features, real_features and weights must have the same length, at least 1, "
+      "got ",
+      maps, " fake and ", args.real.size(), " real maps and ", args.weights.size(), " weights");
   TORCH_CHECK_VALUE(args.distance == 0 || args.distance == 1, kFeatureOp,
                     ": distance must be 0 (l1) or 1 (l2), got ", args.distance);
   for (size_t i = 0; i < maps; ++i) {
@@ -50,16 +50,18 @@ void check_gradient(const at::Tensor& grad, const at::Tensor& multipliers, at::T
   const auto floating = [](const at::Tensor& x) {
     return x.scalar_type() == at::kFloat || x.scalar_type() == at::kDouble;
   };
-  TORCH_CHECK(!maps.empty() && multipliers.dim() == 1 && floating(multipliers) &&
-                  multipliers.sym_size(0) == static_cast<int64_t>(maps.size()) &&
-                  multipliers.is_contiguous(),
-              "pygan::feature_matching: multipliers must be one number of float32 or float64 for "
-              "each of the ",
-              maps.size(), " map(s), got shape ", multipliers.sym_sizes(), " of ",
-              name_of(multipliers.scalar_type()));
-  TORCH_CHECK(grad.sym_numel() == 1 && floating(grad),
-              "pygan::feature_matching: grad must be one number of float32 or float64, got shape ",
-              grad.sym_sizes(), " of ", name_of(grad.scalar_type()));
+  TORCH_CHECK(
+      !maps.empty() && multipliers.dim() == 1 && floating(multipliers) &&
+          multipliers.sym_size(0) == static_cast<int64_t>(maps.size()) &&
+          multipliers.is_contiguous(),
+      "pygan::feature_matching: multipliers must hold one float32 or float64 number for each "
+      "of the ",
+      maps.size(), " map(s), got shape ", multipliers.sym_sizes(), " of ",
+      name_of(multipliers.scalar_type()));
+  TORCH_CHECK(
+      grad.sym_numel() == 1 && floating(grad),
+      "pygan::feature_matching: grad must be a single float32 or float64 number, got shape ",
+      grad.sym_sizes(), " of ", name_of(grad.scalar_type()));
   for (const at::Tensor& x : {grad, multipliers}) {
     TORCH_CHECK(x.device() == maps[0].device(),
                 "pygan::feature_matching: grad and multipliers must be on the maps' device, ",

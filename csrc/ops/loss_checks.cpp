@@ -33,8 +33,8 @@ void check_targets(const char* op, const LossArgs& args) {
   const Loss& loss = args.info();
   const bool generates = !args.discriminator();
   TORCH_CHECK(args.targets.size() == (generates ? 1 : 2) && args.label_smoothing == 0,
-              "pygan::gan_loss: targets must be those of real and fake logits, or the generator's "
-              "one, without label smoothing, got ",
+              "pygan::gan_loss: targets must be those of real and fake logits, or the generator's, "
+              "without label smoothing, got ",
               args.targets);
   TORCH_CHECK_VALUE(loss.aims(generates), op, ": targets must be None for loss=\"", loss.name,
                     "\", which has none, got ", args.targets);
@@ -49,8 +49,8 @@ void check_targets(const char* op, const LossArgs& args) {
 
 void check_args(at::TensorList logits, const LossArgs& args) {
   TORCH_CHECK(logits.size() == args.roles.size() && !logits.empty(),
-              "pygan::gan_loss: logits must be tensors with a role each, got ", logits.size(),
-              " tensors and ", args.roles.size(), " roles");
+              "pygan::gan_loss: logits and roles must have the same length, at least 1, got ",
+              logits.size(), " tensors and ", args.roles.size(), " roles");
   TORCH_CHECK(args.loss >= 0 && args.loss < kLossCount,
               "pygan::gan_loss: loss must be an index below ", kLossCount, ", got ", args.loss);
   TORCH_CHECK(args.reduction == kMean || args.reduction == kSum,
@@ -71,7 +71,7 @@ void check_args(at::TensorList logits, const LossArgs& args) {
   check_targets(op, args);
   TORCH_CHECK_VALUE(!args.detach_means || (args.discriminator() && args.to_mean()), op,
                     ": detach_means must be False for loss=\"", args.info().name,
-                    "\", where the discriminator compares with no mean, got True");
+                    "\", which uses no means, got True");
 }
 
 // The loss that compares with means what this one compares in pairs.
@@ -155,9 +155,9 @@ void check_backward(const at::Tensor& grad, at::TensorList logits, const at::Ten
   const auto type = math_type(logits[0].scalar_type());
   const at::Device device = logits[0].device();
   TORCH_CHECK(grad.sym_numel() == 1 && grad.scalar_type() == type && grad.device() == device,
-              "pygan::gan_loss_backward: grad must be one number like the loss, ", name_of(type),
-              " on ", device, ", got ", name_of(grad.scalar_type()), " of shape ", grad.sym_sizes(),
-              " on ", grad.device());
+              "pygan::gan_loss_backward: grad must be a single number like the loss, ",
+              name_of(type), " on ", device, ", got ", name_of(grad.scalar_type()), " of shape ",
+              grad.sym_sizes(), " on ", grad.device());
   const int64_t numbers = means_of(logits, args);
   TORCH_CHECK(means.dim() == 1 && means.sym_size(0) == numbers && means.is_contiguous() &&
                   means.scalar_type() == type && means.device() == device,

@@ -345,7 +345,7 @@ at::Tensor noise_draw(at::TensorList x, const OptionalTensor& sigma, double sigm
   check_noise_transforms(x, sigma, scale);
   for (const at::Tensor& one : out) {
     check_no_transform("pygan.instance_noise", one);
-    TORCH_CHECK_VALUE(!one.is_neg(), "pygan.instance_noise: out must not be a view that negates");
+    TORCH_CHECK_VALUE(!one.is_neg(), "pygan.instance_noise: out must not be a negated view");
   }
   const AutoDispatchBelowADInplaceOrView below;
   return handle.call(x, sigma, sigma_value, scale, scale_value, bias, dtype, cat, same, out,

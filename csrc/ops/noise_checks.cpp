@@ -39,7 +39,7 @@ void check_tensor(const NoiseArgs& a, size_t k) {
   const at::Tensor& first = a.x[0];
   TORCH_CHECK_VALUE(!a.same || x.sym_sizes() == first.sym_sizes(), name(),
                     " must have the shape of ", a.cat ? "real" : "x[0]", ", ", first.sym_sizes(),
-                    ", where same_noise=True, got ", x.sym_sizes());
+                    ", for same_noise=True, got ", x.sym_sizes());
   if (!a.cat) return;
   TORCH_CHECK_VALUE(x.dim() > 0, name(), " must be a batch of samples, (N, ...), got a 0-d tensor");
   TORCH_CHECK_VALUE(
@@ -261,8 +261,8 @@ void check_noise_dot(const at::Tensor& grad, c10::SymIntArrayRef stride, const a
 
 void check_not_recorded(const NoiseArgs& a, at::TensorList out) {
   TORCH_CHECK(!records(a.x) && !records(out) && !records(a.sigma) && !records(a.scale),
-              "pygan.instance_noise: out must not be given where x, sigma, scale or out require "
-              "grad, because functions with out= are not differentiable");
+              "pygan.instance_noise: out must not be given if x, sigma, scale or out require grad, "
+              "because functions with out= are not differentiable");
 }
 
 at::Tensor state_to_draw(at::TensorList x, const OptionalTensor& sigma, double sigma_value,

@@ -58,7 +58,7 @@ def at_the_start(seed):
 
 
 def memorize(sigma, seed):
-    """D's bound on the JSD of two halves of the same few digits, which is 0: on these, and on as many others."""
+    """D's bound on the JSD of two random sets of digits, which is 0: on its training sets, and on unseen ones."""
     images = pygan.datasets.mnist()[0]
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     one, other, fresh, as_fresh = images[order[: 4 * FEW]].split(FEW)
@@ -93,10 +93,10 @@ def play(options, seed):
 
 def main():
     it = page.Page(
-        "The same on handwritten digits",
-        "What theory and points in the plane show also happens to pictures: at the start the minimax loss is flat and "
-        "the non-saturating one is not; a discriminator that knows few samples by heart finds log 2 "
-        "whatever the truth is, and noise takes that from it; a generator that is too fast collapses.",
+        "Saturation, log 2 and mode collapse on handwritten digits",
+        "What theory and points in the plane show also happens with images: at the start, the minimax loss has almost "
+        "no gradient, unlike the non-saturating one; a discriminator that has memorized a few samples finds log 2 "
+        "whatever the truth is, which noise prevents; a generator that learns too fast collapses.",
         source="Goodfellow et al. 2014, section 3; Arjovsky and Bottou 2017, section 3; Metz et al. 2017",
     )
     metrics.MNISTClassifier()  # trained and cached once, before the processes use it
@@ -114,15 +114,15 @@ def main():
     known = {s: known[i * SEEDS : (i + 1) * SEEDS] for i, s in enumerate(SIGMAS)}
     for sigma, runs in known.items():
         seen, fresh = zip(*runs)
-        numbers = f"{page.spread(seen, 2)}; on others {page.spread(fresh, 2)}"
+        numbers = f"{page.spread(seen, 2)}; on unseen digits {page.spread(fresh, 2)}"
         if sigma == 0:
             claim = (
-                f"{FEW} digits and {FEW} others, JSD 0: D's bound on them is within .02 of log 2"
+                f"{FEW} digits and {FEW} others, with a JSD of 0: D's bound is within .02 of log 2"
             )
             it.check(claim, numbers, min(seen) > math.log(2) - 0.02)
         else:
             less = statistics.median(seen) < 0.5 * math.log(2)
-            it.check(f"σ = {sigma:g}: half of log 2 at most", numbers, less, expected=sigma > 1)
+            it.check(f"σ = {sigma:g}: at most half of log 2", numbers, less, expected=sigma > 1)
     runs = it.over(play, *zip(*((options, seed) for options in GAMES.values() for seed in seeds)))
     games = {name: runs[i * SEEDS : (i + 1) * SEEDS] for i, name in enumerate(GAMES)}
     plain = statistics.median(kl for _, kl, *_ in games["G ten times as fast"])
@@ -138,7 +138,7 @@ def main():
                 f"{name}: all ten digits in every run", numbers, min(modes) == 10, expected=False
             )
         else:
-            claim = f"{name}: half of that reverse KL, or less"
+            claim = f"{name}: at most half of that reverse KL"
             it.check(claim, numbers, statistics.median(kl) < plain / 2, expected=False)
     draw(it, start, known, games)
 
@@ -171,9 +171,9 @@ def draw(it, start, known, games):
         text="4,500 of MNIST's digits; the convolutional networks of `pygan train`, width 16, "
         "Adam (.5, .99) at 5e-4, batches of 64. Digits are read by `pygan.metrics.MNISTClassifier`.",
         not_shown=[
-            "That the noise level that hides what D knows by heart is a good one to train with.",
-            "Long runs: a generator that has lost digits may find them again. docs/mode-coverage.md has whole runs.",
-            "Other rates and networks: one value of each was run.",
+            "That a noise level that prevents memorization is a good one for training.",
+            "Long runs: a generator that has lost digits may recover them. docs/mode-coverage.md has full runs.",
+            "Other rates and networks: one of each was tried.",
         ],
     )
 

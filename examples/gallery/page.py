@@ -97,7 +97,7 @@ class Page:
             f"**Claim.** {self.claim} ({self.source})",
             f"![{self.caption}]({self.picture})\n*{self.caption}*",
             text,
-            "## What came out",
+            "## Results",
             "\n".join(["| statement | measured | |", "|---|---|---|", *rows]),
             "## What was not shown",
             "\n".join(f"* {line}" for line in not_shown),

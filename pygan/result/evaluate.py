@@ -32,9 +32,9 @@ _LEAST = 6  # so that each sample has five others
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to its parser."""
     parser.description = (
-        "Fréchet distance, improved precision and recall (Kynkäänniemi et al. 2019, k = 3), and coverage "
-        "(Naeem et al. 2020, k = 5), of features of generated samples and of data; of data whose modes are known, "
-        "those that are covered. Figures compare only where n and the features are the same."
+        "Fréchet distance, improved precision and recall (Kynkäänniemi et al. 2019, k = 3), and coverage (Naeem et "
+        "al. 2020, k = 5), of features of generated samples and of data; for data with known modes, also how many of "
+        "them are covered. Numbers are comparable only for the same n and the same features."
     )
     shared.add_run(parser)
     add = parser.add_argument
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
         reason = str(error).replace("pygan train: [data] name", "--data")
         raise ValueError(reason) from None
     except TypeError as error:  # a key from another version
-        raise ValueError(f"the run must have a [data] of this version's: {error}") from None
+        raise ValueError(f"the run's [data] must be valid in this version: {error}") from None
     if tuple(data_source.shape) != generator.sample_shape:
         raise ValueError(
             f"--data must have samples of the run's shape, {generator.sample_shape}, got {tuple(data_source.shape)}"
@@ -85,7 +85,9 @@ def run(arguments: argparse.Namespace) -> None:
     n = arguments.n or min(size, _MOST)
     n_real = min(n, size)
     if n_real < _LEAST:
-        raise ValueError(f"--n, and the data's samples, must be at least {_LEAST}, got {n_real}")
+        raise ValueError(
+            f"--n and the number of samples in the data must be at least {_LEAST}, got {n_real}"
+        )
     device = next(generator.parameters()).device
     extractor = features(arguments.features, generator.sample_shape, device, data_source.features)
     real, labels = _real_features(extractor, data_source.data, n_real, generator, arguments)

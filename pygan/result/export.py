@@ -33,9 +33,9 @@ Inputs = tuple[Tensor, ...]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to its parser."""
     parser.description = (
-        "Write the generator of a run as a file of torch.export (.pt2, for torch.export.load) or as ONNX "
-        "(.onnx), for batches of any size: from latents, and labels of a conditional run, to samples. What was written "
-        "is loaded and run, and must agree with the generator."
+        "Write the generator of a run as a file of torch.export (.pt2, for torch.export.load) or as ONNX (.onnx), "
+        "for batches of any size. It maps latents, and labels if the run is conditional, to samples. The file is "
+        "then loaded and run, and its samples must agree with the generator's."
     )
     shared.add_run(parser)
     add = parser.add_argument
@@ -67,8 +67,8 @@ def run(arguments: argparse.Namespace) -> None:
             error = max(_error(generator, runs, given) for given in inputs)
         if not error <= _TOLERANCE:
             raise ValueError(
-                f"the file must reproduce the generator's samples, got others by {by}: they differ by {error:.2g} of "
-                "the largest value; nothing was written"
+                f"the file must reproduce the generator's samples, got different ones from {by}: they differ by "
+                f"{error:.2g} of the largest value; nothing was written"
             )
         os.replace(unfinished, out)
     finally:
@@ -85,7 +85,7 @@ def _inputs(generator: TrainedGenerator, n: int) -> Inputs:
     shape = generator.latent_shape
     if shape is None:
         raise ValueError(
-            "the run must have had normal latents, got one whose latents are None or a function; export its module "
+            "the run must have used normal latents, got one whose latents are None or a function; export its module "
             "from Python"
         )
     like = next(generator.parameters())

@@ -50,7 +50,7 @@ def features(
         ValueError, ImportError: the features do not exist for these samples, or something is not installed.
     """
     if choice == "classifier" and classifier is None:
-        raise ValueError("--features classifier must be of mnist or stacked-mnist")
+        raise ValueError("--features classifier must be used with data of mnist or stacked-mnist")
     if classifier is not None and choice in (None, "classifier"):
         return Features("the inputs of the last layer of a classifier of MNIST", classifier)
     images = len(shape) == 3 and is_images(torch.empty(1, *shape, device="meta"))
@@ -62,7 +62,9 @@ def features(
     if choice == "values":
         return Features(f"the {math.prod(shape)} values of each sample", _values)
     if not images or min(shape[1:]) < 8:
-        raise ValueError(f"--features {choice} must be of images of 8 x 8 or more, got {shape}")
+        raise ValueError(
+            f"--features {choice} must be used with images of at least 8 x 8 pixels, got {shape}"
+        )
     return _inception(device) if choice == "inception" else _random_convolutions(shape, device)
 
 

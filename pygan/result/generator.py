@@ -111,7 +111,8 @@ class TrainedGenerator(nn.Module):
             raise ValueError(f"{op}: truncation must be finite and at least 0, got {truncation}")
         if self.conditional != (labels is not None):
             must = (
-                f"be a tensor of the {n} samples' labels, such as torch.arange({n}) % {len(self.classes or '0')},"
+                f"be a tensor with the labels of the {n} samples, such as torch.arange({n}) % "
+                f"{len(self.classes or '0')},"
                 if self.conditional
                 else "be None for this run,"
             )
@@ -121,7 +122,9 @@ class TrainedGenerator(nn.Module):
         if labels is not None and not isinstance(labels, Tensor):
             raise TypeError(f"{op}: labels must be a tensor, got {describe(labels)}")
         if labels is not None and len(labels) != n:
-            raise ValueError(f"{op}: labels must be of {n} samples, got {len(labels)}")
+            raise ValueError(
+                f"{op}: labels must hold one for each of the {n} samples, got {len(labels)}"
+            )
         like = next(self.parameters())
         for first in range(0, n, batch_size):
             some = min(batch_size, n - first)
@@ -215,7 +218,7 @@ def _built(state: Mapping[str, Any], shape: Sequence[int]) -> nn.Module:
     arguments = _model(config)
     if arguments is None:
         raise ValueError(
-            "pygan.load_generator: generator must be given, built as for the run, for a run of pygan.fit with your own "
+            "pygan.load_generator: generator must be given, built as for the run, if pygan.fit trained your own "
             "networks, got None; in Python: pygan.load_generator(run, generator=Generator())"
         )
     architecture = ARCHITECTURES[arguments.pop("architecture")]

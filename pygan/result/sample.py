@@ -34,8 +34,8 @@ _OTHER_FILES = {".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tiff", ".npy", ".pt"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to its parser."""
     parser.description = (
-        "Draw samples from the generator of a run, from its average if it has one. A seed stands for the "
-        "same latents on every machine, whatever --batch is."
+        "Draw samples from the generator of a run, from its average if it has one. A seed gives the same latents on "
+        "every machine and for every --batch."
     )
     shared.add_run(parser)
     add = parser.add_argument
@@ -99,8 +99,8 @@ def _write_grid(out: Path, batches: Iterator[Tensor], generator: TrainedGenerato
         most = grid_holds(shape[-2] + frame, shape[-1] + frame)
         if n > most:
             raise ValueError(
-                f"--n must be at most {most}, which one picture holds of samples of this size, got {n}; a folder or an "
-                ".npz file holds more"
+                f"--n must be at most {most}, the number of samples of this size that fit into one picture, got {n}; "
+                "use a folder or an .npz file for more"
             )
     elif preview is None:
         raise ValueError(
@@ -127,7 +127,7 @@ def _write_folder(
 ) -> None:
     if not is_images(torch.empty(1, *generator.sample_shape, device="meta")):
         raise ValueError(
-            f"--out must end in .npz for samples of shape {generator.sample_shape}, of which a folder could hold no "
+            f"--out must end in .npz for samples of shape {generator.sample_shape}, which cannot be saved as "
             f"pictures, got {out}"
         )
     if out.exists() and not out.is_dir():

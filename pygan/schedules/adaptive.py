@@ -74,7 +74,7 @@ class Feedback(Schedule):
 
     def _checked_sign(self, real_sign: Tensor | None) -> Tensor:
         name = f"{type(self).__name__}.step: real_sign"
-        must = f"{name} must be the mean sign of the real logits, a 0-d floating tensor (stats.real_sign), got"
+        must = f"{name} must be the mean sign of the real logits, a 0-d floating-point tensor (stats.real_sign), got"
         if not isinstance(real_sign, Tensor):
             raise TypeError(f"{must} {type(real_sign).__name__}")
         if not real_sign.is_floating_point():

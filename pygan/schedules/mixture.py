@@ -76,7 +76,7 @@ class DiffusionMixture(Feedback):
         name = "DiffusionMixture"
         checked_steps(name, "t_min", t_min)
         if checked_steps(name, "t_max", t_max) <= t_min:
-            raise ValueError(f"{name}: t_max must be more than t_min, {t_min}, got {t_max}")
+            raise ValueError(f"{name}: t_max must be greater than t_min, {t_min}, got {t_max}")
         for argument, beta in (("beta_start", beta_start), ("beta_end", beta_end)):
             if not is_number(beta) or not 0.0 < beta < 1.0:
                 raise ValueError(

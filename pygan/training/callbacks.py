@@ -62,7 +62,7 @@ def check_callbacks(callbacks: Any) -> None:
             known = name in _HOOKS or not name.startswith("on_")
             if not known and callable(getattr(callback, name)):
                 raise TypeError(
-                    f"pygan.fit: callbacks must have no other hooks than {', '.join(_HOOKS)}, got "
+                    f"pygan.fit: callbacks must define no hooks other than {', '.join(_HOOKS)}, got "
                     f"{type(callback).__name__}.{name}"
                 )
 

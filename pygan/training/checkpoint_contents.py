@@ -194,7 +194,7 @@ def _monitor(run: RunState, saved: State, changed: dict[str, Any]) -> State:
         return saved
     if not run.options.allow_changes:
         text = describe_changes(differ, f"the checkpoint {run.storage.last}")
-        raise ValueError(f"{text}; allow_changes=True continues with a monitor that begins anew")
+        raise ValueError(f"{text}; allow_changes=True continues with a new monitor")
     changed.update(differ)
     return {**fresh, "noise_applied": saved["noise_applied"]}
 
@@ -204,7 +204,7 @@ def _missing(run: RunState, state: State) -> dict[str, Any]:
     missing = [name for name in run.trainer.state_dict() if name not in state["trainer"]]
     if missing and not run.options.allow_changes:
         raise ValueError(
-            f"it has no state of {', '.join(missing)}; allow_changes=True begins with what the run has"
+            f"it contains no state of {', '.join(missing)}; allow_changes=True keeps this run's initial state"
         )
     return {f"{name}.state": ("none", "the run's own") for name in missing}
 

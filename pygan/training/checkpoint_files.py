@@ -32,20 +32,20 @@ def find_checkpoint(
     path = Path(run)
     if not path.is_dir():
         if which is not None:
-            raise CheckpointError(path, "must be the folder of a run where a checkpoint is named")
+            raise CheckpointError(path, "must be the folder of a run if a checkpoint is named")
         return path
     folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
     if which is None:
         found = checkpoint.latest(folder)
         if found is None:
-            raise CheckpointError(path, "holds no checkpoint step-XXXXXXXX.pt")
+            raise CheckpointError(path, "contains no checkpoint step-XXXXXXXX.pt")
         return found
     name = os.fspath(which)
     if name.isdecimal():
         name = f"step-{int(name):08d}.pt"
     if not (folder / name).is_file():
         there = ", ".join(str(step_of(one)) for one in numbered(folder)) or "none"
-        raise CheckpointError(folder / name, f"does not exist; steps that do: {there}")
+        raise CheckpointError(folder / name, f"does not exist; existing steps: {there}")
     return folder / name
 
 
@@ -138,7 +138,7 @@ class Storage:
                 refused = error
                 self._unusable.append(path)
                 warnings.warn(
-                    f"pygan.fit: {path} {error.reason}; trying the one before", stacklevel=2
+                    f"pygan.fit: {path} {error.reason}; trying the previous one", stacklevel=2
                 )
                 continue
             self.last = path
@@ -173,10 +173,12 @@ def _check(path: Path, state: dict[str, Any]) -> None:
     for name, kinds in {**_KINDS, **_LATER_KINDS}.items():
         if name not in state:
             if name in _KINDS:
-                raise CheckpointError(path, f"holds no run of pygan.fit: it lacks {name!r}")
+                raise CheckpointError(path, f"is not a checkpoint of pygan.fit: it lacks {name!r}")
         elif type(state[name]) not in kinds:
             kind = type(state[name]).__name__
-            raise CheckpointError(path, f"holds no run of pygan.fit: its {name!r} is a {kind}")
+            raise CheckpointError(
+                path, f"is not a checkpoint of pygan.fit: its {name!r} is a {kind}"
+            )
     run, grid, trainer = state["run"], state["grid"], state["trainer"]
     counts = state.get("nonfinite", {"skipped": 0, "rollbacks": 0})
     numbers, samples = state.get("numbers") or {}, state.get("samples", {})
@@ -209,13 +211,17 @@ def _check(path: Path, state: dict[str, Any]) -> None:
     }
     for name, is_valid in valid.items():
         if not is_valid:
-            raise CheckpointError(path, f"holds no run of pygan.fit: its {name!r} cannot be used")
+            raise CheckpointError(
+                path, f"is not a checkpoint of pygan.fit: its {name!r} is invalid"
+            )
     try:
         broken = broken_parts(trainer)
     except RecursionError:
-        raise CheckpointError(path, "holds no run of pygan.fit: it holds itself") from None
+        raise CheckpointError(
+            path, "is not a checkpoint of pygan.fit: it contains itself"
+        ) from None
     if broken:
-        raise CheckpointError(path, f"holds values that are not finite, in {', '.join(broken)}")
+        raise CheckpointError(path, f"contains non-finite values in {', '.join(broken)}")
 
 
 _FIXED_KINDS = (Tensor, type(None))

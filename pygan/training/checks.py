@@ -46,7 +46,7 @@ def checked_evaluation(values: Any) -> dict[str, float]:
     for name, value in values.items():
         if not isinstance(name, str) or name in taken or name.startswith("terms/"):
             raise ValueError(
-                f"pygan.fit: evaluate must return names that no statistic has, got {name!r}"
+                f"pygan.fit: evaluate must return names that differ from those of the statistics, got {name!r}"
             )
         try:
             values = {**values, name: float(value)}

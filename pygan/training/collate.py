@@ -16,7 +16,7 @@ __all__ = ["Keys", "as_tensor", "collate", "split_batch", "split_item"]
 Keys = str | Sequence[str] | None
 """The key of the samples in dicts, or the keys of samples and labels."""
 
-_MUST = "pygan.fit: data must, if a Dataset, yield"
+_MUST = "pygan.fit: data must yield"
 
 
 def split_item(item: Any, keys: Keys, *, conditional: bool) -> list[Any]:
@@ -30,7 +30,7 @@ def split_item(item: Any, keys: Keys, *, conditional: bool) -> list[Any]:
         there = ", ".join(map(str, item))
         if keys is None:
             raise TypeError(
-                "pygan.fit: data_keys must name the key of the samples, or those of samples and labels, where the data "
+                "pygan.fit: data_keys must name the key of the samples, or those of samples and labels, if the data "
                 f"are dicts, got None for the keys {there}"
             )
         names = [keys] if isinstance(keys, str) else list(keys)
@@ -59,8 +59,8 @@ def as_tensor(value: Any) -> Any:
     """
     if isinstance(value, np.ma.MaskedArray):
         raise ValueError(
-            "pygan.fit: data must, if arrays, not be masked ones, got numpy.ma.MaskedArray, whose mask would be lost; "
-            "array.filled(value) makes plain ones"
+            "pygan.fit: data must not be masked arrays, got numpy.ma.MaskedArray, whose mask would be lost; use "
+            "array.filled(value)"
         )
     if isinstance(value, np.ndarray):
         with warnings.catch_warnings():
@@ -74,8 +74,7 @@ def as_tensor(value: Any) -> Any:
     if type(value).__module__.startswith("PIL."):
         if value.mode not in ("L", "RGB"):
             raise ValueError(
-                f"pygan.fit: data must, if PIL images, be of mode L or RGB, got {value.mode}; image.convert('RGB') "
-                "makes them such"
+                f"pygan.fit: PIL images in data must have mode L or RGB, got {value.mode}; use image.convert('RGB')"
             )
         pixels = np.asarray(value) / np.float32(127.5) - 1
         return torch.from_numpy(np.atleast_3d(pixels)).permute(2, 0, 1)
@@ -96,7 +95,9 @@ def collate(items: list[Any], *, keys: Keys, conditional: bool) -> Sequence[Tens
     except RuntimeError as error:
         if "equal size" not in str(error):
             raise
-        raise ValueError(f"{_MUST} tensors of one shape, got others ({error})") from None
+        raise ValueError(
+            f"{_MUST} tensors of the same shape, got different ones ({error})"
+        ) from None
     return _checked(batch, each[0])
 
 
@@ -112,7 +113,7 @@ def split_batch(batch: Any, keys: Keys, *, conditional: bool) -> Sequence[Tensor
     if not sizes[0] or len(set(sizes)) > 1:
         shapes = " and ".join(str(tuple(x.shape)) for x in tensors)
         raise ValueError(
-            f"pygan.fit: data must yield batches (N, ...) of samples, and of as many labels, got {shapes}"
+            f"pygan.fit: data must yield batches (N, ...) of samples and of as many labels, got {shapes}"
         )
     return tensors
 

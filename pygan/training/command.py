@@ -267,7 +267,7 @@ def _config(arguments: argparse.Namespace, resumed: dict[str, Any] | None = None
         if getattr(arguments, key) is not None:
             if key in overrides.get("train", {}):
                 raise ConfigError(
-                    f"pygan train: --{key.replace('_', '-')} must not be given beside --set train.{key}"
+                    f"pygan train: --{key.replace('_', '-')} must not be given together with --set train.{key}"
                 )
             overrides.setdefault("train", {})[key] = getattr(arguments, key)
     if arguments.data is None and arguments.config is None:

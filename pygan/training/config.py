@@ -82,7 +82,7 @@ def load(
         _check_tables(overrides)
         if data is not None:
             if "name" in overrides.get("data", {}):
-                raise ConfigError(f"[data] name must not be set beside --data {data}")
+                raise ConfigError(f"[data] name must not be set together with --data {data}")
             overrides = _merged(overrides, {"data": {"name": data}})
         merged = _merged(given, overrides)
         name = merged.get("data", {}).get("name", DataTable.name)

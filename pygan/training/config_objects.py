@@ -32,7 +32,7 @@ def schedule_of(where: str, table: Mapping[str, Any], steps: int) -> Schedule:
     if until is not None:
         if not takes_steps or "steps" in arguments:
             why = "with steps" if takes_steps else f"for {kind.__name__}, which takes no steps"
-            raise ConfigError(f"{where} until must be left out {why}, got {shown(until)}")
+            raise ConfigError(f"{where} until must be omitted {why}, got {shown(until)}")
         if type(until) not in (int, float) or not 0 < until <= 1:
             raise ConfigError(
                 f"{where} until must be a fraction of the run, above 0 and at most 1, got {shown(until)}"

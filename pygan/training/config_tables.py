@@ -78,7 +78,7 @@ class DataTable:
                 raise ConfigError(f"[data] {key} has no effect on {self.name}, got {shown(value)}")
         if self.name in _DATA_KEYS and not isinstance(self.labels, bool):
             raise ConfigError(
-                f"[data] labels must be true or false of {self.name}, got {shown(self.labels)}"
+                f"[data] labels must be true or false for {self.name}, got {shown(self.labels)}"
             )
 
     def effective(self) -> set[str]:

@@ -58,7 +58,7 @@ def check_plain(where: str, value: Any) -> None:
     elif isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{where} must be finite, got {value}")
     elif isinstance(value, int) and not -(2**63) <= value < 2**64:
-        raise ConfigError(f"{where} must fit 64 bits, got {shown(value)}")
+        raise ConfigError(f"{where} must fit into 64 bits, got {shown(value)}")
     elif not isinstance(value, (bool, int, float, str)):
         raise ConfigError(f"{where} must be a number, a string, true, false or a list, got {value}")
 

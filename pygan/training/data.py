@@ -58,8 +58,8 @@ class Data:
         if isinstance(data, Mapping):
             if not any(isinstance(x, (Tensor, np.ndarray)) for x in data.values()):
                 raise TypeError(
-                    "pygan.fit: data must, if a mapping, hold tensors or arrays, got a "
-                    f"{type(data).__name__} of {', '.join(map(str, data))}; pass one of its values"
+                    f"pygan.fit: a mapping given as data must contain tensors or arrays, got a {type(data).__name__} "
+                    f"of {', '.join(map(str, data))}; pass one of its values"
                 )
             data, keys = tuple(split_item(data, keys, conditional=True)), None
         if isinstance(data, (Tensor, np.ndarray)):
@@ -70,8 +70,8 @@ class Data:
                 kinds = ", ".join(type(x).__name__ for x in data[:3])
                 more = ", ..." if len(data) > 3 else ""
                 raise TypeError(
-                    "pygan.fit: data must be, if a tuple, a list or a mapping, samples and labels, both tensors or "
-                    f"arrays, got ({kinds}{more}); pass separate items as a torch.utils.data.Dataset"
+                    "pygan.fit: a tuple, list or mapping given as data must contain samples and labels, as tensors "
+                    f"or arrays, got ({kinds}{more}); pass separate items as a torch.utils.data.Dataset"
                 )
             self._tensors = found
             if keys is not None:
@@ -81,8 +81,8 @@ class Data:
         else:
             advice = ""
             if hasattr(data, "__iter__"):
-                advice = "; pass what can be iterated again as an IterableDataset of samples, or of batches in a "
-                advice += "DataLoader(..., batch_size=None)"
+                advice = "; if it can be iterated repeatedly, pass it as an IterableDataset of samples, or of "
+                advice += "batches in a DataLoader(..., batch_size=None)"
             raise TypeError(
                 "pygan.fit: data must be a tensor, an array, a tuple (samples, labels), a Dataset with __getitem__ and "
                 f"__len__, an IterableDataset or a DataLoader, got {type(data).__name__}{advice}"
@@ -125,14 +125,14 @@ class Data:
         ):
             raise TypeError(
                 "pygan.fit: data must hold floating-point samples in the range of the generated ones, got "
-                f"{self.dtype}; convert them, 8-bit images by x / 127.5 - 1, or pass augment=, which may"
+                f"{self.dtype}; convert them (8-bit images: x / 127.5 - 1), or pass augment=, which may convert them"
             )
         has_latent = options.get("latent") is not None
         if not (self.labeled and self.conditional):
             if not has_latent:
                 raise ValueError(
-                    "pygan.fit: latent must not be None where the data have no labels, or conditional=False leaves "
-                    "them out, got None"
+                    "pygan.fit: latent must not be None if the data have no labels, or conditional=False omits them, "
+                    "got None"
                 )
             return
         networks = {}
@@ -147,11 +147,11 @@ class Data:
             try:
                 inspect.signature(network.forward).bind(*[None] * arguments)
             except TypeError as error:
-                which = "a second" if arguments == 2 else "its only"
+                which = "second" if arguments == 2 else "only"
                 raise ValueError(
-                    f"pygan.fit: {name} must take the labels, which the data have, as {which} argument, got "
-                    f"{type(network).__name__}, whose forward does not ({error}); pass conditional=False to leave "
-                    f"the labels out, or {name}_inputs, which says what it gets"
+                    f"pygan.fit: {name} must accept the data's labels as its {which} argument, got "
+                    f"{type(network).__name__}, whose forward does not ({error}); pass conditional=False to train "
+                    f"without labels, or {name}_inputs to choose its arguments"
                 ) from None
 
     def batches(

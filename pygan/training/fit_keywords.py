@@ -49,7 +49,7 @@ def split(given: Mapping[str, Any]) -> tuple[FitOptions, dict[str, Any]]:
             continue
         if name == "scaler":
             raise TypeError(
-                "pygan.fit: got an unexpected option 'scaler': mixed_precision='fp16' makes one"
+                "pygan.fit: got an unexpected option 'scaler': mixed_precision='fp16' creates one"
             )
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""

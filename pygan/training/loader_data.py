@@ -122,7 +122,8 @@ class LoaderData(Data):
             if repr(other) != repr(every[0]):  # NaN too
                 raise ValueError(
                     "pygan.fit: data must yield the same batches in every process, each of which takes its share of "
-                    f"them, got others in process {rank}; leave out what shares them out, as a DistributedSampler does"
+                    f"them, got different ones in process {rank}; remove whatever already splits them, such as a "
+                    "DistributedSampler"
                 )
 
     def batches(
@@ -185,8 +186,8 @@ class LoaderData(Data):
             for i in range(to_skip):
                 if position.draw(lambda: next(iterator, _EXHAUSTED), i) is _EXHAUSTED:
                     raise ValueError(
-                        f"pygan.fit: data must yield the {to_skip} batches of an epoch after which the run is "
-                        f"resumed, got {i}"
+                        f"pygan.fit: data must yield at least the {to_skip} batches of the epoch that preceded the "
+                        f"checkpoint, got {i}"
                     )
             shorter = 0
             while (batch := position.draw(lambda: next(iterator, _EXHAUSTED))) is not _EXHAUSTED:
@@ -236,8 +237,8 @@ class LoaderData(Data):
 def _check_loader(loader: DataLoader[Any], options: FitOptions) -> None:
     if hasattr(loader, "base_dataloader"):
         raise TypeError(
-            "pygan.fit: data must be the DataLoader itself, whose batches fit moves and shares out, got one that "
-            "accelerate has prepared"
+            "pygan.fit: data must be the DataLoader itself, whose batches fit moves and splits, got one prepared by "
+            "accelerate"
         )
     if options.workers:
         raise ValueError(
@@ -245,8 +246,8 @@ def _check_loader(loader: DataLoader[Any], options: FitOptions) -> None:
         )
     if loader.persistent_workers:
         raise ValueError(
-            "pygan.fit: data must, if a DataLoader, not have persistent_workers, for what workers draw is seeded where "
-            "they start, in each epoch, got True; pass its dataset and workers=, which stay for the whole run"
+            "pygan.fit: a DataLoader given as data must not have persistent_workers, because workers are seeded when "
+            "they start, in each epoch, got True; pass its dataset and workers=, which persist for the whole run"
         )
     if loader.drop_last and not options.drop_last:
         raise ValueError(

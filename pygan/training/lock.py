@@ -51,7 +51,7 @@ class RunLock:
                     f"{holder or 'a process that is starting'} is writing to"
                 ) from None
             warnings.warn(
-                f"pygan.fit: {self.out} cannot be locked ({error.strerror}): see to it that no other run writes there",
+                f"pygan.fit: {self.out} cannot be locked ({error.strerror}): make sure that no other run writes to it",
                 stacklevel=2,
             )
             return False

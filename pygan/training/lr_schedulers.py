@@ -22,7 +22,7 @@ def check_lr_schedulers(schedulers: Sequence[Any], steps: int, *optimizers: Opti
         for verb in ("step", "state_dict", "load_state_dict"):
             if not callable(getattr(scheduler, verb, None)):
                 raise TypeError(
-                    f"pygan.fit: lr_schedulers must be of torch.optim.lr_scheduler, got {type(scheduler).__name__}"
+                    f"pygan.fit: lr_schedulers must be from torch.optim.lr_scheduler, got {type(scheduler).__name__}"
                 )
         for part, its_steps in _parts(getattr(scheduler, "scheduler", scheduler), steps):
             _check(part, its_steps, own)
@@ -37,13 +37,13 @@ def _check(scheduler: Any, steps: int, own: list[Any]) -> None:
     optimizer = getattr(scheduler, "optimizer", None)  # a custom scheduler may not have one
     if optimizer is not None and not any(_unwrapped(optimizer) is one for one in own):
         raise ValueError(
-            f"pygan.fit: lr_schedulers must be of g_optimizer or d_optimizer, got {name} of another "
+            f"pygan.fit: lr_schedulers must belong to g_optimizer or d_optimizer, got {name} of another "
             f"{type(optimizer).__name__}"
         )
     if isinstance(scheduler, OneCycleLR) and scheduler.total_steps < steps:
         raise ValueError(
-            f"pygan.fit: lr_schedulers must last for the run, got {name} with total_steps={scheduler.total_steps}, "
-            f"which is to make {steps} steps"
+            f"pygan.fit: lr_schedulers must last for the whole run, got {name} with "
+            f"total_steps={scheduler.total_steps} for {steps} steps"
         )
 
 

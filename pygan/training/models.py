@@ -115,8 +115,8 @@ def dcgan(
     n = halvings(min(shape[1:])) if len(shape) == 3 else None
     if n is None or any(side % 2**n for side in shape[1:]):
         raise ValueError(
-            f"dcgan: shape must be (C, H, W), the shorter side from {_LEAST} to {_MOST} and both multiples of 2 to the "
-            f"number of halvings down to 4 to 7 pixels, such as 28, 32, 48 or 64, got {tuple(shape)}"
+            f"dcgan: shape must be (C, H, W), with a shorter side from {_LEAST} to {_MOST} and both sides divisible "
+            f"by 2 until the shorter one is 4 to 7 pixels, such as 28, 32, 48 or 64, got {tuple(shape)}"
         )
     widths = [min(width << i, max(width, most)) for i in range(n)]
     height, breadth = (side >> n for side in shape[1:])

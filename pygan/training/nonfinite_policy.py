@@ -151,7 +151,7 @@ class NonfiniteGuard:
         self._in_a_row[network] = self._in_a_row.get(network, 0) + 1 if skip else 0
         if self._in_a_row[network] == _MAX_SKIPPED_IN_A_ROW:
             raise FloatingPointError(
-                f"pygan.fit: gradients must become finite again with nonfinite='skip', got "
-                f"{_MAX_SKIPPED_IN_A_ROW} updates of a network in a row that were left out; {self._advice()}"
+                f"pygan.fit: gradients must become finite again with nonfinite='skip', got {_MAX_SKIPPED_IN_A_ROW} "
+                f"skipped updates of a network in a row; {self._advice()}"
             )
         return not skip

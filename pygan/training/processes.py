@@ -67,7 +67,7 @@ class Processes:
         precision = self.accelerator.mixed_precision
         if precision == "fp16" and self.scaler is None:  # accelerate would silently use fp32
             raise ValueError(
-                f"pygan.fit: mixed_precision must not be fp16 on {self.device.type} (bf16 can be), got 'fp16'"
+                f"pygan.fit: mixed_precision must not be fp16 on {self.device.type} (bf16 is supported), got 'fp16'"
             )
         accumulated = self.accelerator.gradient_accumulation_steps
         if accumulated != 1:
@@ -81,14 +81,14 @@ class Processes:
         if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
             raise RuntimeError(
                 f"pygan.fit: accelerator must use DistributedDataParallel, got {kind}; to shard the networks, use "
-                "sharded=True, for which accelerate is to be told nothing"
+                "sharded=True and leave accelerate's own sharding off"
             )
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         if distributed and torch.distributed.get_world_size() != self.world:
             raise RuntimeError(
                 f"pygan.fit: torch.distributed has {torch.distributed.get_world_size()} processes, and accelerate "
-                f"sees {self.world}: start them by torchrun or accelerate launch, or set RANK, WORLD_SIZE, LOCAL_RANK, "
-                "MASTER_ADDR and MASTER_PORT in each"
+                f"sees {self.world}: start them with torchrun or accelerate launch, or set RANK, WORLD_SIZE, "
+                "LOCAL_RANK, MASTER_ADDR and MASTER_PORT in each"
             )
 
     @contextmanager

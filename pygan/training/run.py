@@ -119,14 +119,14 @@ class Run:
         self.metrics = log.metrics.last
         if options.resume == "auto" and self.storage.last is None:
             log.say(
-                f"pygan.fit: {options.folder} holds no checkpoint to resume from; starting a new run"
+                f"pygan.fit: {options.folder} contains no checkpoint to resume from; starting a new run"
             )
         if self._init_message:
             log.say(f"pygan.fit: {self._init_message}")
         if isinstance(self.state.sampler, LoaderPosition) and self.state.sampler.batches_to_skip:
             log.say(
-                f"pygan.fit: reads the {self.state.sampler.batches_to_skip} batches of this epoch again that have been "
-                "trained on, and passes over them"
+                f"pygan.fit: rereading and skipping the {self.state.sampler.batches_to_skip} batches of this epoch "
+                "that have been trained on"
             )
         for change in shown_changes(self._changed):
             log.say(f"pygan.fit: resumed at step {self.state.step} with {change}")
@@ -251,8 +251,8 @@ class Run:
             if not single or "Expected more than 1 value per channel" not in str(error):
                 raise
             raise ValueError(
-                "pygan.fit: drop_last must be True where BatchNorm meets a single sample, as in what remains of an "
-                f"epoch after batches of {self.options.batch_size}, got False: {error}"
+                "pygan.fit: drop_last must be True if BatchNorm gets a single sample, as at the end of an epoch with "
+                f"batches of {self.options.batch_size}, got False: {error}"
             ) from error
         for scheduler in self.options.lr_schedulers:
             scheduler.step()

@@ -80,8 +80,8 @@ def find_starting_point(
             original = before.get("init_from")
             if settings["init_from"] not in (None, original):
                 raise ValueError(
-                    f"pygan.fit: init_from must be None, or that of the checkpoint {storage.last}, {original}, where "
-                    f"that is resumed, got {settings['init_from']}"
+                    f"pygan.fit: init_from must be None when the checkpoint {storage.last} is resumed, or that of its "
+                    f"run, {original}, got {settings['init_from']}"
                 )
             settings["init_from"] = original
             changed = changes({**settings, "seed": seed}, before)

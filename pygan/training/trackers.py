@@ -35,10 +35,10 @@ def check_trackers(log_with: Any) -> list[Any]:
         known = sorted(set(tracking.LOGGER_TYPE_TO_CLASS) - {"tensorboard"})
         if one == "tensorboard":
             raise ValueError(
-                "pygan.fit: log_with must not be 'tensorboard', whose events tensorboard=True writes"
+                "pygan.fit: log_with must not contain 'tensorboard'; use tensorboard=True"
             )
         if one not in known:
-            raise ValueError(f"pygan.fit: log_with must be of {', '.join(known)}, got {one!r}")
+            raise ValueError(f"pygan.fit: log_with must be one of {', '.join(known)}, got {one!r}")
         if one not in map(str, tracking.get_available_trackers()):
             raise ImportError(
                 f"pygan.fit: log_with must be a tracker whose package is installed, got {one!r}"
@@ -62,8 +62,8 @@ def check_initialized(accelerator: Any, log_with: Any) -> None:
     for one in check_trackers(log_with):
         if any(one is other or one == other.name for other in accelerator.trackers):
             raise ValueError(
-                "pygan.fit: log_with must have no tracker that the accelerator has initialized, which gets the metrics "
-                f"already, got {one if isinstance(one, str) else one.name!r}"
+                "pygan.fit: log_with must not contain a tracker that the accelerator has initialized and that "
+                f"already gets the metrics, got {one if isinstance(one, str) else one.name!r}"
             )
 
 

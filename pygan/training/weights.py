@@ -94,7 +94,7 @@ class PretrainedRun:
             parts["ema"], average = trainer.ema, "its average"
         elif trainer.ema is not None:
             parts["ema"], weights["ema"] = trainer.ema.module, weights["generator"]
-            average = "an average that begins with its generator"
+            average = "an average that starts from its generator"
         elif "ema" in weights:
             average = "without its average"
         states.load(parts, weights, is_sharded=trainer.is_sharded)

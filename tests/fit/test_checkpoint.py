@@ -113,7 +113,7 @@ def test_a_truncated_file_is_refused(tmp_path):
         error = refusal(second)
         assert error.previous == first and str(first) in str(error)
         reasons.add(error.reason.split(":")[0].split(",")[0])
-    assert reasons == {"is empty", "is truncated", "is no checkpoint of pygan's"}
+    assert reasons == {"is empty", "is truncated", "is not a pygan checkpoint"}
 
 
 def test_a_flipped_bit_is_refused(tmp_path):
@@ -148,16 +148,16 @@ def test_foreign_files_are_refused_with_a_reason(tmp_path):
     torch.save({"x": 1}, second)
     assert "lacks the checksum" in refusal(second).reason
     second.write_bytes(pickle.dumps({"x": 1}))
-    assert "no checkpoint of pygan's" in refusal(second).reason
+    assert "not a pygan checkpoint" in refusal(second).reason
     foreign(second, {"x": 1})
-    assert refusal(second).reason == "is no checkpoint of pygan's: it holds something else"
+    assert refusal(second).reason == "is not a pygan checkpoint: it contains something else"
     foreign(second, {"format": "pygan checkpoint", "version": 2, "state": {}})
-    assert refusal(second).reason == "is of version 2 of the format, not of 1"
+    assert refusal(second).reason == "has version 2 of the format, not 1"
     foreign(second, {"format": "pygan checkpoint", "version": 1, "state": Sneaky()})
     assert "posix.system" in refusal(second).reason
     assert refusal(tmp_path / "step-3.pt").reason == "does not exist"
     assert refusal(tmp_path / "step-3.pt").previous == first  # the second one is invalid too
-    assert refusal(tmp_path).reason == "cannot be read: it is no regular file"
+    assert refusal(tmp_path).reason == "cannot be read: it is not a regular file"
     first.write_bytes(b"")
     assert refusal(second).previous is None
 
@@ -183,9 +183,9 @@ def test_forged_entries_are_refused(tmp_path_factory, entry, value, absent):
 def test_errors_name_a_tensor_as_version_and_a_missing_state(tmp_path):
     path = tmp_path / "step-1.pt"
     foreign(path, {"format": "pygan checkpoint", "version": torch.ones(2), "state": {}})
-    assert refusal(path).reason == "is no checkpoint of pygan's: its version is a Tensor"
+    assert refusal(path).reason == "is not a pygan checkpoint: its version is a Tensor"
     foreign(path, {"format": "pygan checkpoint", "version": 1})
-    assert refusal(path).reason == "is no checkpoint of pygan's: it holds no state"
+    assert refusal(path).reason == "is not a pygan checkpoint: it contains no state"
 
 
 def test_a_pipe_does_not_block(tmp_path):
@@ -193,7 +193,7 @@ def test_a_pipe_does_not_block(tmp_path):
     first = tmp_path / "step-1.pt"
     checkpoint.save(first, {})
     error = refusal(tmp_path / "step-2.pt")
-    assert error.reason == "cannot be read: it is no regular file" and error.previous == first
+    assert error.reason == "cannot be read: it is not a regular file" and error.previous == first
 
 
 def save_with_little_space(path, report):

@@ -142,7 +142,7 @@ def test_a_folder_that_cannot_be_locked_gives_a_warning(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", flock)
-    with pytest.warns(UserWarning, match="cannot be locked .No locks available.: see to it"):
+    with pytest.warns(UserWarning, match="cannot be locked .No locks available.: make sure"):
         run(tmp_path)
 
 
@@ -234,10 +234,10 @@ def test_unsavable_state_is_refused_before_the_first_step(tmp_path):
 
 def test_a_missing_checkpoint_is_reported_on_resume(tmp_path, capsys):
     run(tmp_path, resume="auto")
-    message = f"pygan.fit: {tmp_path} holds no checkpoint to resume from; starting a new run"
+    message = f"pygan.fit: {tmp_path} contains no checkpoint to resume from; starting a new run"
     assert message in capsys.readouterr().err
     run(tmp_path, resume="auto")
-    assert "holds no checkpoint" not in capsys.readouterr().err
+    assert "contains no checkpoint" not in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -57,7 +57,7 @@ def test_a_missing_average_starts_from_the_generator(tmp_path, capsys):
     assert_equal(
         result.trainer.ema.module.state_dict()["layers.0.weight"], saved["layers.0.weight"]
     )
-    assert "an average that begins with its generator" in capsys.readouterr().err
+    assert "an average that starts from its generator" in capsys.readouterr().err
     run(tmp_path / "c", init_from=tmp_path / "b", steps=1)
     assert "and without its average" in capsys.readouterr().err
 
@@ -97,7 +97,7 @@ def test_a_resumed_run_continues_from_its_own_networks(tmp_path, first):
     assert metrics(tmp_path / "a")[-1] == metrics(tmp_path / "whole")[-1]
     run(tmp_path / "b", **FULL)
     for out, other in (("a", tmp_path / "b"), ("b", first)):
-        with raises(ValueError, "pygan.fit: init_from must be None, or that of the checkpoint"):
+        with raises(ValueError, "pygan.fit: init_from must be None when the checkpoint"):
             run(tmp_path / out, **{**options, "init_from": other}, allow_changes=True)
 
 

@@ -191,7 +191,9 @@ def test_data_with_a_state_are_not_reread_on_resume(tmp_path):
 def test_skipped_batches_are_reported(tmp_path, capsys):
     run(tmp_path, source=Numbers(), steps=2)
     run(tmp_path, source=Numbers(), steps=3, resume="auto")
-    assert "pygan.fit: reads the 2 batches of this epoch again" in capsys.readouterr().err
+    assert (
+        "pygan.fit: rereading and skipping the 2 batches of this epoch" in capsys.readouterr().err
+    )
 
 
 def test_labels_of_loaders_are_passed_to_the_networks(tmp_path):
@@ -200,7 +202,7 @@ def test_labels_of_loaders_are_passed_to_the_networks(tmp_path):
         DataLoader(Augmented(30, labels=True), 8),
         DataLoader(Numbers(labels=True), 8),
     ):
-        with raises(ValueError, "pygan.fit: discriminator must take the labels, which the data"):
+        with raises(ValueError, "pygan.fit: discriminator must accept the data's labels"):
             run(tmp_path / "a", source=source)
     result = run(tmp_path / "b", source=Numbers(labels=True), conditional=False, steps=2)
     assert result.steps == 2
@@ -233,7 +235,7 @@ BAD = [
     (
         {"source": loader(1, persistent_workers=True)},
         ValueError,
-        "data must, if a DataLoader, not have persistent_workers",
+        "a DataLoader given as data must not have persistent_workers",
     ),
     ({"source": Numbers(), "batch_size": None}, TypeError, "batch_size must be given, got none"),
     (
@@ -249,17 +251,17 @@ BAD = [
     (
         {"source": DataLoader(data(), 8, collate_fn=lambda items: None)},
         TypeError,
-        "data must, if a Dataset, yield a tensor or a pair of a tensor and a label, got builtins.No",
+        "data must yield a tensor or a pair of a tensor and a label, got builtins.No",
     ),
     (
         {"source": DataLoader(data(), 8, collate_fn=lambda items: (items[0], torch.zeros(3)))},
         ValueError,
-        "data must yield batches (N, ...) of samples, and of as many labels, got (6,) and (3,)",
+        "data must yield batches (N, ...) of samples and of as many labels, got (6,) and (3,)",
     ),
     (
         {"source": DataLoader([{"x": x} for x in data()], 8)},
         TypeError,
-        "data_keys must name the key of the samples, or those of samples and labels, where the data",
+        "data_keys must name the key of the samples, or those of samples and labels, if the data",
     ),
 ]
 
@@ -288,7 +290,7 @@ def test_other_data_are_refused_on_resume(tmp_path):
         message = f"data must be that of the checkpoint {tmp_path}/checkpoints/step-00000002.pt"
         with raises(ValueError, f"pygan.fit: {message}, {description}, got {now}"):
             run(tmp_path, source=source, resume="auto")
-    with raises(ValueError, "pygan.fit: data must yield the 2 batches of an epoch after which the"):
+    with raises(ValueError, "pygan.fit: data must yield at least the 2 batches of the epoch that"):
         short = DataLoader(Augmented(30), 8, sampler=RandomSampler(range(8)))
         run(tmp_path, source=short, resume="auto", allow_changes=True)
     result = run(tmp_path, source=data(), resume="auto", allow_changes=True)

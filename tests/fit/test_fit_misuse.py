@@ -69,7 +69,7 @@ BAD = [
     (
         {"lr_schedulers": [3]},
         TypeError,
-        "lr_schedulers must be of torch.optim.lr_scheduler, got int",
+        "lr_schedulers must be from torch.optim.lr_scheduler, got int",
     ),
     ({"resume": 3}, TypeError, "resume must be 'auto', a path or None, got int"),
     ({"nosie": 0.1}, TypeError, "got an unexpected option 'nosie'; did you mean 'noise'?"),
@@ -77,7 +77,7 @@ BAD = [
     (
         {"scaler": 1},
         TypeError,
-        "got an unexpected option 'scaler': mixed_precision='fp16' makes one",
+        "got an unexpected option 'scaler': mixed_precision='fp16' creates one",
     ),
     ({"out": 3}, TypeError, "out must be a path, got int"),
     ({"lr_schedulers": 3}, TypeError, "lr_schedulers must be a sequence, got int"),
@@ -90,17 +90,21 @@ BAD = [
     (
         {"source": (data(), 3)},
         TypeError,
-        "data must be, if a tuple, a list or a mapping, samples and labels, both tensors or arrays",
+        "a tuple, list or mapping given as data must contain samples and labels, as tensors or arrays",
     ),
     ({"source": (data(), torch.zeros(3))}, ValueError, "data must have a label for each of the 30"),
     (
         {"source": [(torch.zeros(2), 0)] * 4},
         TypeError,
-        "data must be, if a tuple, a list or a mapping, samples and labels, both tensors or arrays, got (tuple, "
+        "a tuple, list or mapping given as data must contain samples and labels, as tensors or arrays, got (tuple, "
         "tuple, tuple, ...); pass separate items as a torch.utils.data.Dataset",
     ),
     ({"source": (x for x in data())}, TypeError, "data must be a tensor, an array, a tuple (sam"),
-    ({"source": {"a": [1], "b": [2]}}, TypeError, "data must, if a mapping, hold tensors or arra"),
+    (
+        {"source": {"a": [1], "b": [2]}},
+        TypeError,
+        "a mapping given as data must contain tensors or arra",
+    ),
     ({"data_keys": "image"}, TypeError, "data_keys must be None if the data are not dicts, got"),
     ({"data_keys": ("a", "b", "c")}, TypeError, "data_keys must be a key, or a pair of keys, for"),
     (
@@ -155,7 +159,7 @@ ANSWERS = [
     (
         {"evaluate": lambda _: {"d_loss": 1}},
         ValueError,
-        "evaluate must return names that no statis",
+        "evaluate must return names that differ",
     ),
     ({"preview": lambda x: x}, TypeError, "preview must return a uint8 array (H, W, C)"),
     (
@@ -163,7 +167,7 @@ ANSWERS = [
         TypeError,
         "preview must return a uint8 arr",
     ),
-    ({"source": items(6, (), ())}, TypeError, "data must, if a Dataset, yield a tensor or a pair"),
+    ({"source": items(6, (), ())}, TypeError, "data must yield a tensor or a pair"),
 ]
 
 
@@ -208,14 +212,20 @@ def one_cycle_in_sequence(optimizer):
 
 
 MISFITS = {
-    "foreign": (lambda o: ExponentialLR(elsewhere(), 0.5), "must be of g_optimizer or d_optimizer"),
+    "foreign": (
+        lambda o: ExponentialLR(elsewhere(), 0.5),
+        "must belong to g_optimizer or d_optimizer",
+    ),
     "foreign, chained": (
         lambda o: ChainedScheduler([ExponentialLR(elsewhere(), 0.5)]),
-        "must be of g_optimizer or d_optimizer, got ExponentialLR of another SGD",
+        "must belong to g_optimizer or d_optimizer, got ExponentialLR of another SGD",
     ),
-    "short": (lambda o: OneCycleLR(o, 0.1, total_steps=5), "must last for the run, got OneCycleLR"),
-    "short, chained": (chained_one_cycle, "must last for the run, got OneCycleLR"),
-    "short, in a sequence": (one_cycle_in_sequence, "must last for the run, got OneCycleLR"),
+    "short": (
+        lambda o: OneCycleLR(o, 0.1, total_steps=5),
+        "must last for the whole run, got OneCycleLR",
+    ),
+    "short, chained": (chained_one_cycle, "must last for the whole run, got OneCycleLR"),
+    "short, in a sequence": (one_cycle_in_sequence, "must last for the whole run, got OneCycleLR"),
 }
 
 
@@ -252,7 +262,7 @@ def test_a_schedule_of_a_prepared_optimizer_is_accepted():
         for scheduler in (schedule, wrapped, ExponentialLR(prepared.optimizer, 0.5)):
             for given in (optimizer, prepared):
                 check_lr_schedulers([scheduler], 5, given, elsewhere())
-            with raises(ValueError, "pygan.fit: lr_schedulers must be of g_optimizer or"):
+            with raises(ValueError, "pygan.fit: lr_schedulers must belong to g_optimizer or"):
                 check_lr_schedulers([scheduler], 5, elsewhere(), elsewhere())
     finally:
         accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
@@ -279,8 +289,8 @@ def test_gradients_are_not_accumulated_by_accelerate(tmp_path, monkeypatch, give
 
 
 def test_a_last_batch_of_one_under_batch_norm_names_drop_last(tmp_path):
-    message = "pygan.fit: drop_last must be True where BatchNorm meets a single sample"
-    with raises(ValueError, message, "an epoch after batches of 8, got False"):
+    message = "pygan.fit: drop_last must be True if BatchNorm gets a single sample"
+    with raises(ValueError, message, "an epoch with batches of 8, got False"):
         run(tmp_path, source=data(25), drop_last=False)
 
 

@@ -97,5 +97,8 @@ def test_terms_of_the_generator_are_logged(tmp_path, monkeypatch):
     for line in lines:
         assert line["terms/l1"] == pytest.approx(2 * line["g_loss"])
         assert line["terms/mel"] == line["d_loss"]
-    with raises(ValueError, "pygan.fit: evaluate must return names that no statistic has, got 'te"):
+    with raises(
+        ValueError,
+        "pygan.fit: evaluate must return names that differ from those of the statistics, got 'te",
+    ):
         run(tmp_path / "b", evaluate=lambda sample: {"terms/l1": 1.0})

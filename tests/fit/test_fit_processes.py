@@ -298,7 +298,10 @@ def unseen(out, report):
 
 SETUPS = [
     (different, "pygan.fit: batch_size must be that of process "),
-    (unseen, "pygan.fit: torch.distributed has 2 processes, and accelerate sees 1: start them by"),
+    (
+        unseen,
+        "pygan.fit: torch.distributed has 2 processes, and accelerate sees 1: start them with",
+    ),
 ]
 
 

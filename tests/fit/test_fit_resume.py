@@ -213,7 +213,7 @@ def test_a_truncated_checkpoint_is_skipped(tmp_path):
     newest.write_bytes(newest.read_bytes()[:1000])
     with raises(CheckpointError, f"pygan.checkpoint.load: {newest} is truncated", "00000008.pt"):
         run(out, resume=newest)
-    with pytest.warns(UserWarning, match="step-00000012.pt is truncated.*trying the one before"):
+    with pytest.warns(UserWarning, match="step-00000012.pt is truncated.*trying the previous one"):
         result = run(out, resume="auto")
     assert result.steps == 12
     same_runs(out, whole)

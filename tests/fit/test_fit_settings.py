@@ -194,7 +194,7 @@ def test_a_checkpoint_without_the_loss_state_resumes_only_with_allow_changes(tmp
     del state["trainer"]["loss"]
     checkpoint.save(path, state)
     options = {"resume": "auto", "steps": 6, "loss": Counting()}
-    with raises(CheckpointError, "", "it has no state of loss; allow_changes=True begins with"):
+    with raises(CheckpointError, "", "it contains no state of loss; allow_changes=True keeps"):
         run(tmp_path, **options)
     result = run(tmp_path, **options, allow_changes=True)
     assert result.steps == 6 and options["loss"].calls == 2

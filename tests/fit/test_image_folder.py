@@ -200,7 +200,7 @@ def test_only_still_images_decoded_by_pillow_are_opened(tmp_path, monkeypatch):
         raise AssertionError("Ghostscript was started")
 
     monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", refuse)
-    with pytest.warns(UserWarning, match=r"leaves out 1 .*script\.jpg: not an image of a known fo"):
+    with pytest.warns(UserWarning, match=r"skipping 1 .*script\.jpg: not an image of a known fo"):
         images = ImageFolder(tmp_path, 8)
     assert [path.name for path in images.paths] == ["good.png"]
     # A file that is replaced later is not opened as PostScript either.
@@ -227,11 +227,11 @@ def test_images_with_broken_headers_are_left_out_and_named(tmp_path):
     Image.new("F", (8, 8), 0.5).save(tmp_path / "float.tiff")
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
     os.mkfifo(tmp_path / "pipe.png")  # would block
-    with pytest.warns(UserWarning, match="leaves out") as caught:
+    with pytest.warns(UserWarning, match="skipping") as caught:
         images = ImageFolder(tmp_path, 8)
     assert [path.name for path in images.paths] == ["1.png", "2.png"]
     (message,) = (str(w.message) for w in caught)
-    assert message.startswith(f"ImageFolder: takes 2 images in {tmp_path} and leaves out 6 images")
+    assert message.startswith(f"ImageFolder: using 2 images in {tmp_path}, skipping 6 images")
     for reason in (
         "0.png: not an image of a known format",
         "empty.jpg: not an image of a known format",
@@ -243,7 +243,7 @@ def test_images_with_broken_headers_are_left_out_and_named(tmp_path):
         assert f"{tmp_path}/{reason}" in message
     for path in images.paths:
         path.write_bytes(b"")
-    with pytest.raises(ValueError, match="must have readable images in it, got 8 images or fold"):
+    with pytest.raises(ValueError, match="must contain readable images, got 8 images or fold"):
         ImageFolder(tmp_path, 8)
 
 
@@ -251,7 +251,7 @@ def test_a_long_list_of_unreadable_images_is_shortened(tmp_path):
     noisy(tmp_path / "good.png")
     for i in range(25):
         (tmp_path / f"{i:02}.png").touch()
-    with pytest.warns(UserWarning, match=r"leaves out 25 .*/00\.png.*/09\.png: .*; and 15 more$"):
+    with pytest.warns(UserWarning, match=r"skipping 25 .*/00\.png.*/09\.png: .*; and 15 more$"):
         ImageFolder(tmp_path, 8)
 
 
@@ -260,7 +260,7 @@ def test_a_folder_without_read_permission_is_named(tmp_path):
     noisy(tmp_path / "good.png"), noisy(tmp_path / "closed" / "a.png")
     (tmp_path / "closed").chmod(0)
     try:
-        with pytest.warns(UserWarning, match="leaves out 1 .*closed: Permission denied"):
+        with pytest.warns(UserWarning, match="skipping 1 .*closed: Permission denied"):
             assert len(ImageFolder(tmp_path, 8)) == 1
     finally:
         (tmp_path / "closed").chmod(0o700)
@@ -338,7 +338,7 @@ def test_a_run_over_broken_images_is_the_same_with_any_workers_and_when_resumed(
         values |= {"train.progress": "false", "train.tensorboard": "false", "train.samples": 4}
         sets = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
         arguments = ["--data", photos, "--out", tmp_path / name, "--steps", steps, *sets, *more]
-        with accelerated_on("cpu"), pytest.warns(UserWarning, match=r"leaves out 1 .*5\.png"):
+        with accelerated_on("cpu"), pytest.warns(UserWarning, match=r"skipping 1 .*5\.png"):
             assert __main__.main(["train", *map(str, arguments)]) == 0
         return checkpoint.load(checkpoint.latest(tmp_path / name / "checkpoints"))["trainer"]
 
@@ -454,19 +454,25 @@ def test_labels_are_the_subfolders(tmp_path):
     assert [label for _, label in images] == [1, 1, 0]
     assert {path.relative_to(tmp_path).parts[0] for path in images.paths} == {"cat", "dog"}
     for labels in (["dog", "cow"], ["dog", "dog"]):
-        with pytest.raises(ValueError, match=r"names of subfolders with images \(bird, cat, dog\)"):
+        with pytest.raises(
+            ValueError, match=r"names of subfolders that contain images \(bird, cat, dog\)"
+        ):
             ImageFolder(tmp_path, 8, labels=labels)
-    with pytest.raises(ValueError, match=r"labels need at least two subfolders, got \['dog'\]"):
+    with pytest.raises(
+        ValueError, match=r"labels must name at least two subfolders, got \['dog'\]"
+    ):
         ImageFolder(tmp_path, 8, labels=["dog"])
     noisy(tmp_path / "5.png")
-    with pytest.raises(ValueError, match=r"labels must be False where images lie outside .*5\.png"):
+    with pytest.raises(
+        ValueError, match=r"labels must be False if there are images outside .*5\.png"
+    ):
         ImageFolder(tmp_path, 8, labels=True)
 
 
 def test_image_folder_checks_its_arguments(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"must be a folder, got .*nowhere"):
         ImageFolder(tmp_path / "nowhere", 8)
-    with pytest.raises(ValueError, match="must have images in it, got none in"):
+    with pytest.raises(ValueError, match="must contain images, got none in"):
         ImageFolder(folder / "e.png", 8)
     for size in (0, -1, 2.5, True, (8, 0), (8, 8, 8), None):
         with pytest.raises(ValueError, match="size must be an int of at least 1"):

@@ -103,7 +103,7 @@ def test_the_command_prints_what_it_trains_and_the_expected_time(tmp_path, capsy
     photos(tmp_path / "photos")
     out = tmp_path / "out"
     (tmp_path / "photos" / "a" / "bad.png").write_bytes(b"no image")
-    with pytest.warns(UserWarning, match=r"leaves out 1 .*bad\.png"):
+    with pytest.warns(UserWarning, match=r"skipping 1 .*bad\.png"):
         assert train("--data", tmp_path / "photos", "--steps", 21, "--out", out) == 0
     shown = capsys.readouterr()
     messages = shown.err.splitlines()
@@ -191,7 +191,7 @@ def test_invalid_values_of_image_and_machine_keys(given, message):
 def test_labels_of_points_and_lists_of_digits_are_refused():
     for name, labels, message in (
         ("ring", True, "labels has no effect on ring"),
-        ("digits", ["1"], "labels must be true or false of digits"),
+        ("digits", ["1"], "labels must be true or false for digits"),
     ):
         with pytest.raises(config.ConfigError, match=message):
             config.load(name, overrides={"data": {"labels": labels}})

@@ -173,7 +173,7 @@ def test_more_steps_change_the_decay_of_the_learning_rate(tmp_path, capsys):
 
 def test_error_messages_name_the_options_of_the_command(tmp_path, capsys):
     assert command(*RING, "--steps", 2, "--out", tmp_path / "new", "--resume") == 0
-    assert f"{tmp_path / 'new'} holds no checkpoint to resume from; starting a new run" in (
+    assert f"{tmp_path / 'new'} contains no checkpoint to resume from; starting a new run" in (
         capsys.readouterr().err
     )
     assert command(*RING, "--steps", 2, "--out", tmp_path / "new") == 2
@@ -402,7 +402,10 @@ def test_a_run_begins_with_the_networks_of_another(tmp_path, capsys):
     assert "for --init-from, got one that differs in 4.weight ((4, 4) for (2, 4))" in error
     assert not (tmp_path / "c").exists()
     assert command(*other, "--set", "train.init_from=x") == 2
-    assert "--init-from must not be given beside --set train.init_from" in capsys.readouterr().err
+    assert (
+        "--init-from must not be given together with --set train.init_from"
+        in capsys.readouterr().err
+    )
 
 
 def test_the_last_lines_of_a_run(tmp_path, capsys):

@@ -48,13 +48,13 @@ REFUSED = [
     *(
         (
             f"[noise]\nschedule = 'Constant'\nsigma = 1\nuntil = {until}",
-            "[noise] until must be left",
+            "[noise] until must be omitted",
         )
         for until in ("0.5", "'a'")
     ),
     (
         "[noise]\nschedule = 'Cosine'\nstart = 1\nend = 0\nsteps = 5\nuntil = 0.5",
-        "[noise] until must be left out with steps",
+        "[noise] until must be omitted with steps",
     ),
     # Out of range.
     *(
@@ -119,14 +119,17 @@ REFUSED = [
         for key in ("samples", "workers", "d_steps", "micro_batches")
     ),
     (f"{DIFFUSION}t_max = 1_000_000_000_000_000", "[noise] "),
-    (f"[train]\nsteps = 1{200 * '0'}", "[train] steps must fit 64 bits, got 1000"),
+    (f"[train]\nsteps = 1{200 * '0'}", "[train] steps must fit into 64 bits, got 1000"),
     (
         f"[train]\nsteps = 0x1{9999 * '0'}",
-        "[train] steps must fit 64 bits, got an int of 39997 bits",
+        "[train] steps must fit into 64 bits, got an int of 39997 bits",
     ),
     (f"[train]\nsteps = 1{9999 * '0'}", "must be TOML: "),
     (f"[train]\nema = {9999 * '['}", "must be TOML: "),
-    (f"[[penalties]]\nname = 'R1'\ngamma = 1{400 * '0'}", "[penalties] gamma must fit 64 bits"),
+    (
+        f"[[penalties]]\nname = 'R1'\ngamma = 1{400 * '0'}",
+        "[penalties] gamma must fit into 64 bits",
+    ),
 ]
 
 
@@ -192,7 +195,7 @@ def test_conflicting_command_line_values_are_refused(tmp_path, capsys):
     for arguments, message in (
         (
             ["--data", "ring", "--set", "data.name=grid"],
-            "[data] name must not be set beside --data",
+            "[data] name must not be set together with --data",
         ),
         (["--data", "ring", "--steps", "3", "--set", "train.steps=4"], "--steps must not be given"),
         (["--data", "ring", "--seed", "3", "--set", "train.seed=4"], "--seed must not be given"),

@@ -90,4 +90,7 @@ def test_a_root_without_mnist_files_is_refused(tmp_path, capsys):
 
 def test_classifier_features_need_its_data(runs, capsys):
     assert command("eval", runs / "digits", "--features", "classifier") == 2
-    assert "--features classifier must be of mnist or stacked-mnist" in capsys.readouterr().err
+    assert (
+        "--features classifier must be used with data of mnist or stacked-mnist"
+        in capsys.readouterr().err
+    )

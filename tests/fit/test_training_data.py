@@ -38,9 +38,7 @@ def labeled(size=30):
 )
 def test_labels_for_unconditional_networks_are_refused_with_a_remedy(tmp_path, data):
     plain = {"G": nn.Linear(4, 6), "D": nn.Linear(6, 1)}
-    message = (
-        "pygan.fit: discriminator must take the labels, which the data have, as a second argument"
-    )
+    message = "pygan.fit: discriminator must accept the data's labels as its second argument"
     for more in (
         {},
         {"D": torch.compile(nn.Linear(6, 1))},
@@ -48,7 +46,9 @@ def test_labels_for_unconditional_networks_are_refused_with_a_remedy(tmp_path, d
     ):
         with raises(ValueError, message, "got Linear", "pass conditional=False"):
             run(tmp_path, source=data, **{**plain, **more})
-    with raises(ValueError, "pygan.fit: generator must take the labels", "conditional=False"):
+    with raises(
+        ValueError, "pygan.fit: generator must accept the data's labels", "conditional=False"
+    ):
         run(tmp_path, source=data, **{**plain, "D": Conditional(6, 1)})
     assert not list(tmp_path.iterdir())
     options = {"steps": 1, "G": nn.Linear(4, 6), "D": Conditional(6, 1)}
@@ -71,7 +71,7 @@ def test_labels_for_unconditional_networks_are_refused_with_a_remedy(tmp_path, d
 def test_items_that_are_not_tensors_are_refused_before_anything_is_built(
     tmp_path, items, error, message
 ):
-    with raises(error, "pygan.fit: data must, if a Dataset, yield " + message):
+    with raises(error, "pygan.fit: data must yield " + message):
         run(tmp_path, source=Items(items))
     assert not list(tmp_path.iterdir())
 
@@ -123,7 +123,7 @@ def test_every_form_of_the_data_gives_the_same_batch(form):
 
 @pytest.mark.parametrize("form", [lambda x: x, lambda x: (X, x[:, 0]), lambda x: Items(list(x))])
 def test_arrays_with_a_mask_are_refused(form):
-    with raises(ValueError, "pygan.fit: data must, if arrays, not be masked ones, got numpy.ma"):
+    with raises(ValueError, "pygan.fit: data must not be masked arrays, got numpy.ma"):
         Data(form(np.ma.masked_less(X.numpy(), 0)))
 
 
@@ -158,9 +158,7 @@ def test_pil_images_become_tensors_from_minus_one_to_one(mode, channels):
 
 @pytest.mark.parametrize("mode", ["RGBA", "P", "1", "I;16", "CMYK"])
 def test_images_of_other_modes_are_refused_with_a_remedy(mode):
-    with raises(
-        ValueError, f"pygan.fit: data must, if PIL images, be of mode L or RGB, got {mode};"
-    ):
+    with raises(ValueError, f"pygan.fit: PIL images in data must have mode L or RGB, got {mode};"):
         Data(Items([Image.new(mode, (8, 8))] * 9))
 
 
@@ -178,7 +176,12 @@ def test_images_of_other_modes_are_refused_with_a_remedy(mode):
             TypeError,
             "data_keys must be None if the data are not dicts, got 'a' for torch",
         ),
-        ({"train": Items([X[0]])}, "a", TypeError, "data must, if a mapping, hold tensors or arr"),
+        (
+            {"train": Items([X[0]])},
+            "a",
+            TypeError,
+            "a mapping given as data must contain tensors or arr",
+        ),
     ],
 )
 def test_keys_that_name_nothing_are_refused(data, keys, error, message):
@@ -201,7 +204,7 @@ def test_items_of_different_shapes_are_named(workers):
     data = Data(Items([torch.zeros(6), torch.zeros(7)] * 4))
     sampler = BatchSampler(8, 8, seed=0)
     pattern = (
-        r"data must, if a Dataset, yield tensors of one shape, got others \(.*\[[67]\].*\[[67]\]"
+        r"data must yield tensors of the same shape, got different ones \(.*\[[67]\].*\[[67]\]"
     )
     with pytest.raises(ValueError, match=pattern):
         next(data.batches(sampler, 0, 1, device=torch.device("cpu"), workers=workers))
@@ -256,16 +259,20 @@ def test_networks_must_accept_the_arguments_that_they_get():
     # The labels are the generator's only argument, and the discriminator's input is built from them and the samples.
     pair.check_networks(plain, plain, {"latent": None, "discriminator_inputs": print})
     pair.check_networks(both, both, {"latent": 4})
-    with raises(ValueError, "pygan.fit: discriminator must take the labels", "a second argument"):
+    with raises(
+        ValueError, "pygan.fit: discriminator must accept the data's labels", "its second argument"
+    ):
         pair.check_networks(plain, plain, {"latent": None})
-    with raises(ValueError, "pygan.fit: generator must take the labels", "as its only argument"):
+    with raises(
+        ValueError, "pygan.fit: generator must accept the data's labels", "as its only argument"
+    ):
         pair.check_networks(both, both, {"latent": None})
 
 
 def test_labels_are_required_without_latents():
     labeled = (torch.zeros(30, 6), torch.zeros(30, 6))
     for data in (Data(torch.zeros(30, 6)), Data(labeled, conditional=False)):
-        with raises(ValueError, "pygan.fit: latent must not be None where the data have no labels"):
+        with raises(ValueError, "pygan.fit: latent must not be None if the data have no labels"):
             data.check_networks(nn.Linear(6, 6), nn.Linear(6, 1), {"latent": None})
 
 

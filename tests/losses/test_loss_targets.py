@@ -299,7 +299,7 @@ REFUSED = {
     "a whole number as weight": (
         lambda: discriminator_loss(R, R, weights=torch.tensor(2)),
         TypeError,
-        D + "weights must be floating, got a tensor of torch.int64",
+        D + "weights must be floating-point, got a tensor of torch.int64",
     ),
     "a weight elsewhere": (
         lambda: discriminator_loss(R, R, weights=torch.tensor(2.0, device="meta")),

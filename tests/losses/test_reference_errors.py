@@ -36,7 +36,7 @@ Z = torch.zeros(2)
         (
             dict(fake_logits=Z.long()),
             TypeError,
-            "fake_logits must be a floating tensor, got torch.int64",
+            "fake_logits must be a floating-point tensor, got torch.int64",
         ),
         (
             dict(fake_logits=Z.half()),
@@ -46,22 +46,22 @@ Z = torch.zeros(2)
         (
             dict(fake_logits=3.0),
             ValueError,
-            "fake_logits must be a tensor or a list as real_logits is",
+            "fake_logits must be a tensor or a list like real_logits",
         ),
         (
             dict(fake_logits=[Z]),
             ValueError,
-            "fake_logits must be a tensor or a list as real_logits is",
+            "fake_logits must be a tensor or a list like real_logits",
         ),
         (
             dict(real_logits=[], fake_logits=[]),
             ValueError,
-            "real_logits must have one tensor per scale",
+            "real_logits must hold one tensor per scale",
         ),
         (
             dict(real_logits=[Z], fake_logits=[Z, Z]),
             ValueError,
-            "fake_logits must have one .* 2 and 1",
+            "fake_logits must hold one .* 2 and 1",
         ),
         (
             dict(real_logits=[Z], fake_logits=[1]),
@@ -81,12 +81,12 @@ Z = torch.zeros(2)
         (
             dict(real_logits=[Z], fake_logits=[Z], weights=[]),
             ValueError,
-            "weights must be one .* 1, got",
+            "weights must hold one .* 1 scale",
         ),
         (
             dict(real_logits=[Z], fake_logits=[Z], weights=[math.inf]),
             ValueError,
-            "weights must be one finite",
+            "weights must hold one finite",
         ),
         (
             dict(real_logits=[Z], fake_logits=[Z], weights=["1"]),

@@ -21,7 +21,8 @@ SMOOTHED = ("non_saturating", "minimax", "least_squares")
 def textbook(r, f, eps):
     """name -> (discriminator's loss, generator's loss), as in the papers, with other torch functions.
 
-    A relativistic discriminator estimates how much more real one sample is than another: sigmoid(r - f)."""
+    A relativistic discriminator estimates how much more real one sample is than another: sigmoid(r - f). These are not
+    the expressions of pygan.bench.baselines, which resemble the reference too much to check it."""
 
     def bce(logits, target):
         return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))

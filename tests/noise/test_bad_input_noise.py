@@ -147,18 +147,18 @@ NOISE_CASES = {
     "out with x that requires grad": (
         lambda d: {"x": torch.zeros(4, 3, device=d, requires_grad=True),
                    "out": torch.zeros(4, 3, device=d)},
-        RuntimeError, "out must not be given where x, sigma, scale or out require grad"),
+        RuntimeError, "out must not be given if x, sigma, scale or out require grad"),
     "out with sigma that requires grad": (
         lambda d: {"sigma": torch.ones((), device=d, requires_grad=True),
                    "out": torch.zeros(4, 3, device=d)},
-        RuntimeError, "out must not be given where x, sigma, scale or out require grad"),
+        RuntimeError, "out must not be given if x, sigma, scale or out require grad"),
     "out with scale that requires grad": (
         lambda d: {"scale": torch.ones((), device=d, requires_grad=True),
                    "out": torch.zeros(4, 3, device=d)},
-        RuntimeError, "out must not be given where x, sigma, scale or out require grad"),
+        RuntimeError, "out must not be given if x, sigma, scale or out require grad"),
     "out that requires grad": (
         lambda d: {"out": torch.zeros(4, 3, device=d, requires_grad=True)},
-        RuntimeError, "out must not be given where x, sigma, scale or out require grad"),
+        RuntimeError, "out must not be given if x, sigma, scale or out require grad"),
 }  # fmt: skip
 
 

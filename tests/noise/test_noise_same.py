@@ -162,8 +162,8 @@ def test_without_a_stream():
 def test_bad_input():
     stream, x = at(), torch.zeros(4, 3)
     refused = [
-        ([x, x[1:]], "x[1] must have the shape of x[0], [4, 3], where same_noise=True, got [3, 3]"),
-        ([x, x.T], "x[1] must have the shape of x[0], [4, 3], where same_noise=True, got [3, 4]"),
+        ([x, x[1:]], "x[1] must have the shape of x[0], [4, 3], for same_noise=True, got [3, 3]"),
+        ([x, x.T], "x[1] must have the shape of x[0], [4, 3], for same_noise=True, got [3, 4]"),
         (x, "same_noise must be False for a single tensor, got True"),
     ]
     for given, message in refused:
@@ -171,7 +171,7 @@ def test_bad_input():
             instance_noise(given, 0.5, stream=stream, same_noise=True)
     with raises(
         ValueError,
-        "pygan.instance_noise_pair: fake must have the shape of real, [4, 3], where "
+        "pygan.instance_noise_pair: fake must have the shape of real, [4, 3], for "
         "same_noise=True, got [3, 3]",
     ):
         instance_noise_pair(x, x[1:], 0.5, stream=stream, same_noise=True)

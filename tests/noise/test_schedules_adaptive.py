@@ -181,7 +181,9 @@ def test_new_limits_apply_on_resume():
     assert schedule.sigma == torch.tensor(0.9)
 
 
-STEP = "Adaptive.step: real_sign must be the mean sign of the real logits, a 0-d floating tensor"
+STEP = (
+    "Adaptive.step: real_sign must be the mean sign of the real logits, a 0-d floating-point tensor"
+)
 
 
 @pytest.mark.parametrize(

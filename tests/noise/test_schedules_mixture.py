@@ -245,7 +245,7 @@ def test_an_invalid_batch_does_not_advance_the_stream():
     [
         ({"steps": 0}, "steps must be an int of at least 1, got 0"),
         ({"t_min": 0}, "t_min must be an int of at least 1, got 0"),
-        ({"t_max": 10}, "t_max must be more than t_min, 10, got 10"),
+        ({"t_max": 10}, "t_max must be greater than t_min, 10, got 10"),
         ({"beta_start": 0.0}, "beta_start must be a number between 0 and 1, got 0.0"),
         ({"beta_end": 1}, "beta_end must be a number between 0 and 1, got 1"),
         ({"noise_std": 0.0}, "noise_std must be positive, got 0.0"),

@@ -40,7 +40,9 @@ def draw(x, sigma=None, out=()):
 STATE_MUST = "state must be an int64 tensor {seed, step}, got "
 STRIDE_MUST = "stride must be that of a dense tensor of grad's shape"
 MEANS_MUST = "pygan::gan_loss_backward: means must be the "
-GRAD_MUST = "pygan::gan_loss_backward: grad must be one number like the loss, torch.float32 on "
+GRAD_MUST = (
+    "pygan::gan_loss_backward: grad must be a single number like the loss, torch.float32 on "
+)
 REFUSED = {
     "draw for nothing": (*draw([], torch.ones(())), "x must hold at least one tensor"),
     "noise for nothing": (*noise([]), "x must hold at least one tensor"),
@@ -64,7 +66,7 @@ REFUSED = {
     "noise, state of one": (*noise(state=STATE[:1]), STATE_MUST),
     "noise, state as scale": (*noise(scale=STATE[0]), "scale must be a float32 or float64 tensor, got "),
     "noise, the same of unlike shapes": (
-        *noise([X, X[1:]], same=True), "x[1] must have the shape of x[0], [10], where same_noise=True, got [9]"),
+        *noise([X, X[1:]], same=True), "x[1] must have the shape of x[0], [10], for same_noise=True, got [9]"),
     "backward, means of fp64": (*backward(means=X[:4].double(), loss=AVERAGE), MEANS_MUST),
     "backward, too few means": (*backward(means=X[:3], loss=AVERAGE), MEANS_MUST),
     "backward, means with gaps": (*backward(means=X[:8:2], loss=AVERAGE), MEANS_MUST),

@@ -258,7 +258,7 @@ CALLS = [
     (lambda D, x: approximate_r1(lambda x: x, x, gamma=1.0, sigma=1.0), TypeError,
      "approximate_r1: discriminator must be an nn.Module, because its buffers and streams are restored, got function"),
     (lambda D, x: approximate_r2(D, x.int(), gamma=1.0, sigma=1.0), TypeError,
-     "approximate_r2: samples must be a floating tensor, got torch.int32"),
+     "approximate_r2: samples must be a floating-point tensor, got torch.int32"),
     (lambda D, x: approximate_r1(D, x[0, 0], gamma=1.0, sigma=1.0), ValueError,
      "approximate_r1: samples must be a non-empty batch (N, ...)"),
     (lambda D, x: approximate_r1(D, x, gamma=0.0, sigma=1.0), ValueError,
@@ -305,7 +305,7 @@ def test_exact_penalties_refuse_of_logit():
 def test_capture_with_a_random_discriminator_is_refused(monkeypatch, draws):
     """Only the check runs, because there is no GPU."""
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
-    message = "op: the discriminator of a finite difference must draw no random numbers (dropout) while a CUDA graph"
+    message = "op: the discriminator of a finite difference must not draw random numbers (dropout) while a CUDA graph"
     with raises(RuntimeError, message):
         check_capture("op", torch.device("cuda"), draws)
     check_capture("op", torch.device("cuda"), False)

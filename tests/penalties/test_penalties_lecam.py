@@ -243,7 +243,7 @@ X = torch.zeros(3, 1)
         (lambda: LeCam(1.0, scales=2)(X, X), ValueError, "real_logits must hold 2 tensor(s), the number of scales"),
         (lambda: LeCam(1.0, scales=2)((X, X), (X, X)), TypeError,
          "real_logits must be a tensor or a list of tensors, one for each scale, got a tuple of length 2; select the"),
-        (lambda: LeCam(1.0)(X.int(), X), TypeError, "real_logits must be floating, got torch.int32"),
+        (lambda: LeCam(1.0)(X.int(), X), TypeError, "real_logits must be floating-point, got torch.int32"),
         (lambda: LeCam(1.0)(X, X[:0]), ValueError, "fake_logits must not be empty, got a tensor of shape (0, 1)"),
         (lambda: LeCam(1.0)(X, 1.0), TypeError, "fake_logits must be a tensor or a list of tensors, got float"),
         (lambda: LeCam(1.0)(X, X.to("meta")), ValueError, "real_logits and fake_logits must be on one device, got"),

@@ -130,7 +130,7 @@ def test_a_split_name_is_refused():
 
 def test_invalid_mnist_files_are_refused(tmp_path):
     with pytest.raises(
-        FileNotFoundError, match="root must be a folder with MNIST's files, as train-"
+        FileNotFoundError, match="root must be a folder with MNIST's files, such as train-"
     ):
         datasets.mnist(tmp_path)
     pixels, digits = np.zeros((2, 28, 28), np.uint8), np.zeros(2, np.uint8)
@@ -139,7 +139,7 @@ def test_invalid_mnist_files_are_refused(tmp_path):
     for content in wrong:
         files_of_mnist(tmp_path, pixels, digits)
         (tmp_path / "train-images-idx3-ubyte").write_bytes(content)
-        with pytest.raises(ValueError, match="must be one of MNIST's files of images, whole"):
+        with pytest.raises(ValueError, match="must be a complete MNIST file of images"):
             datasets.mnist(tmp_path)
     files_of_mnist(tmp_path, pixels, digits[:1])
     with pytest.raises(ValueError, match="a label for each image, got 1 for 2"):

@@ -197,22 +197,27 @@ def test_equal_scales_have_a_gradient():
 
 P = torch.full((4,), 0.25)
 BAD = [
-    (lambda: dv.kl(P, [1.0]), TypeError, "divergences.kl: q must be a floating tensor", "got list"),
+    (
+        lambda: dv.kl(P, [1.0]),
+        TypeError,
+        "divergences.kl: q must be a floating-point tensor",
+        "got list",
+    ),
     (
         lambda: dv.jsd(P.long(), P),
         TypeError,
-        "divergences.jsd: p must be a floating tensor",
+        "divergences.jsd: p must be a floating-point tensor",
         "got torch.int64",
     ),
     (
         lambda: dv.kl(-P, P),
         ValueError,
-        "divergences.kl: p must be a density, not negative, got -0.25",
+        "divergences.kl: p must be a non-negative density, got -0.25",
     ),
     (
         lambda: dv.kl(P, P[:3]),
         ValueError,
-        "divergences.kl: both must be on the same grid, got shapes (4,) and (3,)",
+        "divergences.kl: both densities must be on the same grid, got shapes (4,) and (3,)",
     ),
     (
         lambda: dv.jsd(normal(0.0, 1.0), P),
@@ -222,7 +227,7 @@ BAD = [
     (
         lambda: dv.jsd(P, normal(0.0, 1.0)),
         TypeError,
-        "divergences.jsd: q must be a floating tensor",
+        "divergences.jsd: q must be a floating-point tensor",
     ),
     (
         lambda: dv.jsd(Normal(torch.zeros(2), 1.0), Uniform(0.0, 1.0)),
@@ -265,7 +270,7 @@ BAD = [
     (
         lambda: dv.value_function(P[:2], P, P),
         ValueError,
-        "divergences.value_function: both must be on",
+        "divergences.value_function: both densities must be on",
     ),
 ]
 

@@ -111,7 +111,10 @@ def test_a_damaged_classifier_is_trained_again(short_classifier):
 
 def test_a_classifier_that_cannot_be_cached_gives_a_warning(short_classifier):
     (short_classifier / "pygan").write_text("a file where the folder is to be")
-    with pytest.warns(UserWarning, match="MNISTClassifier: not kept, and trained again next time"):
+    with pytest.warns(
+        UserWarning,
+        match="MNISTClassifier: could not be cached, and will be trained again next time",
+    ):
         assert metrics.MNISTClassifier().features(torch.zeros(2, 1, 28, 28)).shape == (2, 64)
 
 

@@ -69,7 +69,7 @@ def test_a_file_with_wrong_samples_is_removed(runs, tmp_path, capsys, monkeypatc
     monkeypatch.setattr(export, "_program", wrong)
     assert command("export", runs / "ring", "--out", tmp_path / "x.pt2") == 2
     assert (
-        "the file must reproduce the generator's samples, got others by it"
+        "the file must reproduce the generator's samples, got different ones from it"
         in capsys.readouterr().err
     )
     assert list(tmp_path.iterdir()) == []

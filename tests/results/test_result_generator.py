@@ -71,12 +71,12 @@ def test_another_network_is_refused_with_the_parameter_names(tmp_path):
 
 
 def test_paths_that_are_not_runs_are_refused(tmp_path):
-    with raises(CheckpointError, f"pygan.checkpoint.load: {tmp_path} holds no checkpoint"):
+    with raises(CheckpointError, f"pygan.checkpoint.load: {tmp_path} contains no checkpoint"):
         pygan.load_generator(tmp_path)
     with raises(CheckpointError, "", "none.pt does not exist"):
         pygan.load_generator(tmp_path / "none.pt")
     checkpoint.save(tmp_path / "step-00000001.pt", {"step": 1})
-    with raises(CheckpointError, "", "holds no run of pygan.fit"):
+    with raises(CheckpointError, "", "is not a checkpoint of pygan.fit"):
         pygan.load_generator(tmp_path)
 
 
@@ -133,12 +133,14 @@ def test_a_conditional_generator_accepts_labels(tmp_path):
     torch.testing.assert_close(*parts)
     message = "pygan.TrainedGenerator.sample: labels must be a tensor"
     with raises(
-        ValueError, message, "of the 3 samples' labels, such as torch.arange(3) % 3, got none"
+        ValueError,
+        message,
+        "with the labels of the 3 samples, such as torch.arange(3) % 3, got none",
     ):
         G.sample(3)
     with raises(TypeError, message, "got a list of length 3"):
         G.sample(3, [0, 1, 2])
-    with raises(ValueError, "", "labels must be of 3 samples, got 2"):
+    with raises(ValueError, "", "labels must hold one for each of the 3 samples, got 2"):
         G.sample(3, labels[:2])
 
 

@@ -90,11 +90,11 @@ def test_unnamed_classes_are_given_by_number(monkeypatch, tmp_path, capsys):
     ("given", "message"),
     [
         (["digits", "--out", "x.jpg"], "--out must be a folder, or end in .npz or .png, got x.jpg"),
-        (["ring", "--out", "x"], "--out must end in .npz for samples of shape (2,), of which a"),
+        (["ring", "--out", "x"], "--out must end in .npz for samples of shape (2,), which"),
         (["digits", "--out", "x.npz", "--class", "3"], "--class must be omitted for a run witho"),
         (["digits", "--out", "x.npz", "--truncation", "-1"], "truncation must be finite and at le"),
-        (["digits", "--out", "x.npz", "--checkpoint", "9"], "does not exist; steps that do: 2"),
-        (["digits", "--out", "x.png", "--n", "900000"], "--n must be at most 116281, which one p"),
+        (["digits", "--out", "x.npz", "--checkpoint", "9"], "does not exist; existing steps: 2"),
+        (["digits", "--out", "x.png", "--n", "900000"], "--n must be at most 116281, the number"),
         (["digits", "--out", "x.npz", "--device", "tpu"], "--device must be one that torch has"),
         (["none", "--out", "x.npz"], "none does not exist"),
     ],
@@ -145,7 +145,7 @@ def test_the_newest_or_the_specified_checkpoint_is_used(tmp_path, capsys):
         assert command("sample", tmp_path, "--out", out, "--force", *given) == 0
         assert f"of step {1 if given else 2}" in capsys.readouterr().out
     assert command("sample", first, "--out", out, "--force", "--checkpoint", "2") == 2
-    assert "must be the folder of a run where a checkpoint is named" in capsys.readouterr().err
+    assert "must be the folder of a run if a checkpoint is named" in capsys.readouterr().err
 
 
 def test_messages_begin_with_the_command_alone(tmp_path, capsys):

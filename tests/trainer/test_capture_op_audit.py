@@ -37,10 +37,10 @@ DIFFERENT = {
         r"with 0\.0, then with 1",
     ),
     "another shape": (lambda: torch.zeros(3 + STEP[0], device=META), r"with 3, then with 4"),
-    "another size": (lambda: ON[STEP[0] :] + 1, "not depend on numbers"),
+    "another size": (lambda: ON[STEP[0] :] + 1, "not depend on Python numbers"),
     "NaN, then not": (lambda: ON * float("nan" if STEP[0] else 1), "with 1.0, then with nan"),
-    "another tensor": (lambda: FRESH[STEP[0]] + 1, "find its tensors where they were"),
-    "another view": (lambda: VIEWS[STEP[0]] + 1, "find its tensors where they were"),
+    "another tensor": (lambda: FRESH[STEP[0]] + 1, "keep its tensors and change them in place"),
+    "another view": (lambda: VIEWS[STEP[0]] + 1, "keep its tensors and change them in place"),
 }
 FRESH = [torch.zeros(3, device=META), torch.zeros(3, device=META)]
 VIEWS = [ON[:3], ON[3:]]
@@ -66,7 +66,7 @@ def audited(function):
 
 @pytest.mark.parametrize("name", OTHER_DEVICE)
 def test_ops_on_other_devices_are_refused(name):
-    with pytest.raises(RuntimeError, match=r"a step must happen on meta alone, got "):
+    with pytest.raises(RuntimeError, match=r"a step must run on meta only, got "):
         audited(OTHER_DEVICE[name])
 
 
@@ -84,7 +84,7 @@ def test_valid_steps_pass_the_audit(name):
 
 def test_tensors_made_from_host_numbers():
     """(A mode does not see the copy in torch.tensor(..., device=...); torch.cuda.set_sync_debug_mode does.)"""
-    with pytest.raises(RuntimeError, match="a step must happen on meta alone"):
+    with pytest.raises(RuntimeError, match="a step must run on meta only"):
         audited(lambda: torch.tensor([1.0, 2.0]))
 
 
@@ -111,7 +111,7 @@ def test_reused_memory_counts_as_new():
     with first:
         kept[0] + 1
     step()
-    with pytest.raises(RuntimeError, match="find its tensors"), OpAudit(torch.device("cpu"), first):
+    with pytest.raises(RuntimeError, match="keep its tensors"), OpAudit(torch.device("cpu"), first):
         kept[0] + 1
 
 

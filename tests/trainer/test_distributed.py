@@ -161,7 +161,9 @@ def bad_total():
         *[torch.optim.SGD(net.parameters(), lr=0.1) for net in nets],
         latent=4,
     )
-    with pytest.raises(ValueError, match=r"total must fit the shares, 4 samples .* got 5"):
+    with pytest.raises(
+        ValueError, match=r"total must match the processes' shares: 4 samples .* got 5"
+    ):
         trainer.step(torch.randn(5, 6), total=8)
     return trainer.stream.step
 

@@ -300,7 +300,7 @@ WRONG = {
     "probability": (
         lambda pool: FakePool(probability=0.0),
         ValueError,
-        "probability must be above 0, up to 1, got 0.0",
+        "probability must be above 0 and at most 1, got 0.0",
     ),
     "probability, NaN": (
         lambda pool: FakePool(probability=math.nan),
@@ -332,18 +332,18 @@ WRONG = {
         "fake must have the stored shape, (N, 2), got (3, 1)",
     ),
     "shape of labels": (lambda pool: pool(X, X[:, 0]), ValueError, "labels must have the stored shape"),
-    "no labels": (lambda pool: pool(X), ValueError, "labels must be the same tree", "got None"),
+    "no labels": (lambda pool: pool(X), ValueError, "labels must have the same structure", "got None"),
     "other labels": (
         lambda pool: pool(X, {"a": X, "b": [X]}),
         ValueError,
-        "labels must be the same tree in every call, labels, got labels['a'], labels['b'][0]",
+        "labels must have the same structure in every call, labels, got labels['a'], labels['b'][0]",
     ),
     "labels, number": (lambda pool: pool(X, (X, 3)), TypeError, "labels[1] must be a tensor, got int"),
     "labels, nothing": (lambda pool: pool(X, ()), ValueError, "labels must hold a tensor, or be None"),
     "labels, fewer": (
         lambda pool: pool(X, {"a": X[:2]}),
         ValueError,
-        "labels['a'] must have a first dimension of 3, as the samples, got a tensor of shape (2, 2)",
+        "labels['a'] must have a first dimension of 3, like the samples, got a tensor of shape (2, 2)",
     ),
     "labels, device": (
         lambda pool: pool(X, X.to("meta")),
@@ -382,12 +382,12 @@ STATES = {
     "too many": (
         {"size": 4, "stream": STREAM, "stored": {"[0]": torch.zeros(5, 2)}},
         ValueError,
-        "stored must hold at most 4 samples and equally many labels, got [5]",
+        "stored must hold at most 4 samples and as many labels, got [5]",
     ),
     "uneven": (
         {"size": 4, "stream": STREAM, "stored": {"[0]": X, "[1]": X[:2]}},
         ValueError,
-        "stored must hold at most 4 samples and equally many labels, got [2, 3]",
+        "stored must hold at most 4 samples and as many labels, got [2, 3]",
     ),
     "labels alone": (
         {"size": 4, "stream": STREAM, "stored": {"[1]": X}},

@@ -176,7 +176,7 @@ REAL = torch.randn(8, 6)
             {},
             lambda t: t.sample(4, latent=torch.zeros(8, 4)),
             ValueError,
-            r"sample: latent must have a first dimension of 4, as the samples, got shape \(8, 4\)",
+            r"sample: latent must have a first dimension of 4, like the samples, got shape \(8, 4\)",
         ),
         ({}, lambda t: t.sample(4, latent=[0.0]), TypeError, "latent must be a tensor, got list"),
         (

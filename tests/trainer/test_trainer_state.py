@@ -83,7 +83,7 @@ def test_the_state_has_no_wrappers_and_is_a_copy():
     [
         (dict(ema=None), r"without \[\], with \['ema'\]"),
         (dict(noise=None), r"without \[\], with \['noise'\]"),
-        (dict(penalties=R1(1.0)), "one with 2 penalties for 1"),
+        (dict(penalties=R1(1.0)), "one with 2 penalties instead of 1"),
     ],
 )
 def test_a_state_with_other_parts_is_refused(options, message):

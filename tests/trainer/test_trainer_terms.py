@@ -291,13 +291,13 @@ def test_a_generator_step_takes_real_samples_for_the_terms():
         ),
         (lambda s: None, TypeError, "generator_terms must return a dict .* got NoneType"),
         (lambda s: {"a": 1.0}, TypeError, "'a': float"),
-        (lambda s: {1: s.fake.mean()}, TypeError, "by their names, got 1"),
+        (lambda s: {1: s.fake.mean()}, TypeError, "by name, got 1"),
         (lambda s: {"a": s.fake.mean(1)}, ValueError, "'a': a tensor of shape"),
         (lambda s: {"a": s.fake.mean().detach()}, ValueError, "'a' without a graph"),
         (
             lambda s: {"d_loss": s.fake.mean()},
             ValueError,
-            "names that are not the statistics', got 'd_",
+            "whose names differ from those of the statistics, got 'd_",
         ),
     ],
 )
