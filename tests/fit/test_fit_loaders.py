@@ -307,6 +307,8 @@ def test_changed_batches_start_with_a_new_epoch(tmp_path, other):
     seen = seen_by(other, tmp_path, **options)
     whole = [x for (x,) in other]
     assert_equal(seen, whole[:2])
+    saved = checkpoint.load(tmp_path / "checkpoints/step-00000010.pt")["stream"]
+    assert (saved["epoch"], saved["batch"]) == (1, 2)
 
 
 def in_ranks(out, report, make, **options):

@@ -211,6 +211,11 @@ def one_cycle_in_sequence(optimizer):
     return SequentialLR(optimizer, parts, [2])
 
 
+def one_cycle_first(optimizer, total_steps=2):
+    parts = [OneCycleLR(optimizer, 0.1, total_steps=total_steps), LinearLR(optimizer)]
+    return SequentialLR(optimizer, parts, [3])
+
+
 MISFITS = {
     "foreign": (
         lambda o: ExponentialLR(elsewhere(), 0.5),
@@ -226,6 +231,10 @@ MISFITS = {
     ),
     "short, chained": (chained_one_cycle, "must last for the whole run, got OneCycleLR"),
     "short, in a sequence": (one_cycle_in_sequence, "must last for the whole run, got OneCycleLR"),
+    "short, first of a sequence": (
+        lambda o: one_cycle_first(o, 1),
+        "must last for the whole run, got OneCycleLR",
+    ),
 }
 
 
@@ -245,6 +254,7 @@ def test_a_schedule_without_effect_or_too_short_is_refused(tmp_path, name):
         (lambda o: OneCycleLR(o, 0.1, total_steps=5), 5),
         (chained_one_cycle, 5),
         (one_cycle_in_sequence, 5),
+        (one_cycle_first, 5),
     ],
 )
 def test_a_schedule_may_last_exactly_for_the_run(tmp_path, schedule, steps):

@@ -75,6 +75,13 @@ def test_updates_are_skipped_and_counted(tmp_path):
     same_runs(tmp_path / "whole", tmp_path / "parts")
 
 
+def test_only_skips_in_a_row_count_toward_the_limit(tmp_path, monkeypatch):
+    x, _, times = poisoned()
+    monkeypatch.setattr("pygan.training.nonfinite_policy._MAX_SKIPPED_IN_A_ROW", times)
+    assert run(tmp_path, source=x, nonfinite="skip", log_every=1).steps == 12
+    assert metrics(tmp_path)[-1]["skipped"] == times > 1
+
+
 def test_skipping_has_no_effect_if_all_values_are_finite(tmp_path):
     expected = run(tmp_path / "a", **FULL, max_grad_norm=1.0)
     result = run(tmp_path / "b", **FULL, max_grad_norm=1.0, nonfinite="skip")
@@ -188,6 +195,11 @@ def test_unsuccessful_rollbacks_stop(tmp_path, capsys):
     with raises(FloatingPointError, "pygan.fit: ", "3 rollbacks did not help"):
         run(tmp_path, checkpoint_every=1, **options)
     assert all_saved_is_finite(tmp_path)
+    # Nor does resuming from the last of them.
+    capsys.readouterr()
+    with raises(FloatingPointError, "pygan.fit: ", "3 rollbacks did not help"):
+        run(tmp_path, checkpoint_every=1, **options)
+    assert "weights and optimizers are those of" not in capsys.readouterr().err
 
 
 def test_a_rollback_without_a_checkpoint_stops(tmp_path):

@@ -10,7 +10,7 @@ import PIL
 import pytest
 import torch
 from helpers import accelerated_on
-from PIL import Image
+from PIL import Image, ImageOps
 from torch.utils.data import DataLoader
 
 from pygan import __main__, checkpoint
@@ -397,6 +397,16 @@ def test_rectangular_sizes_and_image_sizes(tmp_path):
     assert ImageFolder(tmp_path, 8).gray
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_sizes_are_those_after_rotation(suffix, tmp_path):
+    for orientation in range(1, 9):
+        path = tmp_path / f"{orientation}.{suffix}"
+        Image.new("RGB", (20, 10)).save(path, exif=_orientation(orientation))
+    images = ImageFolder(tmp_path, 8)
+    turned = [ImageOps.exif_transpose(Image.open(path)).size for path in images.paths]
+    assert images.sizes == [(height, width) for width, height in turned]
+
+
 def test_large_jpegs_are_decoded_at_reduced_size(tmp_path):
     """By libjpeg; the item is the same up to rounding."""
     ramp = np.linspace(0, 255, 800).astype(np.uint8)[None, :, None].repeat(800, 0).repeat(3, 2)
@@ -467,6 +477,16 @@ def test_labels_are_the_subfolders(tmp_path):
         ValueError, match=r"labels must be False if there are images outside .*5\.png"
     ):
         ImageFolder(tmp_path, 8, labels=True)
+
+
+def test_a_replaced_image_has_the_label_of_its_replacement(tmp_path):
+    for name in ("cat/1.png", "dog/2.png"):
+        noisy(tmp_path / name)
+    images = ImageFolder(tmp_path, 8, labels=True)
+    truncate(tmp_path / "cat/1.png")
+    with pytest.warns(UserWarning, match="the next readable image stands in for it"):
+        image, label = images[0]
+    assert label == 1 and torch.equal(image, images[1][0])
 
 
 def test_image_folder_checks_its_arguments(folder, tmp_path):

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from helpers.trainer import assert_same
 
 from pygan import fused_losses
 from pygan.monitor import State, nonfinite
@@ -165,3 +166,18 @@ def test_the_window_stores_what_the_rules_need():
     assert window.steps == 16
     assert window.mean("jsd_bound") == pytest.approx(13 * 16 - 7.5)
     assert window.mean("jsd_bound", windows_ago=3) == pytest.approx(10 * 16 - 7.5)
+
+
+def test_a_window_continues_from_its_state():
+    """The extremes may be those of windows that are no longer kept."""
+    window = window_of(
+        windows=7,
+        g_grad=lambda step: 1.0 / step,
+        fake_number=lambda step: 8.0 if step < 30 else 1.0,
+    )
+    assert window.best_diversity > 7 * window.diversity()
+    assert window.peak_sensitivity > 7 * window.sensitivity()
+    again = Window(window.size, window.loss)
+    again.load_state_dict(window.state_dict())
+    assert_same(again.state_dict(), window.state_dict())
+    assert again.step == window.step and held(again) == held(window) != set()

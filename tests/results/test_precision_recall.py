@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pygan import metrics
-from pygan.metrics import precision_recall
+from pygan.metrics import coverage, precision_recall
 
 
 def normals(n, d, seed, shift=0.0, scale=1.0):
@@ -70,9 +70,10 @@ def test_precision_measures_quality_and_recall_diversity():
 
 def test_chunks_do_not_change_the_result(monkeypatch):
     real, fake = normals(70, 3, 0), normals(50, 3, 1)
-    whole = precision_recall(real, fake)
-    monkeypatch.setattr("pygan._precision_recall._CHUNK_ROWS", 16)
-    assert precision_recall(real, fake) == whole
+    whole, covered = precision_recall(real, fake), coverage(real, fake)
+    for rows in (1, 7, 16, 23, 50):  # the last chunk has up to all of them, or a single one
+        monkeypatch.setattr("pygan._precision_recall._CHUNK_ROWS", rows)
+        assert precision_recall(real, fake) == whole and coverage(real, fake) == covered
     assert precision_recall(real.half(), fake.float()) == pytest.approx(whole, abs=0.1)
     assert [type(x) for x in whole] == [float, float]
 

@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 import torch
-from helpers.recipes import assert_close, latents, pairs, update
+from helpers.recipes import Scales, assert_close, latents, pairs, update
 from helpers.trainer import assert_same, everything, setup
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
@@ -82,6 +82,23 @@ def test_results_equal_those_of_two_passes(way, penalties, loss, noise):
     assert_same(*(trainer.stream.state_dict() for trainer in trainers))
 
 
+def test_past_samples_have_their_own_labels_in_a_joint_batch():
+    discriminator, trainers = Conditional(), []
+    for joint in (False, True):
+        trainer, *_ = pairs(
+            copy.deepcopy(discriminator),
+            generator_inputs=lambda z, _: (z,),
+            logits=lambda output: output["logits"],
+            seed=3,
+            pool=pygan.FakePool(8, seed=1),
+            joint=joint,
+        )
+        for _ in range(3):
+            trainer.step(torch.randn(8, 6, dtype=torch.float64), labels())
+        trainers.append(trainer)
+    assert_close(trainers[0], trainers[1].generator, trainers[1].discriminator)
+
+
 def test_r3gan_step():
     """Huang et al. 2024: relativistic loss, R1 and R2, from one batch and one double backward."""
     drawn, latent = latents(6)
@@ -121,6 +138,16 @@ def test_stylegan3_phases():
         d_fake = D(G(other))
         update(g_optimizer, bce(d_fake, torch.ones_like(d_fake)))
     assert_close(trainer, G, D)
+
+
+def test_separate_sides_have_weights_and_label_smoothing():
+    discriminator, trainers = Scales(), []
+    for separate in (False, True):
+        options = {"weights": [0.5, 2.0, -1.0], "label_smoothing": 0.1, "separate": separate}
+        trainer, *_ = pairs(copy.deepcopy(discriminator), seed=3, **options)
+        trainer.step(torch.randn(8, 6, dtype=torch.float64))
+        trainers.append(trainer)
+    assert_close(trainers[0], trainers[1].generator, trainers[1].discriminator)
 
 
 @pytest.mark.parametrize(("way", "calls"), [("joint", [16, 8]), ("separate", [8, 8, 8])])

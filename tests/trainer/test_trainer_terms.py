@@ -85,6 +85,22 @@ def test_terms_are_added_to_the_adversarial_loss(micro_batches):
         assert numbers["g_loss"] == pytest.approx(its.g_loss.item())
 
 
+def test_a_parameter_as_term_is_reported_as_it_was_before_the_update():
+    generator, discriminator = networks()
+    generator.register_parameter("size", nn.Parameter(torch.tensor(2.0)))
+    optimizers = (torch.optim.SGD(net.parameters(), lr=0.5) for net in (generator, discriminator))
+    trainer = pygan.GANTrainer(
+        generator,
+        discriminator,
+        *optimizers,
+        latent=4,
+        generator_terms=lambda step: {"size": generator.size},
+    )
+    stats = trainer.step(torch.randn(8, 6))
+    assert stats.terms["size"].item() == 2.0
+    assert generator.size.item() == 1.5
+
+
 @pytest.mark.parametrize("loss", ["relativistic", "non_saturating"])
 def test_repeated_reads_evaluate_the_discriminator_once(loss):
     calls = []
