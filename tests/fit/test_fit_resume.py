@@ -232,6 +232,9 @@ def test_resuming_from_a_path(tmp_path):
     run(out)
     run(out, resume=out / "checkpoints/step-00000004.pt")
     same_runs(out, whole)
+    # The checkpoint of step 8 was replaced in place, so that there always was one.
+    abandoned = [path.name for path in (out / "checkpoints").glob("abandoned-*")]
+    assert abandoned == ["abandoned-step-00000012.pt"]
     # The run diverges from there: abandoned checkpoints are kept, but not resumed from.
     run(out, steps=6, resume=out / "checkpoints/step-00000004.pt")
     names = sorted(path.name for path in (out / "checkpoints").iterdir())
