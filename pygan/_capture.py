@@ -217,8 +217,9 @@ class CapturedSteps:
         graph.replay()
         trainer.steps += 1
         trainer.d_updates += graph.d_updates
-        real = tree_unflatten(leaves, self._tree)[0]
-        trainer.real = (real if isinstance(real, Tensor) else real[-1]).detach()
+        given = tree_unflatten(leaves, self._tree)
+        last = given if isinstance(given[0], Tensor) else [each[-1] for each in given]
+        trainer.real, trainer.labels = last[0].detach(), last[1] if len(last) > 1 else None
         trainer.fake = graph.fake.clone()
         trainer.ends_in_sigmoid = graph.ends_in_sigmoid
         graph.show_gradients()

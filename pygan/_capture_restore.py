@@ -17,7 +17,7 @@ from pygan.average import EMA
 __all__ = ["find_entries", "restored_after"]
 
 # Attributes that the trainer itself changes in a step.
-_MOVING = ("steps", "d_updates", "real", "fake", "ends_in_sigmoid")
+_MOVING = ("steps", "d_updates", "real", "fake", "labels", "ends_in_sigmoid")
 _SCALER = ("_scale", "_growth_tracker", "_growth_factor", "_backoff_factor", "_growth_interval")
 
 

@@ -158,7 +158,8 @@ class GANTrainer:
             values, which must fit the generator; replace `ema` too to start a new one.
         ends_in_sigmoid: whether the logits were found to be probabilities, which only least_squares
             accepts; None before the first generator step.
-        real, fake: the last real batch, and the samples of the last generator step, detached; None before the first.
+        real, fake, labels: the last real batch, the samples of the last generator step, detached, and their labels;
+            None before the first.
 
     Raises:
         TypeError, ValueError: an invalid argument. The steps raise them for empty batches, a wrong
@@ -282,6 +283,7 @@ class GANTrainer:
         self.ends_in_sigmoid: bool | None = None
         self.real: Tensor | None = None
         self.fake: Tensor | None = None
+        self.labels: Any = None
 
     def step(
         self,
@@ -514,6 +516,7 @@ class GANTrainer:
         self.steps += 1
         self._networks.average()
         self.fake = fakes[0] if len(fakes) == 1 else torch.cat(fakes)
+        self.labels = batch.labels
         return combined(numbers), terms
 
     def _adversarial(self, step: GeneratorStep) -> Result:

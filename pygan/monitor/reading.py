@@ -16,10 +16,11 @@ from pygan.trainer import GANTrainer, TrainStats
 __all__ = ["COLUMNS", "Reading", "Transfer"]
 
 STATS = TrainStats._fields
-MEASURES = ("g_grad", "g_param", "d_grad", "d_param", "real_number", "fake_number", "energy")
+_SAMPLES = ("real_number", "fake_number", "energy")
+MEASURES = ("g_grad", "g_param", "d_grad", "d_param", *_SAMPLES, *(f"label_{x}" for x in _SAMPLES))
 COLUMNS = (*STATS, *MEASURES)
 """The columns stored for a reading: the means of the statistics over its steps, the norms of gradients and parameters,
-and the three numbers of diversity.py."""
+and the six numbers of diversity.py."""
 
 
 class Reading(NamedTuple):
@@ -41,7 +42,9 @@ class Reading(NamedTuple):
     def row(self) -> list[float]:
         """The values of COLUMNS."""
         means = [sum(column) / len(column) for column in zip(*self.stats, strict=True)]
-        return [*means, *self.measures]
+        # Readings of earlier versions, from a state dict, have fewer measures.
+        missing = [math.nan] * (len(MEASURES) - len(self.measures))
+        return [*means, *self.measures, *missing]
 
 
 class Transfer:
@@ -64,7 +67,7 @@ class Transfer:
                 norms = _norms(tensors)
                 self._sizes.append(len(norms))
                 pieces += norms
-        pieces.append(measures(trainer.real, trainer.fake))
+        pieces.append(measures(trainer.real, trainer.fake, trainer.labels))
         device, dtype = stats.device, torch.promote_types(stats.dtype, torch.float32)
         flat = torch.cat(
             [piece.detach().to(device, dtype, non_blocking=True).flatten() for piece in pieces]

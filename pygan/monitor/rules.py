@@ -205,26 +205,36 @@ def _swing(window: Window, length: int, before: int, held: bool) -> Swing | None
 
 
 def mode_collapse(window: Window, held: bool) -> Finding | None:
-    diversity, best = window.diversity(), window.best_diversity
+    return _collapse(window, held, "", window.best_diversity)
+
+
+def collapse_within_labels(window: Window, held: bool) -> Finding | None:
+    return _collapse(window, held, "label_", window.best_label_diversity)
+
+
+def _collapse(window: Window, held: bool, prefix: str, best: float) -> Finding | None:
+    """`prefix`: of the columns of the measures, "label_" within labels."""
+    diversity = window.diversity(prefix)
     if held:
         found = diversity < 0.6
     else:
         fell = diversity < 0.45 and diversity < 0.5 * best
-        found = fell or (diversity < 0.3 and _is_stalled(window))
+        found = fell or (diversity < 0.3 and _is_stalled(window, prefix))
     if not found:
         return None
-    real, fake = window.mean("real_number"), window.mean("fake_number")
+    real, fake = (window.mean(f"{prefix}{side}_number") for side in ("real", "fake"))
+    label = " with the same label" if prefix else ""
     return Finding(
-        f"The generated samples of a batch are as diverse as {fake:.1f} distinct samples, real ones as {real:.1f}: a "
-        f"ratio of {diversity:.2f} over {window.steps} steps, down from {best:.2f} at best.",
+        f"The generated samples of a batch{label} are as diverse as {fake:.1f} distinct samples, real ones as "
+        f"{real:.1f}: a ratio of {diversity:.2f} over {window.steps} steps, down from {best:.2f} at best.",
         {"fake_number": fake, "real_number": real, "diversity": diversity, "best": best},
     )
 
 
-def _is_stalled(window: Window) -> bool:
+def _is_stalled(window: Window, prefix: str) -> bool:
     """Whether neither the diversity has risen nor the distributions have come closer recently."""
-    energy, before = window.mean("energy"), window.mean("energy", windows_ago=EARLIER)
-    risen = window.diversity() > 1.2 * window.diversity(windows_ago=EARLIER)
+    energy, before = (window.mean(f"{prefix}energy", windows_ago=ago) for ago in (0, EARLIER))
+    risen = window.diversity(prefix) > 1.2 * window.diversity(prefix, windows_ago=EARLIER)
     return energy > 0.2 and energy > 0.9 * before and not risen
 
 
@@ -236,4 +246,5 @@ RULES: dict[State, Callable[[Window, bool], Finding | None]] = {
     State.GENERATOR_SATURATED: generator_saturated,
     State.OSCILLATION: oscillation,
     State.MODE_COLLAPSE: mode_collapse,
+    State.COLLAPSE_WITHIN_LABELS: collapse_within_labels,
 }

@@ -25,6 +25,8 @@ class State(str, Enum):
     """The two networks circle each other with a steady period, without converging."""
     MODE_COLLAPSE = "mode_collapse"
     """Suspected: the samples of a batch are much less diverse than real ones."""
+    COLLAPSE_WITHIN_LABELS = "collapse_within_labels"
+    """Suspected: the samples of a batch with the same label are much less diverse than real ones."""
     NON_FINITE = "non_finite"
     """NaN or infinite values, with their origin."""
 
@@ -80,6 +82,10 @@ REMEDIES = {
     State.MODE_COLLAPSE: (
         "Slow the generator down or take more discriminator steps, regularize with R1 and R2 on a relativistic "
         "loss, or add instance noise if the supports are disjoint."
+    ),
+    State.COLLAPSE_WITHIN_LABELS: (
+        "Check that the generator uses its latent and not only the labels, give the discriminator less of an advantage "
+        "(R1 and R2 on a relativistic loss), or slow the generator down."
     ),
     State.NON_FINITE: "",  # depends on where they began: see nonfinite.py
 }

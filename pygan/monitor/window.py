@@ -26,7 +26,8 @@ class Window:
         loss: the loss's name; "" for a custom loss.
         ends_in_sigmoid: whether the discriminator ends in a sigmoid.
         count: number of readings kept, at most 5 * size.
-        best_diversity: the highest diversity of any window, at most 1.
+        best_diversity, best_label_diversity: the highest diversity of any window, of whole batches and within labels,
+            at most 1.
         peak_sensitivity: the highest sensitivity of any window.
     """
 
@@ -37,7 +38,7 @@ class Window:
         self.count = 0
         self._rows = np.empty(((WINDOWS + 1) * size, len(COLUMNS)))
         self._steps = np.empty((WINDOWS + 1) * size)
-        self.best_diversity = self.peak_sensitivity = 0.0
+        self.best_diversity = self.best_label_diversity = self.peak_sensitivity = 0.0
 
     @property
     def full(self) -> bool:
@@ -63,7 +64,8 @@ class Window:
         self._steps[self.count] = reading.steps[-1]
         self.count += 1
         if self.full:
-            self.best_diversity = max(self.best_diversity, min(1.0, _number(self.diversity())))
+            self.best_diversity = _best(self.best_diversity, self.diversity())
+            self.best_label_diversity = _best(self.best_label_diversity, self.diversity("label_"))
             self.peak_sensitivity = max(self.peak_sensitivity, _number(self.sensitivity()))
 
     def series(self, column: str, length: int, before: int = 0) -> Values:
@@ -78,13 +80,14 @@ class Window:
             return math.nan
         return _mean(self.series(column, self.size, before))
 
-    def diversity(self, *, windows_ago: int = 0) -> float:
-        """Mean over a window of the ratio of effectively distinct generated samples to real ones."""
+    def diversity(self, prefix: str = "", *, windows_ago: int = 0) -> float:
+        """Mean over a window of the ratio of effectively distinct generated samples to real ones; within labels with
+        the prefix "label_"."""
         before = windows_ago * self.size
         if self.count < before + self.size:
             return math.nan
         real, fake = (
-            self.series(column, self.size, before) for column in ("real_number", "fake_number")
+            self.series(f"{prefix}{side}_number", self.size, before) for side in ("real", "fake")
         )
         return _mean(fake / real)
 
@@ -110,21 +113,28 @@ class Window:
             "rows": torch.from_numpy(self._rows[: self.count].copy()),
             "steps": torch.from_numpy(self._steps[: self.count].copy()),
             "best_diversity": self.best_diversity,
+            "best_label_diversity": self.best_label_diversity,
             "peak_sensitivity": self.peak_sensitivity,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         rows = state_dict["rows"].numpy()
         self.count = len(rows)
-        self._rows[: self.count] = rows
+        self._rows[: self.count] = math.nan  # rows of earlier versions have fewer columns
+        self._rows[: self.count, : rows.shape[1]] = rows
         self._steps[: self.count] = state_dict["steps"].numpy()
         self.best_diversity = state_dict["best_diversity"]
+        self.best_label_diversity = state_dict.get("best_label_diversity", 0.0)
         self.peak_sensitivity = state_dict["peak_sensitivity"]
 
 
 def _mean(values: Values) -> float:
     finite = values[np.isfinite(values)]  # a small last batch of an epoch has no diversity
     return float(finite.mean()) if 2 * len(finite) >= len(values) else math.nan
+
+
+def _best(best: float, diversity: float) -> float:
+    return max(best, min(1.0, _number(diversity)))
 
 
 def _number(value: float) -> float:

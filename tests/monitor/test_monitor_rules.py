@@ -80,6 +80,11 @@ WRONG = {
     State.GENERATOR_SATURATED: {"d_fake_after": 0.01},
     State.OSCILLATION: {"real_logit": lambda step: math.sin(step)},
     State.MODE_COLLAPSE: {"fake_number": lambda step: 8.0 if step < 30 else 1.0},
+    State.COLLAPSE_WITHIN_LABELS: {
+        "label_real_number": 40.0,
+        "label_fake_number": 1.0,
+        "label_energy": 0.3,
+    },
 }
 
 
@@ -101,6 +106,7 @@ def test_each_rule_finds_its_state_for_its_losses(loss, state):
         State.GENERATOR_SATURATED: loss == "minimax",
         State.OSCILLATION: True,
         State.MODE_COLLAPSE: True,
+        State.COLLAPSE_WITHIN_LABELS: True,
     }
     assert held(window_of(loss, **values)) == ({state} if applies[state] else set())
     assert held(window_of(loss, **healthy)) == set()

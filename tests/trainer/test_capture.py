@@ -228,7 +228,14 @@ def captured(trainer):
 def state(trainer):
     grads = [p.grad for net in (trainer.generator, trainer.discriminator) for p in net.parameters()]
     return copy.deepcopy(
-        (trainer.state_dict(), grads, torch.get_rng_state(), trainer.fake, trainer.real)
+        (
+            trainer.state_dict(),
+            grads,
+            torch.get_rng_state(),
+            trainer.fake,
+            trainer.real,
+            trainer.labels,
+        )
     )
 
 
