@@ -32,6 +32,15 @@ from pygan.training import sharding
 from pygan.training.lr_schedulers import check_lr_schedulers
 
 G_LESS = nn.Linear(4, 6)
+LISTS = [
+    [data(), torch.zeros(30)],  # samples and labels?
+    [data()[:6], data()[6:12]],  # two samples?
+    [np.zeros((6, 6), np.float32)] * 2,
+    [(torch.zeros(2), 0)] * 4,
+    [data()],
+    [],
+]
+
 BAD = [
     ({"steps": 0}, ValueError, "steps must be at least 1, got 0"),
     ({"steps": 1.5}, TypeError, "steps must be an int, got float"),
@@ -90,15 +99,19 @@ BAD = [
     (
         {"source": (data(), 3)},
         TypeError,
-        "data must be, if a tuple, a list or a mapping, samples and labels, both tensors or arrays",
+        "data must be, if a tuple or a mapping, samples and labels, both tensors or arrays",
     ),
     ({"source": (data(), torch.zeros(3))}, ValueError, "data must have a label for each of the 30"),
     (
-        {"source": [(torch.zeros(2), 0)] * 4},
+        {"source": ((torch.zeros(2), 0),) * 4},
         TypeError,
-        "data must be, if a tuple, a list or a mapping, samples and labels, both tensors or arrays, got (tuple, "
-        "tuple, tuple, ...); pass separate items as a torch.utils.data.Dataset",
+        "data must be, if a tuple or a mapping, samples and labels, both tensors or arrays, got (tuple, tuple, "
+        "tuple, ...); pass separate items as a torch.utils.data.Dataset",
     ),
+    *[
+        ({"source": source}, TypeError, "data must not be a list, which may hold")
+        for source in LISTS
+    ],
     ({"source": (x for x in data())}, TypeError, "data must be a tensor, an array, a tuple (sam"),
     ({"source": {"a": [1], "b": [2]}}, TypeError, "data must, if a mapping, hold tensors or arra"),
     ({"data_keys": "image"}, TypeError, "data_keys must be None if the data are not dicts, got"),
