@@ -57,12 +57,15 @@ def check_savable(run: RunState) -> None:
     check_plain(_process_state(run), "state")
 
 
-def restore(run: RunState, state: State, changed: dict[str, Any]) -> None:
+def restore(run: RunState, state: State, changed: dict[str, Any]) -> list[str]:
     """Continue from a checkpoint's state, but with the run's own values for the settings in `changed`, to which changes
     of the monitor's settings are added.
 
     If the number of processes has changed, the random generators that the networks use (dropout) get new seeds, because
     their states cannot be redistributed.
+
+    Returns:
+        The callbacks and the monitor whose state is in the checkpoint, but which the run does not have.
 
     Raises:
         CheckpointError: the checkpoint does not fit the run, or is invalid. Nothing has been changed.
@@ -95,6 +98,11 @@ def restore(run: RunState, state: State, changed: dict[str, Any]) -> None:
         raise CheckpointError(
             run.storage.last, f"does not fit this run: {type(error).__name__}: {reason}"
         ) from error
+    there = callbacks.stateful(run.options.callbacks)
+    absent = [f"the callback {name}" for name in state.get("callbacks", {}) if name not in there]
+    if state["monitor"] is not None and not hasattr(run.monitor, "load_state_dict"):
+        absent.append("the monitor")
+    return absent
 
 
 def _process_state(run: RunState) -> State:
@@ -115,7 +123,7 @@ def _process_state(run: RunState) -> State:
 
 def _load_process_state(run: RunState, state: State) -> None:
     """The reverse of `_process_state`."""
-    if run.monitor is not None and state["monitor"] is not None:
+    if state["monitor"] is not None and hasattr(run.monitor, "load_state_dict"):
         # First, because it may give the trainer noise, whose state is part of the trainer's.
         run.monitor.load_state_dict(state["monitor"])
     run.trainer.load_state_dict(state["trainer"])

@@ -55,8 +55,9 @@ class Run:
         self.metrics: dict[str, float] = {}
         self.stopped_by: int | None = None
         self._to_capture = options.capture
+        self._absent: list[str] = []
         if starting_point.state is not None:
-            restore(self.state, starting_point.state, starting_point.changed)
+            self._absent = restore(self.state, starting_point.state, starting_point.changed)
         self._init_message = (
             ""
             if starting_point.pretrained is None
@@ -130,6 +131,11 @@ class Run:
         for name, (before, now) in self._changed.items():
             log.say(
                 f"pygan.fit: resumed at step {self.state.step} with {name} {now} instead of {before}"
+            )
+        if self._absent:
+            log.say(
+                f"pygan.fit: resumed at step {self.state.step} without {', '.join(self._absent)}: the checkpoint's "
+                "state is not loaded, and the next checkpoint will not contain it"
             )
         return log
 
