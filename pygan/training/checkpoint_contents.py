@@ -15,6 +15,7 @@ from pygan.training import callbacks
 from pygan.training.batch_order import derived_seed
 from pygan.training.checkpoint_settings import describe_changes, roots
 from pygan.training.loader_position import LoaderPosition
+from pygan.training.lr_schedulers import steps_of
 from pygan.training.random_state import random_state, seed_all, set_random_state
 from pygan.training.run_state import RunState
 
@@ -219,11 +220,15 @@ def _missing(run: RunState, state: State) -> dict[str, Any]:
 
 def _step_schedulers(run: RunState) -> None:
     """Advance the learning-rate schedulers, which start fresh, to the run's step."""
+    trainer = run.trainer
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # ignore the warning that the optimizer has made no step
         for step in range(run.step):
             for scheduler in run.options.lr_schedulers:
-                if getattr(scheduler, "last_epoch", 0) <= step:
+                due = steps_of(
+                    scheduler, step + 1, trainer.d_optimizer, trainer.discriminator_start
+                )
+                if getattr(scheduler, "last_epoch", 0) < due:
                     scheduler.step()
 
 

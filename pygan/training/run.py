@@ -20,6 +20,7 @@ from pygan.training.fit_options import FitOptions
 from pygan.training.loader_position import LoaderPosition
 from pygan.training.lock import RunLock
 from pygan.training.log import Log
+from pygan.training.lr_schedulers import steps_of
 from pygan.training.processes import Processes, restore_forward
 from pygan.training.run_state import RunState
 from pygan.training.signals import StopSignals
@@ -261,10 +262,12 @@ class Run:
                 "pygan.fit: drop_last must be True where BatchNorm meets a single sample, as in what remains of an "
                 f"epoch after batches of {self.options.batch_size}, got False: {error}"
             ) from error
+        # Before `discriminator_start`, the discriminator sees neither samples nor noise, and its schedules wait.
+        steps, start = self.trainer.steps, self.trainer.discriminator_start
+        is_adversarial = steps > start
         for scheduler in self.options.lr_schedulers:
-            scheduler.step()
-        # Before `discriminator_start`, the discriminator sees neither samples nor noise.
-        is_adversarial = self.trainer.steps > self.trainer.discriminator_start
+            if is_adversarial or steps_of(scheduler, steps, self.trainer.d_optimizer, start):
+                scheduler.step()
         if self.trainer.noise is not None and is_adversarial:
             self.trainer.noise.step(stats.real_sign)
         return stats
