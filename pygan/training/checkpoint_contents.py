@@ -15,6 +15,7 @@ from pygan.training import callbacks
 from pygan.training.batch_order import derived_seed
 from pygan.training.checkpoint_settings import describe_changes, roots
 from pygan.training.loader_position import LoaderPosition
+from pygan.training.lr_schedulers import steps_of
 from pygan.training.random_state import random_state, seed_all, set_random_state
 from pygan.training.run_state import RunState
 
@@ -57,12 +58,15 @@ def check_savable(run: RunState) -> None:
     check_plain(_process_state(run), "state")
 
 
-def restore(run: RunState, state: State, changed: dict[str, Any]) -> None:
+def restore(run: RunState, state: State, changed: dict[str, Any]) -> list[str]:
     """Continue from a checkpoint's state, but with the run's own values for the settings in `changed`, to which changes
     of the monitor's settings are added.
 
     If the number of processes has changed, the random generators that the networks use (dropout) get new seeds, because
     their states cannot be redistributed.
+
+    Returns:
+        The callbacks and the monitor whose state is in the checkpoint, but which the run does not have.
 
     Raises:
         CheckpointError: the checkpoint does not fit the run, or is invalid. Nothing has been changed.
@@ -95,6 +99,11 @@ def restore(run: RunState, state: State, changed: dict[str, Any]) -> None:
         raise CheckpointError(
             run.storage.last, f"does not fit this run: {type(error).__name__}: {reason}"
         ) from error
+    there = callbacks.stateful(run.options.callbacks)
+    absent = [f"the callback {name}" for name in state.get("callbacks", {}) if name not in there]
+    if state["monitor"] is not None and not hasattr(run.monitor, "load_state_dict"):
+        absent.append("the monitor")
+    return absent
 
 
 def _process_state(run: RunState) -> State:
@@ -115,7 +124,7 @@ def _process_state(run: RunState) -> State:
 
 def _load_process_state(run: RunState, state: State) -> None:
     """The reverse of `_process_state`."""
-    if run.monitor is not None and state["monitor"] is not None:
+    if state["monitor"] is not None and hasattr(run.monitor, "load_state_dict"):
         # First, because it may give the trainer noise, whose state is part of the trainer's.
         run.monitor.load_state_dict(state["monitor"])
     run.trainer.load_state_dict(state["trainer"])
@@ -211,11 +220,15 @@ def _missing(run: RunState, state: State) -> dict[str, Any]:
 
 def _step_schedulers(run: RunState) -> None:
     """Advance the learning-rate schedulers, which start fresh, to the run's step."""
+    trainer = run.trainer
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # ignore the warning that the optimizer has made no step
         for step in range(run.step):
             for scheduler in run.options.lr_schedulers:
-                if getattr(scheduler, "last_epoch", 0) <= step:
+                due = steps_of(
+                    scheduler, step + 1, trainer.d_optimizer, trainer.discriminator_start
+                )
+                if getattr(scheduler, "last_epoch", 0) < due:
                     scheduler.step()
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from pygan._validation import describe
 from pygan.training.batch_order import Batch, BatchSampler, derived_seed
 from pygan.training.collate import Keys, as_tensor, collate, split_item
 from pygan.training.random_state import isolated, seed_all
@@ -36,7 +37,7 @@ class Data:
     """The user's data, with access to each sample by index.
 
     Args:
-        data: a tensor or an array (N, ...); a pair of these, samples and labels; a mapping that contains them; or a
+        data: a tensor or an array (N, ...); a tuple of two, samples and labels; a mapping that contains them; or a
             map-style Dataset that yields samples, pairs of sample and label, or dicts of these.
         conditional: whether labels are passed on.
         keys: the key of the samples in the mapping or the dicts, or the keys of samples and labels.
@@ -62,15 +63,22 @@ class Data:
                     f"of {', '.join(map(str, data))}; pass one of its values"
                 )
             data, keys = tuple(split_item(data, keys, conditional=True)), None
+        if isinstance(data, list):
+            # To torch and numpy a list holds samples; a batch of a DataLoader is a list of samples and labels.
+            raise TypeError(
+                "pygan.fit: data must not be a list, which may hold separate samples or samples and labels, got "
+                f"{describe(data)}; pass a tuple (samples, labels), separate tensors as torch.stack(data), or "
+                "separate items as a torch.utils.data.Dataset"
+            )
         if isinstance(data, (Tensor, np.ndarray)):
             data = (data,)
-        if isinstance(data, (tuple, list)):
+        if isinstance(data, tuple):
             found = [as_tensor(x) if isinstance(x, np.ndarray) else x for x in data]
             if not 1 <= len(found) <= 2 or not all(isinstance(x, Tensor) for x in found):
                 kinds = ", ".join(type(x).__name__ for x in data[:3])
                 more = ", ..." if len(data) > 3 else ""
                 raise TypeError(
-                    "pygan.fit: a tuple, list or mapping given as data must contain samples and labels, as tensors "
+                    "pygan.fit: a tuple or mapping given as data must contain samples and labels, as tensors "
                     f"or arrays, got ({kinds}{more}); pass separate items as a torch.utils.data.Dataset"
                 )
             self._tensors = found

@@ -88,7 +88,7 @@ def fit(
     Args:
         generator, discriminator: the networks themselves, unwrapped. They are moved to the device and trained in
             place.
-        data: samples (N, ...), a tensor or a numpy array; a pair of these, samples and labels; or a map-style Dataset
+        data: samples (N, ...), a tensor or a numpy array; a tuple of two, samples and labels; or a map-style Dataset
             that yields samples, or pairs of sample and label. Each epoch is a permutation of the data. Random numbers
             that a Dataset draws from torch's, numpy's or Python's global generators are seeded by (seed, epoch, index).
             An IterableDataset yields the same items in its own order. A DataLoader is used unchanged, with its batches,
@@ -136,8 +136,9 @@ def fit(
     def trainer(networks: Sequence[nn.Module], **more: Any) -> GANTrainer:
         return GANTrainer(networks[0], networks[1], g_optimizer, d_optimizer, **of_trainer, **more)
 
-    check_lr_schedulers(own.lr_schedulers, own.steps, g_optimizer, d_optimizer)
     unused = trainer((generator, discriminator), seed=0)  # checks its options
+    start = unused.discriminator_start
+    check_lr_schedulers(own.lr_schedulers, own.steps, g_optimizer, d_optimizer, start)
     processes = Processes(own.accelerator, own.mixed_precision)
     sharded = own.sharded and processes.world > 1
     if own.capture and processes.world > 1:

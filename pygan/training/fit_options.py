@@ -55,7 +55,9 @@ class FitOptions:
     """Samples per discriminator step, in all processes together. None: the DataLoader's batch size; required for other
     data."""
     lr_schedulers: Sequence[Any] = ()
-    """Schedulers from torch.optim.lr_scheduler for `g_optimizer` and `d_optimizer`, stepped after each iteration."""
+    """Schedulers from torch.optim.lr_scheduler for `g_optimizer` and `d_optimizer`, stepped after each iteration that
+    trains the optimizer's network. (With `discriminator_start`, the discriminator's begin then, and make
+    ``steps - discriminator_start`` steps.)"""
     mixed_precision: str | None = None
     """"bf16" or "fp16" runs the networks under autocast ("fp16" with a GradScaler, on GPUs only), "no" does not. None:
     the setting of ``accelerate launch``, or "no"."""

@@ -1,4 +1,4 @@
-"""Checks of the learning-rate schedulers of `pygan.fit`, before anything is built."""
+"""The learning-rate schedulers of `pygan.fit`: their checks, before anything is built, and the steps that they make."""
 
 from __future__ import annotations
 
@@ -8,24 +8,42 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, SequentialLR
 
-__all__ = ["check_lr_schedulers"]
+__all__ = ["check_lr_schedulers", "steps_of"]
 
 
-def check_lr_schedulers(schedulers: Sequence[Any], steps: int, *optimizers: Optimizer) -> None:
+def check_lr_schedulers(
+    schedulers: Sequence[Any],
+    steps: int,
+    g_optimizer: Optimizer,
+    d_optimizer: Optimizer,
+    discriminator_start: int = 0,
+) -> None:
     """Check that each is a scheduler of one of the optimizers, steps without a metric, and lasts for the whole run.
 
     Raises:
         TypeError, ValueError: a scheduler that does not meet these conditions.
     """
-    own = [_unwrapped(optimizer) for optimizer in optimizers]
+    own = [_unwrapped(optimizer) for optimizer in (g_optimizer, d_optimizer)]
     for scheduler in schedulers:
         for verb in ("step", "state_dict", "load_state_dict"):
             if not callable(getattr(scheduler, verb, None)):
                 raise TypeError(
                     f"pygan.fit: lr_schedulers must be from torch.optim.lr_scheduler, got {type(scheduler).__name__}"
                 )
-        for part, its_steps in _parts(getattr(scheduler, "scheduler", scheduler), steps):
+        own_steps = steps_of(scheduler, steps, d_optimizer, discriminator_start)
+        for part, its_steps in _parts(getattr(scheduler, "scheduler", scheduler), own_steps):
             _check(part, its_steps, own)
+
+
+def steps_of(scheduler: Any, steps: int, d_optimizer: Optimizer, discriminator_start: int) -> int:
+    """The number of steps that a scheduler makes in `steps` iterations: one in each that trains its network, so the
+    discriminator's begin at `discriminator_start`."""
+    if discriminator_start == 0:
+        return steps
+    parts = _parts(getattr(scheduler, "scheduler", scheduler), steps)
+    optimizers = [_unwrapped(getattr(part, "optimizer", None)) for part, _ in parts]
+    is_of_d = any(optimizer is _unwrapped(d_optimizer) for optimizer in optimizers)
+    return max(0, steps - discriminator_start) if is_of_d else steps
 
 
 def _check(scheduler: Any, steps: int, own: list[Any]) -> None:

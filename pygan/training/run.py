@@ -21,6 +21,7 @@ from pygan.training.fit_options import FitOptions
 from pygan.training.loader_position import LoaderPosition
 from pygan.training.lock import RunLock
 from pygan.training.log import Log
+from pygan.training.lr_schedulers import steps_of
 from pygan.training.processes import Processes, restore_forward
 from pygan.training.run_state import RunState
 from pygan.training.signals import StopSignals
@@ -56,8 +57,9 @@ class Run:
         self.metrics: dict[str, float] = {}
         self.stopped_by: int | None = None
         self._to_capture = options.capture
+        self._absent: list[str] = []
         if starting_point.state is not None:
-            restore(self.state, starting_point.state, starting_point.changed)
+            self._absent = restore(self.state, starting_point.state, starting_point.changed)
         self._init_message = (
             ""
             if starting_point.pretrained is None
@@ -130,6 +132,11 @@ class Run:
             )
         for change in shown_changes(self._changed):
             log.say(f"pygan.fit: resumed at step {self.state.step} with {change}")
+        if self._absent:
+            log.say(
+                f"pygan.fit: resumed at step {self.state.step} without {', '.join(self._absent)}: the checkpoint's "
+                "state is not loaded, and the next checkpoint will not contain it"
+            )
         return log
 
     def _trackers(self) -> Trackers:
@@ -254,10 +261,12 @@ class Run:
                 "pygan.fit: drop_last must be True if BatchNorm gets a single sample, as at the end of an epoch with "
                 f"batches of {self.options.batch_size}, got False: {error}"
             ) from error
+        # Before `discriminator_start`, the discriminator sees neither samples nor noise, and its schedules wait.
+        steps, start = self.trainer.steps, self.trainer.discriminator_start
+        is_adversarial = steps > start
         for scheduler in self.options.lr_schedulers:
-            scheduler.step()
-        # Before `discriminator_start`, the discriminator sees neither samples nor noise.
-        is_adversarial = self.trainer.steps > self.trainer.discriminator_start
+            if is_adversarial or steps_of(scheduler, steps, self.trainer.d_optimizer, start):
+                scheduler.step()
         if self.trainer.noise is not None and is_adversarial:
             self.trainer.noise.step(stats.real_sign)
         return stats

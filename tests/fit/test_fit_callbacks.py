@@ -1,5 +1,6 @@
 """The callbacks of pygan.fit, and trackers."""
 
+import functools
 import signal
 from pathlib import Path
 
@@ -54,12 +55,44 @@ def test_callbacks_are_called_in_order_after_the_event(tmp_path):
     assert calls == [(name, *call) for call in expected for name in "ab"]
 
 
-def test_the_state_of_a_callback_is_resumed(tmp_path):
+def test_the_state_of_a_callback_is_resumed(tmp_path, capsys):
     run(tmp_path, steps=5, callbacks=[Recorder(), Recorder()], **EVALUATE)
     resumed, other, new = Recorder(), Recorder(), Recorder()
     run(tmp_path, steps=8, callbacks=[resumed, other, new], resume="auto", **EVALUATE)
     assert (resumed.steps, other.steps, new.steps) == (8, 8, 3)
-    run(tmp_path, steps=9, resume="auto", **EVALUATE)  # without callbacks
+    assert "without" not in capsys.readouterr().err
+
+
+def test_a_resumed_run_says_whose_state_it_drops(tmp_path, capsys):
+    monitor = functools.partial(pygan.Monitor, every=2)
+    run(
+        tmp_path,
+        steps=5,
+        callbacks=[Recorder(), Recorder(), Unsaved()],
+        monitor=monitor,
+        **EVALUATE,
+    )
+    run(tmp_path, steps=6, callbacks=[Recorder()], monitor=Blank(), resume="auto", **EVALUATE)
+    assert (
+        "pygan.fit: resumed at step 5 without the callback Recorder#1, the monitor: the checkpoint's state is not "
+        "loaded, and the next checkpoint will not contain it"
+    ) in capsys.readouterr().err
+    run(tmp_path, steps=7, monitor=False, resume="auto", **EVALUATE)
+    said = capsys.readouterr().err
+    assert "resumed at step 6 without the callback Recorder: the checkpoint's state" in said
+    run(tmp_path, steps=8, monitor=False, resume="auto", **EVALUATE)
+    assert "without" not in capsys.readouterr().err
+
+
+class Unsaved(pygan.Callback):
+    """A callback without a state."""
+
+
+class Blank:
+    """A monitor without a state."""
+
+    def update(self, stats):
+        return []
 
 
 class Best(pygan.Callback):

@@ -32,6 +32,15 @@ from pygan.training import sharding
 from pygan.training.lr_schedulers import check_lr_schedulers
 
 G_LESS = nn.Linear(4, 6)
+LISTS = [
+    [data(), torch.zeros(30)],  # samples and labels?
+    [data()[:6], data()[6:12]],  # two samples?
+    [np.zeros((6, 6), np.float32)] * 2,
+    [(torch.zeros(2), 0)] * 4,
+    [data()],
+    [],
+]
+
 BAD = [
     ({"steps": 0}, ValueError, "steps must be at least 1, got 0"),
     ({"steps": 1.5}, TypeError, "steps must be an int, got float"),
@@ -90,15 +99,19 @@ BAD = [
     (
         {"source": (data(), 3)},
         TypeError,
-        "a tuple, list or mapping given as data must contain samples and labels, as tensors or arrays",
+        "a tuple or mapping given as data must contain samples and labels, as tensors or arrays",
     ),
     ({"source": (data(), torch.zeros(3))}, ValueError, "data must have a label for each of the 30"),
     (
-        {"source": [(torch.zeros(2), 0)] * 4},
+        {"source": ((torch.zeros(2), 0),) * 4},
         TypeError,
-        "a tuple, list or mapping given as data must contain samples and labels, as tensors or arrays, got (tuple, "
+        "a tuple or mapping given as data must contain samples and labels, as tensors or arrays, got (tuple, "
         "tuple, tuple, ...); pass separate items as a torch.utils.data.Dataset",
     ),
+    *[
+        ({"source": source}, TypeError, "data must not be a list, which may hold")
+        for source in LISTS
+    ],
     ({"source": (x for x in data())}, TypeError, "data must be a tensor, an array, a tuple (sam"),
     (
         {"source": {"a": [1], "b": [2]}},

@@ -5,12 +5,14 @@ import pickle
 
 import pytest
 import torch
-from helpers.fit import metrics, run
+from helpers import accelerated_on, raises
+from helpers.fit import data, metrics, run
 from helpers.recipes import assert_close, latents, pairs, update
 from helpers.trainer import assert_same, everything, networks, setup
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.nn.functional import l1_loss
+from torch.optim.lr_scheduler import ChainedScheduler, ExponentialLR, OneCycleLR
 
 import pygan
 from pygan import fused_losses
@@ -242,6 +244,58 @@ def test_fit_and_the_monitor_wait_for_the_start(tmp_path):
     )
     assert result.trainer.noise.schedule.count == 2 and result.trainer.d_updates == 2
     assert all("terms/l1" in line for line in metrics(tmp_path) if "g_loss" in line)
+
+
+def late_start(out, schedules, steps=6, **options):
+    """A run of fit whose discriminator starts after three steps, with schedulers of both optimizers; the rates."""
+    G, D = networks()
+    g, d = (torch.optim.SGD(network.parameters(), lr=0.1) for network in (G, D))
+    options = {
+        "latent": 4,
+        "steps": steps,
+        "batch_size": 8,
+        "generator_terms": lambda step: {"l1": step.fake.abs().mean()},
+        "discriminator_start": 3,
+        "lr_schedulers": [make(o) for make, o in zip(schedules, (g, d), strict=True)],
+        "log_every": 1,
+        "sample_every": None,
+        **options,
+    }
+    with accelerated_on("cpu"):
+        result = pygan.fit(G, D, data(), g_optimizer=g, d_optimizer=d, out=out, **options)
+    rates = [[line[name] for line in metrics(out) if "g_lr" in line] for name in ("g_lr", "d_lr")]
+    return result, rates
+
+
+def halved(optimizer):
+    return ExponentialLR(optimizer, 0.5)
+
+
+@pytest.mark.filterwarnings("error:Detected call of:UserWarning")
+def test_the_discriminators_schedule_begins_with_its_training(tmp_path):
+    """Also on resume, with the saved schedules and with new ones, and if it is part of another schedule."""
+    rates = [[0.1 * 0.5 ** max(0, step - late) for step in range(1, 7)] for late in (0, 3)]
+    found = late_start(tmp_path / "a", [halved, halved])[1]
+    assert found == [pytest.approx(each) for each in rates]
+    chained = [lambda o: ChainedScheduler([halved(o)])] * 2
+    assert late_start(tmp_path / "b", chained)[1] == found
+    for name, changes in (("c", {}), ("d", {"allow_changes": True})):
+        late_start(tmp_path / name, [halved, halved], steps=4)
+        gamma = 0.25 if changes else 0.5
+        schedules = [lambda o, gamma=gamma: ExponentialLR(o, gamma)] * 2
+        _, resumed = late_start(tmp_path / name, schedules, resume="auto", **changes)
+        expected = [0.1 * gamma ** max(0, step - late) for late in (0, 3) for step in (5, 6)]
+        assert [*resumed[0][4:], *resumed[1][4:]] == pytest.approx(expected)
+
+
+def test_the_discriminators_schedule_may_last_only_for_its_training(tmp_path):
+    def one_cycle(steps):
+        return lambda o: OneCycleLR(o, 0.1, total_steps=steps, cycle_momentum=False)
+
+    assert late_start(tmp_path / "a", [one_cycle(6), one_cycle(3)])[0].steps == 6
+    for steps in ((5, 3), (6, 2)):
+        with raises(ValueError, "pygan.fit: lr_schedulers must last for the run, got OneCycleLR"):
+            late_start(tmp_path / "b", [*map(one_cycle, steps)])
 
 
 def test_a_term_may_generate_its_own_samples():
