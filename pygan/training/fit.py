@@ -137,8 +137,8 @@ def fit(
         return GANTrainer(networks[0], networks[1], g_optimizer, d_optimizer, **of_trainer, **more)
 
     unused = trainer((generator, discriminator), seed=0)  # checks its options
-    start = unused.discriminator_start
-    check_lr_schedulers(own.lr_schedulers, own.steps, g_optimizer, d_optimizer, start)
+    optimizers = g_optimizer, d_optimizer
+    check_lr_schedulers(own.lr_schedulers, own.steps, *optimizers, unused.discriminator_start)
     processes = Processes(own.accelerator, own.mixed_precision)
     sharded = own.sharded and processes.world > 1
     if own.capture and processes.world > 1:
@@ -171,7 +171,7 @@ def fit(
             starting_point.pretrained.check(generator, discriminator)
         if sharded:
             ema = of_trainer.get("ema")
-            of_trainer["ema"] = shard(generator, discriminator, g_optimizer, d_optimizer, ema)
+            of_trainer["ema"] = shard(generator, discriminator, *optimizers, ema)
         seed = starting_point.settings["seed"]
         made = trainer(networks, seed=seed, scaler=processes.scaler)
         run = Run(made, own, source, processes, storage, lock, starting_point)

@@ -484,7 +484,7 @@ def test_a_replaced_image_has_the_label_of_its_replacement(tmp_path):
         noisy(tmp_path / name)
     images = ImageFolder(tmp_path, 8, labels=True)
     truncate(tmp_path / "cat/1.png")
-    with pytest.warns(UserWarning, match="the next readable image stands in for it"):
+    with pytest.warns(UserWarning, match="using the next readable image instead"):
         image, label = images[0]
     assert label == 1 and torch.equal(image, images[1][0])
 
