@@ -45,7 +45,7 @@ class FitResult:
     steps: int
     """Iterations done, including those before a resume."""
     metrics: dict[str, float]
-    """The last line of metrics, whichever step it belongs to; empty except in the main process."""
+    """The metrics of the last step, with those of `evaluate` if it was due then; empty except in the main process."""
     checkpoint: Path | None
     """The last checkpoint."""
     stopped_by: str | None

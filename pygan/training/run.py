@@ -205,6 +205,9 @@ class Run:
                     if saved:
                         log.sync()
                 if self.stopped_by:
+                    if log is not None and self.state.numbers is None:
+                        # For the result only: a resumed run writes the file that an uninterrupted one does.
+                        self.metrics = {"step": self.state.step, **self._numbers(stats)}
                     break
         if self.stopped_by and log is not None:
             log.say(

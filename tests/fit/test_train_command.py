@@ -345,19 +345,24 @@ def test_a_change_of_both_networks_rates_is_reported_once(tmp_path, capsys):
     assert said == ["pygan.fit: resumed at step 1 with lr_schedulers.steps 2 instead of 1"]
 
 
-def test_the_last_lines_say_which_step_was_logged_last(tmp_path, capsys, monkeypatch):
-    """A run that is stopped between two logged steps."""
+def test_the_last_lines_are_of_the_last_step(tmp_path, capsys, monkeypatch):
+    """Also of a run that is stopped between two logged steps, of which the file has no line."""
+    losses = []
 
     def stop(trainer, *args, **kwargs):
         if trainer.steps == 5:
             os.kill(os.getpid(), signal.SIGINT)
-        return step(trainer, *args, **kwargs)
+        stats = step(trainer, *args, **kwargs)
+        losses.append(float(stats.d_loss))
+        return stats
 
     step = pygan.GANTrainer.step
     monkeypatch.setattr(pygan.GANTrainer, "step", stop)
     command(*RING, "--steps", 9, "--out", tmp_path, "--set", "train.log_every=4")
     printed = capsys.readouterr().out
-    assert "\n6 steps done in " in printed and "\nAt step 4 (" in printed
+    assert "\n6 steps done in " in printed and "\nAt step 6 (" in printed
+    assert re.search(rf"^  d_loss +{losses[-1]:.4g}$", printed, re.M)
+    assert [line["step"] for line in lines(tmp_path)] == [4]
 
 
 def test_other_data_are_refused_or_reported_on_resume(tmp_path, capsys):
