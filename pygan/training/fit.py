@@ -137,8 +137,9 @@ def fit(
         return GANTrainer(networks[0], networks[1], g_optimizer, d_optimizer, **of_trainer, **more)
 
     unused = trainer((generator, discriminator), seed=0)  # checks its options
-    start = unused.discriminator_start
-    check_lr_schedulers(own.lr_schedulers, own.steps, g_optimizer, d_optimizer, start)
+    check_lr_schedulers(
+        own.lr_schedulers, own.steps, g_optimizer, d_optimizer, unused.discriminator_start
+    )
     processes = Processes(own.accelerator, own.mixed_precision)
     sharded = own.sharded and processes.world > 1
     if own.capture and processes.world > 1:
