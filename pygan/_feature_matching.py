@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pygan import _ops
 from pygan._compile import compiled_since_2_8
-from pygan._validation import check_bool, describe, number
+from pygan._validation import check_bool, check_dense, describe, number
 
 __all__ = ["feature_matching", "feature_matching_and_grad"]
 
@@ -71,7 +71,11 @@ def feature_matching(
     )
     if detach_real:
         real = [x.detach() for x in real]
-    loss, values, _, _ = _ops.feature_matching(fake, real, factors, distance, relative, False)
+    try:
+        loss, values, _, _ = _ops.feature_matching(fake, real, factors, distance, relative, False)
+    except NotImplementedError:
+        _check_layouts(fake, real)
+        raise
     return (loss, values) if return_parts else loss
 
 
@@ -101,9 +105,20 @@ def feature_matching_and_grad(
     fake, real, factors, distance = _parse(
         fake_features, real_features, norm, reduction, weights, flags
     )
-    loss, values, _, flat = _ops.feature_matching_and_grad(fake, real, factors, distance, relative)
+    try:
+        loss, values, _, flat = _ops.feature_matching_and_grad(
+            fake, real, factors, distance, relative
+        )
+    except NotImplementedError:
+        _check_layouts(fake, real)
+        raise
     grads = _nested(fake_features, iter(flat))
     return (loss, grads, values) if return_parts else (loss, grads)
+
+
+def _check_layouts(fake: list[Tensor], real: list[Tensor]) -> None:
+    check_dense(_OP, "fake_features", *fake)
+    check_dense(_OP, "real_features", *real)
 
 
 def _parse(

@@ -12,7 +12,7 @@ from pygan import _penalty_checks as checked
 from pygan._penalty_base import DiscriminatorPass, Penalty
 from pygan._running_means import RunningMeans
 from pygan._sample_gradients import wide
-from pygan._validation import check_int, describe, scales
+from pygan._validation import check_float, check_int, describe, scales
 
 __all__ = ["LeCam"]
 
@@ -113,6 +113,7 @@ class LeCam(RunningMeans, Penalty):
         for x in listed:
             if not x.is_floating_point():
                 raise TypeError(f"LeCam: {name} must be floating-point, got {x.dtype}")
+            check_float("LeCam", name, x)
             if x.numel() == 0:
                 raise ValueError(f"LeCam: {name} must not be empty, got {describe(x)}")
         return listed

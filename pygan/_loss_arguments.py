@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pygan import _ops
-from pygan._validation import check_bool, describe, number, scales, tensors
+from pygan._validation import check_bool, check_dense, describe, number, scales, tensors
 
 
 class Loss(NamedTuple):
@@ -42,6 +42,7 @@ MEAN, SUM, NONE = _REDUCTIONS.values()
 ALONE, PAIRED, TO_MEAN = 0, 1, 2
 # What a tensor of logits is to the op (enum Role).
 REAL, FAKE, GENERATOR_FAKE, GENERATOR_REAL = 0, 1, 2, 3
+_NAMES = ("real_logits", "fake_logits", "fake_logits", "real_logits")
 WASSERSTEIN = _INDEX["wasserstein"]
 
 # The arguments of gan_loss: logits (all of the first argument, then all of the second), roles, loss,
@@ -193,6 +194,12 @@ def check(call: Call) -> None:
     if all(x.device == logits[0].device for x in logits):
         logits = [torch.empty_like(x, device="meta") for x in logits]
     _ops.gan_loss(logits, *call[1:REDUCTION], SUM, False, *call[REDUCTION + 1 :])
+
+
+def check_layouts(op: str, call: Call) -> None:
+    """Refuses logits that are not dense, for which the ops have no kernels."""
+    for x, role in zip(call[0], call[1], strict=True):
+        check_dense(op, _NAMES[role], x)
 
 
 def by_argument(tensors: Sequence[Tensor], like: Any) -> tuple[Any, ...]:

@@ -28,7 +28,11 @@ def loss(
     _check_wants(op, return_stats, return_parts)
     if call[arguments.REDUCTION] == arguments.NONE:
         return _unreduced(op, call, factor, like, return_stats, return_parts)
-    value, numbers = _ops.gan_loss_unboxed(*_taken(call, return_stats, return_parts))
+    try:
+        value, numbers = _ops.gan_loss_unboxed(*_taken(call, return_stats, return_parts))
+    except NotImplementedError:
+        arguments.check_layouts(op, call)
+        raise
     if factor is not None:
         value = value * factor
     if not return_stats and not return_parts:
@@ -49,16 +53,20 @@ def loss_and_grad(
     factor = arguments.factor_of(op, weights, call[0][0])
     _check_wants(op, return_stats, return_parts)
     taken = _taken(call, return_stats, return_parts)
-    if factor is None:
-        value, numbers, grads = _ops.gan_loss_and_grad_unboxed(*taken)
-    else:
-        # From the logits again: rounded once, by a number that only the device knows.
-        with torch.no_grad():
-            value, numbers = _ops.gan_loss(*taken)
-            first = len(LossStats._fields) if return_stats else 0
-            means = numbers[first : first + arguments.means_of(call)]
-            grads = _ops.gan_loss_backward(factor, call[0], means, *call[1:])
-            value = value * factor
+    try:
+        if factor is None:
+            value, numbers, grads = _ops.gan_loss_and_grad_unboxed(*taken)
+        else:
+            # From the logits again: rounded once, by a number that only the device knows.
+            with torch.no_grad():
+                value, numbers = _ops.gan_loss(*taken)
+                first = len(LossStats._fields) if return_stats else 0
+                means = numbers[first : first + arguments.means_of(call)]
+                grads = _ops.gan_loss_backward(factor, call[0], means, *call[1:])
+                value = value * factor
+    except NotImplementedError:
+        arguments.check_layouts(op, call)
+        raise
     stats = stats_of(numbers) if return_stats else None
     parts = parts_of(numbers, call, like) if return_parts else None
     return LossAndGrad(value, arguments.by_argument(grads, like), stats, parts)
@@ -106,6 +114,7 @@ def _unreduced(
         raise ValueError(
             f'{op}: return_parts must be False for reduction="none", which returns the terms, got True'
         )
+    arguments.check_layouts(op, call)
     terms = _terms(call, factor, like)
     if not return_stats:
         return terms

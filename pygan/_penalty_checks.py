@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pygan._validation import describe, number, scales
+from pygan._validation import check_float, describe, number, scales
 
 
 def batch(op: str, name: str, samples: Any) -> None:
@@ -14,6 +14,7 @@ def batch(op: str, name: str, samples: Any) -> None:
     if not isinstance(samples, Tensor) or not samples.is_floating_point():
         got = str(samples.dtype) if isinstance(samples, Tensor) else describe(samples)
         raise TypeError(f"{op}: {name} must be a floating-point tensor, got {got}")
+    check_float(op, name, samples)
     if samples.dim() == 0 or samples.numel() == 0:
         raise ValueError(
             f"{op}: {name} must be a non-empty batch (N, ...), got {describe(samples)}"

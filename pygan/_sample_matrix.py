@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from pygan._validation import check_values
+
 __all__ = ["matrix"]
 
 
@@ -20,6 +22,7 @@ def matrix(
     shape = f"(n, {'d' if columns is None else columns})"
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: {argument} must be a tensor {shape}, got {type(value).__name__}")
+    check_values(name, argument, value)
     if (
         value.dim() != 2
         or (columns is not None and value.shape[1] != columns)

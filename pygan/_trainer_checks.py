@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from pygan import fused_losses
 from pygan._trees import leaves
-from pygan._validation import check_bool, describe, is_int, is_number, number
+from pygan._validation import check_bool, check_dense, describe, is_int, is_number, number
 from pygan.fake_pool import FakePool
 from pygan.modules import InstanceNoise
 from pygan.penalties import Penalty
@@ -44,6 +44,8 @@ def latent_shape(value: int | Sequence[int]) -> tuple[int, ...]:
 
 def latents(value: Any, n: int) -> Tensor:
     """Checks the latents that a callable returned for a batch of n samples."""
+    if isinstance(value, Tensor):
+        check_dense(_NAME, f"latent({n})", value)
     if not isinstance(value, Tensor) or value.dim() == 0 or len(value) != n:
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(
@@ -289,6 +291,7 @@ def optimizer(
 def batch(verb: str, name: str, value: Tensor) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"{_NAME}.{verb}: {name} must be a tensor, got {type(value).__name__}")
+    check_dense(f"{_NAME}.{verb}", name, value)
     if value.dim() == 0 or value.numel() == 0:
         raise ValueError(
             f"{_NAME}.{verb}: {name} must be a non-empty batch (N, ...), got shape {tuple(value.shape)}"
@@ -327,6 +330,7 @@ def per_sample(verb: str, name: str, value: Tensor | None, n: int) -> None:
         return
     if not isinstance(value, Tensor):
         raise TypeError(f"{_NAME}.{verb}: {name} must be a tensor, got {type(value).__name__}")
+    check_dense(f"{_NAME}.{verb}", name, value)
     if value.dim() == 0 or len(value) != n:
         raise ValueError(
             f"{_NAME}.{verb}: {name} must have a first dimension of {n}, like the samples, got shape "

@@ -223,7 +223,15 @@ class DiscriminatorRunner:
             arguments = outputs.arguments("discriminator_inputs", found)
         else:
             arguments = (inputs,) if labels is None else (inputs, labels)
-        return self._player.run(*arguments, reduced=reduced)
+        try:
+            return self._player.run(*arguments, reduced=reduced)
+        except RuntimeError as error:
+            bare = self._player.bare
+            what = "real and generated samples"
+            explained = outputs.input_error(error, "discriminator", what, arguments[0], bare)
+            if explained is error:
+                raise
+            raise explained from error
 
     def _logits(self, output: Any, n: int) -> Any:
         by_sample = self.logits is None or any(penalty.compares for penalty in self.penalties)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from pygan._trees import mapped
-from pygan._validation import describe, is_int
+from pygan._validation import FLOATS, check_dense, describe, is_int
 
 _NAME = "GANTrainer"
 # Ops, by autograd's names, that keep values between 0 and 1.
@@ -29,6 +29,7 @@ def samples(output: Any, pick: Callable[[Any], Tensor] | None, n: int) -> Tensor
         raise TypeError(
             f"{_NAME}: {who} must return the samples, a tensor, got {describe(value)}{cure}"
         )
+    check_dense(_NAME, f"{who}'s samples", value)
     if value.dim() == 0 or value.shape[0] != n:
         raise ValueError(
             f"{_NAME}: {who} must return one sample for each of the batch's {n}, got shape {tuple(value.shape)}"
@@ -92,6 +93,7 @@ def logits(
             f"{_NAME}: {who} must return logits, a tensor or a list of tensors (one per scale), got "
             f"{describe(found)}{cure}"
         )
+    check_dense(_NAME, "the discriminator's logits", *listed)
     for x in listed if by_sample else ():
         # squeeze() turns a batch of one into a 0-d tensor.
         if (x.shape[0] if x.dim() else 1) != n:
@@ -115,6 +117,7 @@ def augmented(
         )
     if not isinstance(value, Tensor):
         raise TypeError(f"{_NAME}: augment must return a tensor, got {describe(value)}")
+    check_dense(_NAME, "augment's result", value)
     if (penalties or noise is not None) and not value.is_floating_point():
         raise TypeError(
             f"{_NAME}: augment must return floating-point samples for noise and penalties, got {value.dtype}"
@@ -124,7 +127,8 @@ def augmented(
 
 def inputs(real: Tensor, fake: Tensor, *, joint: bool) -> None:
     """Checks that real and generated images have the same shape. (Other data may vary in size.)"""
-    if joint and real.is_floating_point() != fake.is_floating_point():
+    mixed = real.dtype != fake.dtype and not {real.dtype, fake.dtype} <= {*FLOATS}
+    if joint and mixed and not (real.is_complex() and fake.is_complex()):
         raise TypeError(
             f"{_NAME}: real must be {fake.dtype} like the generated samples, with joint=True, got {real.dtype}"
         )
@@ -147,6 +151,23 @@ def end_in_sigmoid(logits: Any, discriminator: nn.Module) -> bool:
         if not name.startswith("SigmoidBackward"):
             return False
     return True
+
+
+def input_error(
+    error: RuntimeError | ValueError, who: str, what: str, x: Any, network: nn.Module
+) -> Exception:
+    """The error to raise for a network's error: one that explains it if the input `x` has a dtype or a device that none
+    of the network's parameters has. (Whether such an input is wrong depends on the network's layers.)"""
+    text = str(error)
+    about = {"dtype": "type" in text or "not implemented for" in text, "device": "device" in text}
+    for name, is_about in about.items():
+        own = {getattr(parameter, name) for parameter in network.parameters()}
+        if is_about and own and isinstance(x, Tensor) and getattr(x, name) not in own:
+            return TypeError(
+                f"{_NAME}: {what} must have the {name} of the {who}'s parameters, "
+                f"{', '.join(sorted(map(str, own)))}, or one that it converts, got {getattr(x, name)} ({error})"
+            )
+    return error
 
 
 def latent_error(

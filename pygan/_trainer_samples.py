@@ -79,7 +79,10 @@ class Samples:
         try:
             output = generate(*self._inputs(batch.latent, batch.labels))
         except (RuntimeError, ValueError) as error:
-            explained = outputs.latent_error(error, self._player.bare, self.latent, batch.n)
+            bare = self._player.bare
+            explained: Exception = outputs.latent_error(error, bare, self.latent, batch.n)
+            if explained is error and self.generator_inputs is None:
+                explained = outputs.input_error(error, "generator", "latents", batch.latent, bare)
             if explained is error:
                 raise
             raise explained from error

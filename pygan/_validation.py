@@ -6,7 +6,13 @@ import math
 from numbers import Real
 from typing import Any, TypeGuard
 
+import torch
 from torch import Tensor
+
+from pygan import _ops
+
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+"""The floating-point dtypes that torch computes in; the 8-bit ones are for storage."""
 
 
 def tensors(op: str, argument: str, value: Any) -> list[Tensor]:
@@ -40,6 +46,39 @@ def scales(op: str, argument: str, value: Any) -> list[Tensor]:
                     "them from the discriminator's output: for lists of layers, [layers[-1] for layers in outputs]"
                 )
     return tensors(op, argument, value)
+
+
+def check_dense(op: str, argument: str, *given: Tensor) -> None:
+    """Refuse sparse, nested and quantized tensors, on which torch has only some ops. Takes a third of a microsecond
+    each: fast paths call it only after an op has raised NotImplementedError."""
+    if _ops.is_compiling():  # Dynamo does not know all of these attributes
+        return
+    for x in given:
+        if x.is_nested:
+            got = "a nested one"
+        elif x.is_quantized:
+            got = f"a quantized one, {x.dtype}"
+        elif x.layout is not torch.strided:
+            got = f"one of layout {x.layout}"
+        else:
+            continue
+        raise TypeError(f"{op}: {argument} must be a dense tensor, got {got}")
+
+
+def check_float(op: str, argument: str, x: Tensor) -> None:
+    """Refuse other dtypes than FLOATS, and tensors that are not dense."""
+    check_dense(op, argument, x)
+    if x.dtype not in FLOATS:
+        raise TypeError(
+            f"{op}: {argument} must be float32, float64, float16 or bfloat16, got {x.dtype}"
+        )
+
+
+def check_values(op: str, argument: str, x: Tensor) -> None:
+    """Refuse tensors without values, and those that are not dense."""
+    check_dense(op, argument, x)
+    if x.is_meta:
+        raise TypeError(f"{op}: {argument} must have values, got a tensor on the meta device")
 
 
 def number(op: str, argument: str, value: Any) -> float:
@@ -79,6 +118,8 @@ def check_int(op: str, argument: str, value: Any, least: int = 1) -> None:
 
 def describe(value: Any) -> str:
     if isinstance(value, Tensor):
+        if value.is_nested:  # has no shape
+            return "a nested tensor"
         return f"a tensor of shape {tuple(value.shape)}"
     if isinstance(value, (list, tuple)):
         return f"a {type(value).__name__} of length {len(value)}"

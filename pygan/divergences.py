@@ -34,7 +34,7 @@ from torch.distributions.kl import kl_divergence
 from torch.nn.functional import logsigmoid, relu
 from torch.special import ndtr
 
-from pygan._validation import check_int, is_number
+from pygan._validation import check_float, check_int, check_values, is_number
 
 __all__ = [
     "Estimate",
@@ -191,6 +191,7 @@ def lower_bounds(real_logits: Tensor, fake_logits: Tensor) -> LowerBounds:
             raise ValueError(
                 f"divergences.lower_bounds: {name} must be a floating-point tensor with at least 2 logits, got {got}"
             )
+        check_float("divergences.lower_bounds", name, logits)
     r, f = (
         x.flatten().to(torch.promote_types(x.dtype, torch.float32))
         for x in (real_logits, fake_logits)
@@ -300,6 +301,8 @@ def _check_grid(op: str, p: Any, q: Any, logits: bool = False) -> None:
             raise TypeError(
                 f"divergences.{op}: {name} must be a floating-point tensor, or both torch Distributions, got {got}"
             )
+        check_values(f"divergences.{op}", name, x)
+        check_float(f"divergences.{op}", name, x)
         if not (name == "logits" or bool((x >= 0).all())):
             raise ValueError(
                 f"divergences.{op}: {name} must be a non-negative density, got {x.min()}"

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import keystr, tree_flatten_with_path, tree_unflatten
 
 from pygan._parallel import is_distributed
-from pygan._validation import check_int, describe, number
+from pygan._validation import check_dense, check_int, describe, number
 from pygan.noise import instance_noise
 from pygan.stream import NoiseStream
 
@@ -212,6 +212,7 @@ def _leaves(fake: Any, labels: Any) -> tuple[dict[str, Tensor], Any]:
     """The tensors by their paths, the samples first, and a function that rebuilds the tree from other tensors."""
     if not isinstance(fake, Tensor) or fake.dim() == 0:
         raise TypeError(f"{_OP}: fake must be a tensor (N, ...), got {describe(fake)}")
+    check_dense(_OP, "fake", fake)
     if labels is None:
         return {_FAKE: fake}, lambda outputs: outputs[0]
     paths, spec = tree_flatten_with_path((fake, labels))
@@ -221,6 +222,7 @@ def _leaves(fake: Any, labels: Any) -> tuple[dict[str, Tensor], Any]:
     for place, x in given.items():
         if not isinstance(x, Tensor):
             raise TypeError(f"{_OP}: {_name(place)} must be a tensor, got {describe(x)}")
+        check_dense(_OP, _name(place), x)
         if x.dim() == 0 or len(x) != len(fake):
             raise ValueError(
                 f"{_OP}: {_name(place)} must have a first dimension of {len(fake)}, like the samples, got "

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pygan import _ops
 from pygan._compile import compiled_since_2_8
-from pygan._validation import check_bool, describe, number, tensors
+from pygan._validation import check_bool, check_dense, describe, number, tensors
 from pygan.stream import NoiseStream
 
 __all__ = ["instance_noise", "instance_noise_pair"]
@@ -112,18 +112,23 @@ def instance_noise(
         check_bool(op, "same_noise", same_noise)
         if one:
             raise ValueError(f"{op}: same_noise must be False for a single tensor, got True")
+        check_dense(op, "x", *xs)
         xs = _laid_out_alike(xs)
     n = len(xs)
     sigmas, sigma_value = _factor(op, "sigma", sigma)
     scales, scale_value = _factor(op, "scale", scale)
     affine = [scale_value] * n, [number(op, "bias", bias)] * n
     call = _Call(xs, sigmas, sigma_value, scales, *affine, dtype, False, same_noise)
-    place = _Place.of(op, call, stream, generator, outs)
-    if outs is not None:
-        args = (xs, sigmas, sigma_value, scales, *place, *affine, False, same_noise)
-        _ops.instance_noise_out_unboxed(*args, out=outs)
-        return outs[0] if one else outs
-    results = _singly(call, place) if call.is_learnt() else _together(call, place)
+    try:
+        place = _Place.of(op, call, stream, generator, outs)
+        if outs is not None:
+            args = (xs, sigmas, sigma_value, scales, *place, *affine, False, same_noise)
+            _ops.instance_noise_out_unboxed(*args, out=outs)
+            return outs[0] if one else outs
+        results = _singly(call, place) if call.is_learnt() else _together(call, place)
+    except NotImplementedError:
+        _check_layouts(op, call, x=xs, out=outs or ())
+        raise
     return results[0] if one else results
 
 
@@ -174,21 +179,36 @@ def instance_noise_pair(
         raise TypeError(f"{op}: dtype must be a torch.dtype, got {type(dtype).__name__}")
     if same_noise is not False:
         check_bool(op, "same_noise", same_noise)
+        check_dense(op, "real and fake", *xs)
         xs = _laid_out_alike(xs)
     sigmas, sigma_value = _factor(op, "sigma", sigma)
     scales, scale_value = _factor(op, "scale", scale)
     affine = [scale_value, 1.0], [number(op, "bias", bias), 0.0]
     call = _Call(xs, sigmas, sigma_value, scales, *affine, dtype, True, same_noise)
-    place = _Place.of(op, call, stream, generator, None)
-    # In compiled code too: inductor (torch 2.15) fails on an op that writes to two views of one channels-last tensor.
-    if call.is_learnt() or _ops.is_compiling():
-        if dtype is None:
-            floats = [x.dtype for x in xs if x.is_floating_point()] or [torch.get_default_dtype()]
-            dtype = torch.promote_types(floats[0], floats[-1])
-            call = _Call(xs, sigmas, sigma_value, scales, *affine, dtype, True, same_noise)
-        return torch.cat(_singly(call, place)).contiguous(memory_format=_memory_format(real))
-    (batch,) = _together(call, place)
+    try:
+        place = _Place.of(op, call, stream, generator, None)
+        # In compiled code too: inductor (torch 2.15) fails on an op that writes to two views of one channels-last
+        # tensor.
+        if call.is_learnt() or _ops.is_compiling():
+            if dtype is None:
+                floats = [x.dtype for x in xs if x.is_floating_point()]
+                floats = floats or [torch.get_default_dtype()]
+                dtype = torch.promote_types(floats[0], floats[-1])
+                call = _Call(xs, sigmas, sigma_value, scales, *affine, dtype, True, same_noise)
+            return torch.cat(_singly(call, place)).contiguous(memory_format=_memory_format(real))
+        (batch,) = _together(call, place)
+    except NotImplementedError:
+        _check_layouts(op, call, real=xs[:1], fake=xs[1:])
+        raise
     return batch
+
+
+def _check_layouts(op: str, call: _Call, **given: Sequence[Tensor]) -> None:
+    """Refuses tensors that are not dense, for which the ops have no kernels."""
+    factors = {"sigma": call.sigma, "scale": call.scale}
+    named = {name: [x] for name, x in factors.items() if x is not None}
+    for name, listed in {**given, **named}.items():
+        check_dense(op, name, *listed)
 
 
 class _Call(NamedTuple):

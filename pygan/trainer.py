@@ -162,11 +162,11 @@ class GANTrainer:
             None before the first.
 
     Raises:
-        TypeError, ValueError: an invalid argument. The steps raise them for empty batches, a wrong
-            number of batches, integer samples if noise or penalties need floating-point ones, invalid latents, and
-            networks and optimizers that no longer belong together; nothing has changed then: no parameter, no optimizer
-            state, no noise drawn. (An invalid result of a network or of `augment` is detected after the noise
-            has been drawn, but before any training on it.)
+        TypeError, ValueError: an invalid argument. The steps raise them for empty batches, a wrong number of batches,
+            sparse, nested or quantized tensors, integer samples if noise or penalties need floating-point ones,
+            invalid latents, and networks and optimizers that no longer belong together; nothing has changed then: no
+            parameter, no optimizer state, no noise drawn. (An invalid result of a network or of `augment` is detected
+            after the noise has been drawn, but before any training on it.)
         RuntimeError: a step under ``torch.no_grad``; a step within ``accelerator.accumulate``, where prepared
             optimizers skip their steps; or no gradient reaches the network being trained, for example because `augment`
             detaches.

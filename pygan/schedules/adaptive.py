@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pygan._validation import is_number
+from pygan._validation import check_float, is_number
 from pygan.schedules.base import Schedule, checked, checked_steps
 
 
@@ -79,6 +79,7 @@ class Feedback(Schedule):
             raise TypeError(f"{must} {type(real_sign).__name__}")
         if not real_sign.is_floating_point():
             raise TypeError(f"{must} {real_sign.dtype}")
+        check_float(f"{type(self).__name__}.step", "real_sign", real_sign)
         if real_sign.dim() != 0:
             raise ValueError(f"{must} shape {tuple(real_sign.shape)}")
         if real_sign.device != self.position.device:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from pygan._validation import check_dense, check_values
+
 __all__ = ["Keys", "as_tensor", "collate", "split_batch", "split_item"]
 
 Keys = str | Sequence[str] | None
@@ -69,7 +71,13 @@ def as_tensor(value: Any) -> Any:
             )  # ignore that the array is read-only: nothing is written to it
             # (ascontiguousarray would add a dimension to a 0-d label.)
             array = np.asarray(value, value.dtype.newbyteorder("="), order="C")
-            tensor = torch.from_numpy(array)
+            try:
+                tensor = torch.from_numpy(array)
+            except TypeError:
+                raise TypeError(
+                    "pygan.fit: data must, if arrays, have a dtype that torch has too, such as float32 or int64, got "
+                    f"{value.dtype}"
+                ) from None
         return tensor.to(torch.get_default_dtype()) if tensor.dtype == torch.float64 else tensor
     if type(value).__module__.startswith("PIL."):
         if value.mode not in ("L", "RGB"):
@@ -93,6 +101,9 @@ def collate(items: list[Any], *, keys: Keys, conditional: bool) -> Sequence[Tens
     except TypeError:
         raise TypeError(f"{_MUST} tensors, arrays or PIL images, got {_kinds(each[0])}") from None
     except RuntimeError as error:
+        check_dense(
+            "pygan.fit", "data", *(x for part in each for x in part if isinstance(x, Tensor))
+        )
         if "equal size" not in str(error):
             raise
         raise ValueError(
@@ -121,6 +132,8 @@ def split_batch(batch: Any, keys: Keys, *, conditional: bool) -> Sequence[Tensor
 def _checked(batch: Any, found: list[Any]) -> Sequence[Tensor]:
     if not 1 <= len(batch) <= 2 or not all(isinstance(x, Tensor) for x in batch):
         raise TypeError(f"{_MUST} a tensor or a pair of a tensor and a label, got {_kinds(found)}")
+    for x in batch:
+        check_values("pygan.fit", "data", x)
     return list(batch)
 
 

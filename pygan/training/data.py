@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from pygan._validation import describe
+from pygan._validation import check_values, describe
 from pygan.training.batch_order import Batch, BatchSampler, derived_seed
 from pygan.training.collate import Keys, as_tensor, collate, split_item
 from pygan.training.random_state import isolated, seed_all
@@ -96,6 +96,7 @@ class Data:
                 f"__len__, an IterableDataset or a DataLoader, got {type(data).__name__}{advice}"
             )
         for x in self._tensors or ():
+            check_values("pygan.fit", "data", x)
             if x.dim() == 0:
                 raise ValueError("pygan.fit: data must have a first dimension, got a 0-d tensor")
         self.size = len(data) if self._tensors is None else len(self._tensors[0])
