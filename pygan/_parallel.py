@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -32,6 +33,21 @@ def data_parallel(module: nn.Module) -> DistributedDataParallel | None:
     """The DistributedDataParallel around the network, if there is one."""
     module = _without_compile(module)
     return module if isinstance(module, DistributedDataParallel) else None
+
+
+# Strides that differ only in a dimension of size 1, which no address depends on.
+_SAME_LAYOUT = (
+    r"Grad strides do not match bucket view strides[\s\S]*"
+    r"grad\.sizes\(\) = \[(\d+, )?1((?:, .*)?)\], strides\(\) = \[((?(1)\d+, ))\d+((?:, .*)?)\]\n"
+    r"bucket_view\.sizes\(\) = \[(?(1)\1)1\2\], strides\(\) = \[\3\d+\4\]"
+)
+
+
+def ignore_same_layout() -> None:
+    """Ignore the warning of DistributedDataParallel about gradients of another layout than their parameters where the
+    layouts are the same. The second derivatives that gradient penalties take give the weight of a single output, or of
+    a convolution of a single channel, such a gradient; copying it costs nothing more than usual."""
+    warnings.filterwarnings("ignore", _SAME_LAYOUT, UserWarning, r"pygan\._ops")
 
 
 def _without_compile(module: nn.Module) -> nn.Module:

@@ -71,6 +71,8 @@ class Player:
             self.bare, self.draws = bare, None
         self.batch_norms = [m for m in bare.modules() if isinstance(m, _BatchNorm)]
         self._wrapper = parallel.data_parallel(self.network)
+        if self._wrapper is not None:
+            parallel.ignore_same_layout()
         self.units = parallel.units(self.name, self.bare)
         self.is_parallel = self._wrapper is not None or bool(self.units)
 

@@ -3,6 +3,7 @@ equal to one process with the whole batch."""
 
 import copy
 import pickle
+import warnings
 
 import pytest
 import torch
@@ -271,3 +272,24 @@ def test_a_total_that_does_not_fit_is_refused(results):
 def test_batch_norm_does_not_disturb_the_backward_pass(results):
     first, second = results[0, "BatchNorm"], results[1, "BatchNorm"]
     torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
+def warned_of_layouts(rank, port):
+    """One process whose discriminator has a single input channel and a single output, with a gradient penalty."""
+    warnings.filterwarnings("error", message="Grad strides")
+    G = nn.Sequential(nn.Linear(4, 64), nn.Unflatten(1, (1, 8, 8)))
+    D = nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(64, 1))
+    with process_group(rank, port, world_size=1):
+        G, D = map(DistributedDataParallel, (G, D))
+        optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in (G, D)]
+        pygan.GANTrainer(G, D, *optimizers, latent=4, penalties=R1(1.0)).step(
+            torch.rand(8, 1, 8, 8)
+        )
+        other = "Grad strides do not match bucket view strides.\ngrad.sizes() = [8, 4], strides() = [1, 8]\n"
+        other += "bucket_view.sizes() = [8, 4], strides() = [4, 1]"
+        with pytest.raises(UserWarning, match="Grad strides"):
+            warnings.warn_explicit(other, UserWarning, "_ops.py", 1, "pygan._ops")
+
+
+def test_gradients_of_the_same_layout_raise_no_warning():
+    torch.multiprocessing.spawn(warned_of_layouts, (free_port(),), nprocs=1)
