@@ -93,7 +93,10 @@ def test_a_run_on_a_folder_of_images_in_worker_processes(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "rnig"], "[data] name must be ring, grid, digits, stacked-digits, mnist, "),
+        (
+            ["--data", "rnig"],
+            "--data must be a data set (ring, grid, digits, stacked-digits, mnist, stacked-mnist",
+        ),
         ([], "--data or --config must be given"),
         (["--data", "ring", "--config", "none.toml"], "cannot read none.toml"),
         (["--data", "ring", "--set", "train.emma=1"], "did you mean ema?"),
