@@ -20,7 +20,8 @@ from pygan.checkpoint import writing
 from pygan.result import arguments as shared
 from pygan.result.features import CHOICES, Features, features
 from pygan.result.generator import TrainedGenerator
-from pygan.training.config import ConfigError, DataTable
+from pygan.training.config import DataTable
+from pygan.training.config_tables import check_data_exist
 from pygan.training.sources import distances, source
 
 __all__ = ["add_arguments"]
@@ -69,11 +70,9 @@ def run(arguments: argparse.Namespace) -> None:
     own = arguments.data in (None, given["name"])
     if not own:  # other data may not have the classes
         given = {k: v for k, v in given.items() if k != "labels"} | {"name": arguments.data}
+    check_data_exist("--data", given["name"])
     try:
         data_source = source(DataTable(**given), arguments.seed)
-    except ConfigError as error:
-        reason = str(error).replace("pygan train: [data] name", "--data")
-        raise ValueError(reason) from None
     except TypeError as error:  # a key from another version
         raise ValueError(f"the run's [data] must be valid in this version: {error}") from None
     if tuple(data_source.shape) != generator.sample_shape:

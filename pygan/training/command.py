@@ -27,6 +27,7 @@ from pygan.checkpoint import CheckpointError
 from pygan.training import config as configuration
 from pygan.training.automatic_settings import threads
 from pygan.training.config import Config, ConfigError
+from pygan.training.config_tables import check_data_exist
 from pygan.training.config_train import train_help
 from pygan.training.config_values import first_line
 from pygan.training.fit import FitResult, fit
@@ -272,7 +273,12 @@ def _config(arguments: argparse.Namespace, resumed: dict[str, Any] | None = None
             overrides.setdefault("train", {})[key] = getattr(arguments, key)
     if arguments.data is None and arguments.config is None:
         raise ConfigError("pygan train: --data or --config must be given; see pygan train --help")
-    return configuration.load(arguments.data, arguments.config, overrides, resumed=resumed)
+    if arguments.data is not None:
+        check_data_exist("pygan train: --data", arguments.data)
+    config = configuration.load(arguments.data, arguments.config, overrides, resumed=resumed)
+    if arguments.data is None:
+        check_data_exist(f"pygan train: {arguments.config}: [data] name", config.data.name)
+    return config
 
 
 def _report(result: FitResult, out: Path) -> None:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from pygan.penalties import Penalty
 from pygan.schedules import Schedule
 from pygan.training.config_objects import named, penalty_of, schedule_of, with_schedules
 from pygan.training.config_train import check_train, with_none
-from pygan.training.config_values import ConfigError, check_arguments, check_range, shown
+from pygan.training.config_values import (
+    ConfigError,
+    check_arguments,
+    check_range,
+    nearest,
+    shown,
+)
 from pygan.training.models import ARCHITECTURES
 
-__all__ = ["Config", "DataTable", "MachineTable", "OptimizerTable", "config_of"]
+__all__ = ["Config", "DataTable", "MachineTable", "OptimizerTable", "check_data_exist", "config_of"]
 
 # The largest sizes in [model]; larger ones would exhaust the memory.
 _MOST_MODEL = 1 << 16
@@ -75,6 +82,7 @@ class DataTable:
         for option in fields(self):
             key, value = option.name, getattr(self, option.name)
             if key not in its_keys and value != option.default:
+                check_data_exist("[data] name", self.name)  # a misspelled name is the reason
                 raise ConfigError(f"[data] {key} has no effect on {self.name}, got {shown(value)}")
         if self.name in _DATA_KEYS and not isinstance(self.labels, bool):
             raise ConfigError(
@@ -184,6 +192,41 @@ def config_of(tables: dict[str, Any]) -> Config:
     )
     config.schedule(), config.penalty_list()  # to check them
     return config
+
+
+def check_data_exist(argument: str, name: str) -> None:
+    """Check that `name`, the value of the argument, is that of a data set or a folder.
+
+    Raises:
+        ConfigError: it is neither; the message suggests the most similar one.
+    """
+    path = Path(name)
+    if name in _DATA_KEYS or path.is_dir():
+        return
+    reason = "it is a file, not a folder"
+    if not path.exists():
+        close = nearest(name, _DATA_KEYS) or _similar_folder(path)
+        reason = "no such folder" + (f"; did you mean {close}?" if close else "")
+    raise ConfigError(
+        f"{argument} must be a data set ({', '.join(_DATA_KEYS)}) or a folder of images, got {name!r}: there is no "
+        f"data set of that name, and {reason}"
+    )
+
+
+def _similar_folder(path: Path) -> str | None:
+    """The existing folder with the most similar path; each of its parts may be misspelled."""
+    found = Path(path.anchor)
+    for part in path.parts[1 if path.anchor else 0 :]:
+        close: str | None = part
+        if not (found / part).is_dir():
+            try:
+                close = nearest(part, [entry.name for entry in found.iterdir() if entry.is_dir()])
+            except OSError:
+                close = None
+        if close is None:
+            return None
+        found /= close
+    return str(found)
 
 
 def _table(kind: Callable[..., Any], name: str, given: dict[str, Any]) -> Any:

@@ -26,6 +26,7 @@ __all__ = [
     "check_values",
     "first_line",
     "is_plain",
+    "nearest",
     "shown",
 ]
 
@@ -134,11 +135,18 @@ def check_range(where: str, value: float, least: float, most: float) -> None:
         raise ConfigError(f"{where} must be from {least} to {most}, got {shown(value)}")
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The name that is spelled most like the given one, whatever the case; None if none is similar."""
+    by_lower = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.65)
+    return by_lower[close[0]] if close else None
+
+
 def check_known(what: str, name: str, known: Iterable[str]) -> None:
     known = sorted(known)
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+        close = nearest(name, known)
+        hint = f"did you mean {close}?" if close else f"known: {', '.join(known)}"
         raise ConfigError(f"unknown {what}: {shown(name)}; {hint}")
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,13 +15,12 @@ from pygan import datasets, metrics
 from pygan._histogram import kl_from_uniform
 from pygan._stacked_coverage import SURE
 from pygan.training.automatic_settings import item_size
-from pygan.training.config import ConfigError, DataTable
+from pygan.training.config import DataTable
 from pygan.training.drawing import CaptionedPreview, ink, scatter
 
 __all__ = ["Source", "distances", "preview_of", "source"]
 
 _MIXTURES = {"ring": datasets.RING, "grid": datasets.GRID}
-_NAMES = (*_MIXTURES, "digits", "stacked-digits", "mnist", "stacked-mnist")
 _MAX_COMPARED = 5000  # the largest number of samples whose features are compared
 
 
@@ -126,26 +123,7 @@ def source(table: DataTable, seed: int) -> Source:
             stacked.features,
             images,
         )
-    folder = Path(table.name)
-    if not folder.is_dir():
-        found = "is no folder" if folder.exists() else "does not exist"
-        close = difflib.get_close_matches(table.name, _NAMES, n=1) or _siblings_like(folder)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise ConfigError(
-            f"pygan train: [data] name must be {', '.join(_NAMES)}, or a folder of images, but {table.name!r} "
-            f"{found}{hint}"
-        )
     return _folder(table)
-
-
-def _siblings_like(folder: Path) -> list[str]:
-    """The folder whose name is most similar, beside one that does not exist."""
-    try:
-        siblings = [entry.name for entry in folder.parent.iterdir() if entry.is_dir()]
-    except OSError:
-        return []
-    close = difflib.get_close_matches(folder.name, siblings, n=1)
-    return [str(folder.with_name(name)) for name in close]
 
 
 def _mnist(table: DataTable, generator: torch.Generator) -> Source:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -21,6 +22,7 @@ import pygan
 from pygan import __main__, checkpoint, datasets
 from pygan.training import config as configuration
 from pygan.training.config import DataTable, recipes
+from pygan.training.config_tables import _DATA_KEYS
 from pygan.training.config_train import train_keys
 from pygan.training.drawing import scatter
 from pygan.training.sources import source
@@ -91,7 +93,10 @@ def test_a_run_on_a_folder_of_images_in_worker_processes(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "rnig"], "[data] name must be ring, grid, digits, stacked-digits, mnist, "),
+        (
+            ["--data", "rnig"],
+            "--data must be a data set (ring, grid, digits, stacked-digits, mnist, stacked-mnist",
+        ),
         ([], "--data or --config must be given"),
         (["--data", "ring", "--config", "none.toml"], "cannot read none.toml"),
         (["--data", "ring", "--set", "train.emma=1"], "did you mean ema?"),
@@ -256,6 +261,7 @@ def test_a_closed_pipe_ends_the_command_quietly(arguments):
 @pytest.mark.parametrize("data", [*recipes(), "photos"])
 def test_the_configuration_can_be_shown_used_and_edited(tmp_path, monkeypatch, capsys, data):
     monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
     assert command("--data", data, "--print-config") == 0
     path = tmp_path / "run.toml"
     path.write_text(capsys.readouterr().out)
@@ -269,22 +275,31 @@ def test_the_configuration_can_be_shown_used_and_edited(tmp_path, monkeypatch, c
 
 
 @pytest.mark.parametrize(
-    ("data", "message"),
+    ("data", "reason"),
     [
-        ("fotos", "but 'fotos' does not exist; did you mean photos?"),
-        ("sub/fotos/", "but 'sub/fotos/' does not exist; did you mean sub/photos?"),
-        ("sub/photos/a.png", "but 'sub/photos/a.png' is no folder"),
-        ("grdi", "a folder of images, but 'grdi' does not exist; did you mean grid?"),
-        ("nowhere/at/all", "but 'nowhere/at/all' does not exist"),
+        ("fotos/", "no such folder; did you mean photos?"),
+        ("Sbu/fotos/", "no such folder; did you mean sub/photos?"),
+        ("sub/photos/a.png", "it is a file, not a folder"),
+        ("grdi", "no such folder; did you mean grid?"),
+        ("MNIST", "no such folder; did you mean mnist?"),
+        ("nowhere/at/all", "no such folder"),
     ],
 )
-def test_mistyped_data_are_named(tmp_path, monkeypatch, capsys, data, message):
+@pytest.mark.parametrize("more", [[], ["--print-config"], ["--set", "data.scale=2.0"]])
+def test_data_that_do_not_exist_are_refused_in_both_readings(
+    tmp_path, monkeypatch, capsys, data, reason, more
+):
     monkeypatch.chdir(tmp_path)
     for folder in ("photos", "sub/photos"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "sub/photos/a.png").touch()
-    assert command("--data", data) == 2
-    assert capsys.readouterr().err.rstrip().endswith(message)
+    message = f"must be a data set ({', '.join(_DATA_KEYS)}) or a folder of images, got {data!r}: there is no data set "
+    message += f"of that name, and {reason}\n"
+    assert command("--data", data, *more) == 2
+    assert capsys.readouterr().err == f"pygan train: --data {message}"
+    Path("run.toml").write_text(f'[data]\nname = "{data}"')
+    assert command("--config", "run.toml", *more) == 2
+    assert capsys.readouterr().err == f"pygan train: run.toml: [data] name {message}"
 
 
 def test_without_a_command_it_reports_the_build():

@@ -148,7 +148,11 @@ def test_values_that_cannot_be_honored_are_refused(text, message, tmp_path):
         ("[data]\nchannels = 2", "[data] channels must be 1 or 3, got 2"),
     ],
 )
-def test_values_of_a_folder_that_cannot_be_honored_are_refused(text, message, tmp_path):
+def test_values_of_a_folder_that_cannot_be_honored_are_refused(
+    text, message, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
     with raises(ConfigError, "pygan train: ", message):
         load(text, tmp_path, "photos")
 

@@ -97,9 +97,7 @@ def test_moved_data_must_be_specified(tmp_path, capsys):
     capsys.readouterr()
     assert command("eval", tmp_path / "run") == 2
     error = capsys.readouterr().err
-    assert error.startswith(
-        "pygan eval: --data must be ring, grid, digits, stacked-digits, mnist, "
-    )
+    assert error.startswith("pygan eval: --data must be a data set (ring, grid, digits, ")
     assert f"got '{folder}'" in error
     assert command("eval", tmp_path / "run", "--data", moved) == 0
 
