@@ -17,7 +17,7 @@ from pygan._trainer_discriminator import DiscriminatorRunner
 from pygan._trainer_losses import Losses, Result
 from pygan._trainer_samples import Generated
 from pygan._trainer_stats import TrainStats
-from pygan._validation import describe
+from pygan._validation import check_float, describe
 from pygan.schedules import Schedule
 
 __all__ = ["AdversarialWeight", "GeneratorStep", "GeneratorTerms", "adversarial", "terms_of"]
@@ -134,6 +134,7 @@ def adversarial(
             raise TypeError(
                 f"GANTrainer: adversarial_weight must return a 0-d tensor, got {describe(weight)}"
             )
+        check_float("GANTrainer", "adversarial_weight's result", weight)
         weight = weight.detach()
     elif isinstance(weight, Schedule):
         weight = scheduled(weight, step.steps, wide(result.outputs[0]))

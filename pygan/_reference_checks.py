@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from pygan._validation import check_dense
+
 
 def scales_of(op: str, loss: str, reduction: str, **logits: Any) -> list[list[Tensor]]:
     """Each argument as a list of float64 tensors, one per scale."""
@@ -33,6 +35,7 @@ def scales_of(op: str, loss: str, reduction: str, **logits: Any) -> list[list[Te
                 f"{len(tensors)} and {len(lists[first])}"
             )
         for t in tensors:
+            check_dense(op, name, t)
             if not t.dtype.is_floating_point:
                 raise TypeError(f"{op}: {name} must be a floating-point tensor, got {t.dtype}")
             if t.dtype != lists[first][0].dtype:

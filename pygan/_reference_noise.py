@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from pygan._validation import check_dense
+
 _WORD = 0xFFFFFFFF
 
 
@@ -99,6 +101,7 @@ def instance_noise(
     Returns:
         Tensor of x's shape, computed in float64 and rounded once to ``dtype``.
     """
+    check_dense("instance_noise", "x", x)
     if dtype is None:
         dtype = x.dtype if x.dtype.is_floating_point else torch.get_default_dtype()
     memory = torch.empty_like(x, dtype=torch.float64)

@@ -227,8 +227,8 @@ class DiscriminatorRunner:
             return self._player.run(*arguments, reduced=reduced)
         except RuntimeError as error:
             bare = self._player.bare
-            what = "real and generated samples"
-            explained = outputs.input_error(error, "discriminator", what, arguments[0], bare)
+            given = {"real and generated samples": arguments[0], "labels": labels}
+            explained = outputs.input_error(error, "discriminator", given, bare)
             if explained is error:
                 raise
             raise explained from error

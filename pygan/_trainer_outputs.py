@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from pygan._trees import mapped
+from pygan._trees import leaves, mapped
 from pygan._validation import FLOATS, check_dense, describe, is_int
 
 _NAME = "GANTrainer"
@@ -132,6 +133,10 @@ def inputs(real: Tensor, fake: Tensor, *, joint: bool) -> None:
         raise TypeError(
             f"{_NAME}: real must be {fake.dtype} like the generated samples, with joint=True, got {real.dtype}"
         )
+    if joint and real.device != fake.device:
+        raise ValueError(
+            f"{_NAME}: real must be on the generated samples' device, {fake.device}, with joint=True, got {real.device}"
+        )
     if (joint or real.dim() == fake.dim() == 4) and real.shape[1:] != fake.shape[1:]:
         raise ValueError(
             f"{_NAME}: generator must return samples of the real ones' shape {tuple(real.shape[1:])}, got "
@@ -154,19 +159,22 @@ def end_in_sigmoid(logits: Any, discriminator: nn.Module) -> bool:
 
 
 def input_error(
-    error: RuntimeError | ValueError, who: str, what: str, x: Any, network: nn.Module
+    error: RuntimeError | ValueError, who: str, inputs: dict[str, Any], network: nn.Module
 ) -> Exception:
-    """The error to raise for a network's error: one that explains it if the input `x` has a dtype or a device that none
-    of the network's parameters has. (Whether such an input is wrong depends on the network's layers.)"""
+    """The error to raise for a network's error: one that explains it if one of the inputs has a dtype or a device that
+    none of the network's parameters has. (Whether such an input is wrong depends on the network's layers; labels are
+    usually int64, for an embedding.)"""
     text = str(error)
     about = {"dtype": "type" in text or "not implemented for" in text, "device": "device" in text}
-    for name, is_about in about.items():
+    for name in (name for name, is_about in about.items() if is_about):
         own = {getattr(parameter, name) for parameter in network.parameters()}
-        if is_about and own and isinstance(x, Tensor) and getattr(x, name) not in own:
-            return TypeError(
-                f"{_NAME}: {what} must have the {name} of the {who}'s parameters, "
-                f"{', '.join(sorted(map(str, own)))}, or one that it converts, got {getattr(x, name)} ({error})"
-            )
+        for what, x in ((what, x) for what, tree in inputs.items() for x in leaves(tree)):
+            usual = own | ({torch.int64} if what == "labels" else set())
+            if own and isinstance(x, Tensor) and getattr(x, name) not in usual:
+                return TypeError(
+                    f"{_NAME}: {what} must have the {name} of the {who}'s parameters, "
+                    f"{', '.join(sorted(map(str, own)))}, or one that it converts, got {getattr(x, name)} ({error})"
+                )
     return error
 
 

@@ -82,7 +82,8 @@ class Samples:
             bare = self._player.bare
             explained: Exception = outputs.latent_error(error, bare, self.latent, batch.n)
             if explained is error and self.generator_inputs is None:
-                explained = outputs.input_error(error, "generator", "latents", batch.latent, bare)
+                inputs = {"latents": batch.latent, "labels": batch.labels}
+                explained = outputs.input_error(error, "generator", inputs, bare)
             if explained is error:
                 raise
             raise explained from error

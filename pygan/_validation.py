@@ -91,6 +91,8 @@ def number(op: str, argument: str, value: Any) -> float:
         return float(value)
     except OverflowError:
         raise ValueError(f"{op}: {argument} must be finite, got a number too large") from None
+    except TypeError:  # NumPy counts durations among the integers
+        raise TypeError(f"{op}: {argument} must be a number, got {describe(value)}") from None
 
 
 def is_number(value: object) -> TypeGuard[float]:

@@ -126,7 +126,7 @@ def instance_noise(
             _ops.instance_noise_out_unboxed(*args, out=outs)
             return outs[0] if one else outs
         results = _singly(call, place) if call.is_learnt() else _together(call, place)
-    except NotImplementedError:
+    except RuntimeError:  # NotImplementedError, and that of a memory format
         _check_layouts(op, call, x=xs, out=outs or ())
         raise
     return results[0] if one else results
@@ -197,7 +197,7 @@ def instance_noise_pair(
                 call = _Call(xs, sigmas, sigma_value, scales, *affine, dtype, True, same_noise)
             return torch.cat(_singly(call, place)).contiguous(memory_format=_memory_format(real))
         (batch,) = _together(call, place)
-    except NotImplementedError:
+    except RuntimeError:  # NotImplementedError, and that of a memory format
         _check_layouts(op, call, real=xs[:1], fake=xs[1:])
         raise
     return batch

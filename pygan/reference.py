@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from pygan._reference_checks import scales_of, targets_of, weights_of
 from pygan._reference_noise import instance_noise, normal, philox4x32
+from pygan._validation import check_dense
 from pygan.fused_losses import LossStats
 
 __all__ = [
@@ -335,6 +336,8 @@ def feature_matching(
     """The sum of the maps' distances, and the distance of each map, shape (maps,), for flat lists of maps."""
     values = []
     for f, r in zip(fake, real, strict=True):
+        check_dense("feature_matching", "fake", f)
+        check_dense("feature_matching", "real", r)
         d = f.double() - r.double()
         value = d.abs().mean() if norm == "l1" else d.square().mean()
         values.append(value / r.detach().double().abs().mean() if relative else value)

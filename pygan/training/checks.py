@@ -50,7 +50,7 @@ def checked_evaluation(values: Any) -> dict[str, float]:
             )
         try:
             values = {**values, name: float(value)}
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RuntimeError):  # a tensor on meta has no value
             raise TypeError(
                 f"pygan.fit: evaluate must return numbers, got {type(value).__name__} for {name!r}"
             ) from None

@@ -7,14 +7,14 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from helpers import accelerated_on
+from helpers import accelerated_on, raises
 from helpers.fit import data, networks
 from torch import nn
 from torch.utils.data import Dataset
 
 import pygan
-from pygan import datasets, divergences, fused_losses, metrics, penalties
-from pygan.schedules import Adaptive
+from pygan import datasets, divergences, fused_losses, metrics, penalties, reference
+from pygan.schedules import Adaptive, Constant
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -78,6 +78,10 @@ def trainer(G=None, D=None, **options):
     return pygan.GANTrainer(G, D, g, d, **{"latent": 4, **options})
 
 
+def noise():
+    return pygan.InstanceNoise(Constant(0.1), seed=0)
+
+
 def conditional():
     return trainer(Conditional(4, 6), Conditional(6, 1))
 
@@ -129,6 +133,13 @@ FLOAT_ONLY = {name: ((8, 1), call) for name, call in ANY_LOSS.items()} | {
 OF_ANY_DTYPE = {
     "labels": ((8, 2), lambda x: conditional().step(ones(8, 6), x)),
     "sample's labels": ((8, 2), lambda x: conditional().sample(8, x)),
+    "InstanceNoise.pair": ((8, 6), lambda x: noise().pair(x, x)),
+    "reference.generator_loss": ((8, 1), reference.generator_loss),
+    "reference.feature_matching": ((8, 6), lambda x: reference.feature_matching([x], [x])),
+    "reference.instance_noise": (
+        (8, 6),
+        lambda x: reference.instance_noise(x, 0.1, seed=0, step=0),
+    ),
     "FakePool": ((8, 6), lambda x: pygan.FakePool(16)(x)),
     "FakePool's labels": ((8, 2), lambda x: pygan.FakePool(16)(ones(8, 6), x)),
     "frechet_distance": ((8, 2), lambda x: metrics.frechet_distance(ones(8, 2), x)),
@@ -196,6 +207,42 @@ def test_samples_of_another_dtype_than_the_networks_are_explained(dtype):
 def test_samples_on_another_device_than_the_networks_are_explained():
     with pytest.raises(TypeError, match="must have the device of the discriminator's parameters"):
         trainer().step(torch.ones(8, 6, device="meta"))
+
+
+def test_numbers_that_are_durations_are_refused():
+    with raises(TypeError, "pygan.instance_noise: sigma must be a number, got timedelta64"):
+        pygan.instance_noise(ones(2), np.timedelta64(3, "D"))
+
+
+def test_joint_batches_must_be_on_one_device():
+    with raises(
+        ValueError,
+        "GANTrainer: real must be on the generated samples' device, cpu, with joint=True, got meta",
+    ):
+        trainer(joint=True).step(ones(8, 6).to("meta"))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.bool, torch.complex64])
+def test_labels_of_a_dtype_that_a_network_does_not_take_are_explained(dtype):
+    class Embeds(nn.Embedding):
+        def forward(self, z, labels):
+            return super().forward(labels["class"])
+
+    with raises(
+        TypeError,
+        "GANTrainer: labels must have the dtype of the generator's parameters, torch.float32, or one that it "
+        f"converts, got {dtype} (Expected tensor for argument #1 'indices'",
+    ):
+        trainer(Embeds(4, 6), Conditional(6, 1)).step(ones(8, 6), {"class": ones(8).to(dtype)})
+
+
+def test_a_weight_of_an_odd_dtype_is_refused():
+    """A complex one multiplied the loss."""
+    with raises(
+        TypeError, "GANTrainer: adversarial_weight's result must be float32, ", "complex64"
+    ):
+        weight = torch.ones((), dtype=torch.complex64)
+        trainer(adversarial_weight=lambda step: weight).step(ones(8, 6))
 
 
 def test_a_discriminator_may_convert_its_samples():

@@ -294,7 +294,9 @@ def test_the_discriminators_schedule_may_last_only_for_its_training(tmp_path):
 
     assert late_start(tmp_path / "a", [one_cycle(6), one_cycle(3)])[0].steps == 6
     for steps in ((5, 3), (6, 2)):
-        with raises(ValueError, "pygan.fit: lr_schedulers must last for the run, got OneCycleLR"):
+        with raises(
+            ValueError, "pygan.fit: lr_schedulers must last for the whole run, got OneCycleLR"
+        ):
             late_start(tmp_path / "b", [*map(one_cycle, steps)])
 
 
