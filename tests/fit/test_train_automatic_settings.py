@@ -152,7 +152,7 @@ def test_a_resumed_run_keeps_automatic_settings_and_reports_changed_data(tmp_pat
     assert train(*again) == 2
     assert "data must be that of the checkpoint" in capsys.readouterr().err
     assert train(*again, "--allow-changes") == 0
-    assert "resumed at step 2 with data 26 instead of 12" in capsys.readouterr().err
+    assert "resumed at step 2 with data 26 samples instead of 12 samples" in capsys.readouterr().err
     now = checkpoint.load(checkpoint.latest(out / "checkpoints"))["config"]
     assert now["data"] == saved and now["optimizer"]["decay_from"] == 1
 
