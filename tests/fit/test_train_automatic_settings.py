@@ -149,6 +149,10 @@ def test_a_resumed_run_keeps_automatic_settings_and_reports_changed_data(tmp_pat
     for i in range(14):  # more than half
         Image.new("RGB", (64, 48)).save(folder / "b" / f"new {i}.png")
     again = ["--data", folder, "--out", out, "--resume", "--steps", 3]
+    assert train(*again, "--print-config") == 0  # with what was chosen: usable as a file
+    (tmp_path / "run.toml").write_text(capsys.readouterr().out)
+    assert train("--config", tmp_path / "run.toml", "--print-config") == 0
+    assert capsys.readouterr().out == (tmp_path / "run.toml").read_text()
     assert train(*again) == 2
     assert "data must be that of the checkpoint" in capsys.readouterr().err
     assert train(*again, "--allow-changes") == 0

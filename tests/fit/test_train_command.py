@@ -255,8 +255,10 @@ def test_a_closed_pipe_ends_the_command_quietly(arguments):
     assert (process.returncode, error) == (128 + signal.SIGPIPE, "")
 
 
+@pytest.mark.parametrize("gpu", [False, True])
 @pytest.mark.parametrize("data", [*recipes(), "photos"])
-def test_the_configuration_can_be_shown_used_and_edited(tmp_path, monkeypatch, capsys, data):
+def test_the_configuration_can_be_shown_used_and_edited(tmp_path, monkeypatch, capsys, data, gpu):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)  # chooses the recipe
     monkeypatch.chdir(tmp_path)
     Path("photos").mkdir()
     assert command("--data", data, "--print-config") == 0
