@@ -32,6 +32,7 @@ from pygan.training.config_tables import check_data_exist
 from pygan.training.config_train import train_help
 from pygan.training.config_values import first_line
 from pygan.training.fit import FitResult, fit
+from pygan.training.metric_names import undefined_metrics
 from pygan.training.models import ARCHITECTURES
 from pygan.training.progress import duration
 from pygan.training.run_samples import MAX_INITIAL_WEIGHT, initial_share
@@ -280,8 +281,8 @@ def _report(result: FitResult, out: Path) -> None:
         print(f"\nNothing left to do: all {result.steps:,} steps were done before")
     shown = {k: v for k, v in result.metrics.items() if isinstance(v, (int, float))}
     step = shown.pop("step")
-    if math.isnan(shown.get("jsd_bound", 0.0)):
-        del shown["jsd_bound"]  # undefined for most losses
+    left_out = undefined_metrics(str(result.trainer.loss))
+    shown = {name: value for name, value in shown.items() if name not in left_out}
     width = max(map(len, shown))
     print(f"At step {step:,} (docs/training.md explains the names):")
     for name, value in shown.items():
