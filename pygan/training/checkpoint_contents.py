@@ -74,7 +74,7 @@ def restore(run: RunState, state: State, changed: dict[str, Any]) -> list[str]:
     before, noise = copy.deepcopy(_process_state(run)), run.trainer.noise
     processes = run.processes
     try:
-        changed.update(_missing(run, state))
+        changed.update(_missing(run, state, changed))
         if changed:
             state = _with_new_settings(run, state, changed)
         if isinstance(run.monitor, Monitor) and state["monitor"] is not None:
@@ -208,9 +208,11 @@ def _monitor(run: RunState, saved: State, changed: dict[str, Any]) -> State:
     return {**fresh, "noise_applied": saved["noise_applied"]}
 
 
-def _missing(run: RunState, state: State) -> dict[str, Any]:
-    """Parts whose state the checkpoint lacks, such as the state of a loss, which earlier versions did not save."""
-    missing = [name for name in run.trainer.state_dict() if name not in state["trainer"]]
+def _missing(run: RunState, state: State, changed: dict[str, Any]) -> dict[str, Any]:
+    """Parts whose state the checkpoint lacks, such as the state of a loss, which earlier versions did not save; except
+    for those that are new, because their option has changed."""
+    known = {*state["trainer"], *roots(changed)}
+    missing = [name for name in run.trainer.state_dict() if name not in known]
     if missing and not run.options.allow_changes:
         raise ValueError(
             f"it contains no state of {', '.join(missing)}; allow_changes=True keeps this run's initial state"

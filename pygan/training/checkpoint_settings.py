@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import ModuleType
@@ -22,17 +23,25 @@ from pygan.schedules import Schedule
 from pygan.trainer import GANTrainer
 
 __all__ = [
+    "Changes",
     "Settings",
     "changes",
     "data_settings",
     "describe_changes",
+    "described_by",
     "is_plain",
+    "list_changes",
     "roots",
     "settings",
 ]
 
 Settings = dict[str, Any]
 """Numbers, strings, booleans, None and lists of these, with names like "g_optimizer.lr" and "penalties[0].gamma"."""
+Changes = Mapping[str, tuple[Any, Any]]
+"""Settings that differ, by name: (before, now)."""
+
+# The terms in which messages name changes: those of `fit`, or of a command that runs it.
+_terms: ContextVar[Callable[[Changes], Changes]] = ContextVar("terms", default=dict)
 
 _NOT_SETTINGS = ("generator", "discriminator", "seed", "scaler")
 # Optimizer options that change how it computes, but not the result.
@@ -42,7 +51,6 @@ _MOMENTUM = ("momentum", "betas")
 _MOVING = ("base_lrs", "last_epoch", "T_cur", "T_i", "verbose")
 _NESTED = ("_schedulers", "_milestones")
 _PLAIN = (bool, int, float, str, type(None))
-_SCHEDULER = r"^lr_schedulers\[\d+\](\.lr_lambdas\[\d+\])?"
 
 
 def settings(
@@ -93,15 +101,6 @@ def changes(now: Settings, before: Settings) -> dict[str, tuple[Any, Any]]:
         for name in before
         if name in now and not _equal(before[name], now[name])
     }
-
-
-def shown_changes(changed: Mapping[str, tuple[Any, Any]]) -> list[str]:
-    """A text for each change. The schedulers of both networks usually change alike, and are named together."""
-    shown = [
-        f"{re.sub(_SCHEDULER, 'lr_schedulers', name)} {now} instead of {before}"
-        for name, (before, now) in changed.items()
-    ]
-    return list(dict.fromkeys(shown))
 
 
 def is_plain(value: Any) -> bool:
@@ -208,9 +207,30 @@ def _equal(a: Any, b: Any) -> bool:
     return bool(a == b or (a != a and b != b))
 
 
-def describe_changes(differ: dict[str, tuple[Any, Any]], whose: str) -> str:
+@contextmanager
+def described_by(terms: Callable[[Changes], Changes]) -> Iterator[None]:
+    """A context in which messages name changes by the keys, and show the values, that `terms` returns for them."""
+    token = _terms.set(terms)
+    try:
+        yield
+    finally:
+        _terms.reset(token)
+
+
+def describe_changes(differ: Changes, whose: str) -> str:
     """A message with the values of the first setting that differs, and the names of the others."""
-    (name, (before, now)), *others = differ.items()
-    unit = " samples" if name == "data" and isinstance(now, int) else ""
+    (name, (before, now)), *others = _terms.get()(differ).items()
     also = f" (and so must {', '.join(other for other, _ in others)})" if others else ""
-    return f"{name} must be that of {whose}, {before}{unit if isinstance(before, int) else ''}, got {now}{unit}{also}"
+    return f"{name} must be that of {whose}, {_shown(name, before)}, got {_shown(name, now)}{also}"
+
+
+def list_changes(changed: Changes) -> list[str]:
+    """A text for each change."""
+    return [
+        f"{name} {_shown(name, now)} instead of {_shown(name, before)}"
+        for name, (before, now) in _terms.get()(changed).items()
+    ]
+
+
+def _shown(name: str, value: Any) -> str:
+    return f"{value} samples" if name == "data" and isinstance(value, int) else str(value)

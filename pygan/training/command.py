@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,11 +25,14 @@ from pygan import checkpoint
 from pygan.checkpoint import CheckpointError
 from pygan.training import config as configuration
 from pygan.training.automatic_settings import threads
+from pygan.training.checkpoint_settings import described_by
 from pygan.training.config import Config, ConfigError
+from pygan.training.config_changes import as_keys
 from pygan.training.config_tables import check_data_exist
 from pygan.training.config_train import train_help
 from pygan.training.config_values import first_line
 from pygan.training.fit import FitResult, fit
+from pygan.training.metric_names import undefined_metrics
 from pygan.training.models import ARCHITECTURES
 from pygan.training.progress import duration
 from pygan.training.run_samples import MAX_INITIAL_WEIGHT, initial_share
@@ -108,6 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
     return result.exit_code
 
 
+@described_by(as_keys)
 def train(
     config: Config, out: Path, *, resume: str | None = None, allow_changes: bool = False
 ) -> FitResult:
@@ -209,12 +212,6 @@ _OPTIONS = {
     "pygan.fit: out must": "pygan.fit: --out must",
     "pygan.fit: init_from": "pygan.fit: --init-from",
     ", for init_from": ", for --init-from",
-    "lr_schedulers[0].lr_lambdas[0].steps": "--steps (of the learning rates' decay)",
-    "lr_schedulers[0].lr_lambdas[0].decay_from": "[optimizer] decay_from",
-    "g_optimizer.lr": "[optimizer] lr",
-    "g_optimizer.betas": "[optimizer] betas",
-    "d_optimizer.lr": "[optimizer] d_lr",
-    "config.data.": "[data] ",
     "resume='auto'": "--resume",
     "allow_changes=True": "--allow-changes",
     "lower batch_size, or set drop_last=False": "lower it with --set train.batch_size, or --set train.drop_last=false",
@@ -222,19 +219,9 @@ _OPTIONS = {
 }
 
 
-_ALSO = re.compile(r" \(and so must ([^)]*)\)")
-# Follow from the generator's: lr and betas are those of both, unless d_lr is set, and both decay alike.
-_IMPLIED = re.compile(r"d_optimizer\.(lr|betas)|lr_schedulers\[1\].*")
-
-
-def _listed(also: re.Match[str]) -> str:
-    names = [name for name in also[1].split(", ") if not _IMPLIED.fullmatch(name)]
-    return f" (and so must {', '.join(names)})" if names else ""
-
-
 def _as_options(error: Exception) -> str:
     """A message of pygan.fit in the terms of the command, whose options are arguments of `fit`."""
-    text = _ALSO.sub(_listed, str(error))
+    text = str(error)
     for argument, option in _OPTIONS.items():
         text = text.replace(argument, option)
     return text
@@ -294,8 +281,8 @@ def _report(result: FitResult, out: Path) -> None:
         print(f"\nNothing left to do: all {result.steps:,} steps were done before")
     shown = {k: v for k, v in result.metrics.items() if isinstance(v, (int, float))}
     step = shown.pop("step")
-    if math.isnan(shown.get("jsd_bound", 0.0)):
-        del shown["jsd_bound"]  # undefined for most losses
+    left_out = undefined_metrics(str(result.trainer.loss))
+    shown = {name: value for name, value in shown.items() if name not in left_out}
     width = max(map(len, shown))
     print(f"At step {step:,} (docs/training.md explains the names):")
     for name, value in shown.items():

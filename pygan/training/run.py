@@ -14,7 +14,7 @@ from pygan.trainer import GANTrainer, TrainStats
 from pygan.training.callbacks import Callback, stateful
 from pygan.training.checkpoint_contents import capture, check_savable, restore
 from pygan.training.checkpoint_files import Storage
-from pygan.training.checkpoint_settings import shown_changes
+from pygan.training.checkpoint_settings import list_changes
 from pygan.training.checks import checked_evaluation
 from pygan.training.data import Data, Loaded
 from pygan.training.fit_options import FitOptions
@@ -130,7 +130,7 @@ class Run:
                 f"pygan.fit: rereading and skipping the {self.state.sampler.batches_to_skip} batches of this epoch "
                 "that have been trained on"
             )
-        for change in shown_changes(self._changed):
+        for change in list_changes(self._changed):
             log.say(f"pygan.fit: resumed at step {self.state.step} with {change}")
         if self._absent:
             log.say(

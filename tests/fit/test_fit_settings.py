@@ -83,8 +83,7 @@ def test_a_changed_setting_is_refused_or_reported(
     assert_equal(dict(D.state_dict()), D_before)
     result = run(out, **options, allow_changes=True)
     assert result.steps == 12 and [line["step"] for line in metrics(out)] == list(range(5, 13))
-    shown = str(now).removesuffix(" samples")
-    assert f"pygan.fit: resumed at step 4 with {name} {shown} instead of" in capsys.readouterr().err
+    assert f"pygan.fit: resumed at step 4 with {name} {now} instead of" in capsys.readouterr().err
     # From then on they are the settings of the run.
     again = {**options, "resume": "auto", "steps": 13}
     assert run(out, **again).steps == 13

@@ -149,10 +149,14 @@ def test_a_resumed_run_keeps_automatic_settings_and_reports_changed_data(tmp_pat
     for i in range(14):  # more than half
         Image.new("RGB", (64, 48)).save(folder / "b" / f"new {i}.png")
     again = ["--data", folder, "--out", out, "--resume", "--steps", 3]
+    assert train(*again, "--print-config") == 0  # with what was chosen: usable as a file
+    (tmp_path / "run.toml").write_text(capsys.readouterr().out)
+    assert train("--config", tmp_path / "run.toml", "--print-config") == 0
+    assert capsys.readouterr().out == (tmp_path / "run.toml").read_text()
     assert train(*again) == 2
     assert "data must be that of the checkpoint" in capsys.readouterr().err
     assert train(*again, "--allow-changes") == 0
-    assert "resumed at step 2 with data 26 instead of 12" in capsys.readouterr().err
+    assert "resumed at step 2 with data 26 samples instead of 12 samples" in capsys.readouterr().err
     now = checkpoint.load(checkpoint.latest(out / "checkpoints"))["config"]
     assert now["data"] == saved and now["optimizer"]["decay_from"] == 1
 

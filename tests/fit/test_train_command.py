@@ -163,10 +163,10 @@ def test_more_steps_change_the_decay_of_the_learning_rate(tmp_path, capsys):
     assert command(*arguments, "--steps", 2) == 0
     assert command(*arguments, "--steps", 4) == 2
     message = capsys.readouterr().err
-    assert "--steps (of the learning rates' decay) must be that of the checkpoint" in message
+    assert "[train] steps (of the learning rates' decay) must be that of the checkpoint" in message
     assert "lr_schedulers" not in message and "--allow-changes continues" in message
     assert command(*arguments, "--steps", 4, "--set", "optimizer.lr=0.1") == 2
-    assert "(and so must --steps (of the learning rates' decay))" in capsys.readouterr().err
+    assert "(and so must [train] steps (of the learning rates' decay))" in capsys.readouterr().err
     assert command(*arguments, "--steps", 4, "--allow-changes") == 0
     # 1/2 (1 + cos(pi t)), after two of four steps; the last line has the rate after step 4, which is 0.
     assert [line["g_lr"] for line in lines(tmp_path / "a")][2:] == pytest.approx(
@@ -258,8 +258,10 @@ def test_a_closed_pipe_ends_the_command_quietly(arguments):
     assert (process.returncode, error) == (128 + signal.SIGPIPE, "")
 
 
+@pytest.mark.parametrize("gpu", [False, True])
 @pytest.mark.parametrize("data", [*recipes(), "photos"])
-def test_the_configuration_can_be_shown_used_and_edited(tmp_path, monkeypatch, capsys, data):
+def test_the_configuration_can_be_shown_used_and_edited(tmp_path, monkeypatch, capsys, data, gpu):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)  # chooses the recipe
     monkeypatch.chdir(tmp_path)
     Path("photos").mkdir()
     assert command("--data", data, "--print-config") == 0
@@ -353,11 +355,65 @@ def test_help_lists_the_keys_of_train(capsys):
     assert not {"evaluate", "augment", "latent", "noise", "out", "resume"} & set(train_keys())
 
 
-def test_a_change_of_both_networks_rates_is_reported_once(tmp_path, capsys):
-    assert command(*RING, "--steps", 1, "--out", tmp_path) == 0
-    assert command(*RING, "--steps", 2, "--out", tmp_path, "--resume", "--allow-changes") == 0
-    said = [x for x in capsys.readouterr().err.splitlines() if "resumed at step 1 with" in x]
-    assert said == ["pygan.fit: resumed at step 1 with lr_schedulers.steps 2 instead of 1"]
+_PENALTIES = """
+[[penalties]]
+name = "R1"
+gamma = 1.0
+every = 4
+[[penalties]]
+name = "R2"
+gamma = 0.02
+every = 2
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("[train]\nsteps = 3", {"[train] steps (of the learning rates' decay)": "3 instead of 2"}),
+        ("[optimizer]\nlr = 0.1", {"[optimizer] lr": "0.1 instead of 0.002"}),
+        ("[optimizer]\nd_lr = 0.1", {"[optimizer] d_lr": "0.1 instead of 0.002"}),
+        (
+            "[optimizer]\nbetas = [0.5, 0.9]\ndecay_from = 1.0",
+            {
+                "[optimizer] betas": "[0.5, 0.9] instead of [0.0, 0.99]",
+                "[optimizer] decay_from": "1.0 instead of 0.0",
+            },
+        ),
+        (
+            '[train]\njoint = false\nema = "none"',
+            {"[train] joint": "false instead of true", "[train] ema": "none instead of 0.998"},
+        ),
+        (
+            '[noise]\nschedule = "Constant"\nsigma = 0.1',
+            {"[noise] schedule": "Constant instead of none"},
+        ),
+        (
+            _PENALTIES,
+            {
+                "gamma of [[penalties]] number 1": "1.0 instead of 0.02",
+                "every of [[penalties]] number 2": "2 instead of 4",
+            },
+        ),
+        ("penalties = []", {"the number of [[penalties]]": "0 instead of 2"}),
+    ],
+)
+def test_changes_on_resume_are_named_once_by_their_keys(tmp_path, capsys, change, named):
+    config = tmp_path / "run.toml"
+    config.write_text("[train]\nsteps = 2")
+    arguments = [*RING, "--out", tmp_path / "a", "--config", config]
+    assert command(*arguments) == 0
+    config.write_text(change)
+    resumed = [*arguments, "--resume", *([] if "steps" in change else ["--steps", 2])]
+    assert command(*resumed) == 2
+    error = capsys.readouterr().err
+    first, *others = named
+    assert error.startswith(f"pygan.fit: {first} must be that of the checkpoint ")
+    also = f" (and so must {', '.join(others)})" if others else ""
+    assert error.endswith(f"{also}; --allow-changes continues with the new settings\n")
+    assert command(*resumed, "--allow-changes") == 0
+    told = re.findall("^pygan.fit: resumed at step 2 with (.*)$", capsys.readouterr().err, re.M)
+    assert told == [f"{key} {values}" for key, values in named.items()]
 
 
 def test_the_last_lines_are_of_the_last_step(tmp_path, capsys, monkeypatch):
@@ -380,6 +436,23 @@ def test_the_last_lines_are_of_the_last_step(tmp_path, capsys, monkeypatch):
     assert [line["step"] for line in lines(tmp_path)] == [4]
 
 
+@pytest.mark.parametrize("loss", pygan.fused_losses.LOSSES)
+def test_the_last_lines_have_only_metrics_that_the_loss_defines(tmp_path, capsys, loss):
+    assert command(*RING, "--steps", 1, "--out", tmp_path, "--set", f"train.loss={loss}") == 0
+    shown = set(re.findall(r"^  (\w+)  ", capsys.readouterr().out, re.M))
+    missing = set(lines(tmp_path)[-1]) - shown - {"step"}
+    bound, probabilities = {"jsd_bound"}, {"d_real", "d_fake", "d_fake_after"}
+    if loss in ("non_saturating", "minimax"):
+        assert missing == set()
+    elif loss == "wasserstein":  # neither a boundary nor a probability
+        accuracies = {"real_accuracy", "fake_accuracy", "real_sign"}
+        assert missing == bound | probabilities | accuracies
+    elif "relativistic" in loss:  # an offset of the logits means nothing
+        assert missing == bound | probabilities
+    else:
+        assert missing == bound
+
+
 def test_other_data_are_refused_or_reported_on_resume(tmp_path, capsys):
     """The same number of samples with another scale was accepted silently."""
     arguments = [*RING, "--steps", 2, "--out", tmp_path]
@@ -390,7 +463,7 @@ def test_other_data_are_refused_or_reported_on_resume(tmp_path, capsys):
     assert "pygan.fit: [data] scale must be that of the checkpoint" in error
     assert ", 2.0, got 0.5; --allow-changes continues" in error
     assert command(*changed, "--allow-changes") == 0
-    assert "resumed at step 2 with config.data.scale 0.5 instead of 2.0" in capsys.readouterr().err
+    assert "resumed at step 2 with [data] scale 0.5 instead of 2.0" in capsys.readouterr().err
 
 
 def test_an_added_penalty_is_refused_or_reported_on_resume(tmp_path, capsys):
@@ -402,9 +475,9 @@ def test_an_added_penalty_is_refused_or_reported_on_resume(tmp_path, capsys):
     config.write_text(table.format("R1", "gamma") + table.format("LeCam", "weight"))
     changed = [*arguments, "--steps", 4, "--resume", "--config", config]
     assert command(*changed) == 2
-    assert "penalties.length must be that of the checkpoint" in capsys.readouterr().err
+    assert "the number of [[penalties]] must be that of the checkpoint" in capsys.readouterr().err
     assert command(*changed, "--allow-changes") == 0
-    assert "with penalties.length 2 instead of 1" in capsys.readouterr().err
+    assert "with the number of [[penalties]] 2 instead of 1" in capsys.readouterr().err
     assert (
         command(*changed[:-4], 6, "--resume", "--config", config) == 0
     )  # from then on it is a setting of the run
@@ -434,7 +507,6 @@ def test_the_last_lines_of_a_run(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "\n2 steps done in " in printed
     assert "\nAt step 2 (" in printed
-    assert "jsd_bound" not in printed  # undefined for this loss
     starts = {len(name) for name in re.findall(r"^  \S+ +", printed, re.M)}
     assert len(starts) == 1  # one column of values
     assert "The initial weights still make up 100% of the average, which evaluations" in printed

@@ -1,0 +1,67 @@
+"""The changed settings of a resumed run in the terms of the user of `pygan train`: keys and values of the TOML file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pygan.training.checkpoint_settings import Changes
+from pygan.training.config_train import train_keys
+
+__all__ = ["as_keys"]
+
+# Names of settings, and the keys that determine them.
+_KEYS = [
+    (r"config\.data\.(.+)", r"[data] \1"),
+    (r"conditional", "[data] labels"),
+    (r"latent", "[model] latent"),
+    (r"g_optimizer\.(.+)", r"[optimizer] \1"),
+    (r"d_optimizer\.lr", "[optimizer] d_lr"),
+    (r"lr_schedulers\[0\]\.lr_lambdas\[0\]\.steps", "[train] steps (of the learning rates' decay)"),
+    (r"lr_schedulers\[0\]\.lr_lambdas\[0\]\.decay_from", "[optimizer] decay_from"),
+    (r"noise", "[noise] schedule"),
+    (r"noise\.(.+)", r"[noise] \1"),
+    (r"penalties\.length", "the number of [[penalties]]"),
+    (r"penalties\[(\d+)\]", r"name of [[penalties]] number \1"),
+    (r"penalties\[(\d+)\]\.(.+)", r"\2 of [[penalties]] number \1"),
+]
+# Follow from the generator's: both networks have the same betas and decay.
+_IMPLIED = re.compile(r"d_optimizer\.(?!lr$).*|lr_schedulers\[1\].*")
+
+
+def as_keys(changed: Changes) -> Changes:
+    """The changes by TOML key, each once."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for name, both in changed.items():
+        if _IMPLIED.fullmatch(name) or _is_repeated(name, changed):
+            continue
+        found[_key(name)] = _value(both[0]), _value(both[1])
+    return found or changed
+
+
+def _is_repeated(name: str, changed: Mapping[str, Any]) -> bool:
+    """Whether the change is the consequence of another one that is named."""
+    if name == "d_optimizer.lr":  # unless d_lr is set
+        return changed[name] == changed.get("g_optimizer.lr")
+    if name == "conditional":
+        return "config.data.labels" in changed
+    # A decay that is new, or has been removed.
+    return name.endswith(".steps") and name.startswith("lr_schedulers") and None in changed[name]
+
+
+def _key(name: str) -> str:
+    for pattern, key in _KEYS:
+        found = re.fullmatch(pattern, name)
+        if found:
+            return re.sub(
+                r"(?<=number )\d+$", lambda index: str(int(index[0]) + 1), found.expand(key)
+            )
+    return f"[train] {name}" if re.split(r"[.[]", name)[0] in train_keys() else name
+
+
+def _value(value: Any) -> Any:
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    is_class = isinstance(value, str) and re.fullmatch(r"pygan\.[\w.]+", value)
+    return value.rpartition(".")[2] if is_class else value
