@@ -69,7 +69,7 @@ COMMANDS = sorted({match for text in TEXTS.values() for match in COMMAND.findall
 def test_commands(arguments, here, capsys):
     toml = [b.code for b in blocks(ROOT / "docs" / "training.md") if b.language == "toml"]
     (here / "run.toml").write_text("".join(toml))
-    for folder in ("photos", "shapes", "patches"):  # of the user; without them the command is refused
+    for folder in ("photos", "shapes", "patches"):  # without them, the command is refused
         (here / folder).mkdir(exist_ok=True)
     argv = shlex.split(arguments)
     if ".onnx" in arguments:
