@@ -22,6 +22,7 @@ from pygan.result.features import CHOICES, Features, features
 from pygan.result.generator import TrainedGenerator
 from pygan.training.config import DataTable
 from pygan.training.config_tables import check_data_exist
+from pygan.training.metric_names import metric_lines
 from pygan.training.sources import distances, source
 
 __all__ = ["add_arguments"]
@@ -170,5 +171,4 @@ def _print(about: dict[str, Any], found: dict[str, Any]) -> None:
         f"{about['run']}, {which} of step {about['step']}: {about['n']} samples, seed {about['seed']}, against "
         f"{about['n_real']} of {about['data']}\nfeatures: {about['features']}"
     )
-    for name, value in found.items():
-        print(f"  {name:<18}{value:.4g}")
+    print(*metric_lines(found), sep="\n")

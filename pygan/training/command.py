@@ -32,7 +32,7 @@ from pygan.training.config_tables import check_data_exist
 from pygan.training.config_train import train_help
 from pygan.training.config_values import first_line
 from pygan.training.fit import FitResult, fit
-from pygan.training.metric_names import undefined_metrics
+from pygan.training.metric_names import metric_lines, undefined_metrics
 from pygan.training.models import ARCHITECTURES
 from pygan.training.progress import duration
 from pygan.training.run_samples import MAX_INITIAL_WEIGHT, initial_share
@@ -283,10 +283,8 @@ def _report(result: FitResult, out: Path) -> None:
     step = shown.pop("step")
     left_out = undefined_metrics(str(result.trainer.loss))
     shown = {name: value for name, value in shown.items() if name not in left_out}
-    width = max(map(len, shown))
-    print(f"At step {step:,} (docs/training.md explains the names):")
-    for name, value in shown.items():
-        print(f"  {name:<{width}}  {f'{value:,}' if isinstance(value, int) else f'{value:.4g}'}")
+    print(f"At step {step:,} (D: discriminator, G: generator):")
+    print(*metric_lines(shown), sep="\n")
     early = initial_share(result.trainer.ema)
     if early > MAX_INITIAL_WEIGHT:
         print(

@@ -1,12 +1,55 @@
-"""Which of a run's metrics its loss defines."""
+"""The metrics of a run: what they mean, in a line each, and which the loss defines."""
 
 from __future__ import annotations
 
-__all__ = ["undefined_metrics"]
+from collections.abc import Mapping
+
+__all__ = ["metric_lines", "undefined_metrics"]
+
+# D is the discriminator, G the generator; docs/training.md says more.
+_MEANINGS = {
+    "d_loss": "loss of D, without penalties",
+    "g_loss": "loss of G",
+    "real_logit": "output of D for real samples, mean",
+    "fake_logit": "output of D for generated samples, mean",
+    "d_real": "D(x), mean: the sigmoid of D's output",
+    "d_fake": "D(G(z)), mean",
+    "d_fake_after": "D(G(z)) after the update of D",
+    "real_accuracy": "share of real samples that D takes for real",
+    "fake_accuracy": "share of generated samples that it recognizes",
+    "real_sign": "mean sign of D on reals; near 1: D overfits",
+    "jsd_bound": "lower bound of the JS divergence; at most 0.693",
+    "nonfinite": "outputs of D that are NaN or infinite",
+    "g_nonfinite": "the same in the update of G",
+    "penalty": "sum of the penalties, as R1 + R2",
+    "sigma": "standard deviation of the instance noise",
+    "g_lr": "learning rate of G",
+    "d_lr": "learning rate of D",
+    "skipped": "updates skipped: gradients were not finite",
+    "modes": "modes of the data among the samples",
+    "high_quality": "share of samples near a mode",
+    "reverse_kl": "KL of the modes' shares from equal ones",
+    "sure": "share of samples that a classifier is sure about",
+    "frechet_distance": "between features of real and generated samples",
+    "precision": "share of samples that look real: quality",
+    "recall": "share of the data that samples cover: variety",
+    "coverage": "share of real samples near a generated one",
+}
+_MEANINGS |= {f"share_{digit}": f"share of samples that show a {digit}" for digit in range(10)}
 
 _BOUND = {"jsd_bound"}
 _PROBABILITIES = {"d_real", "d_fake", "d_fake_after"}
 _DECISIONS = {"real_accuracy", "fake_accuracy", "real_sign"}
+
+
+def metric_lines(metrics: Mapping[str, float]) -> list[str]:
+    """A line for each metric, for the screen: name, value and meaning."""
+    width = max(map(len, metrics), default=0)
+    lines = []
+    for name, value in metrics.items():
+        shown = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+        lines.append(f"  {name:<{width}}  {shown:<10}  {_MEANINGS.get(name, '')}".rstrip())
+    return lines
 
 
 def undefined_metrics(loss: str) -> set[str]:

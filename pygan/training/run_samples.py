@@ -113,11 +113,11 @@ class Sampling:
         elif initial_share(ema) > MAX_INITIAL_WEIGHT:
             self.trainer.ema = None
             try:
-                yield ", weights not averaged yet"
+                yield ", without EMA (too early)"
             finally:
                 self.trainer.ema = ema
         else:
-            yield ", averaged weights"
+            yield ", with EMA" if isinstance(ema, EMA) else ", averaged weights"
 
     def evaluation(
         self, evaluate: Callable[[Callable[[int], Tensor]], dict[str, float]], step: int

@@ -21,6 +21,8 @@ import pygan
 from pygan import checkpoint
 from pygan.checkpoint import CheckpointError
 from pygan.schedules import Constant
+from pygan.training import run_samples
+from pygan.training.drawing import captioned
 from pygan.training.sample_grids import image_grid, is_images
 
 
@@ -185,7 +187,11 @@ def test_pictures_come_early_and_then_regularly(tmp_path):
     assert steps() == [0, 100, 150, 200, 250, 500, 501]
 
 
-def test_grids_use_the_average_once_its_initial_weights_have_decayed(tmp_path):
+def test_grids_use_the_average_once_its_initial_weights_have_decayed(tmp_path, monkeypatch):
+    """And say so in their captions."""
+    captions = []
+    monkeypatch.setattr(run_samples, "captioned", lambda *a: captions.append(a[1]) or captioned(*a))
+
     def trained(decay, steps):
         torch.manual_seed(0)
         G, D = Painter(1), nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
@@ -197,7 +203,11 @@ def test_grids_use_the_average_once_its_initial_weights_have_decayed(tmp_path):
 
     # 0.9^29 is below 0.05, and 0.9^28 above.
     plain, late = trained(0.999, 28), trained(0.999, 29)
-    assert np.array_equal(trained(0.9, 28), plain) and not np.array_equal(trained(0.9, 29), late)
+    assert (
+        np.array_equal(trained(0.9, 28), plain)
+        and captions[-1] == "step 28, without EMA (too early)"
+    )
+    assert not np.array_equal(trained(0.9, 29), late) and captions[-1] == "step 29, with EMA"
 
 
 @pytest.mark.parametrize("channels", [1, 3])
