@@ -111,8 +111,6 @@ class LeCam(RunningMeans, Penalty):
                 f"LeCam: {name} must hold {self.scales} tensor(s), the number of scales, got {len(listed)}"
             )
         for x in listed:
-            if not x.is_floating_point():
-                raise TypeError(f"LeCam: {name} must be floating-point, got {x.dtype}")
             check_float("LeCam", name, x)
             if x.numel() == 0:
                 raise ValueError(f"LeCam: {name} must not be empty, got {describe(x)}")

@@ -258,7 +258,7 @@ CALLS = [
     (lambda D, x: approximate_r1(lambda x: x, x, gamma=1.0, sigma=1.0), TypeError,
      "approximate_r1: discriminator must be an nn.Module, because its buffers and streams are restored, got function"),
     (lambda D, x: approximate_r2(D, x.int(), gamma=1.0, sigma=1.0), TypeError,
-     "approximate_r2: samples must be a floating-point tensor, got torch.int32"),
+     "approximate_r2: samples must be float32, float64, float16 or bfloat16, got torch.int32"),
     (lambda D, x: approximate_r1(D, x[0, 0], gamma=1.0, sigma=1.0), ValueError,
      "approximate_r1: samples must be a non-empty batch (N, ...)"),
     (lambda D, x: approximate_r1(D, x, gamma=0.0, sigma=1.0), ValueError,

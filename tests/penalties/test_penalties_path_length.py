@@ -131,7 +131,8 @@ X, Z = torch.zeros(3, 1, 2, 2), torch.zeros(3, 4)
     [
         (lambda: PathLength(0.0), ValueError, "weight must be positive and finite, got 0.0"),
         (lambda: PathLength(decay=1.0), ValueError, "decay must be from 0 to below 1, got 1.0"),
-        (lambda: PathLength()(X.byte(), Z), TypeError, "images must be a floating-point tensor, got torch.uint8"),
+        (lambda: PathLength()(X.byte(), Z), TypeError,
+         "images must be float32, float64, float16 or bfloat16, got torch.uint8"),
         (lambda: PathLength()(X, [Z]), TypeError, "latents must be a floating-point tensor, got a list"),
         (lambda: PathLength()(X, Z[:2]), ValueError, "latents must have as many samples as images, 3, got 2"),
         (lambda: PathLength()(X, Z), ValueError, "latents must require a gradient (latents.requires_grad_())"),

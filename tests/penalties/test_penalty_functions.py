@@ -122,7 +122,8 @@ X = torch.zeros(3, 2)
     ("call", "error", "message"),
     [
         (lambda: r1(X, X.sum(1), 1.0), ValueError, "r1: samples must require a gradient"),
-        (lambda: r2(X.int(), X, 1.0), TypeError, "r2: samples must be a floating-point tensor, got torch.int32"),
+        (lambda: r2(X.int(), X, 1.0), TypeError,
+         "r2: samples must be float32, float64, float16 or bfloat16, got torch.int32"),
         (lambda: r1([X], X, 1.0), TypeError, "r1: samples must be a floating-point tensor, got a list"),
         (lambda: r1(leaf(), 1.0, 1.0), TypeError, "r1: logits must be a tensor or a list"),
         (lambda: r1(leaf(), ["x"], 1.0), TypeError, "r1: logits[0] must be a tensor, got str"),
@@ -143,7 +144,7 @@ X = torch.zeros(3, 2)
         (lambda: penalty_of(lambda x, y: r1(x, [[y, x]], 1.0)), TypeError,
          "r1: logits[0] must be a tensor, the logits of a scale, got a list of length 2; select them from"),
         (lambda: interpolate(X.byte(), X), TypeError,
-         "interpolate: real must be a floating-point tensor, got torch.uint8"),
+         "interpolate: real must be float32, float64, float16 or bfloat16, got torch.uint8"),
         (lambda: interpolate(X, "x"), TypeError, "interpolate: fake must be a floating-point tensor, got str"),
         (lambda: interpolate(X.sum(), X.sum()), ValueError, "interpolate: real must be a non-empty batch"),
         (lambda: interpolate(X, X.to("meta")), ValueError, "interpolate: real and fake must be on the same device"),
