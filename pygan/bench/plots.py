@@ -131,6 +131,7 @@ def _steps(axes: Any, models: Mapping[str, Sequence[Row]]) -> None:
     axes.set_yticks(ticks, [model.replace(", batch", ",\nbatch") for model in models], fontsize=9)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(y - 1, -1)
-    axes.set_xlim(0, 115)
+    longest = max(100 * step["to_plain"] for ways in models.values() for step in ways)
+    axes.set_xlim(0, 1.15 * max(100, longest))
     axes.set_xlabel("% of plain PyTorch's time; shorter is faster")
     axes.spines[["top", "right"]].set_visible(False)

@@ -52,12 +52,14 @@ def samples(
     *,
     device: torch.device,
     seconds: float,
+    sample_seconds: float = 2e-3,
 ) -> dict[str, list[float]]:
     """Time each call on the sets of buffers in turn, so that no call finds data of the previous one in a cache. Times
     are in µs; the k-th samples of all calls belong to the same round.
 
     The calls alternate in a random order (with a fixed seed), so that the machine's load affects all of them equally. A
-    sample is as many calls as take 2 ms: long enough for the clock, and for a thread pool to wake up once.
+    sample is as many calls as take `sample_seconds`; the default is long enough for the clock, and for a thread pool
+    to wake up once.
     """
     turn = itertools.cycle(buffers)
 
@@ -71,9 +73,11 @@ def samples(
 
     for call in calls.values():
         sample(call, 1)
-    counts = {name: max(1, int(2e-3 / sample(call, 1))) for name, call in calls.items()}
+    counts = {name: max(1, int(sample_seconds / sample(call, 1))) for name, call in calls.items()}
     # The first estimate includes the warm-up.
-    counts = {name: max(1, int(2e-3 / sample(calls[name], n))) for name, n in counts.items()}
+    counts = {
+        name: max(1, int(sample_seconds / sample(calls[name], n))) for name, n in counts.items()
+    }
     taken: dict[str, list[float]] = {name: [] for name in calls}
     order, shuffled = list(calls), random.Random(0)
     end = time.perf_counter() + seconds

@@ -1,9 +1,11 @@
 """The parts of `pygan.bench`: the op counter, the fit, the speedup of a row, the reference times."""
 
+import warnings
+
 import pytest
 import torch
 
-from pygan.bench import report, scaling
+from pygan.bench import plots, report, scaling
 from pygan.bench.counting import counted
 from pygan.bench.limits import Limits
 from pygan.bench.ops import Row
@@ -94,3 +96,13 @@ def test_number_formats():
         *("0 B", "1023 B", "1.5 KiB", "5.0 MiB"),
     ]
     assert report.geometric_mean([2.0, 8.0]) == pytest.approx(4)
+
+
+def test_plots_contain_a_step_slower_than_plain_pytorch(tmp_path):
+    pytest.importorskip("matplotlib")
+    about = {"threads": 1, "device": "cpu", "backend": "avx2"}
+    steps = [{"model": "MLP", "way": "plain PyTorch", "to_plain": 1.0}]
+    steps += [{"model": "MLP", "way": "GANTrainer", "to_plain": 4.0}]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the layout fails if a number lies outside the axes
+        assert [path.name for path in plots.draw(tmp_path, about, [], steps)] == ["steps.png"]

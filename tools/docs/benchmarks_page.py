@@ -29,9 +29,13 @@ def result(name):
     return json.loads(path.read_text("utf-8")) if path.exists() else None
 
 
+def of_steps():
+    """The result with the steps: of a run with --steps, which measures them longer, if there is one."""
+    return result("steps") or result("bench")
+
+
 def steps():
-    """The steps; from a run with --steps, which measures them longer, if there is one."""
-    return (result("steps") or result("bench"))["steps"]
+    return of_steps()["steps"]
 
 
 def where(about):
@@ -91,7 +95,8 @@ def ops(rows):
 def page():
     """The text of the page."""
     bench, static, curve = result("bench"), result("static"), result("scaling")
-    parts = [text.HEAD.format(where=where(bench["about"]), files=csv_links(RESULTS)), text.STEPS]
+    parts = [text.HEAD.format(where=where(bench["about"]), files=csv_links(RESULTS))]
+    parts += [text.STEPS.format(where=where(of_steps()["about"]))]
     parts += ["![Whole steps](speed/cpu/steps.png)\n", steps_by_model(steps()), text.ALL_STEPS]
     parts += [all_steps(steps()), ops(bench["ops"])]
     if curve:

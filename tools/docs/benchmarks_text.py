@@ -13,7 +13,8 @@ Everything that was measured: {files}.
 """
 STEPS = """## Whole steps
 
-A discriminator step and a generator step with Adam and instance noise.
+A discriminator step and a generator step with Adam and instance noise. {where}; each sample of a time is as many
+consecutive steps as take 40 ms, as in a training loop.
 """
 ALL_STEPS = """Plain PyTorch computes binary_cross_entropy_with_logits and keeps no statistics, the others keep some.
 "By hand" is a manual loop with pygan's functions. "vs. PyTorch" compares with plain PyTorch, "vs. manual loop" with the
@@ -21,10 +22,6 @@ loop by hand that has the same options; both are medians over the rounds in whic
 are counted by a dispatch mode, backward passes included; a kernel is a dispatched op that reads or writes elements: a
 pass over memory on a CPU, a launch or more on a GPU. MFLOP counts the matrix products and convolutions: where the ways
 differ in it, the ratio is the gain to expect from the arithmetic alone, without launches and passes over memory.
-
-The trainer has become faster since this run. In a shorter run on 2026-11-28 (two threads, half a second for each row
-and round), it was 1 % faster to 5 % slower than the loop by hand; with R1 and R2, reuse_fakes and joint, the MLP's step
-was 4 % slower instead of 9 %.
 """
 OPS = """## Ops
 
