@@ -17,7 +17,7 @@ from pygan._trainer_discriminator import DiscriminatorRunner
 from pygan._trainer_losses import Losses, Result
 from pygan._trainer_samples import Generated
 from pygan._trainer_stats import TrainStats
-from pygan._validation import check_float, describe
+from pygan._validation import check_float, describe, number
 from pygan.schedules import Schedule
 
 __all__ = ["AdversarialWeight", "GeneratorStep", "GeneratorTerms", "adversarial", "terms_of"]
@@ -124,7 +124,7 @@ def adversarial(
     step: GeneratorStep, losses: Losses, weight: AdversarialWeight, *, scaled: bool
 ) -> Result:
     """The adversarial loss, with its gradients multiplied by its weight."""
-    own = None if isinstance(weight, (int, float, Tensor, Schedule)) else weight
+    own = weight if callable(weight) and not isinstance(weight, Schedule) else None
     fake, real = step.fake_pass, step.real_pass if losses.compares else None
     result = losses.generator(fake, real, scaled=scaled, differentiable=own is not None)
     if own is not None:
@@ -138,7 +138,8 @@ def adversarial(
         weight = weight.detach()
     elif isinstance(weight, Schedule):
         weight = scheduled(weight, step.steps, wide(result.outputs[0]))
-    assert isinstance(weight, (int, float, Tensor))
+    elif not isinstance(weight, Tensor):
+        weight = number("GANTrainer", "adversarial_weight", weight)
     if isinstance(weight, Tensor) and weight.device.type != "cpu":
         device = result.outputs[0].device
         if weight.device != device:

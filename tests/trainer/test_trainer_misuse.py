@@ -47,6 +47,12 @@ def optimizer_of(*modules):
         (dict(generator_inputs=3), TypeError, "generator_inputs must be a callable or None"),
         (dict(generator="G"), TypeError, "generator must be an nn.Module, got str"),
         (
+            dict(discriminator=nn.ModuleList([nn.Linear(6, 1)])),
+            TypeError,
+            "discriminator must be a single nn.Module, such as pygan.Discri.*, got ModuleList",
+        ),
+        (dict(label_smoothing="0.1"), TypeError, "label_smoothing must be a number, got str"),
+        (
             dict(d_optimizer=None),
             TypeError,
             "d_optimizer must be a torch.optim.Optimizer, got None",
