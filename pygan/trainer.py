@@ -177,7 +177,7 @@ class GANTrainer:
 
     If a network is wrapped by DistributedDataParallel or sharded, each process passes its share of the batch, and
     every process gets the statistics of the whole batch. If all processes use the same `seed`, a sample gets the
-    latents and the noise that it would get in one process.
+    latents and the noise that it would get in one process (with ``micro_batches``, only the latents).
     """
 
     generator: nn.Module = _of("_networks.g", "network")
