@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -20,7 +20,14 @@ from pygan._trainer_stats import TrainStats
 from pygan._validation import check_float, describe, number
 from pygan.schedules import Schedule
 
-__all__ = ["AdversarialWeight", "GeneratorStep", "GeneratorTerms", "adversarial", "terms_of"]
+__all__ = [
+    "AdversarialWeight",
+    "GeneratorStep",
+    "GeneratorTerms",
+    "adversarial",
+    "is_function",
+    "terms_of",
+]
 
 
 class GeneratorStep:
@@ -91,6 +98,11 @@ GeneratorTerms = Callable[[GeneratorStep], dict[str, Tensor]]
 AdversarialWeight = float | Tensor | Schedule | Callable[[GeneratorStep], Tensor]
 
 
+def is_function(weight: AdversarialWeight) -> TypeGuard[Callable[[GeneratorStep], Tensor]]:
+    """Whether the adversarial weight is a function of the step."""
+    return callable(weight) and not isinstance(weight, Schedule)
+
+
 def terms_of(step: GeneratorStep, generator_terms: GeneratorTerms | None) -> dict[str, Tensor]:
     """The terms that are added to the generator's adversarial loss, by name.
 
@@ -124,12 +136,11 @@ def adversarial(
     step: GeneratorStep, losses: Losses, weight: AdversarialWeight, *, scaled: bool
 ) -> Result:
     """The adversarial loss, with its gradients multiplied by its weight."""
-    own = weight if callable(weight) and not isinstance(weight, Schedule) else None
     fake, real = step.fake_pass, step.real_pass if losses.compares else None
-    result = losses.generator(fake, real, scaled=scaled, differentiable=own is not None)
-    if own is not None:
+    result = losses.generator(fake, real, scaled=scaled, differentiable=is_function(weight))
+    if is_function(weight):
         (step.g_loss,) = result.outputs
-        weight = own(step)
+        weight = weight(step)
         if not isinstance(weight, Tensor) or weight.dim() != 0:
             raise TypeError(
                 f"GANTrainer: adversarial_weight must return a 0-d tensor, got {describe(weight)}"

@@ -26,12 +26,12 @@ from pygan import _trainer_batches as batches
 from pygan import _trainer_checks as checked
 from pygan import _trainer_outputs as outputs
 from pygan import _trainer_state as states
-from pygan._device_numbers import host_number
 from pygan._generator_step import (
     AdversarialWeight,
     GeneratorStep,
     GeneratorTerms,
     adversarial,
+    is_function,
     terms_of,
 )
 from pygan._penalty_base import Penalized, Penalty
@@ -408,9 +408,7 @@ class GANTrainer:
         self._networks.prepare("generator_step", self._networks.g)
         check_int("GANTrainer.generator_step", "batch_size", batch_size)
         compares = self._losses.compares
-        weight = self.adversarial_weight
-        reads_real = self.generator_terms is not None
-        reads_real = reads_real or (callable(weight) and not isinstance(weight, Schedule))
+        reads_real = self.generator_terms is not None or is_function(self.adversarial_weight)
         if compares != (real is not None) and (compares or not reads_real):
             must = "a batch of real samples" if compares else "None"
             raise ValueError(
@@ -454,13 +452,9 @@ class GANTrainer:
                             backward, scaled=self.scaler is not None
                         )
                         terms = []
-                        for k, (i, penalty) in enumerate(backward.due):
-                            count = host_number(self.steps, "step")
-                            value = penalty.value(
-                                backward.real, backward.fake, backward.probes[k], count
-                            )
-                            terms.append(value if penalty.every == 1 else penalty.every * value)
+                        for i, value, term in backward.penalty_values(self.steps):
                             accumulate(values, i, micro.weight, value)
+                            terms.append(term)
                         if not graded:
                             D.zero_grad()
                         graded = True
