@@ -245,6 +245,13 @@ def seed(value: int | None) -> None:
         )
 
 
+def scaler(value: Any) -> None:
+    if value is not None and not isinstance(value, torch.amp.GradScaler):
+        raise TypeError(
+            f"{_NAME}: scaler must be a torch.amp.GradScaler or None, got {describe(value)}"
+        )
+
+
 def penalties(value: Penalty | Sequence[Penalty]) -> list[Penalty]:
     given = [value] if isinstance(value, Penalty) else value
     if not isinstance(given, (list, tuple)) or not all(isinstance(p, Penalty) for p in given):

@@ -247,6 +247,7 @@ class GANTrainer:
         checked.between("max_grad_norm", max_grad_norm, 0.0, float("inf"))
         checked.average(ema)
         checked.seed(seed)
+        checked.scaler(scaler)
         checked.hooks(generator_inputs=generator_inputs, discriminator_inputs=discriminator_inputs)
         checked.hooks(generated=generated, augment=augment, logits=logits)
         checked.hooks(generator_terms=generator_terms)
