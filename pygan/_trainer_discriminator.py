@@ -234,7 +234,9 @@ class DiscriminatorRunner:
             arguments = (inputs,) if labels is None else (inputs, labels)
         try:
             return self._player.run(*arguments, reduced=reduced)
-        except RuntimeError as error:
+        except (RuntimeError, TypeError) as error:
+            if isinstance(error, TypeError) and self.discriminator_inputs is not None:
+                raise
             bare = self._player.bare
             given = {"real and generated samples": arguments[0], "labels": labels}
             explained = outputs.input_error(error, "discriminator", given, bare)
