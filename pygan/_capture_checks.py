@@ -45,7 +45,7 @@ def check_trainer(trainer: Any) -> None:
         if scales and not getattr(player.optimizer, "_step_supports_amp_scaling", False):
             raise RuntimeError(
                 f"{_NAME}: {player.optimizer_name} must be created with fused=True if there is a scaler, which "
-                f"otherwise decides on the host whether to skip an update, got a {type(player.optimizer).__name__} "
+                f"otherwise decides on the host whether to skip an update, got {type(player.optimizer).__name__} "
                 "without it"
             )
     check_no_condition(_NAME, trainer)

@@ -179,7 +179,7 @@ def check_capturable(name: str, optimizer: Optimizer) -> None:
             cause = "counts its steps" if option == "capturable" else "keeps its learning rate"
             raise RuntimeError(
                 f"GANTrainer.capture: {name} must be created with {option}=True, because otherwise it {cause} on the "
-                f"host, got a {type(optimizer).__name__} without it"
+                f"host, got {type(optimizer).__name__} without it"
             )
 
 

@@ -86,12 +86,14 @@ class ChangeDetector:
             for key, x in zip(keys, before, strict=True):
                 if not _same(of.get(key), x):
                     return f"{name}.{key}"
-        moved = zip(zip(*self._memory_now()), zip(*self._memory), self._tensors, strict=True)
-        others = {id(x) for now, before, x in moved if now != before}
+        now, then = (zip(*memory, strict=True) for memory in (self._memory_now(), self._memory))
+        places = zip(map(id, self._tensors), now, then, strict=True)
+        moved = {place: a[0] != b[0] for place, a, b in places if a != b}
         for (name, _, keys, _), before in zip(self._found, self._before, strict=True):
             for key, x in zip(keys, before, strict=True):
-                if id(x) in others:
-                    return f"the memory of {name}.{key}"
+                if id(x) in moved:
+                    what = f"{name}.{key}"
+                    return f"address of {what}" if moved[id(x)] else f"{what}.requires_grad"
         return None
 
     def _memory_now(self) -> tuple[list[int], list[bool]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -17,10 +17,17 @@ from pygan._trainer_discriminator import DiscriminatorRunner
 from pygan._trainer_losses import Losses, Result
 from pygan._trainer_samples import Generated
 from pygan._trainer_stats import TrainStats
-from pygan._validation import check_float, describe
+from pygan._validation import check_float, describe, number
 from pygan.schedules import Schedule
 
-__all__ = ["AdversarialWeight", "GeneratorStep", "GeneratorTerms", "adversarial", "terms_of"]
+__all__ = [
+    "AdversarialWeight",
+    "GeneratorStep",
+    "GeneratorTerms",
+    "adversarial",
+    "is_function",
+    "terms_of",
+]
 
 
 class GeneratorStep:
@@ -91,6 +98,11 @@ GeneratorTerms = Callable[[GeneratorStep], dict[str, Tensor]]
 AdversarialWeight = float | Tensor | Schedule | Callable[[GeneratorStep], Tensor]
 
 
+def is_function(weight: AdversarialWeight) -> TypeGuard[Callable[[GeneratorStep], Tensor]]:
+    """Whether the adversarial weight is a function of the step."""
+    return callable(weight) and not isinstance(weight, Schedule)
+
+
 def terms_of(step: GeneratorStep, generator_terms: GeneratorTerms | None) -> dict[str, Tensor]:
     """The terms that are added to the generator's adversarial loss, by name.
 
@@ -124,12 +136,11 @@ def adversarial(
     step: GeneratorStep, losses: Losses, weight: AdversarialWeight, *, scaled: bool
 ) -> Result:
     """The adversarial loss, with its gradients multiplied by its weight."""
-    own = None if isinstance(weight, (int, float, Tensor, Schedule)) else weight
     fake, real = step.fake_pass, step.real_pass if losses.compares else None
-    result = losses.generator(fake, real, scaled=scaled, differentiable=own is not None)
-    if own is not None:
+    result = losses.generator(fake, real, scaled=scaled, differentiable=is_function(weight))
+    if is_function(weight):
         (step.g_loss,) = result.outputs
-        weight = own(step)
+        weight = weight(step)
         if not isinstance(weight, Tensor) or weight.dim() != 0:
             raise TypeError(
                 f"GANTrainer: adversarial_weight must return a 0-d tensor, got {describe(weight)}"
@@ -138,7 +149,8 @@ def adversarial(
         weight = weight.detach()
     elif isinstance(weight, Schedule):
         weight = scheduled(weight, step.steps, wide(result.outputs[0]))
-    assert isinstance(weight, (int, float, Tensor))
+    elif not isinstance(weight, Tensor):
+        weight = number("GANTrainer", "adversarial_weight", weight)
     if isinstance(weight, Tensor) and weight.device.type != "cpu":
         device = result.outputs[0].device
         if weight.device != device:

@@ -7,6 +7,7 @@ import os
 import warnings
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -45,7 +46,8 @@ class MNISTClassifier:
         images, labels = mnist(root)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            self._network = _network().to(memory_format=torch.channels_last)  # twice as fast
+            network: Any = _network()  # memory_format has no annotation in some versions of torch
+            self._network = network.to(memory_format=torch.channels_last)  # twice as fast
             path = _cached(images, labels)
             try:
                 self._network.load_state_dict(torch.load(path, weights_only=True))

@@ -22,10 +22,16 @@ from pygan.schedules import Adaptive, Constant, DiffusionMixture, Schedule
 _NAME = "GANTrainer"
 
 
-def modules(**given: nn.Module) -> None:
+def modules(op: str = _NAME, /, **given: nn.Module) -> None:
     for name, module in given.items():
+        several = isinstance(module, (list, tuple)) or type(module) is nn.ModuleList
+        if several and name == "discriminator":
+            raise TypeError(
+                f"{op}: discriminator must be a single nn.Module, such as pygan.Discriminators(D1, D2), got "
+                f"{type(module).__name__}"
+            )
         if not isinstance(module, nn.Module):
-            raise TypeError(f"{_NAME}: {name} must be an nn.Module, got {type(module).__name__}")
+            raise TypeError(f"{op}: {name} must be an nn.Module, got {type(module).__name__}")
 
 
 def latent(value: Any) -> None:
@@ -63,7 +69,8 @@ def hooks(**given: object) -> None:
 
 
 def loss(value: Any, label_smoothing: float, weights: Any) -> None:
-    if weights is not None and not isinstance(weights, (int, float, list, tuple)):
+    label_smoothing = number(_NAME, "label_smoothing", label_smoothing)
+    if weights is not None and not (is_number(weights) or isinstance(weights, (list, tuple))):
         raise TypeError(
             f"{_NAME}: weights must be a number, a list of numbers, one for each scale, or None, got "
             f"{describe(weights)}"
@@ -235,6 +242,13 @@ def seed(value: int | None) -> None:
     if value is not None and not (is_int(value, 0) and value < 1 << 64):
         raise ValueError(
             f"{_NAME}: seed must be an int from 0 to 2**64 - 1, or None, got {value!r}"
+        )
+
+
+def scaler(value: Any) -> None:
+    if value is not None and not isinstance(value, torch.amp.GradScaler):
+        raise TypeError(
+            f"{_NAME}: scaler must be a torch.amp.GradScaler or None, got {describe(value)}"
         )
 
 

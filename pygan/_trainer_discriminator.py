@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pygan import _trainer_outputs as outputs
+from pygan._device_numbers import host_number
 from pygan._forward_replay import Replay
 from pygan._penalty_base import DiscriminatorPass, Penalty, differentiated
 from pygan._trainer_player import Player
@@ -34,6 +35,14 @@ class BackwardPass:
     fake: DiscriminatorPass
     due: list[tuple[int, Penalty]]
     probes: list[DiscriminatorPass | None]
+
+    def penalty_values(self, steps: int) -> list[tuple[int, Tensor, Tensor]]:
+        """The index of each due penalty, its value after `steps` iterations, and its term of the loss."""
+        found = []
+        for (index, penalty), probe in zip(self.due, self.probes, strict=True):
+            value = penalty.value(self.real, self.fake, probe, host_number(steps, "step"))
+            found.append((index, value, value if penalty.every == 1 else penalty.every * value))
+        return found
 
     def release(self) -> None:
         """Keep only the logits: features are as large as the graph."""
@@ -225,7 +234,9 @@ class DiscriminatorRunner:
             arguments = (inputs,) if labels is None else (inputs, labels)
         try:
             return self._player.run(*arguments, reduced=reduced)
-        except RuntimeError as error:
+        except (RuntimeError, TypeError) as error:
+            if isinstance(error, TypeError) and self.discriminator_inputs is not None:
+                raise
             bare = self._player.bare
             given = {"real and generated samples": arguments[0], "labels": labels}
             explained = outputs.input_error(error, "discriminator", given, bare)

@@ -13,6 +13,7 @@ from pygan._loss_results import mixable, mixed
 from pygan._penalty_base import NO_GRADIENT, DiscriminatorPass
 from pygan._sample_gradients import wide
 from pygan._trainer_discriminator import BackwardPass
+from pygan._validation import describe
 from pygan.fused_losses import LossAndGrad, LossStats
 
 __all__ = ["NONFINITE", "LossFunctions", "Losses", "Result", "accumulate", "combined"]
@@ -102,7 +103,9 @@ class Losses:
         if len(backward.names) < 2:
             return self._of_one(backward, scaled)
         if not isinstance(self.loss, str):
-            value = self.loss.discriminator_loss(real.output, fake.output)
+            value = _checked(
+                "discriminator_loss", self.loss.discriminator_loss(real.output, fake.output)
+            )
             return Result(value.detach(), self.numbers(real, fake)[1], [value], [None])
         real_logits, fake_logits = _scalable(real.logits, scaled), _scalable(fake.logits, scaled)
         result = self._of_both(real_logits, fake_logits)
@@ -149,7 +152,7 @@ class Losses:
         """The generator's loss; `real` is for losses that compare. `differentiable`: `outputs` is the loss itself."""
         if not isinstance(self.loss, str):
             asked = [fake.output] if real is None else [fake.output, real.output]
-            value = self.loss.generator_loss(*asked)
+            value = _checked("generator_loss", self.loss.generator_loss(*asked))
             numbers = fused_losses.generator_loss_and_grad(
                 _detached(fake.logits), return_stats=True
             )
@@ -171,6 +174,13 @@ class Losses:
         if isinstance(self.loss, str):
             return stats
         return stats._replace(jsd_bound=torch.full_like(stats.jsd_bound, float("nan")))
+
+
+def _checked(verb: str, value: Any) -> Tensor:
+    """The result of a custom loss's method."""
+    if not isinstance(value, Tensor) or value.dim() != 0:
+        raise TypeError(f"GANTrainer: loss.{verb} must return a 0-d tensor, got {describe(value)}")
+    return value
 
 
 def accumulate(totals: dict[Any, Tensor], key: Any, weight: float, value: Tensor) -> None:

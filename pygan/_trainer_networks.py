@@ -37,7 +37,7 @@ class Networks:
         self.check()
         for player in (g, d):
             player.check_trainable("GANTrainer")
-        if isinstance(ema, float):
+        if ema is not None and not isinstance(ema, AveragedModel):
             if g.units:
                 raise ValueError(
                     "GANTrainer: ema must be a pygan.EMA for a sharded generator, created before sharding and "

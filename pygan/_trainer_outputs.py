@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -159,11 +160,16 @@ def end_in_sigmoid(logits: Any, discriminator: nn.Module) -> bool:
 
 
 def input_error(
-    error: RuntimeError | ValueError, who: str, inputs: dict[str, Any], network: nn.Module
+    error: RuntimeError | ValueError | TypeError,
+    who: str,
+    inputs: dict[str, Any],
+    network: nn.Module,
 ) -> Exception:
-    """The error to raise for a network's error: one that explains it if one of the inputs has a dtype or a device that
-    none of the network's parameters has. (Whether such an input is wrong depends on the network's layers; labels are
-    usually int64, for an embedding.)"""
+    """The error to raise for a network's error: one that explains it if the network has other arguments, or if one of
+    the inputs has a dtype or a device that none of the network's parameters has. (Whether such an input is wrong
+    depends on the network's layers; labels are usually int64, for an embedding.)"""
+    if isinstance(error, TypeError):
+        return _arguments_error(error, who, [x for x in inputs if inputs[x] is not None], network)
     text = str(error)
     about = {"dtype": "type" in text or "not implemented for" in text, "device": "device" in text}
     for name in (name for name, is_about in about.items() if is_about):
@@ -178,9 +184,20 @@ def input_error(
     return error
 
 
+def _arguments_error(error: TypeError, who: str, given: list[str], network: nn.Module) -> TypeError:
+    try:
+        inspect.signature(network.forward).bind(*given)
+    except TypeError:
+        return TypeError(
+            f"{_NAME}: {who} must accept the arguments ({', '.join(given)}), got {type(network).__name__}, whose "
+            f"forward does not; choose others with {who}_inputs= ({error})"
+        )
+    return error
+
+
 def latent_error(
-    error: RuntimeError | ValueError, generator: nn.Module, latent: Any, n: int
-) -> RuntimeError | ValueError:
+    error: RuntimeError | ValueError | TypeError, generator: nn.Module, latent: Any, n: int
+) -> RuntimeError | ValueError | TypeError:
     """The error to raise for a generator's error: one that explains it if flat latents reached a convolution."""
     convolution = next((m for m in generator.modules() if isinstance(m, _ConvNd)), None)
     flat = f"{n}, {latent}]" in str(error) or "got 2D input" in str(error)

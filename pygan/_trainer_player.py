@@ -125,6 +125,9 @@ class Player:
         update_if: Callable[[list[nn.Parameter]], bool] | None,
     ) -> None:
         """The optimizer's step, with the gradient clipped to `max_norm`; skipped if `update_if` returns False."""
+        # An enclosing autocast region would otherwise keep using casts of the old weights, or, in older versions of
+        # torch, casts that were made without a graph and have no gradients.
+        torch.clear_autocast_cache()
         if update_if is not None and not update_if(self.parameters):
             return
         if scaler is not None and max_norm is not None:
@@ -136,5 +139,3 @@ class Player:
         else:
             scaler.step(self.optimizer)
             scaler.update()
-        # An enclosing autocast region would otherwise keep using casts of the old weights.
-        torch.clear_autocast_cache()

@@ -78,7 +78,7 @@ class Samples:
         """Runs the generator, or its average, on latents and labels."""
         try:
             output = generate(*self._inputs(batch.latent, batch.labels))
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, TypeError) as error:
             bare = self._player.bare
             explained: Exception = outputs.latent_error(error, bare, self.latent, batch.n)
             if explained is error and self.generator_inputs is None:

@@ -21,8 +21,9 @@ class Discriminators(nn.Module):
         trainer = pygan.GANTrainer(G, D, g_optimizer, d_optimizer, latent=128, weights=[1.0, 0.5])
 
     If each module returns a tensor of logits, these are the scales of the losses. If they return more, as HiFi-GAN's
-    two (MPD, MSD) do, select the logits with the trainer's `logits=`: for ``(logits, features)`` from each,
-    ``logits=lambda outputs: [output[0] for output in outputs]``.
+    do, select the logits with the trainer's `logits=`: for ``(logits, features)`` from each,
+    ``logits=lambda outputs: [output[0] for output in outputs]``. HiFi-GAN's MPD and MSD are lists themselves: pass
+    their members, ``*mpd.discriminators``.
 
     ``len(D)``, ``D[0]`` and ``for d in D`` access the modules; their names in a state dict are "0.", "1." and so on, as
     in a list. (This is not an ``nn.ModuleList``, because `fully_shard` refuses to shard one as a whole.)

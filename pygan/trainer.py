@@ -26,12 +26,12 @@ from pygan import _trainer_batches as batches
 from pygan import _trainer_checks as checked
 from pygan import _trainer_outputs as outputs
 from pygan import _trainer_state as states
-from pygan._device_numbers import host_number
 from pygan._generator_step import (
     AdversarialWeight,
     GeneratorStep,
     GeneratorTerms,
     adversarial,
+    is_function,
     terms_of,
 )
 from pygan._penalty_base import Penalized, Penalty
@@ -177,7 +177,7 @@ class GANTrainer:
 
     If a network is wrapped by DistributedDataParallel or sharded, each process passes its share of the batch, and
     every process gets the statistics of the whole batch. If all processes use the same `seed`, a sample gets the
-    latents and the noise that it would get in one process.
+    latents and the noise that it would get in one process (with ``micro_batches``, only the latents).
     """
 
     generator: nn.Module = _of("_networks.g", "network")
@@ -247,6 +247,7 @@ class GANTrainer:
         checked.between("max_grad_norm", max_grad_norm, 0.0, float("inf"))
         checked.average(ema)
         checked.seed(seed)
+        checked.scaler(scaler)
         checked.hooks(generator_inputs=generator_inputs, discriminator_inputs=discriminator_inputs)
         checked.hooks(generated=generated, augment=augment, logits=logits)
         checked.hooks(generator_terms=generator_terms)
@@ -408,9 +409,7 @@ class GANTrainer:
         self._networks.prepare("generator_step", self._networks.g)
         check_int("GANTrainer.generator_step", "batch_size", batch_size)
         compares = self._losses.compares
-        weight = self.adversarial_weight
-        reads_real = self.generator_terms is not None
-        reads_real = reads_real or (callable(weight) and not isinstance(weight, Schedule))
+        reads_real = self.generator_terms is not None or is_function(self.adversarial_weight)
         if compares != (real is not None) and (compares or not reads_real):
             must = "a batch of real samples" if compares else "None"
             raise ValueError(
@@ -454,13 +453,9 @@ class GANTrainer:
                             backward, scaled=self.scaler is not None
                         )
                         terms = []
-                        for k, (i, penalty) in enumerate(backward.due):
-                            count = host_number(self.steps, "step")
-                            value = penalty.value(
-                                backward.real, backward.fake, backward.probes[k], count
-                            )
-                            terms.append(value if penalty.every == 1 else penalty.every * value)
+                        for i, value, term in backward.penalty_values(self.steps):
                             accumulate(values, i, micro.weight, value)
+                            terms.append(term)
                         if not graded:
                             D.zero_grad()
                         graded = True

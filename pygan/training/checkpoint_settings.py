@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
+from pygan._validation import is_number
 from pygan.average import EMA
 from pygan.modules import InstanceNoise
 from pygan.penalties import Penalty
@@ -124,6 +125,8 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield name, str(value)
     elif is_plain(value):
         yield name, value
+    elif is_number(value):  # of NumPy
+        yield name, float(value)
     elif isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         for key, item in value.items():
             yield from _flat(f"{name}.{key}" if name else key, item)

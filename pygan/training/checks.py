@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from pygan._trainer_checks import modules
 from pygan.trainer import TrainStats
 
 __all__ = ["check_networks", "check_unused", "checked_evaluation"]
@@ -15,9 +16,8 @@ __all__ = ["check_networks", "check_unused", "checked_evaluation"]
 
 def check_networks(**networks: nn.Module) -> None:
     """Check that each network is a module that is not yet wrapped for several processes."""
+    modules("pygan.fit", **networks)
     for name, network in networks.items():
-        if not isinstance(network, nn.Module):
-            raise TypeError(f"pygan.fit: {name} must be an nn.Module, got {type(network).__name__}")
         inner = getattr(network, "_orig_mod", network)  # unwrap torch.compile
         if isinstance(inner, (DistributedDataParallel, nn.DataParallel)):
             raise TypeError(

@@ -131,6 +131,7 @@ def train(
             what.shape, classes=len(what.classes), **model
         )
     if config.machine.channels_last:
+        net: Any  # memory_format has no annotation in some versions of torch
         for net in (G, D):
             net.to(memory_format=torch.channels_last)
     before = torch.get_num_threads()

@@ -48,10 +48,8 @@ def shard(
     for network in (generator, discriminator):
         for tensor in (*network.parameters(), *network.buffers()):
             torch.distributed.broadcast(tensor.detach(), 0)
-    average = ema if isinstance(ema, AveragedModel) else None
-    if isinstance(ema, float):
-        average = EMA(generator, ema)  # copied before sharding
-    if average is not None:
+    average = ema if isinstance(ema, AveragedModel) or ema is None else EMA(generator, ema)
+    if average is not None:  # copied before sharding
         _fully_shard(average.module, mesh)
     for network, optimizer in ((generator, g_optimizer), (discriminator, d_optimizer)):
         names = {parameter: name for name, parameter in network.named_parameters()}

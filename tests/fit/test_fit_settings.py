@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from helpers import raises
@@ -46,6 +47,7 @@ CHANGES = [
     ({"ema": 0.99}, "ema", 0.9, 0.99),
     ({"ema": None}, "ema", 0.9, None),
     ({"max_grad_norm": 1.0}, "max_grad_norm", None, 1.0),
+    ({"max_grad_norm": np.float64(2.0)}, "max_grad_norm", None, 2.0),
     ({"micro_batches": 2}, "micro_batches", 1, 2),
     ({"mixed_precision": "bf16"}, "mixed_precision", "no", "bf16"),
     ({"batch_size": 6}, "batch_size", 8, 6),

@@ -153,7 +153,7 @@ PLANTED = {
     "count in a function": (with_counter, r"a new augment\(\)\.calls"),
     "Adam without capturable": (
         plain(optimizer=lambda p: torch.optim.Adam(p, lr=2.0**-6)),
-        "g_optimizer must be created with capturable=True.*got a Adam without it",
+        "g_optimizer must be created with capturable=True.*got Adam without it",
     ),
 }
 
@@ -349,10 +349,13 @@ CHANGED = {
         lambda t: setattr(t.generator[1], "momentum", 0.2),
         r"generator\.1\.momentum",
     ),
-    "frozen layer": (lambda t: t.generator[0].requires_grad_(False), "memory of generator"),
+    "frozen layer": (
+        lambda t: t.generator[0].requires_grad_(False),
+        r"generator\.0\.weight\.requires_grad",
+    ),
     "data": (
         lambda t: setattr(t.generator[0].weight, "data", torch.zeros(8, 4)),
-        r"memory of generator\.0\.weight",
+        r"address of generator\.0\.weight",
     ),
     "clipping": (lambda t: setattr(t, "max_grad_norm", 1.0), "GANTrainer.max_grad_norm"),
     "loss": (lambda t: setattr(t, "loss", "hinge"), "GANTrainer.loss"),

@@ -63,3 +63,13 @@ def test_reused_fakes_in_one_region_for_all_steps():
         with region:
             assert_same(stats, each.step(real))
     assert_same(parameters(wide), parameters(each))
+
+
+def test_a_skipped_update_clears_the_casts_too(monkeypatch):
+    """In some versions of torch, the generator's were made without a graph in the discriminator's step."""
+    cleared, clear = [], torch.clear_autocast_cache
+    monkeypatch.setattr(torch, "clear_autocast_cache", lambda: cleared.append(clear()))
+    trainer = trainer_of()
+    trainer.update_if = lambda _: False
+    trainer.step(torch.randn(16, 6))
+    assert len(cleared) == 2

@@ -4,6 +4,7 @@ import collections
 
 import pytest
 import torch
+from helpers import raises
 from helpers.recipes import Autoencoder, assert_close, latents, pairs, update
 from helpers.trainer import assert_same, everything, networks, setup
 from torch import nn
@@ -31,6 +32,8 @@ def test_pix2pix(micro_batches):
         G,
         latent=None,
         discriminator_inputs=lambda image, given: (torch.cat([given, image], 1),),
+        weights=0.5,
+        adversarial_weight=2.0,
         generator_terms=lambda step: {"l1": 100 * l1_loss(step.fake, step.real)},
         reuse_fakes=micro_batches == 1,
         micro_batches=micro_batches,
@@ -40,7 +43,7 @@ def test_pix2pix(micro_batches):
         stats = trainer.step(image, given)
         fake = G(given)
         d_fake, d_real = (D(torch.cat([given, x], 1)) for x in (fake.detach(), image))
-        update(d_optimizer, zeros(d_fake) + ones(d_real))
+        update(d_optimizer, 0.5 * (zeros(d_fake) + ones(d_real)))
         l1 = 100 * l1_loss(fake, image)
         update(g_optimizer, ones(D(torch.cat([given, fake], 1))) + l1)
         torch.testing.assert_close(stats.terms["l1"], l1.detach())
@@ -274,3 +277,36 @@ def test_labels_in_a_defaultdict():
     trainer, *_ = pairs(Parts(6, 1), Parts(4, 6), micro_batches=2, joint=True)
     trainer.step(torch.randn(7, 6, dtype=torch.float64), given)
     assert_same(trainer.generator.seen[0], rows(given, slice(4)))
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "message"),
+    [
+        ({}, 0, "generator must accept the arguments (latents, labels), got Sequential, whose"),
+        (
+            {"generator_inputs": lambda z, labels: (z,)},
+            0,
+            "discriminator must accept the arguments (real and generated samples, labels), got Seq",
+        ),
+        (
+            {"G": Parts(4, 6)},
+            None,
+            "generator must accept the arguments (latents), got Parts, whose",
+        ),
+    ],
+)
+def test_networks_that_do_not_take_the_labels(options, given, message):
+    trainer, *_ = pairs(**options)
+    labels = None if given is None else torch.zeros(8)
+    with raises(TypeError, f"GANTrainer: {message}", "forward does not; choose others with "):
+        trainer.step(torch.randn(8, 6, dtype=torch.float64), labels)
+
+
+def test_a_type_error_within_a_network_is_not_explained():
+    def forward(x):
+        raise TypeError("mine")
+
+    trainer, *_ = pairs()
+    trainer.discriminator.forward = forward
+    with pytest.raises(TypeError, match=r"^mine$"):
+        trainer.step(torch.randn(8, 6, dtype=torch.float64))

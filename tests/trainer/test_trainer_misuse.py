@@ -43,9 +43,16 @@ def optimizer_of(*modules):
         (dict(ema=1.0), ValueError, "ema must be a number, between 0 and 1, or None, got 1.0"),
         (dict(seed=-1), ValueError, "seed must be an int from 0 to 2.*, got -1"),
         (dict(augment=3), TypeError, "augment must be a callable or None, got int"),
+        (dict(scaler=2.0**16), TypeError, "scaler must be a torch.amp.GradScaler or None, got flo"),
         (dict(logits=0), TypeError, "logits must be a callable or None, got int"),
         (dict(generator_inputs=3), TypeError, "generator_inputs must be a callable or None"),
         (dict(generator="G"), TypeError, "generator must be an nn.Module, got str"),
+        (
+            dict(discriminator=nn.ModuleList([nn.Linear(6, 1)])),
+            TypeError,
+            "discriminator must be a single nn.Module, such as pygan.Discri.*, got ModuleList",
+        ),
+        (dict(label_smoothing="0.1"), TypeError, "label_smoothing must be a number, got str"),
         (
             dict(d_optimizer=None),
             TypeError,

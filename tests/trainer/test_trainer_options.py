@@ -2,11 +2,13 @@
 
 import copy
 import math
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from helpers import DEVICES, raises
-from helpers.trainer import assert_same, setup
+from helpers.trainer import assert_same, everything, setup
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -302,6 +304,32 @@ def test_a_custom_loss(own, name):
         torch.testing.assert_close(stats, want._replace(**same), equal_nan=True)
     torch.testing.assert_close(ours.discriminator.state_dict(), theirs.discriminator.state_dict())
     torch.testing.assert_close(ours.generator.state_dict(), theirs.generator.state_dict())
+
+
+@pytest.mark.parametrize("verb", ["discriminator_loss", "generator_loss"])
+@pytest.mark.parametrize(
+    ("result", "got"), [(1.0, "float"), (torch.ones(1), r"a tensor of shape \(1,\)")]
+)
+def test_a_custom_loss_that_is_no_scalar_is_refused(verb, result, got):
+    loss = Squares()
+    setattr(loss, verb, lambda *_: result)
+    trainer = trainer_of(*plain_networks(), loss=loss)
+    with pytest.raises(TypeError, match=f"GANTrainer: loss.{verb} must return a 0-d .*, got {got}"):
+        trainer.step(torch.randn(8, 6))
+
+
+@pytest.mark.parametrize("kind", [np.float32, Fraction])
+def test_numbers_of_other_types(kind):
+    numbers = {"ema": 0.5, "adversarial_weight": 0.25, "weights": 0.5, "label_smoothing": 0.125}
+    ours, theirs = (
+        setup(seed=0, **{name: of(value) for name, value in numbers.items()})
+        for of in (kind, float)
+    )
+    assert isinstance(ours.ema, pygan.EMA)
+    for _ in range(2):
+        real = torch.randn(8, 6)
+        assert_same(ours.step(real), theirs.step(real))
+    assert_same(everything(ours), everything(theirs))
 
 
 def test_noise_from_a_number_or_a_schedule():

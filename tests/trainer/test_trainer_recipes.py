@@ -164,8 +164,25 @@ def test_pix2pix_hd_with_a_pool_that_is_resumed():
     assert_same(other.discriminator.state_dict(), trainer.discriminator.state_dict())
 
 
-def test_esrgan():
+HALF = {"loss": "relativistic_average", "weights": 0.5}
+
+
+class ConstantMeans:
+    """BasicSR's version: constant means in the discriminator's step, and half the loss."""
+
+    compares = True
+
+    def discriminator_loss(self, real, fake):
+        return fused_losses.discriminator_loss(real, fake, detach_means=True, **HALF)
+
+    def generator_loss(self, fake, real):
+        return fused_losses.generator_loss(fake, real_logits=real, **HALF)
+
+
+@pytest.mark.parametrize("loss", ["relativistic_average", ConstantMeans()])
+def test_esrgan(loss):
     """Wang et al. 2018: the relativistic average loss of both sides in the generator's step, pixels and features."""
+    is_paper = isinstance(loss, str)
     features = nn.Linear(6, 5).double().requires_grad_(False)
 
     def terms(step):
@@ -179,22 +196,24 @@ def test_esrgan():
         nn.Linear(3, 6),
         latent=None,
         discriminator_inputs=lambda x, _: (x,),
-        loss="relativistic_average",
+        loss=loss,
         generator_terms=terms,
         adversarial_weight=0.005,
         reuse_fakes=True,
     )
 
-    def both(d_first, d_second):
+    def both(d_first, d_second, constant=False):
         """The first must look more real than the mean of the second, and vice versa."""
-        first, second = d_first - d_second.mean(), d_second - d_first.mean()
-        return bce(first, torch.ones_like(first)) + bce(second, torch.zeros_like(second))
+        means = [x.detach().mean() if constant else x.mean() for x in (d_first, d_second)]
+        first, second = d_first - means[1], d_second - means[0]
+        loss = bce(first, torch.ones_like(first)) + bce(second, torch.zeros_like(second))
+        return loss if is_paper else 0.5 * loss
 
     for _ in range(4):
         real, given = (torch.randn(8, n, dtype=torch.float64) for n in (6, 3))
         stats = trainer.step(real, given)
         fake = G(given)
-        d_loss = both(D(real), D(fake.detach()))
+        d_loss = both(D(real), D(fake.detach()), constant=not is_paper)
         update(d_optimizer, d_loss)
         g_loss = both(D(fake), D(real).detach())
         pixels, perceptual = l1_loss(fake, real), l1_loss(features(fake), features(real))
