@@ -89,7 +89,8 @@ class _Frozen:
     def _refuse(self, *_: Any) -> NoReturn:
         raise RuntimeError(
             f"GANTrainer.capture: {self._name} must not be used in a captured step, because it is a Python number, "
-            "which a graph repeats unchanged; use a schedule, or a tensor that you change in place between steps"
+            "which a graph repeats unchanged, got a step that uses it; use a schedule, or a tensor that you change in "
+            "place between steps"
         )
 
     __index__ = __int__ = __float__ = __bool__ = __hash__ = _refuse

@@ -95,7 +95,7 @@ class ImageFolder(Dataset[Any]):
         self._background = _color(background)
         root = Path(folder)
         if not root.is_dir():
-            raise FileNotFoundError(f"ImageFolder: folder must be a folder, got {root}")
+            raise FileNotFoundError(f"ImageFolder: folder must be an existing folder, got {root}")
         self._formats = [name for name in FORMATS if name in registered.values()]
         ends = {suffix for suffix, name in registered.items() if name in self._formats}
         found, problems = find(root, ends)

@@ -61,10 +61,14 @@ def targets_of(
     """The loss's own targets, replaced by given ones and changed by label smoothing."""
     if own is None:
         if real is not None or fake is not None:
-            raise ValueError(f"{op}: targets must be None for loss={loss!r}, which has none")
+            raise ValueError(
+                f"{op}: targets must be None for loss={loss!r}, which has none, got {real} and {fake}"
+            )
         return None
     if real is not None and smoothing:
-        raise ValueError(f"{op}: label_smoothing must be 0 if real_target is given")
+        raise ValueError(
+            f"{op}: label_smoothing must be 0 if real_target is given, got {smoothing}"
+        )
     return own._replace(
         real=own.real - smoothing if real is None else real, fake=own.fake if fake is None else fake
     )

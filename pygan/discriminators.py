@@ -40,12 +40,12 @@ class Discriminators(nn.Module):
         super().__init__()
         op = "pygan.Discriminators"
         if not modules:
-            raise ValueError(f"{op}: modules must be at least one, got none")
+            raise ValueError(f"{op}: modules must hold at least one nn.Module, got none")
         for k, module in enumerate(modules):
             if not isinstance(module, nn.Module):
                 raise TypeError(f"{op}: modules[{k}] must be an nn.Module, got {describe(module)}")
             if module in modules[:k]:
-                raise ValueError(f"{op}: modules must be different ones, got modules[{k}] twice")
+                raise ValueError(f"{op}: modules must all be different, got modules[{k}] twice")
             self.add_module(str(k), module)
 
     def forward(self, *inputs: Any, **kwargs: Any) -> list[Any]:

@@ -55,7 +55,7 @@ class InstanceNoise(nn.Module):
         super().__init__()
         if not isinstance(schedule, Schedule):
             raise TypeError(
-                "InstanceNoise: schedule must be a pygan.schedules schedule (for a number: "
+                "pygan.InstanceNoise: schedule must be a pygan.schedules schedule (for a number: "
                 f"schedules.Constant(0.1)), got {type(schedule).__name__}"
             )
         self.schedule = schedule
@@ -132,8 +132,8 @@ class InstanceNoise(nn.Module):
             self._stream = self._stream
         elif torch._C._current_graph_task_id() != -1:
             raise RuntimeError(
-                "InstanceNoise: forward must not be called in a backward pass, where it would draw different noise "
-                "than the first time, got a call from there; apply it before the function given to "
+                "pygan.InstanceNoise: forward must not be called in a backward pass, where it would draw different "
+                "noise than the first time, got a call from there; apply it before the function given to "
                 "torch.utils.checkpoint"
             )
         if self._stream.device != x.device:

@@ -104,7 +104,10 @@ def instance_noise(
         raise TypeError(f"{op}: dtype must be a torch.dtype, got {type(dtype).__name__}")
     outs = None if out is None else tensors(op, "out", out)
     if outs is not None and isinstance(out, Tensor) != one:
-        raise TypeError(f"{op}: out must be a tensor if x is a tensor, and a list if x is a list")
+        raise TypeError(
+            f"{op}: out must be a tensor if x is a tensor, and a list if x is a list, got {describe(out)} for "
+            f"{describe(x)}"
+        )
     for given in outs or ():
         if dtype is not None and dtype != given.dtype:
             raise TypeError(f"{op}: dtype must be that of out, {given.dtype}, or None, got {dtype}")

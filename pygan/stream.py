@@ -104,13 +104,14 @@ class NoiseStream:
         """
         if (rank is None) != (world_size is None):
             raise TypeError(
-                "pygan.NoiseStream.for_rank: rank and world_size must be given together"
+                "pygan.NoiseStream.for_rank: rank and world_size must be given together, got "
+                f"rank={rank} and world_size={world_size}"
             )
         if rank is None or world_size is None:
             if not is_distributed():
                 raise RuntimeError(
                     "pygan.NoiseStream.for_rank: rank and world_size must be given if torch.distributed "
-                    "is not initialized"
+                    "is not initialized, got neither"
                 )
             rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
         for name, value in (("rank", rank), ("world_size", world_size)):

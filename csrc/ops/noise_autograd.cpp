@@ -218,10 +218,11 @@ std::vector<at::Tensor> instance_noise(at::TensorList x, const OptionalTensor& s
                                        at::Tensor& state, c10::SymIntArrayRef offset,
                                        Doubles scale_value, Doubles bias, OptionalType dtype,
                                        bool cat, bool same) {
-  TORCH_CHECK_NOT_IMPLEMENTED(!records(sigma) && !records(scale),
-                              "pygan::instance_noise: sigma and scale must not require grad, "
-                              "because the stream moves on; use noise_advance and "
-                              "instance_noise_at");
+  TORCH_CHECK_NOT_IMPLEMENTED(
+      !records(sigma) && !records(scale),
+      "pygan::instance_noise: sigma and scale must not require grad, "
+      "because the stream moves on, got one that does; use noise_advance and "
+      "instance_noise_at");
   check_noise_transforms(x, sigma, scale);
   const NoiseArgs arguments{x,           sigma, sigma_value, scale, state, offset,
                             scale_value, bias,  dtype,       cat,   same};
@@ -345,7 +346,8 @@ at::Tensor noise_draw(at::TensorList x, const OptionalTensor& sigma, double sigm
   check_noise_transforms(x, sigma, scale);
   for (const at::Tensor& one : out) {
     check_no_transform("pygan.instance_noise", one);
-    TORCH_CHECK_VALUE(!one.is_neg(), "pygan.instance_noise: out must not be a negated view");
+    TORCH_CHECK_VALUE(!one.is_neg(),
+                      "pygan.instance_noise: out must not be a negated view, got one");
   }
   const AutoDispatchBelowADInplaceOrView below;
   return handle.call(x, sigma, sigma_value, scale, scale_value, bias, dtype, cat, same, out,

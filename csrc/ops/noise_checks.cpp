@@ -177,10 +177,11 @@ c10::SymInt samples_of(at::TensorList x) {
 void check_noise(const NoiseArgs& a) {
   check_state(op_of(a), a.state);
   TORCH_CHECK_VALUE(!a.x.empty(), op_of(a), "x must hold at least one tensor, got an empty list");
-  TORCH_CHECK_VALUE(a.offset.size() == a.x.size() && a.scale_value.size() == a.x.size() &&
-                        a.bias.size() == a.x.size(),
-                    op_of(a),
-                    "x must have as many tensors as there are offsets, scales and biases");
+  TORCH_CHECK_VALUE(
+      a.offset.size() == a.x.size() && a.scale_value.size() == a.x.size() &&
+          a.bias.size() == a.x.size(),
+      op_of(a), "x must have as many tensors as there are offsets, scales and biases, got ",
+      a.x.size(), " for ", a.offset.size(), ", ", a.scale_value.size(), " and ", a.bias.size());
   if (a.dtype.has_value()) {
     TORCH_CHECK_TYPE(is_float(*a.dtype), op_of(a),
                      "dtype must be float32, float64, float16 or bfloat16, got ",
@@ -262,7 +263,7 @@ void check_noise_dot(const at::Tensor& grad, c10::SymIntArrayRef stride, const a
 void check_not_recorded(const NoiseArgs& a, at::TensorList out) {
   TORCH_CHECK(!records(a.x) && !records(out) && !records(a.sigma) && !records(a.scale),
               "pygan.instance_noise: out must not be given if x, sigma, scale or out require grad, "
-              "because functions with out= are not differentiable");
+              "because functions with out= are not differentiable, got one that does");
 }
 
 at::Tensor state_to_draw(at::TensorList x, const OptionalTensor& sigma, double sigma_value,

@@ -95,7 +95,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(a: argparse.Namespace) -> None:
     a.device = _device(a)
     if a.device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda, but torch sees no CUDA device; see python -m pygan")
+        raise ValueError(
+            f"--device must be cpu if torch sees no CUDA device, got {a.device}; see python -m pygan"
+        )
     if a.threads is not None:
         torch.set_num_threads(a.threads)
     if a.quick:
@@ -139,7 +141,9 @@ def _ops(a: argparse.Namespace) -> list[ops.Row]:
     dtypes = [DTYPES[name] for name in a.dtypes]
     chosen = list(cases.cases(a.ops, a.sizes, dtypes, a.device))
     if not chosen:
-        raise ValueError(f"--ops {' '.join(a.ops)} matches none of: {', '.join(cases.names())}")
+        raise ValueError(
+            f"--ops must match one of {', '.join(cases.names())}, got {' '.join(a.ops)}"
+        )
     print(
         "\nMedian time of a call; gain: how many times faster than the fastest other way; reference: what copying as "
         "much,\ndrawing as many normals or calling an op that does nothing takes here, the greatest of the three. "

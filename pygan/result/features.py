@@ -50,7 +50,9 @@ def features(
         ValueError, ImportError: the features do not exist for these samples, or something is not installed.
     """
     if choice == "classifier" and classifier is None:
-        raise ValueError("--features classifier must be used with data of mnist or stacked-mnist")
+        raise ValueError(
+            "--features classifier must be used with data of mnist or stacked-mnist, got data without a classifier"
+        )
     if classifier is not None and choice in (None, "classifier"):
         return Features("the inputs of the last layer of a classifier of MNIST", classifier)
     images = len(shape) == 3 and is_images(torch.empty(1, *shape, device="meta"))

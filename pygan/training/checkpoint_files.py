@@ -32,7 +32,10 @@ def find_checkpoint(
     path = Path(run)
     if not path.is_dir():
         if which is not None:
-            raise CheckpointError(path, "must be the folder of a run if a checkpoint is named")
+            got = "a file" if path.exists() else "none"
+            raise CheckpointError(
+                path, f"must be the folder of a run if a checkpoint is named, got {got}"
+            )
         return path
     folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
     if which is None:

@@ -256,11 +256,14 @@ def _config(arguments: argparse.Namespace, resumed: dict[str, Any] | None = None
         if getattr(arguments, key) is not None:
             if key in overrides.get("train", {}):
                 raise ConfigError(
-                    f"pygan train: --{key.replace('_', '-')} must not be given together with --set train.{key}"
+                    f"pygan train: --{key.replace('_', '-')} must not be given together with --set train.{key}, "
+                    "got both"
                 )
             overrides.setdefault("train", {})[key] = getattr(arguments, key)
     if arguments.data is None and arguments.config is None:
-        raise ConfigError("pygan train: --data or --config must be given; see pygan train --help")
+        raise ConfigError(
+            "pygan train: --data or --config must be given, got neither; see pygan train --help"
+        )
     if arguments.data is not None:
         check_data_exist("pygan train: --data", arguments.data)
     config = configuration.load(arguments.data, arguments.config, overrides, resumed=resumed)

@@ -38,7 +38,7 @@ from typing import Any
 import torch
 
 from pygan.training.config_tables import Config, DataTable, OptimizerTable, config_of
-from pygan.training.config_values import ConfigError, as_value, check_known, check_plain
+from pygan.training.config_values import ConfigError, as_value, check_known, check_plain, shown
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -82,7 +82,10 @@ def load(
         _check_tables(overrides)
         if data is not None:
             if "name" in overrides.get("data", {}):
-                raise ConfigError(f"[data] name must not be set together with --data {data}")
+                raise ConfigError(
+                    f"[data] name must not be set together with --data {data}, got "
+                    f"{shown(overrides['data']['name'])}"
+                )
             overrides = _merged(overrides, {"data": {"name": data}})
         merged = _merged(given, overrides)
         name = merged.get("data", {}).get("name", DataTable.name)
@@ -192,4 +195,4 @@ def _check_tables(tables: Mapping[str, Any]) -> None:
         entries = table if name == "penalties" else [table]
         if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
             must = "a list of tables" if name == "penalties" else "a table"
-            raise ConfigError(f"[{name}] must be {must}")
+            raise ConfigError(f"[{name}] must be {must}, got {shown(table)}")

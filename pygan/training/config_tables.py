@@ -65,7 +65,7 @@ class DataTable:
 
     def __post_init__(self) -> None:
         if not self.name:
-            raise ConfigError("[data] name must not be empty")
+            raise ConfigError(f"[data] name must not be empty, got {shown(self.name)}")
         check_range("[data] samples", self.samples, 1, 10**8)
         check_range("[data] scale", self.scale, 1e-6, 1e6)
         for side in self.size if isinstance(self.size, list) else [self.size]:

@@ -88,7 +88,7 @@ def check_values(where: str, parameters: Mapping[str, Parameter], given: Mapping
         _check_kind(f"{where} {name}", value, _alternatives(parameters[name].annotation))
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in given:
-            raise ConfigError(f"{where} must have {name}")
+            raise ConfigError(f"{where} must have {name}, got none")
 
 
 def can_be_none(parameter: Parameter) -> bool:

@@ -35,7 +35,8 @@ def check_trackers(log_with: Any) -> list[Any]:
         known = sorted(set(tracking.LOGGER_TYPE_TO_CLASS) - {"tensorboard"})
         if one == "tensorboard":
             raise ValueError(
-                "pygan.fit: log_with must not contain 'tensorboard'; use tensorboard=True"
+                "pygan.fit: log_with must name trackers other than tensorboard, got 'tensorboard'; use "
+                "tensorboard=True"
             )
         if one not in known:
             raise ValueError(f"pygan.fit: log_with must be one of {', '.join(known)}, got {one!r}")

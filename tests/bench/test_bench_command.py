@@ -178,7 +178,7 @@ def test_scaling(tmp_path, capsys):
     [
         (
             ["--ops", "hinge"],
-            r"--ops hinge matches none of: discriminator_loss\[non_saturating\], ",
+            r"--ops must match one of discriminator_loss\[non_saturating\], .*, got hinge",
         ),
         (["--device", "cuda"], "torch sees no CUDA device"),
     ],

@@ -297,7 +297,11 @@ def test_trackers_of_an_accelerator_get_each_line_once_or_the_run_is_refused(tmp
     ("log_with", "error", "message"),
     [
         ("wand", ValueError, "log_with must be one of aim, "),
-        ("tensorboard", ValueError, "log_with must not contain 'tensorboard'; use"),
+        (
+            "tensorboard",
+            ValueError,
+            "log_with must name trackers other than tensorboard, got 'tensorboard'",
+        ),
         (3, TypeError, "log_with must be names of trackers, or accelerate.tracking.GeneralTracker"),
         (["dvclive"], ImportError, "log_with must be a tracker whose package is installed, got"),
     ],

@@ -12,7 +12,7 @@ import pygan
 from pygan._compile import COMPILED
 from pygan.schedules import Constant
 
-REFUSED = "InstanceNoise: forward must not be called in a backward pass"
+REFUSED = "pygan.InstanceNoise: forward must not be called in a backward pass"
 both_ways = pytest.mark.parametrize("use_reentrant", [True, False])
 
 

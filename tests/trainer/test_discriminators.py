@@ -169,10 +169,10 @@ LINEAR = nn.Linear(2, 1)
 @pytest.mark.parametrize(
     ("modules", "error", "message"),
     [
-        ((), ValueError, "modules must be at least one, got none"),
+        ((), ValueError, "modules must hold at least one nn.Module, got none"),
         (([LINEAR],), TypeError, "modules[0] must be an nn.Module, got a list of length 1"),
         ((LINEAR, None), TypeError, "modules[1] must be an nn.Module, got NoneType"),
-        ((LINEAR, LINEAR), ValueError, "modules must be different ones, got modules[1] twice"),
+        ((LINEAR, LINEAR), ValueError, "modules must all be different, got modules[1] twice"),
     ],
 )
 def test_invalid_members_are_refused(modules, error, message):
