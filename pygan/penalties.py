@@ -172,8 +172,8 @@ class R1(_ZeroCentered):
     attributes of its modules), of its modules' noise streams, and of its buffers. Dropout therefore drops the same
     units in both, and all states are restored afterwards. Random numbers from elsewhere, such as numpy, must
     not differ between the two passes, and a sample's logits must depend on that sample alone: BatchNorm in training
-    mode makes the estimate wrong. CUDA graph capture refuses a discriminator that draws random numbers, and one that
-    no earlier step has shown to draw none.
+    mode makes the estimate wrong. A CUDA graph can capture it only if an earlier step has
+    shown that the discriminator draws no random numbers.
 
     Raises:
         TypeError, ValueError: an argument is not a number, or is out of range; an unknown `of`, or "logit" without

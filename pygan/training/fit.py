@@ -92,7 +92,7 @@ def fit(
             that yields samples, or pairs of sample and label. Each epoch is a permutation of the data. Random numbers
             that a Dataset draws from torch's, numpy's or Python's global generators are seeded by (seed, epoch, index).
             An IterableDataset yields the same items in its own order. A DataLoader is used unchanged, with its batches,
-            sampler, collate_fn and workers; its random numbers, also those of its own generator, are seeded by (seed,
+            sampler, collate_fn and workers; its random numbers, including those of its own generator, are seeded by (seed,
             epoch, batch), and each process reads all of it and takes its share of each batch. A resumed run rereads
             the part of the epoch that was already read, unless the object has ``state_dict`` and ``load_state_dict``.
             Samples may be arrays (float64 becomes torch's default dtype) and, in Datasets, gray or RGB PIL images,

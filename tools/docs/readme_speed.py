@@ -19,13 +19,13 @@ FASTEST = "GANTrainer, reuse_fakes, joint"
 FIGURES = """\
 * **A whole training step in {cpu} of plain PyTorch's time** on {threads} CPU cores: three small GANs without penalties,
   `GANTrainer` with `reuse_fakes` and `joint`. {gpu}
-* **{mean} × for the operations alone**, the geometric mean of {rows} measurements on that CPU, each against the
-  faster of eager PyTorch and `torch.compile`. pygan is slower in {losing} of them. {bandwidth}
+* **{mean} × for the operations alone**, the geometric mean of {rows} measurements on that CPU, each against the faster
+  of eager PyTorch and `torch.compile`. pygan is slower in {losing} of them. {bandwidth}
 """
 ON_GPU = """As CUDA graphs, steps of the same models took {graph} of the time on
-  an {device}, where plain PyTorch was not captured: most of that is Python and launches."""
-BANDWIDTH = """On the {device} a loss with its gradients reaches {float32} of a
-  copy's bandwidth in fp32 and {bfloat16} in bf16."""
+  an {device}; plain PyTorch was not captured, and most of the difference is Python and launch overhead."""
+BANDWIDTH = """On the {device}, a loss with its gradients
+  reaches {float32} of a copy's bandwidth in fp32 and {bfloat16} in bf16."""
 
 
 def _percents(numbers):
