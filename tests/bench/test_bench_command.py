@@ -183,7 +183,7 @@ def test_scaling(tmp_path, capsys):
         (["--device", "cuda"], "torch sees no CUDA device"),
     ],
 )
-def test_invalid_arguments(arguments, message, tmp_path, capsys):
+def test_invalid_arguments_are_refused(arguments, message, tmp_path, capsys):
     if "cuda" in arguments and torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     assert main(["bench", "--out", str(tmp_path), *arguments]) == 1

@@ -79,7 +79,7 @@ def test_ratios_of_a_row():
     assert row(1, 0.5).of_limit == 2
 
 
-def test_limits():
+def test_the_limit_is_the_slowest_reference_call():
     limits = Limits(forward=2.0, backward=10.0, engine=5.0)
     assert limits.of("forward", 3.0, 0.0) == (2.0, "dispatch")  # a copy that is mostly dispatch
     assert limits.of("forward", 30.0, 0.0) == (30.0, "copy")

@@ -33,7 +33,7 @@ RUN = [p for p in PAGES if "```" in TEXTS[p] and p.name != "frameworks.md"]
 
 
 @pytest.mark.parametrize("page", RUN, ids=IDS.get)
-def test_code(page, here):
+def test_code_blocks_run(page, here):
     names = page_names()
     for block in blocks(page):
         # Blocks without a language are output or commands.
@@ -50,7 +50,7 @@ def test_code(page, here):
         if any(examples(m))
     ],
 )
-def test_examples_of_docstrings(module, here):
+def test_examples_of_docstrings_run(module, here):
     name = ".".join(module.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     names = page_names() | {
         k: v for k, v in vars(importlib.import_module(name)).items() if k[0] != "_"
@@ -66,7 +66,7 @@ COMMANDS = sorted({match for text in TEXTS.values() for match in COMMAND.findall
 
 
 @pytest.mark.parametrize("arguments", COMMANDS)
-def test_commands(arguments, here, capsys):
+def test_documented_commands_are_accepted(arguments, here, capsys):
     toml = [b.code for b in blocks(ROOT / "docs" / "training.md") if b.language == "toml"]
     (here / "run.toml").write_text("".join(toml))
     for folder in ("photos", "shapes", "patches"):  # without them, the command is refused

@@ -77,7 +77,7 @@ def test_networks_that_differ_are_refused_with_the_parameter_names(tmp_path, fir
         assert_equal(dict(network.state_dict()), was)
 
 
-def test_invalid_init_from(tmp_path, first):
+def test_an_invalid_init_from_is_refused(tmp_path, first):
     with raises(CheckpointError, "pygan.checkpoint.load:", "none does not exist"):
         run(tmp_path / "a", init_from=tmp_path / "none")
     with raises(TypeError, "pygan.fit: init_from must be a path or None, got int"):

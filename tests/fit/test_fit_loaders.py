@@ -267,7 +267,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("options", "error", "message"), BAD)
-def test_bad_loaders(tmp_path, options, error, message):
+def test_unsuitable_loaders_are_refused(tmp_path, options, error, message):
     with raises(error, "pygan.fit: " + message):
         run(tmp_path, **options)
 

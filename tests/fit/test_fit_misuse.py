@@ -185,7 +185,7 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("options", "error", "message"), ANSWERS)
-def test_bad_results_of_callables(tmp_path, options, error, message):
+def test_invalid_results_of_callables_are_refused(tmp_path, options, error, message):
     with raises(error, "pygan.fit: " + message):
         run(tmp_path, sample_every=4, **options)
 

@@ -106,7 +106,7 @@ def test_the_bar_fits_80_columns_with_the_longest_numbers(monkeypatch):
     assert 70 < max(map(len, bars)) <= 80
 
 
-def test_durations():
+def test_durations_are_written_in_fitting_units():
     seconds = [0.00123, 0.05, 0.123, 5.04, 45.2, 100, 3000, 5400, 12_000, 400_000]
     assert [duration(s) for s in seconds] == [
         *("1.2 ms", "50 ms", "0.12 s", "5 s", "45 s", "2 min", "50 min"),

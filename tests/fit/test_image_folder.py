@@ -183,7 +183,7 @@ def test_cmyk_and_other_modes(tmp_path):
 
 
 @pytest.mark.parametrize("background", ["nonsense", "#ffffff00", 3, None, (0, 0, 0)])
-def test_invalid_background_colors(background, folder):
+def test_invalid_background_colors_are_refused(background, folder):
     with pytest.raises(ValueError, match="background must be the name of a color or"):
         ImageFolder(folder, 8, background=background)
 

@@ -185,7 +185,7 @@ def test_digits_with_labels(tmp_path):
         ("model.classes=3", "unknown key of [model]: 'classes'"),
     ],
 )
-def test_invalid_values_of_image_and_machine_keys(given, message):
+def test_invalid_values_of_image_and_machine_keys_are_refused(given, message):
     overrides = {}
     config.override(overrides, given)
     with pytest.raises(config.ConfigError, match=re.escape(message)):

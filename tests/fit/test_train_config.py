@@ -136,12 +136,12 @@ def test_errors_name_the_file_and_the_key(text, message, tmp_path):
         config.load("ring", file(tmp_path, text))
 
 
-def test_a_missing_file(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"cannot read .*none.toml: No such file"):
         config.load("ring", tmp_path / "none.toml")
 
 
 @pytest.mark.parametrize("given", ["steps=3", "train.steps", "=3"])
-def test_bad_overrides(given):
+def test_malformed_overrides_are_refused(given):
     with pytest.raises(ConfigError, match=r"must be given TABLE\.KEY=VALUE"):
         config.override({}, given)

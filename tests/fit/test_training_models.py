@@ -109,6 +109,6 @@ def test_largest_supported_side():
         ),
     ],
 )
-def test_bad_sizes(make, message):
+def test_unsupported_sizes_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()

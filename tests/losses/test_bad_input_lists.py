@@ -219,7 +219,7 @@ LIST_CASES |= {
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("name", LIST_CASES)
-def test_losses(name, reduction):
+def test_invalid_lists_are_refused_by_the_losses(name, reduction):
     call, error, *message = LIST_CASES[name]
     for stats in (False, True):
         with raises(error, *message) as caught:

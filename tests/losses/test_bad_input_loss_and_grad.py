@@ -114,7 +114,7 @@ def of(*shapes, grad=True):
         ),
     ],
 )
-def test_backward(logits, error, message):
+def test_invalid_logits_are_refused_by_backward(logits, error, message):
     result = discriminator_loss_and_grad(torch.zeros(3), torch.zeros(3))
     with raises(error, "pygan.fused_losses.LossAndGrad.backward: " + message):
         result.backward(*logits)

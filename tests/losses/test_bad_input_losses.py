@@ -180,7 +180,7 @@ LOSS_CASES = {
 
 
 @pytest.mark.parametrize("name", LOSS_CASES)
-def test_losses(name):
+def test_invalid_logits_are_refused_by_the_losses(name):
     call, error, *message = LOSS_CASES[name]
     generator = torch.get_rng_state()
     with raises(error, *message) as caught:

@@ -184,7 +184,7 @@ LAYOUTS = {
 @pytest.mark.parametrize("norm", ["l1", "l2"])
 @pytest.mark.parametrize("of_real", [None, *LAYOUTS])
 @pytest.mark.parametrize("of_fake", LAYOUTS)
-def test_layouts(of_fake, of_real, norm, device):
+def test_results_do_not_depend_on_the_layout(of_fake, of_real, norm, device):
     (fake,), (real,) = maps([(4, 6, 5, 70)], device=device, grad=False)
     fake = LAYOUTS[of_fake](fake)
     real = real if of_real is None else LAYOUTS[of_real](real)
@@ -363,7 +363,7 @@ BAD = {
 
 @pytest.mark.parametrize("function", [feature_matching, feature_matching_and_grad])
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input(case, function):
+def test_invalid_arguments_are_refused(case, function):
     arguments, options, error, message = BAD[case]
     with raises(error, f"pygan.fused_losses.feature_matching: {message}"):
         function(*arguments, **options)

@@ -125,7 +125,7 @@ R = torch.zeros(3)
         (lambda: fake_loss(R, reduction="all"), ValueError, "fake_loss: reduction must be one of mean, sum, none"),
     ],
 )  # fmt: skip
-def test_bad_input(call, error, message):
+def test_invalid_arguments_are_refused(call, error, message):
     with raises(error, f"pygan.fused_losses.{message}"):
         call()
 

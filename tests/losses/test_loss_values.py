@@ -86,7 +86,7 @@ def test_one_logit_expanded(dtype, loss, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("case", [c for c in CASES if c.loss not in TO_MEAN], ids=str)
-def test_empty(case, dtype, device):
+def test_losses_of_empty_logits_are_zero(case, dtype, device):
     empty = [torch.zeros(0, 4, dtype=dtype, device=device, requires_grad=True) for _ in case.roles]
     value, stats = case.call(empty, reduction="sum", return_stats=True)
     assert value.item() == 0 and value.dtype == math_type(dtype)

@@ -100,13 +100,13 @@ Z = torch.zeros(2)
         ),
     ],
 )
-def test_errors(arguments, error, message):
+def test_invalid_arguments_are_refused(arguments, error, message):
     call = {"real_logits": Z, "fake_logits": Z, **arguments}
     with pytest.raises(error, match="discriminator_loss: " + message):
         reference.discriminator_loss(call.pop("real_logits"), call.pop("fake_logits"), **call)
 
 
-def test_errors_of_the_generator():
+def test_invalid_arguments_of_the_generator_are_refused():
     with pytest.raises(ValueError, match=r"generator_loss: real_logits must be None .* got Tensor"):
         reference.generator_loss(Z, real_logits=Z)
     with pytest.raises(ValueError, match=r"generator_loss: real_logits must be given .* got None"):

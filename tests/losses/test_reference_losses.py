@@ -208,7 +208,7 @@ def test_jsd_bound_equals_the_divergence_at_the_optimum(counts, error):
     assert torch.equal(bound(best + error, smoothing=0.3), bound(best + error))
 
 
-def test_statistics():
+def test_statistics_follow_their_definitions():
     real = torch.tensor([[2.0, -1.0], [0.0, 3.0]])
     fake = torch.tensor([-2.0, 0.0, 1.0])
     for loss in reference.LOSSES:

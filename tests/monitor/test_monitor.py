@@ -278,7 +278,7 @@ class Own:
         return (-fake_logits).exp().mean()
 
 
-def test_a_custom_loss():
+def test_a_custom_loss_is_monitored_without_the_rules_of_known_ones():
     found, monitor = train_monitored(
         trainer_for(ring, 0, loss=Own()), ring, 0, 20, every=1, window=16
     )
@@ -310,7 +310,7 @@ def test_parameter_names_have_no_wrapper_prefix():
         ({"on_diagnosis": 1}, TypeError, "Monitor: on_diagnosis must be a callable", "got int"),
     ],
 )
-def test_arguments_are_checked(options, error, message, got):
+def test_invalid_arguments_are_refused(options, error, message, got):
     options = {"trainer": trainer_for(ring, 0), **options}
     with raises(error, message, got):
         Monitor(options.pop("trainer"), **options)

@@ -165,7 +165,7 @@ NOISE_CASES = {
 @pytest.mark.parametrize("source", ["stream", "generator", "default generator"])
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", NOISE_CASES)
-def test_noise(name, device, source):
+def test_invalid_arguments_of_noise_are_refused(name, device, source):
     change, error, *message = NOISE_CASES[name]
     stream = NoiseStream(5, step=6, device=device)
     generator = torch.Generator(device).manual_seed(7)

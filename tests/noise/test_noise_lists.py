@@ -194,7 +194,7 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_bad_pairs(name):
+def test_invalid_pairs_are_refused(name):
     change, error, message = PAIRS[name]
     arguments = {"real": torch.ones(2, 3), "fake": torch.ones(2, 3), "sigma": 0.5} | change
     stream = NoiseStream(5)

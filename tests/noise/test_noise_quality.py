@@ -34,7 +34,7 @@ def check(findings):
 
 
 @pytest.mark.parametrize("n", [10**7, pytest.param(10**8, marks=pytest.mark.slow)])
-def test_one_stream(n):
+def test_one_stream_is_standard_normal(n):
     """Moments, Kolmogorov-Smirnov, chi^2, tails, lags, halves."""
     sums = Sums()
     for first in range(0, n, CHUNK):

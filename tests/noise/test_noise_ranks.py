@@ -63,7 +63,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("arguments", "error", "message"), BAD)
-def test_bad_ranks(arguments, error, message):
+def test_invalid_ranks_are_refused(arguments, error, message):
     with raises(error, "pygan.NoiseStream.for_rank: " + message):
         NoiseStream.for_rank(*arguments)
 

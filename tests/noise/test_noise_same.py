@@ -93,7 +93,7 @@ def test_the_noise_of_a_pair_cancels_in_the_difference(device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_gradients(device):
+def test_gradients_of_the_same_noise_match_differences(device):
     x, y = torch.randn(2, 2, 3, dtype=torch.float64, device=device)
     sigma = torch.rand(2, dtype=torch.float64, device=device)
     for tensor in (x, y, sigma):
@@ -159,7 +159,7 @@ def test_without_a_stream():
     assert torch.equal(*batch.chunk(2)) and not torch.equal(batch[:3], one)
 
 
-def test_bad_input():
+def test_invalid_arguments_are_refused():
     stream, x = at(), torch.zeros(4, 3)
     refused = [
         ([x, x[1:]], "x[1] must have the shape of x[0], [4, 3], for same_noise=True, got [3, 3]"),

@@ -108,7 +108,7 @@ def test_without_a_stream_torch_manual_seed_is_used(device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_generator(device):
+def test_a_generator_determines_the_noise_and_the_default_one_is_untouched(device):
     x = torch.zeros(1000, device=device)
     default = torch.get_rng_state()
     generator = torch.Generator(device).manual_seed(5)

@@ -55,7 +55,7 @@ def test_halfway_values():
         assert schedule.sigma.item() == pytest.approx(0.5)
 
 
-def test_constant():
+def test_a_constant_schedule_does_not_change():
     schedule = Constant(0.25)
     schedule.step()
     assert schedule.sigma == 0.25

@@ -202,7 +202,7 @@ STEP = (
     ],
     ids=["none", "float", "int", "1-d", "device"],
 )
-def test_invalid_arguments_of_step(sign, error, message, got):
+def test_invalid_arguments_of_step_are_refused(sign, error, message, got):
     noise = pygan.InstanceNoise(Adaptive(0.0, 1.0, 10, start=0.5))
     before = copy.deepcopy(noise.schedule.state_dict())
     with raises(error, message, got):
@@ -222,7 +222,7 @@ def test_invalid_arguments_of_step(sign, error, message, got):
         (lambda: Adaptive(0, 1, 5, target=1.0), "Adaptive: target must be a number between -1 and"),
     ],
 )
-def test_errors(make, message):
+def test_invalid_arguments_are_refused(make, message):
     with raises(ValueError, message):
         make()
 

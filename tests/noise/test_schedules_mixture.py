@@ -256,7 +256,7 @@ def test_an_invalid_batch_does_not_advance_the_stream():
         ({"target": None}, "target must be a number between -1 and 1, a mean sign, got None"),
     ],
 )
-def test_errors(options, message):
+def test_invalid_arguments_are_refused(options, message):
     with raises(ValueError, "DiffusionMixture: " + message):
         DiffusionMixture(**{"steps": 5, **options})
 

@@ -97,7 +97,7 @@ def test_conversions_are_inverse():
 
 
 @pytest.mark.parametrize("value", [-0.1, math.inf, math.nan, True, "1"])
-def test_errors(value):
+def test_invalid_arguments_are_refused(value):
     message = "must be a finite non-negative number, got"
     with raises(ValueError, f"sigma_for_r1: gamma {message} {value!r}"):
         sigma_for_r1(value)

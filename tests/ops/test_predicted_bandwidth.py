@@ -78,7 +78,7 @@ def test_moved_bytes():
         assert Instruction(f"{operation} R0, [R2]").moves("LDG") == size
 
 
-def test_branches():
+def test_branches_lead_to_their_targets():
     text = """
         /*0000*/ @P0 BRA 0x30 ;
         /*0010*/ CALL.REL.NOINC 0x40 ;

@@ -201,7 +201,7 @@ def test_penalties_do_not_reach_the_generator():
         (lambda: GradientPenalty(every=True), ValueError, "GradientPenalty: every must be an int"),
     ],
 )
-def test_bad_arguments(make, error, message):
+def test_invalid_arguments_are_refused(make, error, message):
     with pytest.raises(error, match=message):
         make()
 

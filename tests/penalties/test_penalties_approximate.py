@@ -281,7 +281,7 @@ CALLS = [
 
 
 @pytest.mark.parametrize(("call", "error", "message"), CALLS)
-def test_bad_input(call, error, message):
+def test_invalid_arguments_are_refused(call, error, message):
     D, x = Scales(), samples()
     before = torch.get_rng_state()
     with raises(error, f"pygan.penalties.{message}"):

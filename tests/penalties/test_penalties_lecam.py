@@ -250,7 +250,7 @@ X = torch.zeros(3, 1)
         (lambda: LeCam(1.0)(X, X.to("meta")), ValueError, "real_logits and fake_logits must be on one device, got"),
     ],
 )  # fmt: skip
-def test_bad_input(call, error, message):
+def test_invalid_arguments_are_refused(call, error, message):
     with raises(error, f"LeCam: {message}"):
         call()
 

@@ -192,7 +192,7 @@ def test_lazy_penalties_that_are_not_due_are_not_differentiated():
         assert grad.call_count == calls
 
 
-def test_bad_input_of_r1_and_r2():
+def test_invalid_arguments_of_r1_and_r2_are_refused():
     D, (real, fake) = Discriminator(), leaves()
     both = torch.cat([real, fake])
     logits = D(both)

@@ -141,6 +141,6 @@ X, Z = torch.zeros(3, 1, 2, 2), torch.zeros(3, 4)
          "images must depend on latents, got images that do not; compute them from the same tensor"),
     ],
 )  # fmt: skip
-def test_bad_input(call, error, message):
+def test_invalid_arguments_are_refused(call, error, message):
     with raises(error, f"PathLength: {message}"):
         call()

@@ -157,7 +157,7 @@ X = torch.zeros(3, 2)
         (lambda: adaptive_weight(X.sum(), X.sum(), leaf(), eps=0.0), ValueError, "adaptive_weight: eps must be"),
     ],
 )  # fmt: skip
-def test_bad_input(call, error, message):
+def test_invalid_arguments_are_refused(call, error, message):
     with raises(error, f"pygan.penalties.{message}"):
         call()
 

@@ -58,7 +58,7 @@ def test_a_custom_mixture():
     assert mixture.sample(0).shape == (0, 3)
 
 
-def test_digits():
+def test_digits_have_the_documented_shape_range_and_counts():
     images, labels = datasets.digits()
     assert images.shape == (1797, 1, 8, 8) and images.dtype == torch.float32
     assert (images.min(), images.max()) == (-1, 1)

@@ -276,6 +276,6 @@ BAD = [
 
 
 @pytest.mark.parametrize(("call", "error", "message"), [(c, e, m) for c, e, *m in BAD])
-def test_bad_input(call, error, message):
+def test_invalid_arguments_are_refused(call, error, message):
     with raises(error, *message):
         call()

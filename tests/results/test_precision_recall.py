@@ -78,7 +78,7 @@ def test_chunks_do_not_change_the_result(monkeypatch):
     assert [type(x) for x in whole] == [float, float]
 
 
-def test_arguments_are_checked():
+def test_invalid_arguments_are_refused():
     real = normals(9, 3, 0)
     for pair, error, message in (
         ((real.numpy(), real), TypeError, "precision_recall: real must be a tensor"),

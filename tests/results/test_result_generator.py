@@ -148,14 +148,14 @@ def test_invalid_arguments_of_sample_are_refused(tmp_path):
     run(tmp_path / "a")
     G = pygan.load_generator(tmp_path / "a", generator=networks()[0])
     op = "pygan.TrainedGenerator.sample: "
-    for given, message in (
-        ({"truncation": -1.0}, "truncation must be finite and at least 0, got -1.0"),
-        ({"truncation": "a"}, "truncation must be a number"),
-        ({"n": 0}, "n must be an int of at least 1, got 0"),
-        ({"batch_size": 0}, "batch_size must be an int of at least 1"),
-        ({"labels": torch.zeros(2).long()}, "labels must be None for this run"),
+    for given, error, message in (
+        ({"truncation": -1.0}, ValueError, "truncation must be finite and at least 0, got -1.0"),
+        ({"truncation": "a"}, TypeError, "truncation must be a number"),
+        ({"n": 0}, ValueError, "n must be an int of at least 1, got 0"),
+        ({"batch_size": 0}, ValueError, "batch_size must be an int of at least 1"),
+        ({"labels": torch.zeros(2).long()}, ValueError, "labels must be None for this run"),
     ):
-        with raises((TypeError, ValueError), op + message):
+        with raises(error, op + message):
             G.sample(**{"n": 2, **given})
     run(tmp_path / "b", latent=lambda n: torch.rand(n, 4))
     G = pygan.load_generator(tmp_path / "b", generator=networks()[0])

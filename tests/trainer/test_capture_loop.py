@@ -137,7 +137,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_layouts(name):
+def test_replays_match_eager_steps_in_every_layout(name):
     def networks(seed):
         torch.manual_seed(seed)
         generator = nn.Sequential(nn.Linear(4, 32), nn.Unflatten(1, (2, 4, 4)))
@@ -256,7 +256,7 @@ def test_a_scaler_with_fused_optimizers(clip):
     assert_same(state(replayed), state(eager))
 
 
-def test_autocast():
+def test_replays_match_eager_steps_under_autocast():
     eager, replayed = setup(noise=0.1), setup(noise=0.1)
     with torch.autocast("cpu", torch.bfloat16):
         tapes = capture(replayed, batch(99))
@@ -266,7 +266,7 @@ def test_autocast():
     assert_same(state(replayed), state(eager))
 
 
-def test_float64():
+def test_replays_match_eager_steps_in_float64():
     def networks(seed):
         torch.manual_seed(seed)
         return nn.Linear(4, 6).double(), nn.Linear(6, 1).double()

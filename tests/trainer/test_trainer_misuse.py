@@ -60,7 +60,7 @@ def optimizer_of(*modules):
         ),
     ],
 )
-def test_wrong_arguments(change, error, message):
+def test_invalid_arguments_are_refused(change, error, message):
     G, D = networks()
     arguments = dict(
         generator=G,

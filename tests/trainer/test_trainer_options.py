@@ -290,7 +290,7 @@ class Squares:
 @pytest.mark.parametrize(
     ("own", "name"), [(Squares(), "least_squares"), (fused_losses, "non_saturating")]
 )
-def test_a_custom_loss(own, name):
+def test_a_custom_loss_trains_like_the_named_one(own, name):
     ours, theirs = (trainer_of(*plain_networks(), loss=loss) for loss in (own, name))
     for _ in range(3):
         real = torch.randn(8, 6)
