@@ -107,7 +107,9 @@ def check_capture(op: str, device: torch.device, draws: bool | None) -> None:
     """
     if draws is False or device.type != "cuda" or not torch.cuda.is_current_stream_capturing():
         return
-    got = "one that does" if draws else "one that may, because no step has run it before the capture"
+    got = (
+        "one that does" if draws else "one that may, because no step has run it before the capture"
+    )
     raise RuntimeError(
         f"{op}: the discriminator of a finite difference must not draw random numbers (dropout) while a CUDA graph is "
         f"captured, because a graph cannot draw the same ones twice, got {got}"

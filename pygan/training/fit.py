@@ -92,11 +92,11 @@ def fit(
             that yields samples, or pairs of sample and label. Each epoch is a permutation of the data. Random numbers
             that a Dataset draws from torch's, numpy's or Python's global generators are seeded by (seed, epoch, index).
             An IterableDataset yields the same items in its own order. A DataLoader is used unchanged, with its batches,
-            sampler, collate_fn and workers; its random numbers, including those of its own generator, are seeded by (seed,
-            epoch, batch), and each process reads all of it and takes its share of each batch. A resumed run rereads
-            the part of the epoch that was already read, unless the object has ``state_dict`` and ``load_state_dict``.
-            Samples may be arrays (float64 becomes torch's default dtype) and, in Datasets, gray or RGB PIL images,
-            which become float32 in [-1, 1], (channels, height, width). For dicts see `data_keys`.
+            sampler, collate_fn and workers; its random numbers, including those of its own generator, are seeded by
+            (seed, epoch, batch), and each process reads all of it and takes its share of each batch. A resumed run
+            rereads the part of the epoch that was already read, unless the object has ``state_dict`` and
+            ``load_state_dict``. Samples may be arrays (float64 becomes torch's default dtype) and, in Datasets, gray or
+            RGB PIL images, which become float32 in [-1, 1], (channels, height, width). For dicts see `data_keys`.
         g_optimizer, d_optimizer: as for GANTrainer.
         **options: the options of :class:`pygan.FitOptions`, where `steps` and `out` are required, as is `batch_size`
             unless data is a DataLoader; and those of :class:`pygan.GANTrainer`: latent, loss, noise, penalties, ema,

@@ -167,10 +167,18 @@ class FitOptions:
                 raise TypeError(
                     f"pygan.fit: {name} must be a callable{or_none}, got {_kind(value)}"
                 )
+            elif kind.startswith("str | os.PathLike") and not isinstance(value, (str, os.PathLike)):
+                what = "'auto', a path" if name == "resume" else "a path"
+                raise TypeError(f"pygan.fit: {name} must be {what}{or_none}, got {_kind(value)}")
+            elif kind.startswith("dict") and not isinstance(value, dict):
+                raise TypeError(f"pygan.fit: {name} must be a dict{or_none}, got {_kind(value)}")
+        self._check_values()
+        self._check_together()
+
+    def _check_values(self) -> None:
+        """Check what the types do not say."""
         if self.seed is not None and self.seed >= 1 << 64:
             raise ValueError(f"pygan.fit: seed must be below 2**64, got {self.seed}")
-        if not isinstance(self.out, (str, os.PathLike)):
-            raise TypeError(f"pygan.fit: out must be a path, got {_kind(self.out)}")
         if not isinstance(self.lr_schedulers, Sequence):
             raise TypeError(
                 f"pygan.fit: lr_schedulers must be a sequence, got {_kind(self.lr_schedulers)}"
@@ -178,10 +186,6 @@ class FitOptions:
         if self.mixed_precision not in (None, "no", "bf16", "fp16"):
             raise ValueError(
                 f"pygan.fit: mixed_precision must be no, bf16, fp16 or None, got {self.mixed_precision!r}"
-            )
-        if self.capture and self.nonfinite == "skip":
-            raise ValueError(
-                'pygan.fit: capture must be False with nonfinite="skip", which synchronizes in each update, got True'
             )
         if self.nonfinite not in POLICIES:
             raise ValueError(
@@ -205,8 +209,6 @@ class FitOptions:
                 "pygan.fit: data_keys must be a key, or a pair of keys, for samples and labels, or None, got "
                 f"{self.data_keys!r}"
             )
-        if not (self.config is None or isinstance(self.config, dict)):
-            raise TypeError(f"pygan.fit: config must be a dict or None, got {_kind(self.config)}")
         try:
             check_plain(self.config, "config")
         except TypeError as error:
@@ -216,18 +218,16 @@ class FitOptions:
                 "pygan.fit: accelerator must be an accelerate.Accelerator or None, got "
                 f"{_kind(self.accelerator)}"
             )
-        if not (self.init_from is None or isinstance(self.init_from, (str, os.PathLike))):
-            raise TypeError(
-                f"pygan.fit: init_from must be a path or None, got {_kind(self.init_from)}"
+
+    def _check_together(self) -> None:
+        if self.capture and self.nonfinite == "skip":
+            raise ValueError(
+                'pygan.fit: capture must be False with nonfinite="skip", which synchronizes in each update, got True'
             )
         if self.init_from is not None and self.resume not in (None, "auto"):
             raise ValueError(
                 "pygan.fit: init_from must be None if resume is a checkpoint, which has its own networks, got "
                 f"{os.fspath(self.init_from)!r}"
-            )
-        if not (self.resume is None or isinstance(self.resume, (str, os.PathLike))):
-            raise TypeError(
-                f"pygan.fit: resume must be 'auto', a path or None, got {_kind(self.resume)}"
             )
 
     @property
