@@ -32,7 +32,7 @@ from pygan.training.config_tables import check_data_exist
 from pygan.training.config_train import train_help
 from pygan.training.config_values import first_line
 from pygan.training.fit import FitResult, fit
-from pygan.training.metric_names import metric_lines, undefined_metrics
+from pygan.training.metric_names import metric_lines
 from pygan.training.models import ARCHITECTURES
 from pygan.training.progress import duration
 from pygan.training.run_samples import MAX_INITIAL_WEIGHT, initial_share
@@ -281,10 +281,8 @@ def _report(result: FitResult, out: Path) -> None:
         print(f"\nNothing left to do: all {result.steps:,} steps were done before")
     shown = {k: v for k, v in result.metrics.items() if isinstance(v, (int, float))}
     step = shown.pop("step")
-    left_out = undefined_metrics(str(result.trainer.loss))
-    shown = {name: value for name, value in shown.items() if name not in left_out}
     print(f"At step {step:,} (D: discriminator, G: generator):")
-    print(*metric_lines(shown), sep="\n")
+    print(*metric_lines(shown, str(result.trainer.loss)), sep="\n")
     early = initial_share(result.trainer.ema)
     if early > MAX_INITIAL_WEIGHT:
         print(
