@@ -35,7 +35,9 @@ _MEANINGS = {
     "recall": "share of the data that samples cover: variety",
     "coverage": "share of real samples near a generated one",
 }
-_MEANINGS |= {f"share_{digit}": f"share of samples that show a {digit}" for digit in range(10)}
+_MEANINGS |= {
+    f"share_{digit}": f"share of samples that show the digit {digit}" for digit in range(10)
+}
 
 # The relativistic losses compare D's output for a real sample with that for generated ones.
 _RELATIVISTIC_MEANINGS = {
