@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pygan._validation import counted
 from pygan.checkpoint import writing
 from pygan.result import arguments as shared
 from pygan.result.generator import TrainedGenerator
@@ -71,7 +72,9 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         _write_folder(out, batches, generator, labels)
     which = "the average" if generator.averaged else "the generator"
-    print(f"{n} samples in {out}: seed {arguments.seed}, {which} of step {generator.step}")
+    print(
+        f"{counted(n, 'sample')} in {out}: seed {arguments.seed}, {which} of step {generator.step}"
+    )
     shared.warn_if_early(generator)
 
 

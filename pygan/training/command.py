@@ -22,6 +22,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from pygan import checkpoint
+from pygan._validation import counted
 from pygan.checkpoint import CheckpointError
 from pygan.training import config as configuration
 from pygan.training.automatic_settings import threads
@@ -137,8 +138,8 @@ def train(
     count = _threads(config, what, G, D)
     config = replace(config, data=what.table, machine=replace(config.machine, threads=count))
     if what.found and os.environ.get("RANK", "0") == "0":
-        plural = "1 thread" if (count or before) == 1 else f"{count or before} threads"
-        where = "a GPU" if torch.cuda.is_available() else f"the CPU, {plural}"
+        number = counted(count or before, "thread")
+        where = "a GPU" if torch.cuda.is_available() else f"the CPU, {number}"
         print(f"pygan train: {what.found}, on {where}", file=sys.stderr)
     table, steps = config.optimizer, options["steps"]
     rates = (table.lr, table.lr if table.d_lr is None else table.d_lr)
@@ -272,7 +273,7 @@ def _report(result: FitResult, out: Path) -> None:
     here = result.steps - result.first_step
     if here:
         print(
-            f"\n{result.steps:,} steps done"
+            f"\n{counted(result.steps, 'step')} done"
             + (f", {here:,} of them now," if result.first_step else "")
             + f" in {duration(result.seconds)}, {here / max(result.seconds, 1e-9):.3g} steps/s"
             + (f"; stopped by {result.stopped_by}" if result.stopped_by else "")
