@@ -78,6 +78,14 @@ def test_commands(arguments, here, capsys):
     assert command.main(argv + shorter.get(argv[0], [])) == 0
 
 
+@pytest.mark.parametrize("page", PAGES, ids=IDS.get)
+def test_rows_of_a_table_have_equally_many_cells(page):
+    text = re.sub(r"^```.*?^```", "", TEXTS[page], flags=re.M | re.S)
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.M):
+        rows = {line: len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+        assert len(set(rows.values())) == 1, rows
+
+
 FILE = re.compile(
     r"(?<![\w./])(?:\.\./)*((?:benchmarks|csrc|docs|examples|pygan|tests|tools)/[\w./-]+\.\w+)"
 )
