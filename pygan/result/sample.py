@@ -129,9 +129,9 @@ def _write_folder(
     out: Path, batches: Iterator[Tensor], generator: TrainedGenerator, labels: Tensor | None
 ) -> None:
     if not is_images(torch.empty(1, *generator.sample_shape, device="meta")):
+        ends = ".npz" if _preview(generator) is None else ".npz or .png"
         raise ValueError(
-            f"--out must end in .npz for samples of shape {generator.sample_shape}, which cannot be saved as "
-            f"pictures, got {out}"
+            f"--out must end in {ends} for samples of shape {generator.sample_shape}, which are not pictures, got {out}"
         )
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(
