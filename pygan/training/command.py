@@ -230,12 +230,13 @@ def _as_options(error: Exception) -> str:
 
 @contextmanager
 def _errors_of_table(table: str) -> Iterator[None]:
-    """Report errors in the objects built from a table, such as running out of memory, as errors of the table."""
+    """Report errors in the objects built from a table, such as a missing file or too little memory, as errors of the
+    table."""
     try:
         yield
     except ConfigError:
         raise
-    except (ValueError, RuntimeError, MemoryError) as error:
+    except (ValueError, RuntimeError, MemoryError, OSError) as error:
         raise ConfigError(f"pygan train: {table} {first_line(error)}") from error
 
 
