@@ -2,7 +2,7 @@
 
 pygan train --data ring
 pygan train --data photos/ --config run.toml --out runs/photos
-torchrun --nproc-per-node 2 -m pygan train --data stacked-digits
+torchrun --nproc-per-node 2 --no-python pygan train --data stacked-digits
 """
 
 from __future__ import annotations

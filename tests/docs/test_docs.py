@@ -86,6 +86,14 @@ def test_rows_of_a_table_have_equally_many_cells(page):
         assert len(set(rows.values())) == 1, rows
 
 
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if p.name not in ("CONTRIBUTING.md", "decisions.md")]
+)
+def test_commands_work_in_the_checkout(page):
+    """There `-m pygan` imports the checkout, which has no kernels after `pip install .`."""
+    assert "-m pygan" not in TEXTS[page]
+
+
 FILE = re.compile(
     r"(?<![\w./])(?:\.\./)*((?:benchmarks|csrc|docs|examples|pygan|tests|tools)/[\w./-]+\.\w+)"
 )
