@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _format_warning(otherwise: Any, message: Any, category: Any, filename: str, *where: Any) -> str:
     """A warning as text. Those of pygan are about the user's files, and need no line of pygan's source."""
-    if filename.startswith(os.path.dirname(__file__)):
+    if filename.startswith(os.path.join(os.path.dirname(__file__), "")):
         return f"pygan: {message}\n"
     return str(otherwise(message, category, filename, *where))
 
