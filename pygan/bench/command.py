@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(a: argparse.Namespace) -> None:
     a.device = _device(a)
     if a.device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda, but torch sees no CUDA device; see python -m pygan")
+        raise ValueError("--device cuda, but torch sees no CUDA device; see pygan info")
     if a.threads is not None:
         torch.set_num_threads(a.threads)
     if a.quick:

@@ -2,7 +2,7 @@
 
 pygan train --data ring
 pygan train --data photos/ --config run.toml --out runs/photos
-torchrun --nproc-per-node 2 -m pygan train --data stacked-digits
+torchrun --nproc-per-node 2 --no-python pygan train --data stacked-digits
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from pygan import checkpoint
+from pygan._validation import counted
 from pygan.checkpoint import CheckpointError
 from pygan.training import config as configuration
 from pygan.training.automatic_settings import threads
@@ -32,7 +33,7 @@ from pygan.training.config_tables import check_data_exist
 from pygan.training.config_train import train_help
 from pygan.training.config_values import first_line
 from pygan.training.fit import FitResult, fit
-from pygan.training.metric_names import metric_lines, undefined_metrics
+from pygan.training.metric_names import metric_lines
 from pygan.training.models import ARCHITECTURES
 from pygan.training.progress import duration
 from pygan.training.run_samples import MAX_INITIAL_WEIGHT, initial_share
@@ -138,8 +139,8 @@ def train(
     count = _threads(config, what, G, D)
     config = replace(config, data=what.table, machine=replace(config.machine, threads=count))
     if what.found and os.environ.get("RANK", "0") == "0":
-        plural = "1 thread" if (count or before) == 1 else f"{count or before} threads"
-        where = "a GPU" if torch.cuda.is_available() else f"the CPU, {plural}"
+        number = counted(count or before, "thread")
+        where = "a GPU" if torch.cuda.is_available() else f"the CPU, {number}"
         print(f"pygan train: {what.found}, on {where}", file=sys.stderr)
     table, steps = config.optimizer, options["steps"]
     rates = (table.lr, table.lr if table.d_lr is None else table.d_lr)
@@ -230,12 +231,13 @@ def _as_options(error: Exception) -> str:
 
 @contextmanager
 def _errors_of_table(table: str) -> Iterator[None]:
-    """Report errors in the objects built from a table, such as running out of memory, as errors of the table."""
+    """Report errors in the objects built from a table, such as a missing file or too little memory, as errors of the
+    table."""
     try:
         yield
     except ConfigError:
         raise
-    except (ValueError, RuntimeError, MemoryError) as error:
+    except (ValueError, RuntimeError, MemoryError, OSError) as error:
         raise ConfigError(f"pygan train: {table} {first_line(error)}") from error
 
 
@@ -273,7 +275,7 @@ def _report(result: FitResult, out: Path) -> None:
     here = result.steps - result.first_step
     if here:
         print(
-            f"\n{result.steps:,} steps done"
+            f"\n{counted(result.steps, 'step')} done"
             + (f", {here:,} of them now," if result.first_step else "")
             + f" in {duration(result.seconds)}, {here / max(result.seconds, 1e-9):.3g} steps/s"
             + (f"; stopped by {result.stopped_by}" if result.stopped_by else "")
@@ -282,10 +284,8 @@ def _report(result: FitResult, out: Path) -> None:
         print(f"\nNothing left to do: all {result.steps:,} steps were done before")
     shown = {k: v for k, v in result.metrics.items() if isinstance(v, (int, float))}
     step = shown.pop("step")
-    left_out = undefined_metrics(str(result.trainer.loss))
-    shown = {name: value for name, value in shown.items() if name not in left_out}
     print(f"At step {step:,} (D: discriminator, G: generator):")
-    print(*metric_lines(shown), sep="\n")
+    print(*metric_lines(shown, str(result.trainer.loss)), sep="\n")
     early = initial_share(result.trainer.ema)
     if early > MAX_INITIAL_WEIGHT:
         print(

@@ -350,6 +350,9 @@ def test_help_lists_the_keys_of_train(capsys):
     _, keys = capsys.readouterr().out.split("Keys of [train]")
     assert "\n  log_every (50): Steps between lines of metrics" in keys
     assert "\n  d_steps (1): k, the discriminator steps per generator step" in keys
+    assert (
+        '("stop", "skip" or "rollback")' in keys and "\n  progress: Show a progress bar\n" in keys
+    )
     assert re.findall(r"^  (\w+)[ :]", keys, re.M) == list(train_keys())
     # Neither options without a TOML value, nor those set by other tables or by arguments.
     assert not {"evaluate", "augment", "latent", "noise", "out", "resume"} & set(train_keys())
