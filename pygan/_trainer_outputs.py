@@ -59,9 +59,9 @@ def halves(output: Any, n: int) -> tuple[Any, Any]:
                     f"{_NAME}: discriminator must return tensors whose first dimension is the batch's, {2 * n}, with "
                     f"joint=True, got shape {tuple(x.shape)}; pass joint=False"
                 )
-            # A single op whose backward pass is one cat. Unlike the views of `split`, a custom loss may change its
-            # outputs in place.
-            real, fake = x.unsafe_split(n)
+            # Views that a custom loss may change in place, unlike those of `split`, and whose changes autograd detects
+            # if the discriminator's backward pass needs the values, unlike those of the outputs of `unsafe_split`.
+            real, fake = x[:n], x[n:]
         elif not isinstance(x, (int, float, str)):  # an object that may contain tensors of both
             raise TypeError(
                 f"{_NAME}: discriminator must return a tensor, or tuples, lists and dicts of tensors, with joint=True, "
