@@ -27,7 +27,7 @@ from pygan.training import config as configuration
 from pygan.training.automatic_settings import threads
 from pygan.training.checkpoint_settings import described_by
 from pygan.training.config import Config, ConfigError
-from pygan.training.config_changes import as_keys
+from pygan.training.config_changes import as_keys, check_model
 from pygan.training.config_tables import check_data_exist
 from pygan.training.config_train import train_help
 from pygan.training.config_values import first_line
@@ -82,11 +82,14 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         config = _config(arguments)
         out = arguments.out or Path("runs") / Path(config.data.name).resolve().name
-        if arguments.resume is not None:
-            config = _config(arguments, _resumed(arguments.resume, out))
+        resumed = {} if arguments.resume is None else _resumed(arguments.resume, out)
+        if resumed:
+            config = _config(arguments, resumed)
         if arguments.print_config:
             print(configuration.as_toml(config))
             return 0
+        if resumed:
+            check_model(config.model, resumed["model"])
         changes = arguments.allow_changes
         result = train(config, out, resume=arguments.resume, allow_changes=changes)
     except BrokenPipeError:
@@ -239,11 +242,12 @@ def _errors_of_table(table: str) -> Iterator[None]:
 
 
 def _resumed(resume: str, out: Path) -> dict[str, Any]:
-    """The configuration in the checkpoint to resume from; empty if there is none, which `fit` then reports."""
+    """The configuration in the checkpoint to resume from; empty if there is none, or another one than `pygan train`'s,
+    which `fit` then reports."""
     path = checkpoint.latest(out / "checkpoints") if resume == "auto" else Path(resume)
     with suppress(CheckpointError, OSError, KeyError):
         if path is not None:
-            return dict(checkpoint.load(path)["config"])
+            return configuration.tables_of(checkpoint.load(path)["config"])
     return {}
 
 
@@ -272,7 +276,7 @@ def _report(result: FitResult, out: Path) -> None:
     here = result.steps - result.first_step
     if here:
         print(
-            f"\n{result.steps:,} steps done"
+            f"\n{result.steps:,} step{'s' * (result.steps > 1)} done"
             + (f", {here:,} of them now," if result.first_step else "")
             + f" in {duration(result.seconds)}, {here / max(result.seconds, 1e-9):.3g} steps/s"
             + (f"; stopped by {result.stopped_by}" if result.stopped_by else "")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping
+from inspect import Parameter
 from typing import Any
 
-from pygan.training.checkpoint_settings import Changes
+from pygan.training.checkpoint_settings import Changes, changes, describe_changes
 from pygan.training.config_train import train_keys
+from pygan.training.config_values import ConfigError
+from pygan.training.models import ARCHITECTURES
 
-__all__ = ["as_keys"]
+__all__ = ["as_keys", "check_model"]
 
 # Names of settings, and the keys that determine them.
 _KEYS = [
@@ -38,6 +42,26 @@ def as_keys(changed: Changes) -> Changes:
             continue
         found[_key(name)] = _value(both[0]), _value(both[1])
     return found or changed
+
+
+def check_model(model: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+    """Check that [model] is that of the run to resume, whose weights fit no other networks.
+
+    Raises:
+        ConfigError: it is not; the message names the keys that differ.
+    """
+    differ = changes(_with_defaults(model), _with_defaults(before))
+    if differ:
+        named = {f"[model] {key}": (_value(a), _value(b)) for key, (a, b) in differ.items()}
+        raise ConfigError(f"pygan train: {describe_changes(named, 'the run to resume')}")
+
+
+def _with_defaults(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The table with the defaults of the architecture's arguments."""
+    name = model["architecture"]
+    arguments = inspect.signature(ARCHITECTURES[name]).parameters.values()
+    defaults = {a.name: a.default for a in arguments if a.default is not Parameter.empty}
+    return {"architecture": name, **defaults, **model}
 
 
 def _is_repeated(name: str, changed: Mapping[str, Any]) -> bool:

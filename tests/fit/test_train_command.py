@@ -453,6 +453,41 @@ def test_the_last_lines_have_only_metrics_that_the_loss_defines(tmp_path, capsys
         assert missing == bound
 
 
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (["model.width=5"], "[model] width must be that of the run to resume, 4, got 5"),
+        (
+            ["model.depth=2", "model.batch_norm=true", "train.joint=false"],
+            "[model] depth must be that of the run to resume, 3, got 2 (and so must [model] batch_norm)",
+        ),
+        (
+            ["model.architecture=dcgan", "model.latent=2"],
+            "[model] architecture must be that of the run to resume, mlp, got dcgan",
+        ),
+    ],
+)
+def test_other_networks_are_refused_on_resume(tmp_path, capsys, change, named):
+    """The weights fit no others, even with --allow-changes. Defaults count."""
+    arguments = [*RING, "--steps", 2, "--out", tmp_path]
+    assert command(*arguments, "--set", "model.batch_norm=false") == 0
+    assert command(*arguments, "--resume") == 0
+    options = [x for one in change for x in ("--set", one)]
+    assert command(*arguments, "--resume", "--allow-changes", *options) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"pygan train: {named}")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [None, {"data": "photos"}, {"model": 3}, {"model": {"architecture": "mlp"}, "noise": 0.1}],
+    ids=str,
+)
+def test_the_configuration_of_another_program_is_none_of_a_resumed_run(config):
+    """To pygan.fit, any dict is a configuration."""
+    shown = configuration.load("photos")
+    assert configuration.load("photos", resumed=config) == shown
+
+
 def test_other_data_are_refused_or_reported_on_resume(tmp_path, capsys):
     """The same number of samples with another scale was accepted silently."""
     arguments = [*RING, "--steps", 2, "--out", tmp_path]
