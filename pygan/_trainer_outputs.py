@@ -119,7 +119,7 @@ def augmented(
     if not isinstance(value, Tensor):
         raise TypeError(f"{_NAME}: augment must return a tensor, got {describe(value)}")
     check_dense(_NAME, "augment's result", value)
-    if (penalties or noise is not None) and not value.is_floating_point():
+    if (penalties or noise is not None) and value.dtype not in FLOATS:
         raise TypeError(
             f"{_NAME}: augment must return floating-point samples for noise and penalties, got {value.dtype}"
         )

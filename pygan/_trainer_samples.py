@@ -12,6 +12,7 @@ from pygan import _trainer_checks as checked
 from pygan import _trainer_outputs as outputs
 from pygan._trainer_batches import Batch, MicroBatch, Share, placed
 from pygan._trainer_player import Player
+from pygan._trees import mapped
 from pygan.noise import instance_noise
 from pygan.stream import NoiseStream
 
@@ -52,6 +53,7 @@ class Samples:
         self, count: int, n: int, real: Tensor | None, labels: Any, share: Share
     ) -> list[Batch]:
         """Real samples and labels, `count` times, each time with new latents of n samples."""
+        real, labels = (mapped(_savable, x) for x in (real, labels))
         return [Batch(n, real, z, labels, share) for z in self._latents(count, n, share)]
 
     def _latents(self, count: int, n: int, share: Share) -> Sequence[Tensor | None]:
@@ -93,3 +95,8 @@ class Samples:
         if self.generator_inputs is not None:
             return outputs.arguments("generator_inputs", self.generator_inputs(latent, labels))
         return tuple([x for x in (latent, labels) if x is not None])
+
+
+def _savable(x: Tensor) -> Tensor:
+    """The tensor, or a copy if autograd cannot save it for the backward pass: if it was made in inference mode."""
+    return x.clone() if x.is_inference() else x

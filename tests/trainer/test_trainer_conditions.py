@@ -274,3 +274,24 @@ def test_labels_in_a_defaultdict():
     trainer, *_ = pairs(Parts(6, 1), Parts(4, 6), micro_batches=2, joint=True)
     trainer.step(torch.randn(7, 6, dtype=torch.float64), given)
     assert_same(trainer.generator.seen[0], rows(given, slice(4)))
+
+
+@pytest.mark.parametrize("penalties", [[], [pygan.penalties.R1(1.0)]], ids=["plain", "R1"])
+def test_samples_and_labels_made_in_inference_mode(penalties):
+    """Autograd does not save such tensors for the backward pass."""
+
+    def trained(mode):
+        torch.manual_seed(0)
+        trainer, *_ = pairs(
+            nn.Linear(12, 1),
+            Parts(4, 6),
+            discriminator_inputs=lambda x, labels: (torch.cat([x, labels["affine"][0]], 1),),
+            penalties=penalties,
+        )
+        with mode():
+            real = torch.arange(48.0, dtype=torch.float64).view(8, 6)
+            labels = {"affine": (real.sin(), real.cos()), "class": torch.arange(8) % 5}
+        trainer.step(real, labels)
+        return trainer.generator.state_dict()
+
+    assert_same(trained(torch.inference_mode), trained(torch.no_grad))
