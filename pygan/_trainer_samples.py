@@ -70,7 +70,8 @@ class Samples:
             torch.zeros(count * n, *shape, dtype=like.dtype, device=like.device)
         ]
         if count > 1:
-            zeros = zeros[0].view(count, n, *shape).unbind()
+            # Not views, of which autograd lets the generator change none in place.
+            zeros = zeros[0].unsafe_split(n)
         if self.stream.device != like.device:
             self.stream.to(like.device)
         with placed([self.stream], share):
