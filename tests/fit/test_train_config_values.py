@@ -96,6 +96,13 @@ REFUSED = [
     ("[model]\nbatch_norm = 'yes'", "[model] batch_norm must be true or false, got 'yes'"),
     ("[noise]\nschedule = ['a']", "[noise] schedule must be one of Adaptive, Constant, "),
     ("[[penalties]]\nname = ['R1']", "[[penalties]] name must be one of R1, R2, "),
+    *(  # public classes that are not penalties of the discriminator
+        (
+            f"[[penalties]]\nname = '{name}'",
+            f"[[penalties]] name must be one of R1, R2, GradientPenalty, LeCam, got '{name}'",
+        )
+        for name in ("PathLength", "DiscriminatorPass", "Penalty")
+    ),
     (
         "[[penalties]]\nname = 'R1'\ngamma = 'a'",
         "[[penalties]] gamma must be a number or a schedule, got",
