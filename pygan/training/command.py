@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,6 @@ def run(arguments: argparse.Namespace) -> int:
     return result.exit_code
 
 
-@described_by(as_keys)
 def train(
     config: Config, out: Path, *, resume: str | None = None, allow_changes: bool = False
 ) -> FitResult:
@@ -159,26 +159,27 @@ def train(
     factor = _Decay(table.decay_from, steps if table.decay_from < 1.0 else None)
     try:
         torch.set_num_threads(count or before)
-        return fit(
-            G,
-            D,
-            what.data,
-            g_optimizer=g_optimizer,
-            d_optimizer=d_optimizer,
-            latent=config.model["latent"],
-            lr_schedulers=[LambdaLR(o, factor) for o in (g_optimizer, d_optimizer)],
-            out=out,
-            seed=seed,
-            noise=config.schedule(),
-            penalties=config.penalty_list(),
-            conditional=len(what.classes) > 0,
-            preview=what.preview,
-            evaluate=what.evaluate,
-            resume=resume,
-            allow_changes=allow_changes,
-            config={**config.plain(), "classes": list(what.classes)},
-            **options,
-        )
+        with described_by(partial(as_keys, tables=config.plain())):
+            return fit(
+                G,
+                D,
+                what.data,
+                g_optimizer=g_optimizer,
+                d_optimizer=d_optimizer,
+                latent=config.model["latent"],
+                lr_schedulers=[LambdaLR(o, factor) for o in (g_optimizer, d_optimizer)],
+                out=out,
+                seed=seed,
+                noise=config.schedule(),
+                penalties=config.penalty_list(),
+                conditional=len(what.classes) > 0,
+                preview=what.preview,
+                evaluate=what.evaluate,
+                resume=resume,
+                allow_changes=allow_changes,
+                config={**config.plain(), "classes": list(what.classes)},
+                **options,
+            )
     finally:
         torch.set_num_threads(before)
 

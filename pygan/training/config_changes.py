@@ -34,13 +34,14 @@ _KEYS = [
 _IMPLIED = re.compile(r"d_optimizer\.(?!lr$).*|lr_schedulers\[1\].*")
 
 
-def as_keys(changed: Changes) -> Changes:
-    """The changes by TOML key, each once."""
+def as_keys(changed: Changes, tables: Mapping[str, Any]) -> Changes:
+    """The changes by TOML key, each once. `tables`: the present configuration."""
     found: dict[str, tuple[Any, Any]] = {}
     for name, both in changed.items():
         if _IMPLIED.fullmatch(name) or _is_repeated(name, changed):
             continue
-        found[_key(name)] = _value(both[0]), _value(both[1])
+        share = " (a share of [train] steps)" if _is_share(name, tables) else ""
+        found[_key(name) + share] = _value(both[0]), _value(both[1])
     return found or changed
 
 
@@ -72,6 +73,17 @@ def _is_repeated(name: str, changed: Mapping[str, Any]) -> bool:
         return "config.data.labels" in changed
     # A decay that is new, or has been removed.
     return name.endswith(".steps") and name.startswith("lr_schedulers") and None in changed[name]
+
+
+def _is_share(name: str, tables: Mapping[str, Any]) -> bool:
+    """Whether the setting is the length of a schedule whose table does not set it."""
+    *path, last = re.findall(r"\w+", name)
+    table: Any = {**tables["train"], "noise": tables["noise"], "penalties": tables["penalties"]}
+    for key in path:
+        table = table[int(key)] if isinstance(table, list) else table.get(key)
+        if not isinstance(table, (dict, list)):
+            return False
+    return last == "steps" and bool(path) and last not in table
 
 
 def _key(name: str) -> str:

@@ -416,6 +416,31 @@ def test_changes_on_resume_are_named_once_by_their_keys(tmp_path, capsys, change
     assert told == [f"{key} {values}" for key, values in named.items()]
 
 
+def test_schedules_that_last_longer_on_resume_are_named_by_what_determines_their_length(
+    tmp_path, capsys
+):
+    config = tmp_path / "run.toml"
+    linear = 'schedule = "Linear", start = 1.0, end = 0.5'
+    config.write_text(
+        "[optimizer]\ndecay_from = 1.0\n"
+        f"[train]\nadversarial_weight = {{{linear}, steps = 6}}\n"
+        '[noise]\nschedule = "Cosine"\nstart = 0.5\nend = 0.0\nuntil = 0.5\n'
+        f'[[penalties]]\nname = "R1"\ngamma = {{{linear}}}\n'
+    )
+    arguments = [*RING, "--out", tmp_path / "a", "--config", config]
+    assert command(*arguments, "--steps", 2) == 0
+    assert command(*arguments, "--steps", 4, "--resume") == 2
+    share = " (a share of [train] steps)"
+    error = capsys.readouterr().err
+    assert f"pygan.fit: [noise] steps{share} must be that of the checkpoint " in error
+    assert (
+        f", 1, got 2 (and so must gamma.steps of [[penalties]] number 1{share}); --allow" in error
+    )
+    config.write_text(config.read_text("utf-8").replace("steps = 6", "steps = 7"))
+    assert command(*arguments, "--steps", 2, "--resume") == 2
+    assert "fit: [train] adversarial_weight.steps must be that of" in capsys.readouterr().err
+
+
 def test_the_last_lines_are_of_the_last_step(tmp_path, capsys, monkeypatch):
     """Also of a run that is stopped between two logged steps, of which the file has no line."""
     losses = []
