@@ -54,7 +54,8 @@ class Samples:
     ) -> list[Batch]:
         """Real samples and labels, `count` times, each time with new latents of n samples."""
         real, labels = (mapped(_savable, x) for x in (real, labels))
-        return [Batch(n, real, z, labels, share) for z in self._latents(count, n, share)]
+        latents = [mapped(_savable, x) for x in self._latents(count, n, share)]
+        return [Batch(n, real, latent, labels, share) for latent in latents]
 
     def _latents(self, count: int, n: int, share: Share) -> Sequence[Tensor | None]:
         if self.latent is None:

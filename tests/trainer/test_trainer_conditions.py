@@ -277,7 +277,7 @@ def test_labels_in_a_defaultdict():
 
 
 @pytest.mark.parametrize("penalties", [[], [pygan.penalties.R1(1.0)]], ids=["plain", "R1"])
-def test_samples_and_labels_made_in_inference_mode(penalties):
+def test_samples_labels_and_latents_made_in_inference_mode(penalties):
     """Autograd does not save such tensors for the backward pass."""
 
     def trained(mode):
@@ -286,6 +286,7 @@ def test_samples_and_labels_made_in_inference_mode(penalties):
             nn.Linear(12, 1),
             Parts(4, 6),
             discriminator_inputs=lambda x, labels: (torch.cat([x, labels["affine"][0]], 1),),
+            latent=mode()(lambda n: torch.ones(n, 4, dtype=torch.float64)),
             penalties=penalties,
         )
         with mode():
