@@ -283,7 +283,8 @@ def _report(result: FitResult, out: Path) -> None:
             + (f"; stopped by {result.stopped_by}" if result.stopped_by else "")
         )
     else:
-        print(f"\nNothing left to do: all {result.steps:,} steps were done before")
+        done = "its only step was" if result.steps == 1 else f"all {result.steps:,} steps were"
+        print(f"\nNothing left to do: {done} done before")
     shown = {k: v for k, v in result.metrics.items() if isinstance(v, (int, float))}
     step = shown.pop("step")
     left_out = undefined_metrics(str(result.trainer.loss))

@@ -561,6 +561,14 @@ def test_a_run_begins_with_the_networks_of_another(tmp_path, capsys):
     )
 
 
+def test_the_last_lines_of_a_run_of_one_step(tmp_path, capsys):
+    arguments = [*RING, "--steps", 1, "--out", tmp_path]
+    assert command(*arguments) == 0
+    assert "\n1 step done in " in capsys.readouterr().out
+    assert command(*arguments, "--resume") == 0
+    assert "\nNothing left to do: its only step was done before\n" in capsys.readouterr().out
+
+
 def test_the_last_lines_of_a_run(tmp_path, capsys):
     arguments = [*RING, "--steps", 2, "--out", tmp_path / "a"]
     assert command(*arguments) == 0
