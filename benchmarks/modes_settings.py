@@ -23,7 +23,9 @@ class Setting(NamedTuple):
     """The variants that run by default."""
 
 
-_POINTS = "train.batch_size = 100\ntrain.ema = 0.999\ntrain.reuse_fakes = false\ntrain.joint = false\n"
+_POINTS = (
+    "train.batch_size = 100\ntrain.ema = 0.999\ntrain.reuse_fakes = false\ntrain.joint = false\n"
+)
 
 
 def _published(source, *rows):

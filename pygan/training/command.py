@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from pygan.training import config as configuration
 from pygan.training.automatic_settings import threads
 from pygan.training.checkpoint_settings import described_by
 from pygan.training.config import Config, ConfigError
-from pygan.training.config_changes import as_keys
+from pygan.training.config_changes import as_keys, check_model
 from pygan.training.config_tables import check_data_exist
 from pygan.training.config_train import train_help
 from pygan.training.config_values import first_line
@@ -83,11 +84,14 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         config = _config(arguments)
         out = arguments.out or Path("runs") / Path(config.data.name).resolve().name
-        if arguments.resume is not None:
-            config = _config(arguments, _resumed(arguments.resume, out))
+        resumed = {} if arguments.resume is None else _resumed(arguments.resume, out)
+        if resumed:
+            config = _config(arguments, resumed)
         if arguments.print_config:
             print(configuration.as_toml(config))
             return 0
+        if resumed:
+            check_model(config.model, resumed["model"])
         changes = arguments.allow_changes
         result = train(config, out, resume=arguments.resume, allow_changes=changes)
     except BrokenPipeError:
@@ -111,7 +115,6 @@ def run(arguments: argparse.Namespace) -> int:
     return result.exit_code
 
 
-@described_by(as_keys)
 def train(
     config: Config, out: Path, *, resume: str | None = None, allow_changes: bool = False
 ) -> FitResult:
@@ -158,26 +161,27 @@ def train(
     factor = _Decay(table.decay_from, steps if table.decay_from < 1.0 else None)
     try:
         torch.set_num_threads(count or before)
-        return fit(
-            G,
-            D,
-            what.data,
-            g_optimizer=g_optimizer,
-            d_optimizer=d_optimizer,
-            latent=config.model["latent"],
-            lr_schedulers=[LambdaLR(o, factor) for o in (g_optimizer, d_optimizer)],
-            out=out,
-            seed=seed,
-            noise=config.schedule(),
-            penalties=config.penalty_list(),
-            conditional=len(what.classes) > 0,
-            preview=what.preview,
-            evaluate=what.evaluate,
-            resume=resume,
-            allow_changes=allow_changes,
-            config={**config.plain(), "classes": list(what.classes)},
-            **options,
-        )
+        with described_by(partial(as_keys, tables=config.plain())):
+            return fit(
+                G,
+                D,
+                what.data,
+                g_optimizer=g_optimizer,
+                d_optimizer=d_optimizer,
+                latent=config.model["latent"],
+                lr_schedulers=[LambdaLR(o, factor) for o in (g_optimizer, d_optimizer)],
+                out=out,
+                seed=seed,
+                noise=config.schedule(),
+                penalties=config.penalty_list(),
+                conditional=len(what.classes) > 0,
+                preview=what.preview,
+                evaluate=what.evaluate,
+                resume=resume,
+                allow_changes=allow_changes,
+                config={**config.plain(), "classes": list(what.classes)},
+                **options,
+            )
     finally:
         torch.set_num_threads(before)
 
@@ -242,11 +246,12 @@ def _errors_of_table(table: str) -> Iterator[None]:
 
 
 def _resumed(resume: str, out: Path) -> dict[str, Any]:
-    """The configuration in the checkpoint to resume from; empty if there is none, which `fit` then reports."""
+    """The configuration in the checkpoint to resume from; empty if there is none, or another one than `pygan train`'s,
+    which `fit` then reports."""
     path = checkpoint.latest(out / "checkpoints") if resume == "auto" else Path(resume)
     with suppress(CheckpointError, OSError, KeyError):
         if path is not None:
-            return dict(checkpoint.load(path)["config"])
+            return configuration.tables_of(checkpoint.load(path)["config"])
     return {}
 
 
@@ -281,7 +286,8 @@ def _report(result: FitResult, out: Path) -> None:
             + (f"; stopped by {result.stopped_by}" if result.stopped_by else "")
         )
     else:
-        print(f"\nNothing left to do: all {result.steps:,} steps were done before")
+        done = "its only step was" if result.steps == 1 else f"all {result.steps:,} steps were"
+        print(f"\nNothing left to do: {done} done before")
     shown = {k: v for k, v in result.metrics.items() if isinstance(v, (int, float))}
     step = shown.pop("step")
     print(f"At step {step:,} (D: discriminator, G: generator):")
