@@ -130,6 +130,8 @@ def draw_samples(path, images, labels, samples, digits):
                 # A blank frame, because strokes touch the border and would look cut off when enlarged.
                 picture = np.pad(pictures[found[i]].reshape(8, 8), 1, constant_values=-1)
                 axes.imshow(picture, cmap="gray_r", vmin=-1, vmax=1, interpolation="bicubic")
+            else:
+                axes.set_box_aspect(1)  # an empty frame, as large as the others
             if y == 0:
                 axes.set_title(str(digit), fontsize=10)
             if digit == 0 and i == 0:

@@ -9,7 +9,10 @@ import importlib
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from pygan._build import build_info
 
@@ -28,6 +31,10 @@ _COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `pygan`; returns its exit status."""
+    before, warnings.formatwarning = (
+        warnings.formatwarning,
+        partial(_format_warning, warnings.formatwarning),
+    )
     try:
         try:
             return _run(argv)
@@ -43,6 +50,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             for stream in (sys.stdout, sys.stderr):
                 os.dup2(nowhere.fileno(), stream.fileno())
         return 128 + signal.SIGPIPE
+    finally:
+        warnings.formatwarning = before
+
+
+def _format_warning(otherwise: Any, message: Any, category: Any, filename: str, *where: Any) -> str:
+    """A warning as text. Those of pygan are about the user's files, and need no line of pygan's source."""
+    if filename.startswith(os.path.join(os.path.dirname(__file__), "")):
+        return f"pygan: {message}\n"
+    return str(otherwise(message, category, filename, *where))
 
 
 def _run(argv: Sequence[str] | None) -> int:

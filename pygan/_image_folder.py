@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pygan._image_files import FORMATS, find, of_classes, suffixes
-from pygan._validation import check_bool, check_int, is_int
+from pygan._validation import check_bool, check_int, counted, is_int
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -117,11 +117,12 @@ class ImageFolder(Dataset[Any]):
             more = (
                 f"; and {len(problems) - _MAX_LISTED} more" if len(problems) > _MAX_LISTED else ""
             )
-            skipped = f"{len(problems)} images or folders that cannot be read: {listed}{more}"
+            kinds = "file or folder" if len(problems) == 1 else "files or folders"
+            skipped = f"{len(problems)} {kinds} that cannot be read: {listed}{more}"
             if not self.paths:
                 raise ValueError(f"ImageFolder: folder must contain readable images, got {skipped}")
             warnings.warn(
-                f"ImageFolder: using {len(self.paths)} images in {root}, skipping {skipped}",
+                f"ImageFolder: using {counted(len(self.paths), 'image')} in {root}, skipping {skipped}",
                 stacklevel=2,
             )
         places = {name: i for i, name in enumerate(self.classes)}

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pygan._mnist import mnist
+from pygan._validation import check_values
 
 __all__ = ["MNISTClassifier"]
 
@@ -78,6 +79,8 @@ class MNISTClassifier:
 
     @torch.no_grad()
     def _read(self, name: str, images: Tensor, network: nn.Module) -> Tensor:
+        if isinstance(images, Tensor):
+            check_values(f"MNISTClassifier.{name}", "images", images)
         if not isinstance(images, Tensor) or images.dim() != 4 or images.shape[1:] != (1, 28, 28):
             got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
             raise ValueError(

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pygan._validation import check_float, describe, number, scales
+from pygan._validation import check_dense, check_float, describe, number, scales
 
 
 def batch(op: str, name: str, samples: Any) -> None:
@@ -23,6 +23,7 @@ def batch(op: str, name: str, samples: Any) -> None:
 def logits(op: str, name: str, given: Any, n: int, whose: str = "the samples'") -> list[Tensor]:
     """Checks a tensor or a list of tensors with logits for each of n samples; returns a list."""
     listed = scales(op, name, given)
+    check_dense(op, name, *listed)
     for x in listed:
         # squeeze() turns a batch of one into a 0-d tensor.
         if x.shape[:1] != (n,) and not (n == 1 and x.dim() == 0):

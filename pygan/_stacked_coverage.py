@@ -14,6 +14,7 @@ from pygan._histogram import kl_from_uniform
 from pygan._mnist import mnist
 from pygan._mnist_classifier import MNISTClassifier
 from pygan._sample_matrix import matrix
+from pygan._validation import check_values
 from pygan.datasets import digits
 
 __all__ = ["SURE", "StackedCoverage", "StackedDigits", "StackedMNIST"]
@@ -65,6 +66,8 @@ class _StackedEvaluator:
         return which @ torch.tensor([100, 10, 1]), float((most > SURE).all(1).double().mean())
 
     def _check(self, name: str, samples: Tensor) -> None:
+        if isinstance(samples, Tensor):
+            check_values(name, "samples", samples)
         shape = (3, self._side, self._side)
         if not isinstance(samples, Tensor) or samples.dim() != 4 or samples.shape[1:] != shape:
             got = tuple(samples.shape) if isinstance(samples, Tensor) else type(samples).__name__
@@ -104,7 +107,9 @@ class StackedDigits(_StackedEvaluator):
         self.real_sure = self._real_sure(images)
 
     def _probabilities(self, images: Tensor) -> Tensor:
-        flat = images.flatten(1).float().cpu().numpy()
+        flat = (
+            images.flatten(1).float().numpy(force=True)
+        )  # from any device, also if negated lazily
         # In chunks, because the kernel features of 78,000 images take a quarter of a gigabyte.
         pieces = np.array_split(flat, math.ceil(len(flat) / 8192))
         found = np.concatenate([self._classifier.predict_proba(piece) for piece in pieces])

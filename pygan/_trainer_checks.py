@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from pygan import fused_losses
 from pygan._trees import leaves
-from pygan._validation import check_bool, check_dense, describe, is_int, is_number, number
+from pygan._validation import FLOATS, check_bool, check_dense, describe, is_int, is_number, number
 from pygan.fake_pool import FakePool
 from pygan.modules import InstanceNoise
 from pygan.penalties import Penalty
@@ -316,16 +316,17 @@ def convertible(
     verb: str, real: Tensor, noise: Any, penalties: list[Penalty], augment: Any
 ) -> None:
     """Checks that integer images are converted before noise or a penalty sees them: generated samples are
-    floating-point and have another range."""
-    if real.is_floating_point():
+    floating-point and have another range. A gradient with respect to 8-bit floating-point numbers would have their
+    precision."""
+    if real.dtype in FLOATS:
         return
     before = [p for p in penalties if "real" in p.differentiates]
     after = penalties or noise is not None
     if before or (after and augment is None):
         cause = "penalties" if penalties else "noise"
         raise TypeError(
-            f"{_NAME}.{verb}: real must be floating-point, in the generated samples' range, for {cause}, got "
-            f"{real.dtype}; convert it first, for example to [-1, 1] with real / 127.5 - 1"
+            f"{_NAME}.{verb}: real must be float32, float64, float16 or bfloat16, in the generated samples' range, for "
+            f"{cause}, got {real.dtype}; convert it first, for example to [-1, 1] with real / 127.5 - 1"
         )
 
 

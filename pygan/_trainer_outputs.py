@@ -60,9 +60,9 @@ def halves(output: Any, n: int) -> tuple[Any, Any]:
                     f"{_NAME}: discriminator must return tensors whose first dimension is the batch's, {2 * n}, with "
                     f"joint=True, got shape {tuple(x.shape)}; pass joint=False"
                 )
-            # A single op whose backward pass is one cat. Unlike the views of `split`, a custom loss may change its
-            # outputs in place.
-            real, fake = x.unsafe_split(n)
+            # Views that a custom loss may change in place, unlike those of `split`, and whose changes autograd detects
+            # if the discriminator's backward pass needs the values, unlike those of the outputs of `unsafe_split`.
+            real, fake = x[:n], x[n:]
         elif not isinstance(x, (int, float, str)):  # an object that may contain tensors of both
             raise TypeError(
                 f"{_NAME}: discriminator must return a tensor, or tuples, lists and dicts of tensors, with joint=True, "
@@ -120,7 +120,7 @@ def augmented(
     if not isinstance(value, Tensor):
         raise TypeError(f"{_NAME}: augment must return a tensor, got {describe(value)}")
     check_dense(_NAME, "augment's result", value)
-    if (penalties or noise is not None) and not value.is_floating_point():
+    if (penalties or noise is not None) and value.dtype not in FLOATS:
         raise TypeError(
             f"{_NAME}: augment must return floating-point samples for noise and penalties, got {value.dtype}"
         )

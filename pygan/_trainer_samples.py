@@ -12,6 +12,7 @@ from pygan import _trainer_checks as checked
 from pygan import _trainer_outputs as outputs
 from pygan._trainer_batches import Batch, MicroBatch, Share, placed
 from pygan._trainer_player import Player
+from pygan._trees import mapped
 from pygan.noise import instance_noise
 from pygan.stream import NoiseStream
 
@@ -52,7 +53,9 @@ class Samples:
         self, count: int, n: int, real: Tensor | None, labels: Any, share: Share
     ) -> list[Batch]:
         """Real samples and labels, `count` times, each time with new latents of n samples."""
-        return [Batch(n, real, z, labels, share) for z in self._latents(count, n, share)]
+        real, labels = (mapped(_savable, x) for x in (real, labels))
+        latents = [mapped(_savable, x) for x in self._latents(count, n, share)]
+        return [Batch(n, real, latent, labels, share) for latent in latents]
 
     def _latents(self, count: int, n: int, share: Share) -> Sequence[Tensor | None]:
         if self.latent is None:
@@ -68,7 +71,8 @@ class Samples:
             torch.zeros(count * n, *shape, dtype=like.dtype, device=like.device)
         ]
         if count > 1:
-            zeros = zeros[0].view(count, n, *shape).unbind()
+            # Not views, of which autograd lets the generator change none in place.
+            zeros = zeros[0].unsafe_split(n)
         if self.stream.device != like.device:
             self.stream.to(like.device)
         with placed([self.stream], share):
@@ -93,3 +97,8 @@ class Samples:
         if self.generator_inputs is not None:
             return outputs.arguments("generator_inputs", self.generator_inputs(latent, labels))
         return tuple([x for x in (latent, labels) if x is not None])
+
+
+def _savable(x: Tensor) -> Tensor:
+    """The tensor, or a copy if autograd cannot save it for the backward pass: if it was made in inference mode."""
+    return x.clone() if x.is_inference() else x

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pygan import _parallel as parallel
 from pygan import _trainer_checks as checked
 from pygan._validation import check_int
 
-__all__ = ["load", "loadable", "stateful"]
+__all__ = ["differences", "load", "loadable", "stateful"]
+
+_MAX_LISTED = 5
 
 
 def stateful(given: dict[str, Any]) -> dict[str, Any]:
@@ -68,10 +72,33 @@ def load(parts: dict[str, Any], states: dict[str, Any], *, is_sharded: bool) -> 
         except Exception as error:
             for loaded, old in before.items():
                 parts[loaded].load_state_dict(old)
+            differ = differences(own, states[name]) if isinstance(part, nn.Module) else ""
+            reason = f"one that differs in {differ}" if differ else f"another: {error}"
             raise ValueError(
                 f"GANTrainer.load_state_dict: the state of {name} must be from a {type(part).__name__} like this "
-                f"trainer's, got another: {error}"
+                f"trainer's, got {reason}"
             ) from error
+
+
+def differences(own: Mapping[str, Any], given: Any) -> str:
+    """The first entries of a module's `state_dict` that the given one does not have in the same shape, or has in
+    addition; "" if there are none, or it is not a dict."""
+    if not isinstance(given, Mapping):
+        return ""
+    differ = []
+    for key in [*own, *(key for key in given if key not in own)]:
+        mine, theirs = (_shape_or_type(its, key) for its in (own, given))
+        if mine != theirs:
+            differ.append(f"{key} ({theirs} for {mine})")
+    more = f" and {len(differ) - _MAX_LISTED} more" if len(differ) > _MAX_LISTED else ""
+    return ", ".join(differ[:_MAX_LISTED]) + more
+
+
+def _shape_or_type(state: Mapping[str, Any], key: str) -> str:
+    if key not in state:
+        return "none"
+    value = state[key]
+    return f"{tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
 def _check_options(optimizer: Optimizer) -> None:

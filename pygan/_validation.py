@@ -15,6 +15,11 @@ FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 """The floating-point dtypes that torch computes in; the 8-bit ones are for storage."""
 
 
+def counted(n: int, noun: str) -> str:
+    """Number and noun, such as "1 image" or "2,000 images"."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def tensors(op: str, argument: str, value: Any) -> list[Tensor]:
     if isinstance(value, Tensor):
         return [value]

@@ -29,6 +29,11 @@ GRAY = "0.45"
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def cell(text):
+    """The text of a table's cell, which a vertical bar would end."""
+    return text.replace("|", r"\|")
+
+
 class Page:
     """Reads the command line: --out FOLDER (docs/gallery), --jobs N (processes for the seeds)."""
 
@@ -90,7 +95,8 @@ class Page:
     def write(self, *, text="", not_shown):
         """The page; `not_shown`: what a reader might take from it and must not."""
         rows = [
-            f"| {s} | {m} | {'holds' if h else '**does not hold**'} |" for s, m, h in self.checks
+            f"| {cell(s)} | {cell(m)} | {'holds' if h else '**does not hold**'} |"
+            for s, m, h in self.checks
         ]
         parts = [
             f"# {self.title}",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import torch
 
 import pygan
 from pygan.bench import cases, machine, ops, plots, report, scaling, steps
+from pygan.training.config_values import first_line
 
 __all__ = ["add_arguments", "bind_threads", "run"]
 
@@ -42,11 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dtypes", nargs="+", choices=DTYPES, default=["fp32", "bf16"])
     add(
         "--device",
-        type=torch.device,
+        type=_device_named,
         help="default: cuda if there is one and the kernels are built for it",
     )
-    add("--threads", type=int, help="of the CPU (default: torch's)")
-    add("--seconds", type=float, default=0.5, help="for each row (default: 0.5)")
+    add("--threads", type=_at_least(1, int), help="of the CPU (default: torch's)")
+    add("--seconds", type=_at_least(0, float), default=0.5, help="for each row (default: 0.5)")
     add("--no-compile", action="store_true", help="leave torch.compile out")
     add(
         "--profile",
@@ -60,12 +64,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _size(text: str) -> int:
     """Parse a size such as 4096 or 2^12."""
-    base, _, power = text.partition("^")
-    if not (base.isdecimal() and (power or "1").isdecimal() and int(base)):
+    found = re.fullmatch(r"([0-9]{1,18})(?:\^([0-9]{1,2}))?", text)
+    size = int(found[1]) ** int(found[2] or 1) if found else 0
+    if not 0 < size < 1 << 63:
         raise argparse.ArgumentTypeError(
-            f"must be a positive number such as 4096 or 2^12, got {text}"
+            f"must be a positive number such as 4096 or 2^12, and below 2^63, got {text}"
         )
-    return int(base) ** int(power or "1")
+    return size
+
+
+def _at_least(least: int, kind: type[int] | type[float]) -> Callable[[str], float]:
+    """A parser of finite numbers of at least `least`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value < math.inf:
+            what = "an int" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"must be {what} of at least {least}, got {text}")
+        return value
+
+    return parse
+
+
+def _device_named(text: str) -> torch.device:
+    try:
+        device = torch.device(text)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise argparse.ArgumentTypeError(f"must be cpu or cuda, got {text}")
+    return device
 
 
 def bind_threads(arguments: argparse.Namespace) -> None:
@@ -87,7 +118,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         _run(arguments)
     except (ImportError, RuntimeError, ValueError, OSError) as error:
-        print(f"pygan bench: {error}", file=sys.stderr)
+        print(f"pygan bench: {first_line(error)}", file=sys.stderr)
         return 1
     return 0
 
@@ -96,7 +127,7 @@ def _run(a: argparse.Namespace) -> None:
     a.device = _device(a)
     if a.device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(
-            f"--device must be cpu if torch sees no CUDA device, got {a.device}; see python -m pygan"
+            f"--device must be cpu if torch sees no CUDA device, got {a.device}; see pygan info"
         )
     if a.threads is not None:
         torch.set_num_threads(a.threads)
@@ -104,6 +135,12 @@ def _run(a: argparse.Namespace) -> None:
         a.ops = a.ops if a.ops != ["*"] else list(QUICK_OPS)
         a.dtypes, a.no_compile, a.sizes = ["fp32"], True, a.sizes or list(QUICK_SIZES)
         a.seconds = min(a.seconds, 0.2)
+    try:  # before minutes of measurements
+        a.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"--out must be a folder, or one that can be made, got {a.out} ({error.strerror})"
+        ) from error
     result: dict[str, Any] = {"about": machine.about(a.device)}
     for key, value in result["about"].items():
         print(f"{key:9} {value}")

@@ -136,8 +136,9 @@ def steps_cells(steps: Sequence[Mapping[str, Any]]) -> Iterator[Cells]:
 
 def fit_line(fit: Fit) -> str:
     """Describe a fit in a sentence."""
+    threads = "1 thread" if fit.threads == 1 else f"{fit.threads} threads"
     return (
-        f"{fit.op}, {fit.threads} threads: {fit.c:.1f} µs + N / {fit.rate / 1000:.2f} G elements/s, "
+        f"{fit.op}, {threads}: {fit.c:.1f} µs + N / {fit.rate / 1000:.2f} G elements/s, "
         f"off by a factor of {fit.worst:.2f} at most, {fit.step:.2f} from one size to the next"
     )
 

@@ -69,8 +69,9 @@ def run(arguments: argparse.Namespace) -> None:
     generator = shared.load(arguments)
     given = generator.config["data"]
     own = arguments.data in (None, given["name"])
-    if not own:  # other data may not have the classes
-        given = {k: v for k, v in given.items() if k != "labels"} | {"name": arguments.data}
+    if not own:  # without keys of the run's kind of data, and without its classes
+        kept = DataTable(arguments.data).effective() - {"name", "labels"}
+        given = {k: v for k, v in given.items() if k in kept} | {"name": arguments.data}
     check_data_exist("--data", given["name"])
     try:
         data_source = source(DataTable(**given), arguments.seed)

@@ -7,6 +7,7 @@ pygan export runs/photos --format torch.export --out generator.pt2
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import warnings
 from collections.abc import Callable
@@ -115,6 +116,8 @@ def _program(path: Path) -> tuple[str, Callable[[Inputs], Tensor]]:
 def _write_onnx(generator: TrainedGenerator, inputs: Inputs, path: Path) -> None:
     for package in ("onnx", "onnxscript"):
         extra(package, "--format onnx", "export")
+    # Without torchvision, the exporter warns that it skips torchvision's operators, which generators do not use.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     torch.onnx.export(
         generator,
         inputs,

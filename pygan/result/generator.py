@@ -80,7 +80,7 @@ class TrainedGenerator(nn.Module):
         smaller n gives the first latents of a larger one.
 
         Args:
-            labels: (n,), for a conditional generator.
+            labels: (n,), for a conditional generator: numbers of `classes`, if these are known.
             seed: 0 to 2**64 - 1.
             truncation: psi, the factor of each latent: an interpolation toward the mean latent, 0, like
                 StyleGAN's truncation toward the mean of its w. (BigGAN resamples large values instead.) Below 1,
@@ -125,6 +125,13 @@ class TrainedGenerator(nn.Module):
             raise ValueError(
                 f"{op}: labels must hold one for each of the {n} samples, got {len(labels)}"
             )
+        if labels is not None and labels.dim() == 1 and not labels.is_floating_point():
+            known = len(self.classes or ())
+            other = labels[(labels < 0) | (labels >= known)]
+            if known and len(other):
+                raise ValueError(
+                    f"{op}: labels must be from 0 to {known - 1}, the run's classes, got {other[0].item()}"
+                )
         like = next(self.parameters())
         for first in range(0, n, batch_size):
             some = min(batch_size, n - first)

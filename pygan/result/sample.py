@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pygan._validation import counted
 from pygan.checkpoint import writing
 from pygan.result import arguments as shared
 from pygan.result.generator import TrainedGenerator
@@ -71,7 +72,9 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         _write_folder(out, batches, generator, labels)
     which = "the average" if generator.averaged else "the generator"
-    print(f"{n} samples in {out}: seed {arguments.seed}, {which} of step {generator.step}")
+    print(
+        f"{counted(n, 'sample')} in {out}: seed {arguments.seed}, {which} of step {generator.step}"
+    )
     shared.warn_if_early(generator)
 
 
@@ -126,9 +129,9 @@ def _write_folder(
     out: Path, batches: Iterator[Tensor], generator: TrainedGenerator, labels: Tensor | None
 ) -> None:
     if not is_images(torch.empty(1, *generator.sample_shape, device="meta")):
+        ends = ".npz" if _preview(generator) is None else ".npz or .png"
         raise ValueError(
-            f"--out must end in .npz for samples of shape {generator.sample_shape}, which cannot be saved as "
-            f"pictures, got {out}"
+            f"--out must end in {ends} for samples of shape {generator.sample_shape}, which are not pictures, got {out}"
         )
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(

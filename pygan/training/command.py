@@ -2,7 +2,7 @@
 
 pygan train --data ring
 pygan train --data photos/ --config run.toml --out runs/photos
-torchrun --nproc-per-node 2 -m pygan train --data stacked-digits
+torchrun --nproc-per-node 2 --no-python pygan train --data stacked-digits
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,18 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from pygan import checkpoint
+from pygan._validation import counted
 from pygan.checkpoint import CheckpointError
 from pygan.training import config as configuration
 from pygan.training.automatic_settings import threads
 from pygan.training.checkpoint_settings import described_by
 from pygan.training.config import Config, ConfigError
-from pygan.training.config_changes import as_keys
+from pygan.training.config_changes import as_keys, check_model
 from pygan.training.config_tables import check_data_exist
 from pygan.training.config_train import train_help
 from pygan.training.config_values import first_line
 from pygan.training.fit import FitResult, fit
-from pygan.training.metric_names import metric_lines, undefined_metrics
+from pygan.training.metric_names import metric_lines
 from pygan.training.models import ARCHITECTURES
 from pygan.training.progress import duration
 from pygan.training.run_samples import MAX_INITIAL_WEIGHT, initial_share
@@ -82,11 +84,14 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         config = _config(arguments)
         out = arguments.out or Path("runs") / Path(config.data.name).resolve().name
-        if arguments.resume is not None:
-            config = _config(arguments, _resumed(arguments.resume, out))
+        resumed = {} if arguments.resume is None else _resumed(arguments.resume, out)
+        if resumed:
+            config = _config(arguments, resumed)
         if arguments.print_config:
             print(configuration.as_toml(config))
             return 0
+        if resumed:
+            check_model(config.model, resumed["model"])
         changes = arguments.allow_changes
         result = train(config, out, resume=arguments.resume, allow_changes=changes)
     except BrokenPipeError:
@@ -110,7 +115,6 @@ def run(arguments: argparse.Namespace) -> int:
     return result.exit_code
 
 
-@described_by(as_keys)
 def train(
     config: Config, out: Path, *, resume: str | None = None, allow_changes: bool = False
 ) -> FitResult:
@@ -138,8 +142,8 @@ def train(
     count = _threads(config, what, G, D)
     config = replace(config, data=what.table, machine=replace(config.machine, threads=count))
     if what.found and os.environ.get("RANK", "0") == "0":
-        plural = "1 thread" if (count or before) == 1 else f"{count or before} threads"
-        where = "a GPU" if torch.cuda.is_available() else f"the CPU, {plural}"
+        number = counted(count or before, "thread")
+        where = "a GPU" if torch.cuda.is_available() else f"the CPU, {number}"
         print(f"pygan train: {what.found}, on {where}", file=sys.stderr)
     table, steps = config.optimizer, options["steps"]
     rates = (table.lr, table.lr if table.d_lr is None else table.d_lr)
@@ -157,26 +161,27 @@ def train(
     factor = _Decay(table.decay_from, steps if table.decay_from < 1.0 else None)
     try:
         torch.set_num_threads(count or before)
-        return fit(
-            G,
-            D,
-            what.data,
-            g_optimizer=g_optimizer,
-            d_optimizer=d_optimizer,
-            latent=config.model["latent"],
-            lr_schedulers=[LambdaLR(o, factor) for o in (g_optimizer, d_optimizer)],
-            out=out,
-            seed=seed,
-            noise=config.schedule(),
-            penalties=config.penalty_list(),
-            conditional=len(what.classes) > 0,
-            preview=what.preview,
-            evaluate=what.evaluate,
-            resume=resume,
-            allow_changes=allow_changes,
-            config={**config.plain(), "classes": list(what.classes)},
-            **options,
-        )
+        with described_by(partial(as_keys, tables=config.plain())):
+            return fit(
+                G,
+                D,
+                what.data,
+                g_optimizer=g_optimizer,
+                d_optimizer=d_optimizer,
+                latent=config.model["latent"],
+                lr_schedulers=[LambdaLR(o, factor) for o in (g_optimizer, d_optimizer)],
+                out=out,
+                seed=seed,
+                noise=config.schedule(),
+                penalties=config.penalty_list(),
+                conditional=len(what.classes) > 0,
+                preview=what.preview,
+                evaluate=what.evaluate,
+                resume=resume,
+                allow_changes=allow_changes,
+                config={**config.plain(), "classes": list(what.classes)},
+                **options,
+            )
     finally:
         torch.set_num_threads(before)
 
@@ -230,21 +235,23 @@ def _as_options(error: Exception) -> str:
 
 @contextmanager
 def _errors_of_table(table: str) -> Iterator[None]:
-    """Report errors in the objects built from a table, such as running out of memory, as errors of the table."""
+    """Report errors in the objects built from a table, such as a missing file or too little memory, as errors of the
+    table."""
     try:
         yield
     except ConfigError:
         raise
-    except (ValueError, RuntimeError, MemoryError) as error:
+    except (ValueError, RuntimeError, MemoryError, OSError) as error:
         raise ConfigError(f"pygan train: {table} {first_line(error)}") from error
 
 
 def _resumed(resume: str, out: Path) -> dict[str, Any]:
-    """The configuration in the checkpoint to resume from; empty if there is none, which `fit` then reports."""
+    """The configuration in the checkpoint to resume from; empty if there is none, or another one than `pygan train`'s,
+    which `fit` then reports."""
     path = checkpoint.latest(out / "checkpoints") if resume == "auto" else Path(resume)
     with suppress(CheckpointError, OSError, KeyError):
         if path is not None:
-            return dict(checkpoint.load(path)["config"])
+            return configuration.tables_of(checkpoint.load(path)["config"])
     return {}
 
 
@@ -276,19 +283,18 @@ def _report(result: FitResult, out: Path) -> None:
     here = result.steps - result.first_step
     if here:
         print(
-            f"\n{result.steps:,} steps done"
+            f"\n{counted(result.steps, 'step')} done"
             + (f", {here:,} of them now," if result.first_step else "")
             + f" in {duration(result.seconds)}, {here / max(result.seconds, 1e-9):.3g} steps/s"
             + (f"; stopped by {result.stopped_by}" if result.stopped_by else "")
         )
     else:
-        print(f"\nNothing left to do: all {result.steps:,} steps were done before")
+        done = "its only step was" if result.steps == 1 else f"all {result.steps:,} steps were"
+        print(f"\nNothing left to do: {done} done before")
     shown = {k: v for k, v in result.metrics.items() if isinstance(v, (int, float))}
     step = shown.pop("step")
-    left_out = undefined_metrics(str(result.trainer.loss))
-    shown = {name: value for name, value in shown.items() if name not in left_out}
     print(f"At step {step:,} (D: discriminator, G: generator):")
-    print(*metric_lines(shown), sep="\n")
+    print(*metric_lines(shown, str(result.trainer.loss)), sep="\n")
     early = initial_share(result.trainer.ema)
     if early > MAX_INITIAL_WEIGHT:
         print(

@@ -39,6 +39,7 @@ import torch
 
 from pygan.training.config_tables import Config, DataTable, OptimizerTable, config_of
 from pygan.training.config_values import ConfigError, as_value, check_known, check_plain, shown
+from pygan.training.models import ARCHITECTURES
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -54,6 +55,7 @@ __all__ = [
     "load",
     "override",
     "recipes",
+    "tables_of",
 ]
 
 
@@ -89,8 +91,8 @@ def load(
             overrides = _merged(overrides, {"data": {"name": data}})
         merged = _merged(given, overrides)
         name = merged.get("data", {}).get("name", DataTable.name)
-        below = _recipe(name) if name in recipes() or not resumed else _file_tables(resumed)
-        recipe = _merged(below, {"data": {"name": name}})
+        below = {} if name in recipes() else tables_of(resumed)
+        recipe = _merged(below or _recipe(name), {"data": {"name": name}})
         return config_of(_merged(recipe, merged))
     except ConfigError as error:
         raise ConfigError(f"pygan train: {where}: {error}") from None
@@ -141,10 +143,17 @@ def _is_given(table: str, value: Any) -> bool:
     return value is not None or table == "train"
 
 
-def _file_tables(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """The tables of a checkpoint as a file would have them: without defaults of None, and without the checkpoint's
-    other entries."""
-    known = {field.name: tables[field.name] for field in fields(Config) if field.name in tables}
+def tables_of(config: Any) -> dict[str, Any]:
+    """The tables of a checkpoint's configuration as a file would have them: without defaults of None, and without other
+    entries. Empty if it is not one of `pygan train`: to `pygan.fit`, any dict is a configuration."""
+    if not isinstance(config, dict):
+        return {}
+    known = {field.name: config[field.name] for field in fields(Config) if field.name in config}
+    for name, table in known.items():
+        if not isinstance(table, list if name == "penalties" else dict):
+            return {}
+    if known.get("model", {}).get("architecture") not in [*ARCHITECTURES]:
+        return {}
     for name, table in known.items():
         if isinstance(table, dict):
             known[name] = {key: value for key, value in table.items() if _is_given(name, value)}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping
+from inspect import Parameter
 from typing import Any
 
-from pygan.training.checkpoint_settings import Changes
+from pygan.training.checkpoint_settings import Changes, changes, describe_changes
 from pygan.training.config_train import train_keys
+from pygan.training.config_values import ConfigError
+from pygan.training.models import ARCHITECTURES
 
-__all__ = ["as_keys"]
+__all__ = ["as_keys", "check_model"]
 
 # Names of settings, and the keys that determine them.
 _KEYS = [
@@ -30,14 +34,35 @@ _KEYS = [
 _IMPLIED = re.compile(r"d_optimizer\.(?!lr$).*|lr_schedulers\[1\].*")
 
 
-def as_keys(changed: Changes) -> Changes:
-    """The changes by TOML key, each once."""
+def as_keys(changed: Changes, tables: Mapping[str, Any]) -> Changes:
+    """The changes by TOML key, each once. `tables`: the present configuration."""
     found: dict[str, tuple[Any, Any]] = {}
     for name, both in changed.items():
         if _IMPLIED.fullmatch(name) or _is_repeated(name, changed):
             continue
-        found[_key(name)] = _value(both[0]), _value(both[1])
+        share = " (a share of [train] steps)" if _is_share(name, tables) else ""
+        found[_key(name) + share] = _value(both[0]), _value(both[1])
     return found or changed
+
+
+def check_model(model: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+    """Check that [model] is that of the run to resume, whose weights fit no other networks.
+
+    Raises:
+        ConfigError: it is not; the message names the keys that differ.
+    """
+    differ = changes(_with_defaults(model), _with_defaults(before))
+    if differ:
+        named = {f"[model] {key}": (_value(a), _value(b)) for key, (a, b) in differ.items()}
+        raise ConfigError(f"pygan train: {describe_changes(named, 'the run to resume')}")
+
+
+def _with_defaults(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The table with the defaults of the architecture's arguments."""
+    name = model["architecture"]
+    arguments = inspect.signature(ARCHITECTURES[name]).parameters.values()
+    defaults = {a.name: a.default for a in arguments if a.default is not Parameter.empty}
+    return {"architecture": name, **defaults, **model}
 
 
 def _is_repeated(name: str, changed: Mapping[str, Any]) -> bool:
@@ -48,6 +73,17 @@ def _is_repeated(name: str, changed: Mapping[str, Any]) -> bool:
         return "config.data.labels" in changed
     # A decay that is new, or has been removed.
     return name.endswith(".steps") and name.startswith("lr_schedulers") and None in changed[name]
+
+
+def _is_share(name: str, tables: Mapping[str, Any]) -> bool:
+    """Whether the setting is the length of a schedule whose table does not set it."""
+    *path, last = re.findall(r"\w+", name)
+    table: Any = {**tables["train"], "noise": tables["noise"], "penalties": tables["penalties"]}
+    for key in path:
+        table = table[int(key)] if isinstance(table, list) else table.get(key)
+        if not isinstance(table, (dict, list)):
+            return False
+    return last == "steps" and bool(path) and last not in table
 
 
 def _key(name: str) -> str:

@@ -75,4 +75,8 @@ def _made(where: str, kind: Callable[..., Any], arguments: dict[str, Any], steps
 def _classes(module: Any, base: type) -> dict[str, type]:
     """The public subclasses of `base` in a module, by name."""
     public = {name: getattr(module, name) for name in module.__all__}
-    return {n: c for n, c in public.items() if inspect.isclass(c) and c is not base}
+    return {
+        name: value
+        for name, value in public.items()
+        if inspect.isclass(value) and issubclass(value, base) and value is not base
+    }

@@ -151,7 +151,9 @@ def check_known(what: str, name: str, known: Iterable[str]) -> None:
 
 
 def shown(value: Any) -> str:
-    """The value for a message, shortened if it is long."""
+    """The value for a message, shortened if it is long. Booleans are those of TOML."""
+    if isinstance(value, bool):
+        return as_value(value)
     if (
         isinstance(value, int) and value.bit_length() > 999
     ):  # Python limits the conversion of long ints to strings

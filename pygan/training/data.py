@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -56,6 +57,7 @@ class Data:
         self._tensors: Sequence[Tensor] | None = None
         self._dataset: Dataset[Any] | None = None
         self._labels: Tensor | None = None
+        is_path = isinstance(data, (str, os.PathLike))  # a str also has a length and items
         if isinstance(data, Mapping):
             if not any(isinstance(x, (Tensor, np.ndarray)) for x in data.values()):
                 raise TypeError(
@@ -84,11 +86,13 @@ class Data:
             self._tensors = found
             if keys is not None:
                 split_item(found[0], keys, conditional=True)  # raises, because it is not a dict
-        elif hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+        elif hasattr(data, "__getitem__") and hasattr(data, "__len__") and not is_path:
             self._dataset = data
         else:
             advice = ""
-            if hasattr(data, "__iter__"):
+            if is_path:
+                advice = "; pygan.datasets.ImageFolder(path, size) reads a folder of images"
+            elif hasattr(data, "__iter__"):
                 advice = "; if it can be iterated repeatedly, pass it as an IterableDataset of samples, or of "
                 advice += "batches in a DataLoader(..., batch_size=None)"
             raise TypeError(

@@ -105,12 +105,13 @@ class FitOptions:
     that shape the training (optimizers, `lr_schedulers`, batches, data size, seed, loss, noise, penalties,
     average, precision, ...) must match the checkpoint."""
     nonfinite: str = "stop"
-    """What to do about non-finite parameters, optimizer states or averages, which are checked at each step that is
-    logged or saved, and never saved. "stop" raises an error. "skip" skips each update whose gradients are not finite,
-    counted in the metrics as `skipped`. It synchronizes with the device in every update (except with a GradScaler,
-    which skips them itself, uncounted), and stops if skipping does not help, or after 100 skipped updates of a network
-    in a row. "rollback" restores weights and optimizers from the last checkpoint, while the step count, the data order,
-    noise and latents continue; it stops after 3 unsuccessful rollbacks between two checkpoints."""
+    """What to do about non-finite parameters, optimizer states or averages ("stop", "skip" or "rollback"). They are
+    checked at each step that is logged or saved, and never saved. "stop" raises an error. "skip" skips each update
+    whose gradients are not finite, counted in the metrics as `skipped`. It synchronizes with the device in every update
+    (except with a GradScaler, which skips them itself, uncounted), and stops if skipping does not help, or after 100
+    skipped updates of a network in a row. "rollback" restores weights and optimizers from the last checkpoint, while
+    the step count, the data order, noise and latents continue; it stops after 3 unsuccessful rollbacks between two
+    checkpoints."""
     sample_every: int | None = 1000
     """Steps between sample grids, always from the same latents; None: no grids. Additional grids at steps 0, 100, 200
     and 500. Samples come from the average once the initial weights account for less than 5 % of it, and from the
@@ -135,9 +136,9 @@ class FitOptions:
     printed and added to the metrics. A Monitor whose `every` or `window` differs from the checkpoint's (see
     `allow_changes`) discards its earlier readings."""
     progress: bool | None = None
-    """True: a progress bar; False: no progress output; None: a bar if standard error is a terminal, and a line on
-    standard output every 10 to 60 seconds if that is not a terminal or there is no bar. Unless False, the time per step
-    is printed after the first ten steps, which takes two synchronizations with the device."""
+    """Show a progress bar. True: always; False: no progress output; None: a bar if standard error is a terminal, and a
+    line on standard output every 10 to 60 seconds if that is not a terminal or there is no bar. Unless False, the time
+    per step is printed after the first ten steps, which takes two synchronizations with the device."""
     tensorboard: bool = True
     """Write events for TensorBoard."""
     log_with: str | Sequence[Any] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["metric_lines", "undefined_metrics"]
+__all__ = ["metric_lines"]
 
 # D is the discriminator, G the generator; docs/training.md says more.
 _MEANINGS = {
@@ -35,28 +35,44 @@ _MEANINGS = {
     "recall": "share of the data that samples cover: variety",
     "coverage": "share of real samples near a generated one",
 }
-_MEANINGS |= {f"share_{digit}": f"share of samples that show a {digit}" for digit in range(10)}
+_MEANINGS |= {
+    f"share_{digit}": f"share of samples that show the digit {digit}" for digit in range(10)
+}
+
+# The relativistic losses compare D's output for a real sample with that for generated ones.
+_RELATIVISTIC_MEANINGS = {
+    "real_accuracy": "share of reals that D ranks above generated ones",
+    "fake_accuracy": "share of generated samples it ranks below reals",
+    "real_sign": "mean sign of D(real) - D(fake); near 1: overfits",
+}
 
 _BOUND = {"jsd_bound"}
 _PROBABILITIES = {"d_real", "d_fake", "d_fake_after"}
-_DECISIONS = {"real_accuracy", "fake_accuracy", "real_sign"}
 
 
-def metric_lines(metrics: Mapping[str, float]) -> list[str]:
-    """A line for each metric, for the screen: name, value and meaning."""
-    width = max(map(len, metrics), default=0)
+def metric_lines(metrics: Mapping[str, float], loss: str = "") -> list[str]:
+    """A line for each metric, for the screen: name, value and meaning.
+
+    Args:
+        loss: the run's loss: metrics that it does not define are left out; "": the metrics do not depend on a loss.
+    """
+    meanings, left_out = _MEANINGS, _undefined(loss) if loss else set()
+    if loss.startswith("relativistic"):
+        meanings = {**_MEANINGS, **_RELATIVISTIC_MEANINGS}
+    shown = {name: value for name, value in metrics.items() if name not in left_out}
+    width = max(map(len, shown), default=0)
     lines = []
-    for name, value in metrics.items():
-        shown = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
-        lines.append(f"  {name:<{width}}  {shown:<10}  {_MEANINGS.get(name, '')}".rstrip())
+    for name, value in shown.items():
+        text = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+        lines.append(f"  {name:<{width}}  {text:<10}  {meanings.get(name, '')}".rstrip())
     return lines
 
 
-def undefined_metrics(loss: str) -> set[str]:
+def _undefined(loss: str) -> set[str]:
     """The metrics that have no meaning with a loss of `pygan.fused_losses`; :class:`pygan.fused_losses.LossStats` says
     why."""
     if loss == "wasserstein":
-        return _BOUND | _PROBABILITIES | _DECISIONS
+        return _BOUND | _PROBABILITIES | _RELATIVISTIC_MEANINGS.keys()
     if loss.startswith("relativistic"):
         return _BOUND | _PROBABILITIES
     return set() if loss in ("non_saturating", "minimax") else _BOUND

@@ -14,6 +14,7 @@ from torch import Tensor
 from pygan import datasets, metrics
 from pygan._histogram import kl_from_uniform
 from pygan._stacked_coverage import SURE
+from pygan._validation import counted
 from pygan.training.automatic_settings import item_size
 from pygan.training.config import DataTable
 from pygan.training.drawing import CaptionedPreview, ink, scatter
@@ -182,7 +183,7 @@ def _folder(table: DataTable) -> Source:
     if not images.classes and len(folders) > 1 and () not in folders:
         kinds = f", in {len(folders)} subfolders (--set data.labels=true makes them classes)"
     found = (
-        f"{len(images):,} images in {table.name}{kinds}; median size {middle}, "
+        f"{counted(len(images), 'image')} in {table.name}{kinds}; median size {middle}, "
         f"training at {height} x {width}{automatic}, {'gray' if images.channels == 1 else 'RGB'}"
     )
     return Source(

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from pygan import _trainer_state as states
 from pygan._parallel import unwrapped
@@ -14,8 +14,6 @@ from pygan.trainer import GANTrainer
 from pygan.training.checkpoint_files import find_checkpoint, load_run
 
 __all__ = ["PretrainedRun", "check_weights"]
-
-_MAX_LISTED = 5
 
 
 def check_weights(
@@ -26,25 +24,11 @@ def check_weights(
     Raises:
         ValueError: they do not; the message names the parameters and buffers that differ.
     """
-    own = unwrapped(network).state_dict()
-    differ = []
-    for key in [*own, *(key for key in weights if key not in own)]:
-        mine, theirs = (_shape_or_type(its, key) for its in (own, weights))
-        if mine != theirs:
-            differ.append(f"{key} ({theirs} for {mine})")
+    differ = states.differences(unwrapped(network).state_dict(), weights)
     if differ:
-        more = f" and {len(differ) - _MAX_LISTED} more" if len(differ) > _MAX_LISTED else ""
         raise ValueError(
-            f"{op}: {name} must be the network of {whose}, got one that differs in "
-            f"{', '.join(differ[:_MAX_LISTED])}{more}"
+            f"{op}: {name} must be the network of {whose}, got one that differs in {differ}"
         )
-
-
-def _shape_or_type(weights: Mapping[str, Any], key: str) -> str:
-    if key not in weights:
-        return "none"
-    value = weights[key]
-    return f"{tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
 class PretrainedRun:

@@ -169,7 +169,7 @@ def test_scaling(tmp_path, capsys):
     points = json.loads((out / "scaling.json").read_text("utf-8"))["scaling"]
     assert {p["n"] for p in points} == {4**k for k in range(7)}
     assert re.search(
-        r"instance_noise\(out=\), 1 threads: [\d.]+ µs \+ N / [\d.]+ G", capsys.readouterr().out
+        r"instance_noise\(out=\), 1 thread: [\d.]+ µs \+ N / [\d.]+ G", capsys.readouterr().out
     )
 
 
@@ -181,6 +181,8 @@ def test_scaling(tmp_path, capsys):
             r"--ops must match one of discriminator_loss\[non_saturating\], .*, got hinge",
         ),
         (["--device", "cuda"], "torch sees no CUDA device"),
+        (["--out", __file__], "--out must be a folder, or one that can be made, got .*py"),
+        (["--ops", "instance_noise", "--sizes", "2^62", "--no-compile"], r"^pygan bench: .*\n\Z"),
     ],
 )
 def test_invalid_arguments_are_refused(arguments, message, tmp_path, capsys):
@@ -190,8 +192,19 @@ def test_invalid_arguments_are_refused(arguments, message, tmp_path, capsys):
     assert re.search(message, capsys.readouterr().err)
 
 
-@pytest.mark.parametrize("size", ["0", "-4", "many"])
-def test_sizes_are_positive(size, capsys):
+@pytest.mark.parametrize(
+    ("option", "value", "must"),
+    [
+        *(
+            ("--sizes", n, "a positive number such as")
+            for n in ("0", "-4", "many", "2^", "9^99999")
+        ),
+        *(("--seconds", n, "a number of at least 0") for n in ("-1", "nan", "inf", "fast")),
+        *(("--threads", n, "an int of at least 1") for n in ("0", "-1", "1.5")),
+        *(("--device", name, "cpu or cuda") for name in ("fastest", "meta")),
+    ],
+)
+def test_values_of_options_are_checked(option, value, must, capsys):
     with pytest.raises(SystemExit):
-        main(["bench", "--sizes", size])
-    assert "--sizes" in capsys.readouterr().err
+        main(["bench", f"{option}={value}"])
+    assert re.search(rf"argument {option}: must be {must}.*, got ", capsys.readouterr().err)

@@ -78,6 +78,22 @@ def test_documented_commands_are_accepted(arguments, here, capsys):
     assert command.main(argv + shorter.get(argv[0], [])) == 0
 
 
+@pytest.mark.parametrize("page", PAGES, ids=IDS.get)
+def test_rows_of_a_table_have_equally_many_cells(page):
+    text = re.sub(r"^```.*?^```", "", TEXTS[page], flags=re.M | re.S)
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.M):
+        rows = {line: len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+        assert len(set(rows.values())) == 1, rows
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if p.name not in ("CONTRIBUTING.md", "decisions.md")]
+)
+def test_commands_work_in_the_checkout(page):
+    """There `-m pygan` imports the checkout, which has no kernels after `pip install .`."""
+    assert "-m pygan" not in TEXTS[page]
+
+
 FILE = re.compile(
     r"(?<![\w./])(?:\.\./)*((?:benchmarks|csrc|docs|examples|pygan|tests|tools)/[\w./-]+\.\w+)"
 )

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from helpers import ROOT
 
@@ -38,3 +39,18 @@ def test_the_same_seed_writes_the_same_files(tmp_path):
     metrics = [json.loads(line) for line in read["a"][1].splitlines()]
     assert [row["step"] for row in metrics] == [25, 50, 60]
     assert metrics[0]["sigma"] > metrics[1]["sigma"] >= metrics[2]["sigma"] == pytest.approx(0.05)
+
+
+def test_frames_of_the_picture_are_equally_large(tmp_path, monkeypatch):
+    """Also those of classes that the samples lack."""
+    figure = pytest.importorskip("matplotlib.figure")
+    pytest.importorskip("sklearn")
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    import digits
+
+    drawn = []
+    monkeypatch.setattr(figure.Figure, "savefig", lambda self, *_, **__: drawn.append(self))
+    digits.draw_samples("", np.zeros((20, 64)), np.arange(20) % 10, np.zeros((1, 64)), np.zeros(1))
+    for axes in drawn[0].axes:
+        axes.apply_aspect()
+    assert len({tuple(np.round(axes.get_position().size, 6)) for axes in drawn[0].axes}) == 1

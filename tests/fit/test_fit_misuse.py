@@ -112,6 +112,12 @@ BAD = [
         ({"source": source}, TypeError, "data must not be a list, which may hold")
         for source in LISTS
     ],
+    (
+        {"source": "photos"},
+        TypeError,
+        "data must be a tensor, an array, a tuple (samples, labels), a Dataset with __getitem__ and __len__, an "
+        "IterableDataset or a DataLoader, got str; pygan.datasets.ImageFolder(path, size) reads a folder of images",
+    ),
     ({"source": (x for x in data())}, TypeError, "data must be a tensor, an array, a tuple (sam"),
     (
         {"source": {"a": [1], "b": [2]}},

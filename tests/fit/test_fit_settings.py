@@ -353,7 +353,10 @@ def test_other_networks_are_refused_and_unchanged(tmp_path):
     D = nn.Sequential(nn.Linear(6, 9), nn.Linear(9, 1))
     before = [{k: v.clone() for k, v in net.state_dict().items()} for net in (G, D)]
     with raises(
-        CheckpointError, "pygan.checkpoint.load:", "does not fit this run: ValueError: GANTrainer."
+        CheckpointError,
+        "pygan.checkpoint.load:",
+        "does not fit this run: ValueError: GANTrainer.load_state_dict: the state of discriminator must be from a "
+        "Sequential like this trainer's, got one that differs in 0.weight ((",
     ):
         run(tmp_path, G=G, D=D, resume="auto")
     for network, was in zip((G, D), before, strict=True):

@@ -231,7 +231,7 @@ def test_images_with_broken_headers_are_left_out_and_named(tmp_path):
         images = ImageFolder(tmp_path, 8)
     assert [path.name for path in images.paths] == ["1.png", "2.png"]
     (message,) = (str(w.message) for w in caught)
-    assert message.startswith(f"ImageFolder: using 2 images in {tmp_path}, skipping 6 images")
+    assert message.startswith(f"ImageFolder: using 2 images in {tmp_path}, skipping 6 files or")
     for reason in (
         "0.png: not an image of a known format",
         "empty.jpg: not an image of a known format",
@@ -243,7 +243,7 @@ def test_images_with_broken_headers_are_left_out_and_named(tmp_path):
         assert f"{tmp_path}/{reason}" in message
     for path in images.paths:
         path.write_bytes(b"")
-    with pytest.raises(ValueError, match="must contain readable images, got 8 images or fold"):
+    with pytest.raises(ValueError, match="must contain readable images, got 8 files or fold"):
         ImageFolder(tmp_path, 8)
 
 

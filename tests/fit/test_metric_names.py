@@ -1,5 +1,6 @@
 """The metrics of a run are explained, in a line each and in the documentation."""
 
+import math
 import re
 
 import pytest
@@ -23,8 +24,17 @@ def test_every_metric_has_a_meaning_that_fits_on_the_screen():
         (line,) = metric_lines({name: 1.0})
         assert re.fullmatch(rf"  {name}  1 {{11}}\S.+", line), line
     values = dict.fromkeys(_MEANINGS, -1.234e-05)
-    assert max(map(len, metric_lines(values))) <= 80
+    for loss in ("", "relativistic"):
+        assert max(map(len, metric_lines(values, loss))) <= 80
     assert not _MEANINGS.keys() - {*NAMES} - {f"share_{digit}" for digit in range(10)}
+
+
+def test_meanings_are_those_of_the_loss():
+    """A relativistic D compares samples: with a mean output of -1 for real ones it can be right about all of them."""
+    (one,) = metric_lines({"real_accuracy": 1.0, "jsd_bound": math.nan}, "relativistic_average")
+    other, _ = metric_lines({"real_accuracy": 1.0, "jsd_bound": 0.1}, "non_saturating")
+    assert "ranks above generated ones" in one and "takes for real" in other
+    assert metric_lines({"real_accuracy": 0.5, "d_real": 0.5}, "wasserstein") == []
 
 
 def test_the_documentation_has_every_metric():

@@ -1,6 +1,8 @@
 """The settings that `pygan train` chooses for a folder of images and a machine, and its messages."""
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -121,6 +123,18 @@ def test_the_command_prints_what_it_trains_and_the_expected_time(tmp_path, capsy
         assert grid.width >= 512
     saved = checkpoint.load(out / "checkpoints" / "step-00000021.pt")["config"]
     assert saved["data"]["size"] == [16, 24] and saved["data"]["channels"] == 3
+
+
+def test_warnings_show_no_source(tmp_path):
+    photos(tmp_path, 1)
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    command = [sys.executable, "-m", "pygan", "train", "--data", tmp_path, "--steps", "1"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2  # not a batch
+    assert done.stderr.startswith(
+        f"pygan: ImageFolder: using 1 image in {tmp_path}, skipping 1 file or folder that cannot be read: "
+        f"{tmp_path}/bad.png: not an image of a known format\npygan train: 1 image in {tmp_path}; median size"
+    )
 
 
 def test_subfolders_that_may_be_classes_are_reported(tmp_path):

@@ -350,6 +350,9 @@ def test_help_lists_the_keys_of_train(capsys):
     _, keys = capsys.readouterr().out.split("Keys of [train]")
     assert "\n  log_every (50): Steps between lines of metrics" in keys
     assert "\n  d_steps (1): k, the discriminator steps per generator step" in keys
+    assert (
+        '("stop", "skip" or "rollback")' in keys and "\n  progress: Show a progress bar\n" in keys
+    )
     assert re.findall(r"^  (\w+)[ :]", keys, re.M) == list(train_keys())
     # Neither options without a TOML value, nor those set by other tables or by arguments.
     assert not {"evaluate", "augment", "latent", "noise", "out", "resume"} & set(train_keys())
@@ -416,6 +419,31 @@ def test_changes_on_resume_are_named_once_by_their_keys(tmp_path, capsys, change
     assert told == [f"{key} {values}" for key, values in named.items()]
 
 
+def test_schedules_that_last_longer_on_resume_are_named_by_what_determines_their_length(
+    tmp_path, capsys
+):
+    config = tmp_path / "run.toml"
+    linear = 'schedule = "Linear", start = 1.0, end = 0.5'
+    config.write_text(
+        "[optimizer]\ndecay_from = 1.0\n"
+        f"[train]\nadversarial_weight = {{{linear}, steps = 6}}\n"
+        '[noise]\nschedule = "Cosine"\nstart = 0.5\nend = 0.0\nuntil = 0.5\n'
+        f'[[penalties]]\nname = "R1"\ngamma = {{{linear}}}\n'
+    )
+    arguments = [*RING, "--out", tmp_path / "a", "--config", config]
+    assert command(*arguments, "--steps", 2) == 0
+    assert command(*arguments, "--steps", 4, "--resume") == 2
+    share = " (a share of [train] steps)"
+    error = capsys.readouterr().err
+    assert f"pygan.fit: [noise] steps{share} must be that of the checkpoint " in error
+    assert (
+        f", 1, got 2 (and so must gamma.steps of [[penalties]] number 1{share}); --allow" in error
+    )
+    config.write_text(config.read_text("utf-8").replace("steps = 6", "steps = 7"))
+    assert command(*arguments, "--steps", 2, "--resume") == 2
+    assert "fit: [train] adversarial_weight.steps must be that of" in capsys.readouterr().err
+
+
 def test_the_last_lines_are_of_the_last_step(tmp_path, capsys, monkeypatch):
     """Also of a run that is stopped between two logged steps, of which the file has no line."""
     losses = []
@@ -451,6 +479,41 @@ def test_the_last_lines_have_only_metrics_that_the_loss_defines(tmp_path, capsys
         assert missing == bound | probabilities
     else:
         assert missing == bound
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (["model.width=5"], "[model] width must be that of the run to resume, 4, got 5"),
+        (
+            ["model.depth=2", "model.batch_norm=true", "train.joint=false"],
+            "[model] depth must be that of the run to resume, 3, got 2 (and so must [model] batch_norm)",
+        ),
+        (
+            ["model.architecture=dcgan", "model.latent=2"],
+            "[model] architecture must be that of the run to resume, mlp, got dcgan",
+        ),
+    ],
+)
+def test_other_networks_are_refused_on_resume(tmp_path, capsys, change, named):
+    """The weights fit no others, even with --allow-changes. Defaults count."""
+    arguments = [*RING, "--steps", 2, "--out", tmp_path]
+    assert command(*arguments, "--set", "model.batch_norm=false") == 0
+    assert command(*arguments, "--resume") == 0
+    options = [x for one in change for x in ("--set", one)]
+    assert command(*arguments, "--resume", "--allow-changes", *options) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"pygan train: {named}")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [None, {"data": "photos"}, {"model": 3}, {"model": {"architecture": "mlp"}, "noise": 0.1}],
+    ids=str,
+)
+def test_the_configuration_of_another_program_is_none_of_a_resumed_run(config):
+    """To pygan.fit, any dict is a configuration."""
+    shown = configuration.load("photos")
+    assert configuration.load("photos", resumed=config) == shown
 
 
 def test_other_data_are_refused_or_reported_on_resume(tmp_path, capsys):
@@ -499,6 +562,14 @@ def test_a_run_begins_with_the_networks_of_another(tmp_path, capsys):
         "--init-from must not be given together with --set train.init_from"
         in capsys.readouterr().err
     )
+
+
+def test_the_last_lines_of_a_run_of_one_step(tmp_path, capsys):
+    arguments = [*RING, "--steps", 1, "--out", tmp_path]
+    assert command(*arguments) == 0
+    assert "\n1 step done in " in capsys.readouterr().out
+    assert command(*arguments, "--resume") == 0
+    assert "\nNothing left to do: its only step was done before\n" in capsys.readouterr().out
 
 
 def test_the_last_lines_of_a_run(tmp_path, capsys):

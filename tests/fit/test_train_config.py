@@ -108,7 +108,7 @@ BAD = [
     ("[train]\nstpes = 3", r"unknown key of \[train\]: 'stpes'; did you mean steps?"),
     ("[train]\nresume = true", r"unknown key of \[train\]: 'resume'"),
     ("[data]\nsamples = 'x'", r"\[data\] samples must be an int, got 'x'"),
-    ("[data]\nsamples = true", r"\[data\] samples must be an int, got True"),
+    ("[data]\nsamples = true", r"\[data\] samples must be an int, got true"),
     ("[optimizer]\nd_lr = 'x'", r"\[optimizer\] d_lr must be a number, got 'x'"),
     (
         "[optimizer]\nbetas = [0.5]",

@@ -75,7 +75,7 @@ REFUSED = [
     ("[optimizer]\nd_lr = -1.0", "[optimizer] d_lr must be positive, got -1.0"),
     ("[optimizer]\nbetas = [0.5, inf]", "[optimizer] betas must be finite, got inf"),
     ("[optimizer]\nbetas = [0.5, 1]", "[optimizer] betas must be two numbers from 0 to below 1"),
-    ("[optimizer]\nbetas = [0.5, true]", "each of [optimizer] betas must be a number, got True"),
+    ("[optimizer]\nbetas = [0.5, true]", "each of [optimizer] betas must be a number, got true"),
     ("[data]\nscale = inf", "[data] scale must be finite, got inf"),
     ("[data]\nscale = 0", "[data] scale must be from 1e-06 to 1000000.0, got 0"),
     ("[data]\nscale = 1e300", "[data] scale must be from 1e-06 to 1000000.0, got 1e+300"),
@@ -84,8 +84,8 @@ REFUSED = [
     ("[train]\nlabel_smoothing = 2", "[train] label_smoothing must be from 0 to 1, got 2"),
     # Wrong types.
     ("[train]\nseed = 1.5", "[train] seed must be an int, got 1.5"),
-    ("[train]\nseed = true", "[train] seed must be an int, got True"),
-    ("[train]\nsteps = true", "[train] steps must be an int, got True"),
+    ("[train]\nseed = true", "[train] seed must be an int, got true"),
+    ("[train]\nsteps = true", "[train] steps must be an int, got true"),
     ("[train]\nlabel_smoothing = 'a'", "[train] label_smoothing must be a number, got 'a'"),
     ("[train]\nloss = 3", "[train] loss must be a string, got 3"),
     ("[train]\nloss = 'hing'", "[train] loss must be one of non_saturating, "),
@@ -96,6 +96,13 @@ REFUSED = [
     ("[model]\nbatch_norm = 'yes'", "[model] batch_norm must be true or false, got 'yes'"),
     ("[noise]\nschedule = ['a']", "[noise] schedule must be one of Adaptive, Constant, "),
     ("[[penalties]]\nname = ['R1']", "[[penalties]] name must be one of R1, R2, "),
+    *(  # public classes that are not penalties of the discriminator
+        (
+            f"[[penalties]]\nname = '{name}'",
+            f"[[penalties]] name must be one of R1, R2, GradientPenalty, LeCam, got '{name}'",
+        )
+        for name in ("PathLength", "DiscriminatorPass", "Penalty")
+    ),
     (
         "[[penalties]]\nname = 'R1'\ngamma = 'a'",
         "[[penalties]] gamma must be a number or a schedule, got",

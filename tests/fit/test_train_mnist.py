@@ -41,6 +41,12 @@ def test_a_run_on_mnist_with_labels(short_classifier, tmp_path, capsys):
     assert command("eval", out, "--n", 50, "--features", "values") == 0
 
 
+def test_missing_files_are_an_error_of_the_table(tmp_path, capsys):
+    assert command("train", "--data", "mnist", "--set", f"data.root={tmp_path}", *SMALL) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("pygan train: [data] mnist: root must be a folder with MNIST's files")
+
+
 @pytest.mark.slow
 def test_a_run_on_stacked_mnist(short_classifier, tmp_path):
     out = tmp_path / "out"

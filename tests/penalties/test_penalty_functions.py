@@ -143,6 +143,8 @@ X = torch.zeros(3, 2)
          "r1: logits must be a tensor or a list of tensors, one for each scale, got a tuple"),
         (lambda: penalty_of(lambda x, y: r1(x, [[y, x]], 1.0)), TypeError,
          "r1: logits[0] must be a tensor, the logits of a scale, got a list of length 2; select them from"),
+        (lambda: r1(leaf(), torch.nested.nested_tensor([*X], layout=torch.jagged), 1.0), TypeError,
+         "r1: logits must be a dense tensor, got a nested one"),
         (lambda: interpolate(X.byte(), X), TypeError,
          "interpolate: real must be float32, float64, float16 or bfloat16, got torch.uint8"),
         (lambda: interpolate(X, "x"), TypeError, "interpolate: fake must be a floating-point tensor, got str"),

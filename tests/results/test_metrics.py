@@ -144,6 +144,7 @@ def test_stacked_digits_is_not_sure_of_noise(coverage):
 
 
 def test_stacked_digits_checks_its_samples(coverage):
+    samples = torch.linspace(-1, 1, 384).view(2, 3, 8, 8)
     for shape in ((3, 8, 8), (2, 1, 8, 8), (2, 3, 28, 28)):
         with pytest.raises(ValueError, match=r"samples must be a tensor \(n, 3, 8, 8\), got"):
             coverage(torch.zeros(shape))
@@ -153,6 +154,12 @@ def test_stacked_digits_checks_its_samples(coverage):
         coverage(torch.zeros(0, 3, 8, 8))
     with pytest.raises(ValueError, match="must be finite"):
         coverage(torch.full((2, 3, 8, 8), math.nan))
+    for odd in (samples.to_sparse(), torch.nested.nested_tensor([*samples], layout=torch.jagged)):
+        with pytest.raises(TypeError, match="StackedDigits: samples must be a dense tensor, got"):
+            coverage(odd)
+    with pytest.raises(TypeError, match="StackedDigits: samples must have values"):
+        coverage(samples.to("meta"))
+    assert coverage(torch._neg_view(samples)) == coverage(-samples)
 
 
 def with_moments(mean, covariance, n, seed=0):

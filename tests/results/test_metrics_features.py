@@ -129,6 +129,8 @@ def test_shapes_of_digits_are_checked(short_classifier):
         coverage(torch.zeros(2, 3, 8, 8))
     with pytest.raises(ValueError, match=r"StackedMNIST.features: samples must be a tensor"):
         coverage.features(torch.zeros(2, 1, 28, 28))
+    with pytest.raises(TypeError, match="features: images must be a dense tensor"):
+        coverage.classifier.features(torch.zeros(2, 1, 28, 28).to_sparse())
     assert coverage.features(torch.zeros(2, 3, 28, 28)).shape == (2, 192)
     images = datasets.stacked_mnist(4, generator=torch.Generator().manual_seed(0))[0]
     side_by_side = [coverage.classifier.features(images[:, i : i + 1]) for i in range(3)]

@@ -80,7 +80,9 @@ def test_pictures_are_compared_with_a_folder(photos, tmp_path, capsys):
     assert command("eval", run, "--data", other, "--n", 9, "--features", "values") == 0
     shown = capsys.readouterr().out
     assert f"9 samples, seed 0, against 6 of {other}" in shown and "the 768 values" in shown
-    assert command("eval", run, "--data", "digits") == 2
+    assert command("eval", run, "--data", "digits") == 2  # which have no size, channels, ...
+    must = "--data must have samples of the run's shape, (3, 16, 16), got (1, 8, 8)"
+    assert must in capsys.readouterr().err
     assert command("eval", run, "--n", 3) == 2
     assert "must be at least 6, got 3" in capsys.readouterr().err
 

@@ -1,5 +1,6 @@
 """`pygan export` on two-step runs: files that accept batches of any size."""
 
+import logging
 import sys
 
 import pytest
@@ -52,6 +53,14 @@ def test_onnx_accepts_batches_of_any_size(runs, photos, tmp_path, capsys, monkey
         z = torch.randn(7, *G.latent_shape)
         (samples,) = ReferenceEvaluator(model).run(None, {"latent": z.numpy()})
         torch.testing.assert_close(torch.from_numpy(samples), G(z).detach(), rtol=1e-3, atol=1e-5)
+
+
+def test_onnx_is_exported_without_warnings(runs, tmp_path, caplog, monkeypatch):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    monkeypatch.setattr(logging.getLogger("torch"), "handlers", [caplog.handler])
+    assert command("export", runs / "ring", "--out", tmp_path / "x.onnx") == 0
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_a_missing_onnx_package_is_named(runs, tmp_path, capsys, monkeypatch):

@@ -142,6 +142,9 @@ def test_a_conditional_generator_accepts_labels(tmp_path):
         G.sample(3, [0, 1, 2])
     with raises(ValueError, "", "labels must hold one for each of the 3 samples, got 2"):
         G.sample(3, labels[:2])
+    for wrong in (3, -1):
+        with raises(ValueError, "", f"labels must be from 0 to 2, the run's classes, got {wrong}"):
+            G.sample(3, torch.tensor([0, wrong, 1]))
 
 
 def test_invalid_arguments_of_sample_are_refused(tmp_path):

@@ -90,7 +90,7 @@ def test_unnamed_classes_are_given_by_number(monkeypatch, tmp_path, capsys):
     ("given", "message"),
     [
         (["digits", "--out", "x.jpg"], "--out must be a folder, or end in .npz or .png, got x.jpg"),
-        (["ring", "--out", "x"], "--out must end in .npz for samples of shape (2,), which"),
+        (["ring", "--out", "x"], "--out must end in .npz or .png for samples of shape (2,), which"),
         (["digits", "--out", "x.npz", "--class", "3"], "--class must be omitted for a run witho"),
         (["digits", "--out", "x.npz", "--truncation", "-1"], "truncation must be finite and at le"),
         (["digits", "--out", "x.npz", "--checkpoint", "9"], "does not exist; existing steps: 2"),

@@ -310,3 +310,25 @@ def test_a_type_error_within_a_network_is_not_explained():
     trainer.discriminator.forward = forward
     with pytest.raises(TypeError, match=r"^mine$"):
         trainer.step(torch.randn(8, 6, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("penalties", [[], [pygan.penalties.R1(1.0)]], ids=["plain", "R1"])
+def test_samples_labels_and_latents_made_in_inference_mode(penalties):
+    """Autograd does not save such tensors for the backward pass."""
+
+    def trained(mode):
+        torch.manual_seed(0)
+        trainer, *_ = pairs(
+            nn.Linear(12, 1),
+            Parts(4, 6),
+            discriminator_inputs=lambda x, labels: (torch.cat([x, labels["affine"][0]], 1),),
+            latent=mode()(lambda n: torch.ones(n, 4, dtype=torch.float64)),
+            penalties=penalties,
+        )
+        with mode():
+            real = torch.arange(48.0, dtype=torch.float64).view(8, 6)
+            labels = {"affine": (real.sin(), real.cos()), "class": torch.arange(8) % 5}
+        trainer.step(real, labels)
+        return trainer.generator.state_dict()
+
+    assert_same(trained(torch.inference_mode), trained(torch.no_grad))

@@ -424,3 +424,20 @@ def test_custom_loss_may_change_the_logits_in_place():
         trainer.step(real)
         trained.append(trainer.discriminator.state_dict())
     assert_same(*trained)
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_changing_values_that_the_backward_pass_needs_is_an_error(joint):
+    """Not a wrong gradient: tanh computes its derivative from its result."""
+
+    class InPlace:
+        def discriminator_loss(self, real, fake):
+            return fake.mul_(2).mean() - real.mul_(2).mean()
+
+        def generator_loss(self, fake):
+            return -fake.mean()
+
+    trainer = setup(0, loss=InPlace(), joint=joint)
+    trainer.discriminator.append(nn.Tanh())
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        trainer.discriminator_step(torch.randn(8, 6))

@@ -254,9 +254,13 @@ def test_integer_samples_are_refused(options, cause):
         ("discriminator_step", lambda: trainer.discriminator_step(BYTES.long())),
         ("generator_step", lambda: trainer.generator_step(8, BYTES)),
     ):
-        message = f"GANTrainer.{verb}: real must be floating-point, in the generated samples' range"
+        message = f"GANTrainer.{verb}: real must be float32, float64, float16 or bfloat16, in the"
         with raises(TypeError, message, f"for {cause}, got torch.", "real / 127.5 - 1"):
             use()
+    with raises(
+        TypeError, "GANTrainer.step: real must be", f"for {cause}, got torch.float8_e4m3fn"
+    ):
+        trainer.step(REAL.to(torch.float8_e4m3fn))
     assert_same(everything(trainer), before)
 
 

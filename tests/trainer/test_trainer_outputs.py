@@ -258,6 +258,28 @@ def test_latents_with_a_shape_are_normals_of_the_stream():
         assert_same(got, pygan.instance_noise(torch.zeros(n, 5, 1, 1), 1.0, stream=stream))
 
 
+@pytest.mark.parametrize("options", [{}, dict(micro_batches=2), dict(reuse_fakes=True)], ids=str)
+def test_a_generator_may_change_its_latents_in_place(options):
+    class Shifted(nn.Linear):
+        def __init__(self, in_place):
+            super().__init__(4, 6)
+            self.shift, self.in_place = nn.Parameter(torch.ones(4)), in_place
+
+        def forward(self, latent):
+            latent = latent.add_(self.shift) if self.in_place else latent + self.shift
+            return super().forward(latent)
+
+    torch.manual_seed(0)
+    trained, real = [], torch.randn(8, 6)
+    for in_place in (False, True):
+        torch.manual_seed(1)
+        nets = Shifted(in_place), nn.Linear(6, 1)
+        optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in nets]
+        pygan.GANTrainer(*nets, *optimizers, latent=4, seed=0, **options).step(real)
+        trained.append(nets[0].state_dict())
+    assert_same(*trained)
+
+
 def test_flat_latents_for_a_convolution_name_the_shape():
     G, D = convolutional()
     message = (

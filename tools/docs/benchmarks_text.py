@@ -4,7 +4,7 @@ HEAD = """# Benchmarks
 
 <!-- Made by tools/docs/benchmarks_page.py from the results in benchmarks/; do not edit. -->
 
-`python -m pygan bench` times every op, forward and backward, and whole training steps against plain PyTorch. `--quick`
+`pygan bench` times every op, forward and backward, and whole training steps against plain PyTorch. `--quick`
 takes under a minute; `--help` lists the options.
 
 Below: {where}. The machine was shared, so ratios mean more than times.
@@ -54,7 +54,7 @@ COLUMNS = """### Columns
 """
 SCALING = """## Time against size
 
-`python -m pygan bench --scaling`, fp32. A kernel without steps takes c + N / rate; the fit is of least relative error.
+`pygan bench --scaling`, fp32. A kernel without steps takes c + N / rate; the fit is of least relative error.
 Each point is the quietest of three passes. With two threads the second one takes part from 16 Ki logits (8 Ki elements
 of noise) on, and where a call's tensors outgrow the last cache (here between 1 and 4 Mi) two threads wait for memory
 that one keeps up with: both bend the curve. Memory that was freed is kept meanwhile: by default glibc takes it from the
