@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pygan import _penalty_checks as checked
 from pygan._forward_replay import Replay, check_capture
 from pygan._parallel import data_parallel, sync_buffers, unwrapped, without_sync
-from pygan._sample_gradients import wide
+from pygan._precision import wide
 from pygan._validation import describe
 from pygan.noise import instance_noise
 from pygan.stream import NoiseStream

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pygan._device_numbers import host_number, scheduled
 from pygan._penalty_base import DiscriminatorPass
-from pygan._sample_gradients import wide
+from pygan._precision import wide
 from pygan._trainer_batches import MicroBatch
 from pygan._trainer_discriminator import DiscriminatorRunner
 from pygan._trainer_losses import Losses, Result

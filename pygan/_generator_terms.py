@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from pygan import _penalty_checks as checked
+from pygan._precision import wide
 from pygan._running_means import RunningMeans
-from pygan._sample_gradients import wide
 from pygan._validation import describe
 
 __all__ = ["PathLength", "adaptive_weight"]

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from pygan import _penalty_checks as checked
 from pygan._penalty_base import DiscriminatorPass, Penalty
+from pygan._precision import wide
 from pygan._running_means import RunningMeans
-from pygan._sample_gradients import wide
 from pygan._validation import check_float, check_int, describe, scales
 
 __all__ = ["LeCam"]

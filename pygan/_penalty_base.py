@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from pygan._gradient_penalties import gradients_by_sample
 from pygan._parallel import gathered_throughout
-from pygan._sample_gradients import gradients_by_sample
 from pygan.stream import NoiseStream
 
 __all__ = ["NO_GRADIENT", "DiscriminatorPass", "Penalized", "Penalty", "differentiated"]

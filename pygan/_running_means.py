@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pygan._parallel import is_distributed
-from pygan._sample_gradients import wide
+from pygan._precision import wide
 from pygan._validation import check_int, number
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pygan import _trainer_outputs as outputs
+from pygan import _trainer_output_checks as outputs
 from pygan._device_numbers import host_number
 from pygan._forward_replay import Replay
 from pygan._penalty_base import DiscriminatorPass, Penalty, differentiated

@@ -11,7 +11,7 @@ from torch import Tensor
 from pygan import _ops, fused_losses
 from pygan._loss_results import mixable, mixed
 from pygan._penalty_base import NO_GRADIENT, DiscriminatorPass
-from pygan._sample_gradients import wide
+from pygan._precision import wide
 from pygan._trainer_discriminator import BackwardPass
 from pygan._validation import describe
 from pygan.fused_losses import LossAndGrad, LossStats

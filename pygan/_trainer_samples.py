@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pygan import _trainer_checks as checked
-from pygan import _trainer_outputs as outputs
+from pygan import _trainer_output_checks as outputs
 from pygan._trainer_batches import Batch, MicroBatch, Share, placed
 from pygan._trainer_player import Player
 from pygan._trees import mapped

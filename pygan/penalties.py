@@ -42,9 +42,9 @@ from pygan._finite_difference import (
     squared_slopes,
 )
 from pygan._generator_terms import PathLength, adaptive_weight
+from pygan._gradient_penalties import between, gradient_penalty, interpolate, r1, r1_and_r2, r2
 from pygan._lecam import LeCam
 from pygan._penalty_base import DiscriminatorPass, Penalty
-from pygan._sample_gradients import between, gradient_penalty, interpolate, r1, r1_and_r2, r2
 from pygan._validation import check_int
 from pygan.noise import instance_noise
 from pygan.schedules import Adaptive, DiffusionMixture, Schedule

@@ -24,7 +24,7 @@ from torch.optim.swa_utils import AveragedModel
 from pygan import _parallel as parallel
 from pygan import _trainer_batches as batches
 from pygan import _trainer_checks as checked
-from pygan import _trainer_outputs as outputs
+from pygan import _trainer_output_checks as outputs
 from pygan import _trainer_state as states
 from pygan._generator_step import (
     AdversarialWeight,

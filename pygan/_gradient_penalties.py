@@ -1,4 +1,4 @@
-"""Gradients of a discriminator's logits with respect to the samples, and the penalties on them."""
+"""The exact gradient penalties as functions (R1, R2, WGAN-GP), and the gradients of logits with respect to samples."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pygan import _penalty_checks as checked
+from pygan._precision import wide
 from pygan._validation import check_bool, number
 
 __all__ = ["gradient_penalty", "interpolate", "r1", "r1_and_r2", "r2"]
@@ -202,13 +203,6 @@ def between(real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
     dtype = torch.promote_types(real.dtype, fake.dtype)
     a, b = wide(real.detach().to(dtype)), wide(fake.detach().to(dtype))
     return torch.lerp(b, a, share.to(a.dtype)).to(dtype).requires_grad_()
-
-
-def wide(x: Tensor) -> Tensor:
-    """x in at least float32, so that the squares of an fp16 gradient neither underflow nor overflow."""
-    if x.dtype in (torch.float32, torch.float64):
-        return x
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _zero_centered(op: str, samples: Tensor, logits: Any, gamma: float, reduction: str) -> Tensor:
