@@ -5,7 +5,7 @@
 // Version 1 of the noise stream; changing it is a breaking change. Element e of step s under `seed`
 // comes from Philox4x32-10 with key (seed low, seed high) and counter (c low, c high, s low, s
 // high), c = e / 4. Of the four words w0..w3, (w0, w1) give the Box-Muller pair z[4c], z[4c + 1]
-// (cosine first) and (w2, w3) give z[4c + 2], z[4c + 3]: one counter is four neighbours in memory,
+// (cosine first) and (w2, w3) give z[4c + 2], z[4c + 3]: one counter is four neighbors in memory,
 // which is one 16-byte vector of fp32.
 #pragma once
 

@@ -70,7 +70,7 @@ def look(trainer):
 def draw(frames, data):
     """A figure for each, of the first run."""
     colors = LinearSegmentedColormap.from_list("D", [page.BLUE, "white", page.ORANGE])
-    levels = torch.linspace(0.2, 0.8, 16)  # ½ is in the middle of one of the colours
+    levels = torch.linspace(0.2, 0.8, 16)  # ½ is in the middle of one of the colors
     for step, (x, field, *_) in frames:
         figure, axes = page.figure(width=5.6, height=4.9)
         values = field[0].view(len(SIDE), -1).T

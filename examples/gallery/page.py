@@ -16,7 +16,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-# Okabe and Ito's colours, which those who see fewer colours can tell apart.
+# Okabe and Ito's colors, which those who see fewer colors can tell apart.
 BLUE, ORANGE, GREEN, RED, PINK, SKY = (
     "#0072B2",
     "#E69F00",

@@ -1,4 +1,4 @@
-"""One place for each idiom, layers of csrc that include in one direction, and named files that exist."""
+"""One place for each idiom, layers of csrc that include in one direction, named files that exist, one spelling."""
 
 import re
 from pathlib import Path
@@ -79,4 +79,19 @@ def test_named_files_exist():
         (text, name)
         for text, name in named
         if not (ROOT / name).exists() and not (ROOT / "csrc" / name).exists()
+    } == set()
+
+
+BRITISH = re.compile(
+    r"\b(?:(?:behavi|col|fav|neighb)our|(?:initial|normal|optim|serial|synchron)is[ei]|licence|centre\b)\w*",
+    re.I,
+)
+
+
+def test_spelling_is_american():
+    assert {
+        (str(text.relative_to(ROOT)), word)
+        for text in TEXTS
+        for word in BRITISH.findall(text.read_text("utf-8"))
+        if text.name != Path(__file__).name
     } == set()
