@@ -103,6 +103,11 @@ def loss(value: Any, label_smoothing: float, weights: Any) -> None:
         )
 
 
+def described(loss: object) -> str:
+    """A loss for a message."""
+    return f'loss="{loss}"' if isinstance(loss, str) else f"the custom loss {describe(loss)}"
+
+
 def reused(value: Any, d_steps: int, micro_batches: int) -> None:
     """Checks that generated samples can be reused in the generator's step."""
     check_bool(_NAME, "reuse_fakes", value)
@@ -168,7 +173,7 @@ def joint_or_separate(
     if not isinstance(loss, str) or fused_losses.compares(loss):
         raise ValueError(
             f"{_NAME}: separate must be False for a custom loss and for a loss that compares real with generated "
-            f"samples, got True with {loss!r}"
+            f"samples, got True with {described(loss)}"
         )
     for penalty in penalties:
         needed = {*penalty.differentiates, penalty.compares or "probe"} - {"probe"}

@@ -413,8 +413,8 @@ class GANTrainer:
         if compares != (real is not None) and (compares or not reads_real):
             must = "a batch of real samples" if compares else "None"
             raise ValueError(
-                f'GANTrainer.generator_step: real must be {must} for loss="{self.loss}", '
-                f"got {type(real).__name__}"
+                f"GANTrainer.generator_step: real must be {must} for {checked.described(self.loss)}, got "
+                f"{type(real).__name__}"
             )
         if real is not None:
             checked.batch("generator_step", "real", real)

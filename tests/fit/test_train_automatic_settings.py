@@ -69,13 +69,13 @@ def test_timing_does_not_change_the_networks():
 
 def test_the_recipe_follows_the_machine(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    cpu = config.load("photos")
+    cpu, ring = config.load("photos"), config.load("ring")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     gpu = config.load("photos")
     assert "mixed_precision" not in cpu.train and gpu.train["mixed_precision"] == "bf16"
     assert cpu.model["width"] < gpu.model["width"] and cpu.data.largest < gpu.data.largest
     assert cpu.machine.channels_last and gpu.machine.channels_last
-    assert config.load("ring") == config.load("ring")
+    assert config.load("ring") == ring
     # A resumed run keeps its settings.
     assert config.load("photos", resumed=cpu.plain()) == cpu
     assert config.load("ring", resumed=cpu.plain()).model["architecture"] == "mlp"

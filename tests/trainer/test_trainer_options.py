@@ -306,6 +306,16 @@ def test_a_custom_loss_trains_like_the_named_one(own, name):
     torch.testing.assert_close(ours.generator.state_dict(), theirs.generator.state_dict())
 
 
+def test_messages_name_the_class_of_a_custom_loss():
+    trainer = trainer_of(*plain_networks(), loss=Squares())
+    real = torch.randn(8, 6)
+    with pytest.raises(ValueError, match="must be None for the custom loss Squares, got Tensor"):
+        trainer.generator_step(8, real)
+    trainer.separate = True
+    with pytest.raises(ValueError, match=r"got True with the custom loss Squares$"):
+        trainer.step(real)
+
+
 @pytest.mark.parametrize("verb", ["discriminator_loss", "generator_loss"])
 @pytest.mark.parametrize(
     ("result", "got"), [(1.0, "float"), (torch.ones(1), r"a tensor of shape \(1,\)")]
