@@ -12,7 +12,7 @@ R1                   γ/2 · mean over real x of ‖∇s(x)‖²                
 R2                   the same over generated x                               Mescheder et al. 2018
 R1, R2 with sigma    γ/(2σ²) · mean of (s(x + σz) − s(x))², z ~ N(0, I)      Lin et al. 2025, section 3
 GradientPenalty      weight · mean of (‖∇s(x̂)‖ − 1)², x̂ between the two      Gulrajani et al. 2017, eq. 3
-LeCam                of logits and averages of their means                   Tseng et al. 2021, section 3.2
+LeCam                distance of the logits from averages of their means     Tseng et al. 2021, section 3.2
 ===================  ======================================================  ==========================
 
 Gradients are taken with respect to the samples before augmentation and noise. All penalties of a step share one double

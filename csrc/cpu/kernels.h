@@ -1,5 +1,5 @@
-// The CPU kernels as seen from outside: loops over raw pointers, compiled once per instruction set
-// (baseline, AVX2, AVX-512) into a table of functions each, one of which is chosen at run time.
+// The interface of the CPU kernels. They are loops over raw pointers, compiled once per instruction
+// set (baseline, AVX2, AVX-512) into a table of functions; one table is chosen at run time.
 //
 //   const pygan::cpu::Kernels& k = pygan::cpu::kernels();
 //   k.instance_noise(piece, options, begin, end);      // any thread may do any part of the work

@@ -1,5 +1,5 @@
-// The CUDA kernels as seen from outside: one function starts one kernel on a stream and returns.
-// No torch in here: raw device pointers and a stream. Shapes are given in brackets.
+// The interface of the CUDA kernels: each function starts one kernel on a stream and returns. It
+// takes raw device pointers, because nothing here depends on torch. Shapes are given in brackets.
 #pragma once
 
 #include "launch/features.h"

@@ -1,4 +1,4 @@
-// What the kernels of feature matching are given: pairs of maps, options, and where the results go.
+// The arguments of the kernels of feature matching: pairs of maps, options, places for the results.
 #pragma once
 
 #include "math/dtype.h"

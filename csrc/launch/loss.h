@@ -1,5 +1,5 @@
-// What the kernels of the GAN losses are given: tensors of logits, options, and where the results
-// go; and what every kernel derives from these.
+// The arguments of the kernels of the GAN losses: tensors of logits, options, and places for the
+// results; and what every kernel derives from them.
 //
 // relativistic_average takes two passes: a logit is compared with the mean of the other kind, so
 // the first sums the logits, and the second the terms; it also sums their slopes s, which the

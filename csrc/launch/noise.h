@@ -1,4 +1,4 @@
-// What the kernels of instance noise are given: tensors, their places in the stream, sigma and
+// The arguments of the kernels of instance noise: tensors, their places in the stream, sigma and
 // scale.
 #pragma once
 

@@ -7,7 +7,8 @@
 
 namespace pygan::ops {
 
-// Elements of a chunk, at most. Waking another thread costs about half of what four full ones take.
+// kChunk: the most elements of a chunk. Waking another thread takes about half as long as the work
+// on four full chunks.
 template <int64_t kChunk, class Piece>
 struct Chunks {
   c10::ArrayRef<Piece> pieces;
@@ -39,8 +40,7 @@ struct Chunks {
   }
 
  private:
-  // Chunks that a thread takes at least: those of about four full ones' elements, however small
-  // they are.
+  // The fewest chunks for a thread: together they have about as many elements as four full ones.
   int64_t grain(int64_t chunks) const {
     int64_t elements = 1;
     for (const Piece& piece : pieces) elements += piece.n;

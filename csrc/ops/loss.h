@@ -1,5 +1,5 @@
-// What the files of the loss ops share: their arguments, the checks of them, and the plan of
-// kernel launches that follows from them.
+// What the files of the loss ops share: their arguments, the checks of these, and the plan that
+// follows from them: the pieces that the kernels work on.
 #pragma once
 
 #include "ops/cuda_bridge.h"
@@ -8,9 +8,9 @@ namespace pygan::ops {
 
 enum Reduction : int64_t { kMean, kSum };
 
-// What the ops take beside the logits. The k-th tensor of a kind (real, fake) belongs to scale k;
-// weights holds one number a scale, or none: all 1. targets: of the discriminator two, for real and
-// fake logits, of the generator one; or none: the loss's own.
+// What the ops take besides the logits. The k-th tensor of a kind (real, fake) belongs to scale k;
+// weights holds one number per scale, or none if all are 1. targets holds two for the discriminator
+// (for real and fake logits), one for the generator, or none for the loss's own.
 struct LossArgs {
   at::IntArrayRef roles;
   int64_t loss;

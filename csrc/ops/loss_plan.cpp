@@ -1,4 +1,4 @@
-// What a call of a loss op works on and writes to: the pieces for the kernels, and the results.
+// The data of a call of a loss op: the pieces that the kernels work on, and the results.
 #include "ops/loss.h"
 
 namespace pygan::ops {

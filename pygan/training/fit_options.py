@@ -117,7 +117,7 @@ class FitOptions:
     and 500. Samples come from the average once the initial weights account for less than 5 % of it, and from the
     generator before that; a line above the grid says which."""
     samples: int = 64
-    """Samples in a grid."""
+    """Number of samples in a grid."""
     preview: Callable[[Tensor], Any] | None = None
     """Function from samples, on the device, to a uint8 picture (H, W, C), which is saved unchanged. Default: a grid of
     images (N, C, H, W) or (N, H, W) with values in [-1, 1] and 1 or 3 channels, as many as fit in 4096 x 4096

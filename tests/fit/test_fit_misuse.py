@@ -31,7 +31,6 @@ import pygan
 from pygan.training import sharding
 from pygan.training.lr_schedulers import check_lr_schedulers
 
-G_LESS = nn.Linear(4, 6)
 LISTS = [
     [data(), torch.zeros(30)],  # samples and labels?
     [data()[:6], data()[6:12]],  # two samples?

@@ -9,7 +9,6 @@ from torch.autograd import forward_ad
 from pygan import NoiseStream, instance_noise
 
 noise_out = torch.ops.pygan.instance_noise.out
-PLACE = ([0], [1.0], [0.0])  # offset, scale, bias
 
 
 def test_a_dual_tensor_as_out_is_refused():
