@@ -129,7 +129,7 @@ def test_errors_are_one_line_and_status_2(arguments, message, tmp_path, capsys):
 
 
 def test_a_folder_with_a_run_is_not_overwritten(tmp_path, capsys):
-    arguments = ["--data", "ring", "--steps", 2, "--out", tmp_path, "--set", "data.samples=200"]
+    arguments = ["--data", "ring", "--steps", 2, "--out", tmp_path, "--set", "data.samples=300"]
     assert command(*arguments) == 0
     assert command(*arguments) == 2
     assert "resume" in capsys.readouterr().err
