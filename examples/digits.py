@@ -18,9 +18,8 @@ import os
 import time
 from pathlib import Path
 
-os.environ.setdefault(
-    "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-)  # makes cuBLAS reproducible; read when CUDA is initialized
+# Makes cuBLAS reproducible; read when CUDA is initialized.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import numpy as np
 import torch

@@ -42,9 +42,8 @@ class CudaGraphs:
         """Context manager in which synchronizing with the device raises a RuntimeError, as far as torch detects it."""
         before = self._cuda.get_sync_debug_mode()
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # ignore torch's warning that it does not detect all synchronizations
+            # Ignore torch's warning that it does not detect all synchronizations.
+            warnings.simplefilter("ignore")
             self._cuda.set_sync_debug_mode("error")
         try:
             yield

@@ -186,9 +186,8 @@ def gradients_by_sample(logits: Sequence[Any], samples: Sequence[Tensor]) -> lis
     listed = [x for x in listed if x.requires_grad]
     if not listed:
         return [None] * len(samples)
-    ones = [
-        torch.ones_like(x) for x in listed
-    ]  # the gradient of the sum, which itself is not needed
+    # The gradient of the sum, which itself is not needed.
+    ones = [torch.ones_like(x) for x in listed]
     gradients = torch.autograd.grad(listed, samples, ones, create_graph=True, allow_unused=True)
     return [
         # No view for samples that are vectors, because views take time in the graph too.

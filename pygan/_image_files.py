@@ -70,9 +70,8 @@ def find(root: Path, suffixes: set[str]) -> tuple[list[Path], list[str]]:
     paths: list[Path] = []
     problems: list[str] = []
     seen: set[tuple[int, int]] = set()
-    folders = [
-        str(root)
-    ]  # links last, so that a folder is found by its own path rather than through a link
+    # Links last, so that a folder is found by its own path rather than through a link.
+    folders = [str(root)]
     for start in folders:
         for here, subfolders, names in os.walk(
             start, onerror=lambda e: problems.append(f"{e.filename}: {e.strerror}")

@@ -248,9 +248,8 @@ def _on_background(image: Image, background: tuple[int, ...]) -> Image:
     from PIL import Image as images
 
     _check_mode(image)
-    if image.mode.startswith(
-        "I;16"
-    ):  # Pillow's own conversion clips at 255, which gives white images
+    # Pillow's own conversion clips at 255, which gives white images.
+    if image.mode.startswith("I;16"):
         deep = np.asarray(image)
         hidden = image.info.get("transparency")  # the gray value of transparent pixels
         image = images.fromarray((deep >> 8).astype(np.uint8))

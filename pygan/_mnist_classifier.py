@@ -52,12 +52,13 @@ class MNISTClassifier:
             path = _cached(images, labels)
             try:
                 self._network.load_state_dict(torch.load(path, weights_only=True))
+            # Missing or damaged.
             except (
                 OSError,
                 EOFError,
                 RuntimeError,
                 UnpicklingError,
-            ):  # missing or damaged
+            ):
                 _train(self._network, images, labels)
                 _save(self._network, path)
         self._network.eval()

@@ -107,9 +107,8 @@ class StackedDigits(_StackedEvaluator):
         self.real_sure = self._real_sure(images)
 
     def _probabilities(self, images: Tensor) -> Tensor:
-        flat = (
-            images.flatten(1).float().numpy(force=True)
-        )  # from any device, also if negated lazily
+        # Forced: from any device, and also if negated lazily.
+        flat = images.flatten(1).float().numpy(force=True)
         # In chunks, because the kernel features of 78,000 images take a quarter of a gigabyte.
         pieces = np.array_split(flat, math.ceil(len(flat) / 8192))
         found = np.concatenate([self._classifier.predict_proba(piece) for piece in pieces])

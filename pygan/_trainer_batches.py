@@ -142,9 +142,8 @@ def _split(batch: Batch, count: int) -> Iterator[MicroBatch]:
     for i, size in enumerate(sizes):
         rows = slice(sum(sizes[:i]), sum(sizes[: i + 1]))
         real, latent, labels = (trees.mapped(itemgetter(rows), x) for x in batch[1:4])
-        if (
-            latent is not None
-        ):  # no view: a change in place would tie the graphs of all micro-batches together
+        if latent is not None:
+            # Not a view: a change in place would tie the graphs of all micro-batches together.
             latent = latent.clone()
         yield MicroBatch(size, real, latent, labels, size / n, i == 0, i == count - 1)
 

@@ -198,9 +198,8 @@ def read(path: Path) -> dict[str, Any]:
 def _damage(path: Path) -> str | None:
     """The damage to the file's bytes, if any: torch.load does not verify a checksum."""
     trailer = len(_trailer(0))
-    if not stat.S_ISREG(
-        os.stat(path).st_mode
-    ):  # opening a pipe would block until something writes to it
+    # Opening a pipe would block until something writes to it.
+    if not stat.S_ISREG(os.stat(path).st_mode):
         return "cannot be read: it is not a regular file"
     with open(path, "rb") as file:
         start, size = file.read(4), file.seek(0, os.SEEK_END)

@@ -27,13 +27,14 @@ Weights: TypeAlias = float | Sequence[float] | None
 # What a call returns; it depends on the constructor's options.
 Result = TypeVar("Result", default=Tensor)
 
+# The others are None.
 _DEFAULTS = {
     "label_smoothing": 0.0,
     "reduction": "mean",
     "detach_means": False,
     "return_stats": False,
     "return_parts": False,
-}  # the others are None
+}
 
 
 class _DiscriminatorOptions(TypedDict, total=False):

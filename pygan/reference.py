@@ -279,9 +279,8 @@ def _stats(
     ]
     for_real, for_fake = (decided[0] > 0).double(), (decided[0] < 0).double()
     f = torch.cat([t.detach().flatten() for t in fake])
-    r = (
-        torch.cat([t.detach().flatten() for t in real]) if real else f[:0]
-    )  # empty, with means of NaN
+    # Without real logits: empty, with means of NaN.
+    r = torch.cat([t.detach().flatten() for t in real]) if real else f[:0]
     nan = f.new_tensor(math.nan)
     # Always from the unsmoothed loss: a smoothed one is not -V and gives no bound.
     value = _softplus(-r).mean() + _softplus(f).mean()

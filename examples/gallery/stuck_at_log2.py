@@ -54,9 +54,8 @@ def memorise(sigma, hidden):
 
 def play(options):
     """Distance of the samples from the circle of the data, and share of it covered: (2, time, RUNS); D's last bound."""
-    ahead = options.pop(
-        "ahead", 500
-    )  # steps of D, which bring it near its best, of which the theory speaks
+    # Steps of D, which bring it near its best, of which the theory speaks.
+    ahead = options.pop("ahead", 500)
     trainer, found = side_by_side(**{"loss": "minimax", "sgd": 0.05} | options), []
     for step in range(-ahead, STEPS + 1):
         angle = 2 * math.pi * torch.rand(RUNS, POINTS)

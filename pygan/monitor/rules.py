@@ -112,9 +112,8 @@ def sigmoid_output(window: Window, held: bool) -> Finding | None:
 
 
 def discriminator_blind(window: Window, held: bool) -> Finding | None:
-    if sigmoid_output(
-        window, held
-    ):  # its discriminator looks blind too, but strengthening it is not the remedy
+    # Its discriminator looks blind too, but strengthening it is not the remedy.
+    if sigmoid_output(window, held):
         return None
     energy, before = window.mean("energy"), window.mean("energy", windows_ago=EARLIER)
     # A falling energy distance shows that the generator is learning, even if slowly.

@@ -152,9 +152,8 @@ def _with_new_settings(run: RunState, state: State, changed: dict[str, Any]) -> 
     # New parts keep their initial state; the state of removed parts is dropped.
     anew = set(options)
     if "penalties" in options:
-        anew |= {
-            name for name in fresh if name.startswith("penalt")
-        }  # including the state of each penalty
+        # Including the state of each penalty.
+        anew |= {name for name in fresh if name.startswith("penalt")}
     trainer = {
         name: fresh[name] if name in anew else saved.get(name, fresh[name]) for name in fresh
     }

@@ -66,9 +66,8 @@ def as_tensor(value: Any) -> Any:
         )
     if isinstance(value, np.ndarray):
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # ignore that the array is read-only: nothing is written to it
+            # That the array is read-only: nothing is written to it.
+            warnings.simplefilter("ignore")
             # (ascontiguousarray would add a dimension to a 0-d label.)
             array = np.asarray(value, value.dtype.newbyteorder("="), order="C")
             try:

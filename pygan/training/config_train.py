@@ -69,10 +69,11 @@ def check_train(train: dict[str, Any]) -> None:
         ConfigError: it does not; the message names the key.
     """
     check_values("[train]", train_keys(), train)
+    # Modules with a parameter whose initialization is not random.
     network, other = (
         nn.PReLU(),
         nn.PReLU(),
-    )  # modules with a parameter whose initialization is not random
+    )
     optimizers = [SGD(net.parameters()) for net in (network, other)]
     try:
         options, of_trainer = split({**train, "out": "", "latent": 1})

@@ -154,9 +154,8 @@ def shown(value: Any) -> str:
     """The value for a message, shortened if it is long. Booleans are those of TOML."""
     if isinstance(value, bool):
         return as_value(value)
-    if (
-        isinstance(value, int) and value.bit_length() > 999
-    ):  # Python limits the conversion of long ints to strings
+    # Python limits the conversion of long ints to strings.
+    if isinstance(value, int) and value.bit_length() > 999:
         return f"an int of {value.bit_length()} bits"
     return reprlib.repr(value)
 

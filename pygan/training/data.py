@@ -154,9 +154,8 @@ class Data:
         if options.get("generator_inputs") is None:
             networks["generator"] = generator, 1 + has_latent
         for name, (network, arguments) in networks.items():
-            network = getattr(
-                network, "_orig_mod", network
-            )  # unwrap torch.compile, whose forward accepts anything
+            # Unwrap torch.compile, whose forward accepts anything.
+            network = getattr(network, "_orig_mod", network)
             try:
                 inspect.signature(network.forward).bind(*[None] * arguments)
             except TypeError as error:

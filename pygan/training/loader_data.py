@@ -211,9 +211,8 @@ class LoaderData(Data):
     def _iterator(self, position: LoaderPosition) -> Iterator[Any]:
         """A new iterator for the epoch, with all its random generators seeded."""
         loader = self._loader
-        inner = getattr(
-            loader.batch_sampler, "sampler", None
-        )  # the sampler inside a custom batch_sampler
+        # The sampler inside a custom batch_sampler.
+        inner = getattr(loader.batch_sampler, "sampler", None)
         owners: tuple[Any, ...] = (
             loader.sampler,
             inner,

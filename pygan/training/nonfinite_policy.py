@@ -92,9 +92,8 @@ class NonfiniteGuard:
             raise FloatingPointError(
                 f"pygan.fit: weights must stay finite, got {problem.what}; {self._advice()}{problem.cause}"
             )
-        saved = copy.deepcopy(
-            self._rollback_state
-        )  # a copy, because training may modify the loaded tensors
+        # A copy, because training may modify the loaded tensors.
+        saved = copy.deepcopy(self._rollback_state)
         if saved is None:
             saved = self.processes.from_main(lambda: checkpoint.read(last)["trainer"])
         present = self.trainer.state_dict()

@@ -68,9 +68,8 @@ def _fully_shard(network: nn.Module, mesh: DeviceMesh) -> None:
     parts = list(_parts(network))
     users = Counter(p for part in parts for p in part.parameters())
     for part in parts:
-        if all(
-            users[p] == 1 for p in part.parameters()
-        ):  # a module with shared parameters stays with the network
+        # A module with shared parameters stays with the network.
+        if all(users[p] == 1 for p in part.parameters()):
             fully_shard(part, mesh=mesh)
     fully_shard(network, mesh=mesh)
 

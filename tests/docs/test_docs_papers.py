@@ -33,9 +33,8 @@ def test_mentions_become_links():
     address = papers()["Goodfellow et al. 2014"]
     link = f'<a href="{address}">Goodfellow et al. 2014</a>'
     assert linked("<p>(Goodfellow et al. 2014, section 3)</p>") == f"<p>({link}, section 3)</p>"
-    assert "</a>)" in linked(
-        "<p>Box and Muller (1958)</p>"
-    )  # the closing parenthesis is outside the link
+    # The closing parenthesis is outside the link.
+    assert "</a>)" in linked("<p>Box and Muller (1958)</p>")
     for untouched in (
         "<code>Goodfellow et al. 2014</code>",
         '<a href="#">Goodfellow et al. 2014</a>',

@@ -180,9 +180,8 @@ def test_bf16_uses_autocast_and_does_not_modify_the_networks(tmp_path):
         assert "forward" not in module.__dict__ and "_original_forward" not in module.__dict__
         assert all(p.dtype == torch.float32 for p in module.parameters())
     copy.deepcopy(G)
-    other = run(
-        tmp_path / "b", mixed_precision="no", ema=0.9
-    )  # later tests may choose another precision
+    # Later tests may choose another precision.
+    other = run(tmp_path / "b", mixed_precision="no", ema=0.9)
     assert other.metrics["d_loss"] != result.metrics["d_loss"]
     inside.clear()
     run(tmp_path / "c", G=G, D=D, schedule=False)

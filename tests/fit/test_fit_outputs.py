@@ -260,11 +260,12 @@ def test_a_grid_is_never_larger_than_4096_pixels(shape, expected):
 def test_small_images_are_enlarged_by_an_integer_factor():
     images = torch.linspace(-1, 1, 6 * 12).reshape(6, 1, 3, 4)
     grid, large = image_grid(images), image_grid(images, width=100)
+    # A factor of 7 would give a width of 92.
     assert large.shape == (
         2 + 2 * (8 * 3 + 2),
         2 + 3 * (8 * 4 + 2),
         1,
-    )  # a factor of 7 would give a width of 92
+    )
     for row in range(2):
         for column in range(3):
             small = grid[2 + 5 * row :, 2 + 6 * column :][:3, :4, 0]

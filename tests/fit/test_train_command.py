@@ -129,7 +129,7 @@ def test_errors_are_one_line_and_status_2(arguments, message, tmp_path, capsys):
 
 
 def test_a_folder_with_a_run_is_not_overwritten(tmp_path, capsys):
-    arguments = ["--data", "ring", "--steps", 2, "--out", tmp_path, "--set", "data.samples=200"]
+    arguments = ["--data", "ring", "--steps", 2, "--out", tmp_path, "--set", "data.samples=300"]
     assert command(*arguments) == 0
     assert command(*arguments) == 2
     assert "resume" in capsys.readouterr().err
@@ -541,9 +541,8 @@ def test_an_added_penalty_is_refused_or_reported_on_resume(tmp_path, capsys):
     assert "the number of [[penalties]] must be that of the checkpoint" in capsys.readouterr().err
     assert command(*changed, "--allow-changes") == 0
     assert "with the number of [[penalties]] 2 instead of 1" in capsys.readouterr().err
-    assert (
-        command(*changed[:-4], 6, "--resume", "--config", config) == 0
-    )  # from then on it is a setting of the run
+    # From then on it is a setting of the run.
+    assert command(*changed[:-4], 6, "--resume", "--config", config) == 0
 
 
 def test_a_run_begins_with_the_networks_of_another(tmp_path, capsys):

@@ -67,9 +67,8 @@ def test_a_discriminator_with_checkpointed_noise_is_refused_before_training(use_
             self.last = nn.Linear(6, 1)
 
         def forward(self, x):
-            h = (
-                self.last.weight * x
-            )  # requires grad, without which reentrant checkpoints do nothing
+            # Requires grad, without which reentrant checkpoints do nothing.
+            h = self.last.weight * x
             block = nn.Sequential(self.noise, self.layer)
             return self.last(checkpoint(block, h, use_reentrant=use_reentrant))
 

@@ -118,9 +118,8 @@ def test_step_does_not_synchronize():
     sigma, position = schedule.sigma, schedule.position
     with NoSync():
         schedule.step(torch.tensor(0.9))
-    assert (
-        schedule.sigma is sigma and schedule.position is position
-    )  # in place, as captured graphs require
+    # In place, as captured graphs require.
+    assert schedule.sigma is sigma and schedule.position is position
     schedule.to("meta")  # a device without values
     schedule.step(torch.empty((), device="meta"))
 

@@ -117,9 +117,8 @@ def test_stacked_digits_of_real_samples(coverage):
     assert (coverage.classify(images) == labels).float().mean() > 0.99
     modes, reverse_kl, sure = coverage(images)
     assert modes == 1000
-    assert reverse_kl == pytest.approx(
-        999 / 52_000, rel=0.15
-    )  # expected for a uniform distribution, which the digits nearly have
+    # Expected for a uniform distribution, which the digits nearly have.
+    assert reverse_kl == pytest.approx(999 / 52_000, rel=0.15)
     assert sure == pytest.approx(coverage.real_sure, abs=0.02) and sure > 0.7
 
 

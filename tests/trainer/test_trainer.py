@@ -322,9 +322,8 @@ def test_the_trainers_state_follows_moved_networks():
     trainer.noise.to("meta")
     trainer._networks.check()
     real = torch.randn(8, 6, device="meta")
-    for _ in range(
-        3
-    ):  # in the first step no penalty is due, and the values from the CPU are reported again
+    # In the first step no penalty is due, and the values from the CPU are reported again.
+    for _ in range(3):
         assert {x.device.type for x in trainer.step(real)} == {"meta"}
     assert {x.device.type for x in trainer.ema.state_dict().values()} == {"meta"}
     with NoSync():

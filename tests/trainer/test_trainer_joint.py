@@ -177,9 +177,8 @@ def test_dropout_is_the_same_in_a_joint_probe():
     optimizers = [torch.optim.SGD(net.parameters(), lr=0.0) for net in (G, D)]
     penalties = [R1(1.0, sigma=1e-3), R2(1.0, sigma=1e-3)]
     trainer = pygan.GANTrainer(G, D, *optimizers, latent=4, penalties=penalties, joint=True)
-    assert (
-        trainer.step(torch.randn(256, 6)).penalty < 10
-    )  # approximately the squares of the weights
+    # Approximately the squares of the weights.
+    assert trainer.step(torch.randn(256, 6)).penalty < 10
 
 
 def test_separate_sides_are_freed_before_the_next():

@@ -185,9 +185,8 @@ def test_vqgan_adaptive_weight_and_late_start(own):
             d_loss = ones(D(real)) + zeros(D(fake))
             update(optimizers[1], d_loss)
         else:
-            G(
-                z
-            )  # BatchNorm's statistics are compared below; the trainer does not generate unused samples
+            # BatchNorm's statistics are compared below; the trainer does not generate unused samples.
+            G(z)
         fake = G(other)
         rec = l1_loss(fake, real)
         loss = rec

@@ -63,9 +63,8 @@ def modes_table(data):
     all_rows = [row for rows in found.values() for row in rows]
     measures = [m for m in NAMES if any(m in row for row in all_rows)]
     if "precision" in measures and "sure" in measures:
-        measures.remove(
-            "sure"
-        )  # a classifier can be sure of anything; precision is the better measure
+        # A classifier can be sure of anything; precision is the better measure.
+        measures.remove("sure")
     lines = []
     for name, values in SETTINGS[data].published:
         lines.append((name, *(values.get(m, "") for m in measures), "", "", ""))

@@ -13,6 +13,7 @@ NAME = r"[A-ZÀ-Ž][\w-]+"
 MENTION = re.compile(
     rf"\b({NAME}(?:, {NAME})*\sand\s{NAME}|{NAME}\set\sal\.|{NAME})\s\(?((?:19|20)\d\d[a-z]?)\b"
 )
+# Elements whose text is not changed.
 UNTOUCHED = (
     "a",
     "code",
@@ -22,7 +23,7 @@ UNTOUCHED = (
     "h3",
     "h4",
     "summary",
-)  # elements whose text is not changed
+)
 
 
 @cache

@@ -84,9 +84,8 @@ def gradient_bits():
     """Gradients use the CPU's arithmetic for each element, except for the division: how many bits differ?"""
     differ = {}
     for loss in LOSSES:
-        if (
-            "relativistic_average" in loss
-        ):  # its gradients contain means, which are summed in another order
+        # Its gradients contain means, which are summed in another order.
+        if "relativistic_average" in loss:
             continue
         for dtype in FLOATS:
             r, f = ((3 * torch.randn(200_003)).to(dtype) for _ in range(2))

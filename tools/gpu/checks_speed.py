@@ -22,9 +22,8 @@ def device_time(function, loops=20):
     """GPU time per call in µs, from a graph of function(0), function(1), ..., so without Python and launches."""
 
     def loop():
-        results = [
-            function(k) for k in range(loops)
-        ]  # kept alive, so that each result has its own memory
+        # Kept alive, so that each result has its own memory.
+        results = [function(k) for k in range(loops)]
         del results
 
     graph, _ = captured(loop, warm=1)
@@ -145,9 +144,8 @@ def bandwidth():
     for n in (1 << 20, 1 << 24, 1 << 27):
         for dtype in (torch.float32, torch.bfloat16):
             for row in rates(n, dtype):
-                rows.append(
-                    row
-                )  # one by one, so that they are reported even if the check does not finish
+                # One by one, so that they are reported even if the check does not finish.
+                rows.append(row)
     failed = [row for row in rows if len(row) != len(COLUMNS)]
     return {"columns": COLUMNS, "rows": rows, "ok": not failed}
 

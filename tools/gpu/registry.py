@@ -38,9 +38,8 @@ class Session:
 
     device: str = "cuda"
     found: dict = field(default_factory=dict)  # reported even if the check does not finish
-    children: list[subprocess.Popen] = field(
-        default_factory=list
-    )  # killed if the check does not finish
+    # Killed if the check does not finish.
+    children: list[subprocess.Popen] = field(default_factory=list)
 
     @property
     def cuda(self) -> bool:

@@ -54,9 +54,8 @@ class TorchInfo:
     include_dirs: tuple[str, ...]
     lib_dir: str
     definitions: tuple[str, ...]  # preprocessor definitions that its C++ ABI needs
-    site_dirs: tuple[
-        str, ...
-    ]  # the package folders of its environment (also for the nvidia-* wheels)
+    # The package folders of its environment (also for the nvidia-* wheels).
+    site_dirs: tuple[str, ...]
     gpus: tuple[str, ...] = ()  # compute capabilities of the visible GPUs: "9.0"
 
     @property
