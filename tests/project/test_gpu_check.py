@@ -49,7 +49,12 @@ def test_ctrl_c_ends_the_running_stage_and_the_script(tmp_path):
     python.chmod(0o755)
     env = {"PY": str(python), "OUT": str(out), "DEVICE": "cpu", "LIMIT": "none", "STAGES": "first"}
     check = subprocess.Popen(
-        ["bash", TOOLS / "check.sh"], env={**os.environ, **env}, stdout=subprocess.PIPE, text=True
+        ["bash", TOOLS / "check.sh"],
+        env={**os.environ, **env},
+        stdout=subprocess.PIPE,
+        text=True,
+        # A shell that starts the tests in the background makes them, and what they start, ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     log = out / "1-first.log"
     for _ in range(1200):  # on a busy machine the stage may start late
