@@ -115,7 +115,7 @@ def _save(content: dict[str, Any], file: _ChecksumFile) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The state that was saved, with its tensors on the CPU.
+    """The state that was saved to `path`, with its tensors on the CPU.
 
     Raises:
         CheckpointError: the file is missing, not a regular file, truncated, damaged, not a pygan checkpoint, or in

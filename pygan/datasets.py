@@ -46,6 +46,7 @@ class Mixture:
     centers: Tensor
     """(k, d) float32: the mean of each of the k Gaussians."""
     std: float
+    """The standard deviation of each coordinate."""
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """n independent samples, (n, d) float32, on the generator's device (None: torch's default one, on the CPU)."""
@@ -70,12 +71,12 @@ GRID = Mixture(torch.tensor(list(itertools.product((-4.0, -2.0, 0.0, 2.0, 4.0), 
 
 
 def ring(n: int, *, generator: torch.Generator | None = None) -> Tensor:
-    """n samples of :data:`RING`, (n, 2) float32."""
+    """n samples of :data:`RING`, (n, 2) float32; `generator` as for :meth:`Mixture.sample`."""
     return RING.sample(n, generator=generator)
 
 
 def grid(n: int, *, generator: torch.Generator | None = None) -> Tensor:
-    """n samples of :data:`GRID`, (n, 2) float32."""
+    """n samples of :data:`GRID`, (n, 2) float32; `generator` as for :meth:`Mixture.sample`."""
     return GRID.sample(n, generator=generator)
 
 

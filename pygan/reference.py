@@ -332,7 +332,8 @@ def feature_matching(
     weights: Sequence[float] | None = None,
     relative: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """The sum of the maps' distances, and the distance of each map, shape (maps,), for flat lists of maps."""
+    """The sum of the maps' distances, and the distance of each map, shape (maps,), for flat lists of maps. The options
+    are those of :func:`pygan.fused_losses.feature_matching`."""
     values = []
     for f, r in zip(fake, real, strict=True):
         check_dense("feature_matching", "fake", f)

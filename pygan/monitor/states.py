@@ -39,12 +39,13 @@ class Diagnosis:
     """A state that was entered, based on the statistics up to `step`. ``dataclasses.asdict`` converts it for JSON."""
 
     state: State
+    """The state that was entered."""
     step: int
     """The iteration (counted from 1, like `GANTrainer.steps`) of the newest statistics."""
     evidence: str
-    """A sentence."""
+    """What was observed, in a sentence."""
     remedy: str
-    """A sentence."""
+    """What to do about it, in a sentence."""
     numbers: dict[str, float | str | list[str]] = field(default_factory=dict)
     """The evidence's numbers by name."""
     action: str = ""
