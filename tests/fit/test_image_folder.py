@@ -490,7 +490,7 @@ def test_a_replaced_image_has_the_label_of_its_replacement(tmp_path):
 
 
 def test_image_folder_checks_its_arguments(folder, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"must be a folder, got .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"must be an existing folder, got .*nowhere"):
         ImageFolder(tmp_path / "nowhere", 8)
     with pytest.raises(ValueError, match="must contain images, got none in"):
         ImageFolder(folder / "e.png", 8)
