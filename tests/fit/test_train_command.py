@@ -213,6 +213,9 @@ def test_a_full_disk_is_one_line_and_status_2(tmp_path):
 
 
 def interrupted_early(report, *arguments):
+    # A shell that starts the tests in the background makes them ignore SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
     def train(*_, **__):
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
