@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 from helpers import accelerated_on, raises
-from helpers.fit import data, networks
+from helpers.fit import Items, data, networks
 from torch import nn
-from torch.utils.data import Dataset
 
 import pygan
 from pygan import datasets, divergences, fused_losses, metrics, penalties, reference
@@ -261,17 +260,6 @@ def test_a_number_must_not_be_a_tensor_of_an_odd_kind():
 def test_other_errors_of_a_network_are_raised_unchanged():
     with pytest.raises(RuntimeError, match=r"^mat1 and mat2 shapes cannot be multiplied"):
         trainer().step(ones(8, 5))
-
-
-class Items(Dataset):
-    def __init__(self, items):
-        self.items = items
-
-    def __len__(self):
-        return len(self.items)
-
-    def __getitem__(self, index):
-        return self.items[index]
 
 
 def fit(source, out, **options):
