@@ -328,7 +328,9 @@ def die_once(module, inputs, output):
         os.kill(os.getpid(), signal.SIGKILL)
 calls = 0
 D[0].register_forward_hook(die_once)
-raise SystemExit(fit.fit_in_child(out, G=G, D=D, **options))
+code = fit.fit_in_child(out, G=G, D=D, **options)
+torch.distributed.destroy_process_group()  # otherwise gloo's threads can abort the process at its exit
+raise SystemExit(code)
 """
 
 
@@ -342,7 +344,7 @@ def test_torchrun_and_a_worker_that_is_killed_and_restarted(tmp_path):
     paths = [str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     # A separate store for each start: in a shared one (torch 2.13's default), restarted processes may find the
-    # addresses # of the previous ones and try to connect to them.
+    # addresses of the previous ones and try to connect to them.
     environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     done = subprocess.run(
         [*command, repr(options)],
