@@ -78,8 +78,8 @@ SETTINGS = {
         )
         + _published("R3GAN's table 1", ("RpGAN + R1 + R2", "1000", ".078")),
     ),
-    "mnist": Setting("mnist", 6_000, "", *(0.5, 0.02, 0.3, 4)),
-    "mnist-500": Setting("mnist", 6_000, "data.samples = 500\n", *(0.5, 0.02, 0.3, 4)),
+    "mnist": Setting("mnist", 4_000, "", *(0.5, 0.02, 0.3, 4)),
+    "mnist-500": Setting("mnist", 4_000, "data.samples = 500\n", *(0.5, 0.02, 0.3, 4)),
     "mnist-options": Setting(
         "mnist",
         4_000,

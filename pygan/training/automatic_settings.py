@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pygan.training.models import fitting_side, halvings
+from pygan.training.models import fitting_side
 
 __all__ = ["item_size", "threads"]
 
@@ -22,17 +22,15 @@ _MIN_SPEEDUP = 0.85  # more threads are used if they reduce the time to at most 
 def item_size(sizes: Sequence[tuple[int, int]], largest: int) -> tuple[int, int]:
     """(height, width) of samples for images of these sizes.
 
-    The shorter side is that of the median image, at most `largest`, rounded down to a size that `dcgan` accepts; images
-    smaller than 8 pixels are enlarged. The samples are square unless nearly all images share another aspect ratio.
+    The shorter side is that of the median image, at most `largest`, rounded down to a multiple of 4; images smaller
+    than 8 pixels are enlarged. The samples are square unless nearly all images share another aspect ratio.
     """
     short = fitting_side(min(largest, int(statistics.median(min(size) for size in sizes))))
     ratios = sorted(width / height for height, width in sizes)
     low, ratio, high = (ratios[round(q * (len(ratios) - 1))] for q in (0.05, 0.5, 0.95))
     if high > _SAME_RATIO * low or max(ratio, 1 / ratio) < _MAX_SQUARE_RATIO:
         return short, short
-    n = halvings(short)
-    assert n is not None
-    long = max(1, round(short * max(ratio, 1 / ratio) / 2**n)) * 2**n
+    long = round(short * max(ratio, 1 / ratio) / 4) * 4
     return (short, long) if ratio > 1 else (long, short)
 
 

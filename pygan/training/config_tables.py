@@ -179,8 +179,7 @@ def config_of(tables: dict[str, Any]) -> Config:
     check_arguments("[model]", architecture, arguments, set_elsewhere={"shape", "classes"})
     for key, value in arguments.items():
         if type(value) is int:
-            least = 0 if key == "hidden" else 1  # without hidden layers
-            check_range(f"[model] {key}", value, least, _MOST_MODEL)
+            check_range(f"[model] {key}", value, 1, _MOST_MODEL)
     config = Config(
         data=_table(DataTable, "[data]", tables.get("data", {})),
         model=model,

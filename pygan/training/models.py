@@ -25,7 +25,6 @@ __all__ = [
     "ProjectionDiscriminator",
     "dcgan",
     "fitting_side",
-    "halvings",
     "mlp",
 ]
 
@@ -85,23 +84,18 @@ def dcgan(
     width: int = 64,
     batch_norm: bool = True,
     most: int = 512,
-    hidden: int = 0,
     classes: int = 0,
 ) -> tuple[nn.Module, nn.Module]:
     """Convolutional networks in the style of DCGAN (Radford et al. 2016): strides instead of pooling, one layer per
-    halving of the image down to 4 to 7 pixels. The discriminator has no BatchNorm, which does not work well with
-    gradient penalties and noise.
+    halving of the image until its shorter side has 3 or 4 pixels. The discriminator has no BatchNorm, which does not
+    work well with gradient penalties and noise.
 
     Args:
-        shape: shape of a sample: (C, H, W), with values in [-1, 1]. The shorter side has 8 to 256 pixels, and both
-            sides are multiples of 2 to the number of halvings, which is :func:`halvings` of the shorter side: 28 x 28,
-            32 x 32, 48 x 64, 256 x 256.
+        shape: shape of a sample: (C, H, W), with values in [-1, 1]. The shorter side has 8 to 256 pixels. Odd sides are
+            halved to the next larger integer, by 3 x 3 kernels instead of 4 x 4: 28 pixels become 14, 7 and 4.
         latent: size of the latent.
         width: channels of the layer next to the image; doubled at every halving, up to `most`.
         batch_norm: use BatchNorm in the generator.
-        hidden: units of a fully connected layer after the latent, and of one before the logit, as in InfoGAN (Chen et
-            al. 2016); 0: none. A convolution sees only a part of the image: without such a layer, the discriminator
-            cannot compare distant parts of a small image, whose few halvings leave room for few convolutions.
         classes: of conditional networks, which get labels (N,) int64 from 0 to classes - 1 as well; 0: none.
 
     Returns:
@@ -111,62 +105,51 @@ def dcgan(
         ValueError: an unsupported size.
     """
     _check_sizes("dcgan", shape, classes, latent=latent, width=width, most=most)
-    check_int("dcgan", "hidden", hidden, 0)
-    n = halvings(min(shape[1:])) if len(shape) == 3 else None
-    if n is None or any(side % 2**n for side in shape[1:]):
+    if len(shape) != 3 or not _LEAST <= min(shape[1:]) <= _MOST:
         raise ValueError(
-            f"dcgan: shape must be (C, H, W), with a shorter side from {_LEAST} to {_MOST} and both sides divisible "
-            f"by 2 until the shorter one is 4 to 7 pixels, such as 28, 32, 48 or 64, got {tuple(shape)}"
+            f"dcgan: shape must be (C, H, W), with a shorter side from {_LEAST} to {_MOST}, got {tuple(shape)}"
         )
-    widths = [min(width << i, max(width, most)) for i in range(n)]
-    height, breadth = (side >> n for side in shape[1:])
-    last = widths[-1] * height * breadth
-    inputs = latent * (2 if classes else 1)
+    sides = [tuple(shape[1:])]
+    while min(sides[-1]) > 4:
+        sides.append(tuple(-(-side // 2) for side in sides[-1]))
+    smallest = sides.pop()
+    channels = [shape[0], *(min(width << i, max(width, most)) for i in range(len(sides)))]
+    last = channels[-1] * math.prod(smallest)
+    halvings = list(zip(sides, channels, channels[1:], strict=False))
 
-    def norm(channels: int) -> list[nn.Module]:
-        return [nn.BatchNorm2d(channels)] if batch_norm else []
+    def kernel(sides: tuple[int, ...]) -> tuple[int, int]:
+        height, breadth = (4 - side % 2 for side in sides)
+        return height, breadth
 
-    def up(inputs: int, outputs: int) -> list[nn.Module]:
-        layer = nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=not batch_norm)
-        return [layer, *norm(outputs), nn.ReLU()]
-
-    generator: list[nn.Module] = [nn.Linear(inputs, hidden), nn.ReLU()] if hidden else []
-    generator += [
-        nn.Linear(hidden or inputs, last, bias=not batch_norm),
-        nn.Unflatten(1, (widths[-1], height, breadth)),
-        *norm(widths[-1]),
-        nn.ReLU(),
-    ]
     discriminator: list[nn.Module] = []
-    for inner, outer in zip(widths[:0:-1], widths[-2::-1], strict=True):
-        generator += up(inner, outer)
-    generator += [nn.ConvTranspose2d(width, shape[0], 4, 2, 1), nn.Tanh()]
-    for outer, inner in zip([shape[0], *widths], widths):
-        discriminator += [nn.Conv2d(outer, inner, 4, 2, 1), nn.LeakyReLU(0.2)]
-    discriminator.append(nn.Flatten())
-    if hidden:
-        discriminator += [nn.Linear(last, hidden), nn.LeakyReLU(0.2)]
-    features = hidden or last
-    discriminator.append(nn.Linear(features, 1))
-    return _conditional(generator, discriminator, latent, features, classes)
+    for size, outer, inner in halvings:
+        discriminator += [nn.Conv2d(outer, inner, kernel(size), 2, 1), nn.LeakyReLU(0.2)]
+    discriminator += [nn.Flatten(), nn.Linear(last, 1)]
+    generator: list[nn.Module] = [
+        nn.Linear(latent * (2 if classes else 1), last, bias=not batch_norm),
+        nn.Unflatten(1, (channels[-1], *smallest)),
+    ]
+    for size, outer, inner in reversed(halvings):
+        bias = size == sides[0] or not batch_norm
+        generator += [
+            *([nn.BatchNorm2d(inner)] if batch_norm else []),
+            nn.ReLU(),
+            nn.ConvTranspose2d(inner, outer, kernel(size), 2, 1, bias=bias),
+        ]
+    generator.append(nn.Tanh())
+    return _conditional(generator, discriminator, latent, last, classes)
 
 
 ARCHITECTURES: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {"mlp": mlp, "dcgan": dcgan}
 """The architectures by their names in a configuration."""
 
 
-def halvings(side: int) -> int | None:
-    """How often `dcgan` halves an image with that shorter side, to 4 to 7 pixels; None if it does not support the
-    size."""
-    return side.bit_length() - 3 if _LEAST <= side <= _MOST else None
-
-
 def fitting_side(pixels: int) -> int:
-    """The largest shorter side of at most that many pixels that `dcgan` supports; at least 8."""
-    pixels = min(max(pixels, _LEAST), _MOST)
-    n = halvings(pixels)
-    assert n is not None
-    return pixels >> n << n
+    """The largest multiple of 4 of at most that many pixels that `dcgan` supports as the shorter side; at least 8.
+
+    The layers next to the image then have kernels of size 4, whose windows overlap evenly at stride 2.
+    """
+    return min(max(pixels, _LEAST), _MOST) // 4 * 4
 
 
 class ConditionalGenerator(nn.Module):
