@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pygan._trainer_checks import latent_shape
+from pygan._trainer_state import differences
 from pygan._validation import check_int, describe, number
 from pygan.checkpoint import CheckpointError
 from pygan.noise import instance_noise
@@ -195,8 +196,9 @@ def load_generator(
         ema = saved["ema"]
         weights = {k.removeprefix("module."): v for k, v in ema.items() if k != "n_averaged"}
     if generator is None:
-        generator = _built(state, shape)
-    check_weights("pygan.load_generator", "generator", generator, weights, str(file))
+        generator = _built(state, shape, weights, str(file))
+    else:
+        check_weights("pygan.load_generator", "generator", generator, weights, str(file))
     generator.load_state_dict(weights)
     return TrainedGenerator(generator.cpu(), state, averaged=averaged)
 
@@ -219,8 +221,10 @@ def _classes(config: Mapping[str, Any]) -> tuple[str, ...] | None:
     return tuple(map(str, names)) if isinstance(names, list) else None
 
 
-def _built(state: Mapping[str, Any], shape: Sequence[int]) -> nn.Module:
-    """The untrained generator of a `pygan train` run."""
+def _built(
+    state: Mapping[str, Any], shape: Sequence[int], weights: Mapping[str, Any], file: str
+) -> nn.Module:
+    """The untrained generator of a `pygan train` run, which the weights fit."""
     config = state.get("config", {})
     arguments = _model(config)
     if arguments is None:
@@ -233,10 +237,16 @@ def _built(state: Mapping[str, Any], shape: Sequence[int]) -> nn.Module:
         arguments["classes"] = len(_classes(config) or ())
     random = torch.get_rng_state()
     try:
-        return architecture(shape, **arguments)[0]
+        built = architecture(shape, **arguments)[0]
+        differ = differences(built.state_dict(), weights)
+        if differ:
+            raise ValueError(f"the generator differs in {differ}")
     except (TypeError, ValueError) as error:
+        # The architectures may differ between versions of pygan.
         raise ValueError(
-            f"pygan.load_generator: generator must be given, because the run's [model] cannot be built: {error}"
+            f"pygan.load_generator: path must be a run whose [model] describes the networks that were trained, got "
+            f"{file}: {error}; use the version of pygan that trained it"
         ) from error
     finally:
         torch.set_rng_state(random)
+    return built

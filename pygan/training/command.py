@@ -29,7 +29,7 @@ from pygan.training import config as configuration
 from pygan.training.automatic_settings import threads
 from pygan.training.checkpoint_settings import described_by
 from pygan.training.config import Config, ConfigError
-from pygan.training.config_changes import as_keys, check_model
+from pygan.training.config_changes import as_keys, check_keys, check_model
 from pygan.training.config_tables import check_data_exist
 from pygan.training.config_train import train_help
 from pygan.training.config_values import first_line
@@ -86,6 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         out = arguments.out or Path("runs") / Path(config.data.name).resolve().name
         resumed = {} if arguments.resume is None else _resumed(arguments.resume, out)
         if resumed:
+            check_keys(resumed["model"])
             config = _config(arguments, resumed)
         if arguments.print_config:
             print(configuration.as_toml(config))

@@ -13,7 +13,7 @@ from pygan.training.config_train import train_keys
 from pygan.training.config_values import ConfigError
 from pygan.training.models import ARCHITECTURES
 
-__all__ = ["as_keys", "check_model"]
+__all__ = ["as_keys", "check_keys", "check_model"]
 
 # Names of settings, and the keys that determine them.
 _KEYS = [
@@ -43,6 +43,21 @@ def as_keys(changed: Changes, tables: Mapping[str, Any]) -> Changes:
         share = " (a share of [train] steps)" if _is_share(name, tables) else ""
         found[_key(name) + share] = _value(both[0]), _value(both[1])
     return found or changed
+
+
+def check_keys(before: Mapping[str, Any]) -> None:
+    """Check that this version of pygan has the keys in [model] of the run to resume.
+
+    Raises:
+        ConfigError: one is unknown; the message names it.
+    """
+    known = inspect.signature(ARCHITECTURES[before["architecture"]]).parameters
+    unknown = [key for key in before if key not in ("architecture", *known)]
+    if unknown:
+        raise ConfigError(
+            "pygan train: --resume must continue a run with networks that this version of pygan has, got one with "
+            f"[model] {', '.join(unknown)}; use the version that trained it, or begin another run with --out"
+        )
 
 
 def check_model(model: Mapping[str, Any], before: Mapping[str, Any]) -> None:

@@ -508,6 +508,18 @@ def test_other_networks_are_refused_on_resume(tmp_path, capsys, change, named):
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"pygan train: {named}")
 
 
+def test_a_run_with_networks_of_another_version_is_refused_on_resume(tmp_path, capsys):
+    arguments = [*RING, "--steps", 2, "--out", tmp_path]
+    assert command(*arguments) == 0
+    path = checkpoint.latest(tmp_path / "checkpoints")
+    state = checkpoint.load(path)
+    state["config"]["model"]["hidden"] = 3
+    checkpoint.save(path, state)
+    assert command(*arguments, "--resume") == 2
+    message = "that this version of pygan has, got one with [model] hidden; use the version"
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "config",
     [None, {"data": "photos"}, {"model": 3}, {"model": {"architecture": "mlp"}, "noise": 0.1}],

@@ -70,6 +70,27 @@ def test_another_network_is_refused_with_the_parameter_names(tmp_path):
         pygan.load_generator(tmp_path, generator="mlp")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("hidden", 3, "mlp() got an unexpected keyword argument 'hidden'"),
+        ("width", 5, ".pt: the generator differs in 0.weight ((4, 2) for (5, 2)), "),
+    ],
+)
+def test_a_run_with_networks_of_another_version_is_refused(key, value, reason, tmp_path):
+    path = trained("ring", tmp_path).checkpoint
+    state = checkpoint.load(path)
+    state["config"]["model"][key] = value
+    checkpoint.save(path, state)
+    with raises(
+        ValueError,
+        "pygan.load_generator: path must be a run whose [model] describes the networks that were",
+        reason,
+        "; use the version of pygan that trained it",
+    ):
+        pygan.load_generator(path)
+
+
 def test_paths_that_are_not_runs_are_refused(tmp_path):
     with raises(CheckpointError, f"pygan.checkpoint.load: {tmp_path} contains no checkpoint"):
         pygan.load_generator(tmp_path)
