@@ -32,6 +32,10 @@ def here(tmp_path, monkeypatch, restore):
 RUN = [p for p in PAGES if "```" in TEXTS[p] and p.name != "frameworks.md"]
 
 
+def test_readme_has_at_most_120_lines():
+    assert len(TEXTS[ROOT / "README.md"].splitlines()) <= 120
+
+
 @pytest.mark.parametrize("page", RUN, ids=IDS.get)
 def test_code_blocks_run(page, here):
     names = page_names()
