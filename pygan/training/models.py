@@ -107,7 +107,8 @@ def dcgan(
     _check_sizes("dcgan", shape, classes, latent=latent, width=width, most=most)
     if len(shape) != 3 or not _LEAST <= min(shape[1:]) <= _MOST:
         raise ValueError(
-            f"dcgan: shape must be (C, H, W), with a shorter side from {_LEAST} to {_MOST}, got {tuple(shape)}"
+            f"dcgan: shape must be (C, H, W), with a shorter side from {_LEAST} to {_MOST} pixels, got "
+            f"{tuple(shape)}"
         )
     sides = [tuple(shape[1:])]
     while min(sides[-1]) > 4:
@@ -187,7 +188,7 @@ def _conditional(
     features: int,
     classes: int,
 ) -> tuple[nn.Module, nn.Module]:
-    """Build the networks from their layers; the discriminator's last layer takes `size` features."""
+    """Build the networks from their layers; `features` is the input size of the discriminator's last layer."""
     if not classes:
         return nn.Sequential(*generator), nn.Sequential(*discriminator)
     *body, output = discriminator

@@ -52,6 +52,8 @@ def test_depth_and_width():
     G, D = dcgan((1, 28, 28), latent=3, width=8)
     layers = [m for network in (G, D) for m in network if isinstance(m, nn.Linear)]
     assert [(m.in_features, m.out_features) for m in layers] == [(3, 32 * 16), (32 * 16, 1)]
+    biased = [m.bias is not None for m in G if isinstance(m, (nn.Linear, nn.ConvTranspose2d))]
+    assert biased == [False, False, False, True]  # BatchNorm subtracts any other
     _, D = dcgan((3, 256, 256), latent=3, width=8, most=32)
     assert [m.out_channels for m in D if isinstance(m, nn.Conv2d)] == [8, 16, 32, 32, 32, 32]
 
@@ -91,8 +93,11 @@ def test_largest_supported_side():
             "mlp: depth must be an int of at least 1, got 1.5",
         ),
         (lambda: mlp((2, 0), latent=2), "mlp: each size of shape must be an int of at least 1, g"),
-        (lambda: dcgan((3, 7, 14), latent=2), r"shorter side from 8 to 256, got \(3, 7, 14\)"),
-        (lambda: dcgan((3, 512, 512), latent=2), r"from 8 to 256, got \(3, 512, 512\)"),
+        (
+            lambda: dcgan((3, 7, 14), latent=2),
+            r"shorter side from 8 to 256 pixels, got \(3, 7, 14\)",
+        ),
+        (lambda: dcgan((3, 512, 512), latent=2), r"from 8 to 256 pixels, got \(3, 512, 512\)"),
         (lambda: dcgan((2,), latent=2), r"dcgan: shape must be \(C, H, W\).* got \(2,\)"),
         (lambda: mlp((2,), latent=2, classes=-1), "mlp: classes must be an int of at least 0"),
         (
