@@ -91,8 +91,8 @@ def dcgan(
     work well with gradient penalties and noise.
 
     Args:
-        shape: shape of a sample: (C, H, W), with values in [-1, 1]. The shorter side has 8 to 256 pixels. Odd sides are
-            halved to the next larger integer, by 3 x 3 kernels instead of 4 x 4: 28 pixels become 14, 7 and 4.
+        shape: shape of a sample: (C, H, W), with values in [-1, 1]. The shorter side has 8 to 256 pixels. Half of an
+            odd side is rounded up, and the kernel's side is 3 instead of 4: 28 pixels become 14, 7 and 4.
         latent: size of the latent.
         width: channels of the layer next to the image; doubled at every halving, up to `most`.
         batch_norm: use BatchNorm in the generator.
