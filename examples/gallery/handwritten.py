@@ -18,8 +18,9 @@ AHEAD, SIGMAS = 200, (0.0, 0.5, 1.0, 2.0)
 STEPS, FEW = 1000, 100
 GAMES = {
     "equal rates": {},
+    "with noise": {"noise": 0.5},
+    "with R1": {"penalties": [R1(1.0)]},
     "G ten times as fast": {"g_lr": 5e-3},
-    "the same with R1": {"g_lr": 5e-3, "penalties": [R1(1.0)]},
 }
 
 
@@ -96,7 +97,7 @@ def main():
         "Saturation, log 2 and mode collapse on handwritten digits",
         "What theory and points in the plane show also happens with images: at the start, the minimax loss has almost "
         "no gradient, unlike the non-saturating one; a discriminator that has memorized a few samples finds log 2 "
-        "whatever the truth is, which noise prevents; a generator that learns too fast collapses.",
+        "whatever the truth is, which noise prevents; a generator loses digits, fewer of them with noise or R1.",
         source="Goodfellow et al. 2014, section 3; Arjovsky and Bottou 2017, section 3; Metz et al. 2017",
     )
     metrics.MNISTClassifier()  # trained and cached once, before the processes use it
@@ -125,21 +126,16 @@ def main():
             it.check(f"σ = {sigma:g}: at most half of log 2", numbers, less, expected=sigma > 1)
     runs = it.over(play, *zip(*((options, seed) for options in GAMES.values() for seed in seeds)))
     games = {name: runs[i * SEEDS : (i + 1) * SEEDS] for i, name in enumerate(GAMES)}
-    plain = statistics.median(kl for _, kl, *_ in games["G ten times as fast"])
+    plain = [kl for _, kl, *_ in games["equal rates"]]
     for name, found in games.items():
         modes, kl, distance, _ = zip(*found)
         numbers = f"{page.spread(modes, 0)}; reverse KL {page.spread(kl, 2)}, Fréchet {page.spread(distance, 0)}"
-        if name == "G ten times as fast":
-            it.check(
-                f"{name}: digits are missing in every run", numbers, max(modes) < 10, expected=False
-            )
-        elif name == "equal rates":
-            it.check(
-                f"{name}: all ten digits in every run", numbers, min(modes) == 10, expected=False
-            )
+        if name.startswith("with"):
+            claim = f"equal rates {name}: a smaller reverse KL with every seed"
+            it.check(claim, numbers, all(a < b for a, b in zip(kl, plain)))
         else:
-            claim = f"{name}: at most half of that reverse KL"
-            it.check(claim, numbers, statistics.median(kl) < plain / 2, expected=False)
+            claim = f"{name}: digits are missing in every run"
+            it.check(claim, numbers, max(modes) < 10, expected=name == "equal rates")
     draw(it, start, known, games)
 
 
@@ -172,7 +168,8 @@ def draw(it, start, known, games):
         "Adam (.5, .99) at 5e-4, batches of 64. Digits are read by `pygan.metrics.MNISTClassifier`.",
         not_shown=[
             "That a noise level that prevents memorization is a good one for training.",
-            "Long runs: a generator that has lost digits may recover them. docs/mode-coverage.md has full runs.",
+            "Good digits: 1,000 steps are the start of a run, and the classifier assigns even what is hardly a digit "
+            "to one of the ten. docs/mode-coverage.md has full runs, in which lost digits return.",
             "Other rates and networks: one of each was tried.",
         ],
     )
