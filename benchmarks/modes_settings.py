@@ -65,7 +65,7 @@ SETTINGS = {
     ),
     "stacked-mnist": Setting(
         "stacked-mnist",
-        20_000,
+        14_000,
         "",
         *(0.5, 0.02, 0.3, 4),
         _published(

@@ -51,6 +51,8 @@ def mean(rows, measure):
     values = [float(row[measure]) for row in rows]  # "Infinity" if no sample was of high quality
     scale, unit, digits = (100, " %", 1) if measure in SHARES else (1, "", 3)
     digits = {"modes": 1, "frechet_distance": 1}.get(measure, digits)
+    if measure == "reverse_kl" and statistics.mean(values) < 0.01:
+        digits = 4
     spread = f" ± {scale * statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{scale * statistics.mean(values):.{digits}f}{spread}{unit}"
 
