@@ -97,8 +97,8 @@ def main():
         "Saturation, log 2 and mode collapse on handwritten digits",
         "What theory and points in the plane show also happens with images: at the start, the minimax loss has almost "
         "no gradient, unlike the non-saturating one; a discriminator that has memorized a few samples finds log 2 "
-        "whatever the truth is, unless noise is strong; at equal learning rates, a generator loses digits, and their "
-        "shares are less uneven with noise or R1.",
+        "whatever the truth is, unless the noise is strong; at equal learning rates, a generator loses digits, and "
+        "their shares are less uneven with noise or R1.",
         source="Goodfellow et al. 2014, section 3; Arjovsky and Bottou 2017, section 3; Metz et al. 2017",
     )
     metrics.MNISTClassifier()  # trained and cached once, before the processes use it
