@@ -62,7 +62,7 @@ def draw_fixed(axes):
     ):
         values = [schedule.value(step) for step in range(STEPS + 1)]
         axes.plot(values, color=color, linestyle=style, linewidth=1.8, label=label)
-    axes.set(title="Those that follow the count of steps", ylim=(0, 0.56))
+    axes.set(title="Schedules that depend on the step count", ylim=(0, 0.56))
 
 
 def draw_adaptive(measure_axes, axes):
@@ -74,12 +74,12 @@ def draw_adaptive(measure_axes, axes):
     measure_axes.plot(range(20, STEPS - 20), smooth, color=BLUE, label="mean of 41 batches")
     measure_axes.axhline(TARGET, color=RED, linestyle="--", linewidth=1.2, label="target")
     measure_axes.set(
-        title="What Adaptive is given (simulated)",
+        title="The input of Adaptive (simulated)",
         ylabel="$r_t$: mean sign of the real logits",
         ylim=(-0.2, 1.05),
     )
     axes.plot(values, color=BLUE, label="Adaptive(0.0, 0.5, steps=250)")
-    axes.set(title="What it makes of it", ylim=(0, 0.56))
+    axes.set(title="The output of Adaptive (simulated)", ylim=(0, 0.56))
 
 
 def draw_mixture(axes):

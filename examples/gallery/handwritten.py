@@ -97,7 +97,8 @@ def main():
         "Saturation, log 2 and mode collapse on handwritten digits",
         "What theory and points in the plane show also happens with images: at the start, the minimax loss has almost "
         "no gradient, unlike the non-saturating one; a discriminator that has memorized a few samples finds log 2 "
-        "whatever the truth is, which noise prevents; a generator loses digits, fewer of them with noise or R1.",
+        "whatever the truth is, unless the noise is strong; at equal learning rates, a generator loses digits, and "
+        "their shares are less uneven with noise or R1.",
         source="Goodfellow et al. 2014, section 3; Arjovsky and Bottou 2017, section 3; Metz et al. 2017",
     )
     metrics.MNISTClassifier()  # trained and cached once, before the processes use it
@@ -161,15 +162,20 @@ def draw(it, start, known, games):
     axes[2].set_yticklabels(games)
     axes[2].tick_params(length=0)
     it.show(
-        figure, "G's gradients, D's bound (medians of three seeds), and samples of the first seed."
+        figure,
+        "Left: the ratio of G's gradients, three seeds. Middle: D's bound (medians). "
+        "Right: samples of the first seed.",
     )
     it.write(
         text="4,500 of MNIST's digits; the convolutional networks of `pygan train`, width 16, "
-        "Adam (.5, .99) at 5e-4, batches of 64. Digits are read by `pygan.metrics.MNISTClassifier`.",
+        "Adam (.5, .99) at 5e-4, batches of 64. Numbers are medians (and ranges) of three seeds. *D's bound*, on the "
+        "JSD, is at most log 2 = 0.69. The last four rows begin with the number of digits that at least 2 % of 1,000 "
+        "samples are classified as, by `pygan.metrics.MNISTClassifier`. Noise there: σ = 0.5; R1: γ = 1.",
         not_shown=[
             "That a noise level that prevents memorization is a good one for training.",
+            "That noise or R1 improves the samples themselves: the Fréchet distances are no smaller.",
             "Good digits: 1,000 steps are the start of a run, and the classifier assigns even what is hardly a digit "
-            "to one of the ten. docs/mode-coverage.md has full runs, in which lost digits return.",
+            "to one of the ten. docs/mode-coverage.md has full runs with other settings, which draw all ten.",
             "Other rates and networks: one of each was tried.",
         ],
     )
