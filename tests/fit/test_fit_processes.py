@@ -317,7 +317,7 @@ SCRIPT = """
 import os, pathlib, signal, sys
 import torch
 torch.set_num_threads(1)
-from helpers import fit
+from helpers import fit, leave_process_group
 out, options = pathlib.Path(sys.argv[1]), eval(sys.argv[2])
 G, D = fit.plain_networks()
 def die_once(module, inputs, output):
@@ -329,7 +329,7 @@ def die_once(module, inputs, output):
 calls = 0
 D[0].register_forward_hook(die_once)
 code = fit.fit_in_child(out, G=G, D=D, **options)
-torch.distributed.destroy_process_group()  # otherwise gloo's threads can abort the process at its exit
+leave_process_group()
 raise SystemExit(code)
 """
 

@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import sys
+import time
 from pathlib import Path
 from unittest import mock
 
@@ -40,7 +41,14 @@ def process_group(rank, port, world_size=2):
     try:
         yield
     finally:
-        torch.distributed.destroy_process_group()
+        leave_process_group()
+
+
+def leave_process_group():
+    """End the process group, and give gloo's threads time to release the tensors of the last collective. They need
+    Python's lock for that, and a thread that asks for it while Python exits aborts the process."""
+    torch.distributed.destroy_process_group()
+    time.sleep(0.3)
 
 
 @contextlib.contextmanager
