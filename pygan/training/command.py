@@ -11,6 +11,7 @@ import argparse
 import math
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -111,6 +112,9 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+        # gloo's threads need Python's lock to release the last collective's tensors; one that asks for it while Python
+        # exits aborts the process.
+        time.sleep(0.3)
     if result.metrics:  # in the main process
         _report(result, out)
     return result.exit_code
