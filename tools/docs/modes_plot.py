@@ -6,10 +6,11 @@ python tools/docs/modes_plot.py
 import statistics
 
 from matplotlib.figure import Figure
-from modes_page import ROOT, runs
+from modes_page import ROOT, SETTINGS, runs
 
 from pygan.bench.plots import COLORS
 
+VARIANTS = SETTINGS["mnist-500"].variants
 PANELS = {"mnist": "4,500 training digits", "mnist-500": "500 training digits"}
 
 
@@ -26,8 +27,8 @@ def main():
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     panels = figure.subplots(1, len(PANELS), sharey=True)
     for axes, (data, title) in zip(panels, PANELS.items(), strict=True):
-        found = [(name, rows) for (name, _), rows in runs(data).items() if "labels" not in name]
-        for (name, rows), color in zip(found, COLORS, strict=False):
+        found = {name: rows for (name, _), rows in runs(data).items() if name in VARIANTS}
+        for (name, rows), color in zip(found.items(), COLORS, strict=True):
             axes.semilogy(*zip(*curve(rows), strict=True), "o-", ms=3, color=color, label=name)
         axes.set(title=title, xlabel="steps")
         axes.spines[["top", "right"]].set_visible(False)
